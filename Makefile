@@ -1,0 +1,73 @@
+# The commands of this project. Everything lives in .venv; `make` builds it by itself, with uv where there is one.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+# Two installs into one environment at a time would race.
+.NOTPARALLEL:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Arguments of `make demo` and `make bench`.
+ARGS ?=
+# Arguments of `make test`: two workers halve the time of a suite that mostly waits.
+PYTEST_ARGS ?= -n 2
+
+UV := $(shell command -v uv 2>/dev/null)
+ifdef UV
+create_venv = uv venv --quiet --allow-existing --python $(PYTHON) $(VENV)
+install = uv pip install --quiet --python $(BIN)/python
+else
+create_venv = $(PYTHON) -m venv $(VENV)
+install = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+endif
+
+.PHONY: help demo test check bench wheel-test constraints clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+
+demo: $(VENV)/.installed-demo ## run the demo (ARGS="..."); needs no broker and no API key
+	$(BIN)/ccs-stream demo $(ARGS)
+
+test: $(VENV)/.installed-test ## run the tests (PYTEST_ARGS="...")
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(VENV)/.installed-dev $(VENV)/.installed-test ## lint, format, types, direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tests/architecture/purity.py ccs_stream/protocol ccs_stream/projections ccs_stream/schemas
+
+bench: $(VENV)/.installed-bench ## run the benchmarks (ARGS="...")
+	$(BIN)/python -m benchmarks $(ARGS)
+
+wheel-test: $(VENV)/.installed-dev ## build sdist and wheel, and try the wheel in an environment of its own
+	$(BIN)/python tests/packaging/wheel_check.py
+
+constraints: ## renew constraints.txt from the newest versions that fit pyproject.toml
+	rm -rf build/constraints
+	$(PYTHON) -m venv build/constraints
+	build/constraints/bin/python -m pip install --quiet -e '.[test,dev,demo,bench,langgraph]'
+	sed -n '/^#/p' constraints.txt > build/constraints.txt
+	build/constraints/bin/python -m pip freeze --exclude-editable >> build/constraints.txt
+	mv build/constraints.txt constraints.txt
+	rm -rf build/constraints
+
+clean: ## remove the environment, caches and build products
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One environment, one stamp per extra: an extra is installed when it is first needed, and again only when what
+# it is made from has changed.
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "ccs-stream needs Python 3.11 or newer; name one with: make PYTHON=python3.12" >&2; exit 1; }
+	$(create_venv)
+	@touch $@
+
+$(VENV)/.installed-%: pyproject.toml constraints.txt $(VENV)/.created
+	$(install) --constraint constraints.txt --editable '.[$*]'
+	@touch $@
