@@ -39,7 +39,7 @@ check: $(VENV)/.installed-dev $(VENV)/.installed-test ## lint, format, types, di
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python tests/architecture/purity.py ccs_stream/protocol ccs_stream/projections ccs_stream/schemas
+	$(BIN)/python tests/architecture/purity.py
 
 bench: $(VENV)/.installed-bench ## run the benchmarks (ARGS="...")
 	$(BIN)/python -m benchmarks $(ARGS)
