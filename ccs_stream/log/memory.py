@@ -1,0 +1,170 @@
+"""The log in memory: a list of records a shard.
+
+Guarantees: the whole port, without a disk; the log of the tests, the simulation and the store without a URL. A body is
+held once: the record keeps the very object it was given. Does not: outlive its process, or serve another one.
+"""
+
+import threading
+import time
+import uuid
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+
+from ccs_stream.log.codec import DEFAULT_CODEC
+from ccs_stream.log.port import (
+    BEFORE_FIRST,
+    LOG_FORMAT,
+    Appended,
+    Conflict,
+    Draft,
+    SnapshotBlob,
+    StoredRecord,
+    Unknown,
+)
+from ccs_stream.protocol.errors import Closed, ContentMissing
+from ccs_stream.protocol.ids import LogId, Micros
+from ccs_stream.protocol.records import LogOpened
+
+SNAPSHOTS_KEPT = 3
+
+
+class _Shard:
+    __slots__ = ("appended", "deliveries", "first_sequences", "offsets", "records", "snapshots", "turn")
+
+    def __init__(self, opened: StoredRecord) -> None:
+        self.records = [opened]
+        # Parallel to the decisions: bisected to find the one that holds a sequence.
+        self.first_sequences: list[int] = []
+        self.offsets: list[int] = []
+        self.turn = threading.RLock()
+        self.appended = threading.Condition(threading.Lock())
+        self.snapshots: list[SnapshotBlob] = []
+        self.deliveries: list[bytes] = []
+
+
+class MemoryLog:
+    """See the module's docstring; the port is `ccs_stream.log.port.LogStore`."""
+
+    serialises_writers = True
+    instantaneous = True
+
+    def __init__(self, *, log_id: LogId | None = None) -> None:
+        self._log_id = log_id or LogId(uuid.uuid4().bytes)
+        self._shards: dict[str, _Shard] = {}
+        self._contents: list[bytes] = []
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @property
+    def log_id(self) -> LogId:
+        return self._log_id
+
+    @property
+    def display_url(self) -> str:
+        return "memory:"
+
+    def workspaces(self) -> list[str]:
+        return sorted(self._shards)
+
+    def turn(self, shard: str) -> AbstractContextManager[None]:
+        return self._shard(shard).turn  # type: ignore[return-value]  # a lock's __enter__ returns a bool nobody uses
+
+    def append(self, shard: str, drafts: Sequence[Draft], expected: int) -> Appended | Conflict | Unknown:
+        kept = self._shard(shard)
+        with kept.turn:
+            records = kept.records
+            end = len(records) - 1
+            if end != expected:
+                return Conflict(end)
+            for draft in drafts:
+                end += 1
+                if draft.decision:
+                    kept.first_sequences.append(draft.first_sequence)
+                    kept.offsets.append(end)
+                    records.append(StoredRecord(end, draft.head, contents=draft.contents))
+                else:
+                    records.append(StoredRecord(end, draft.head, tail=b""))
+        with kept.appended:
+            kept.appended.notify_all()
+        return Appended(end)
+
+    def read(self, shard: str, after: int, *, until: int | None = None, bodies: bool = True) -> Iterator[StoredRecord]:
+        del bodies  # they cost nothing here
+        if shard not in self._shards:
+            return iter(())
+        records = self._shards[shard].records
+        return iter(records[after + 1 : len(records) if until is None else until + 1])
+
+    def find(self, shard: str, sequence: int) -> StoredRecord | None:
+        if shard not in self._shards:
+            return None
+        kept = self._shards[shard]
+        index = bisect_right(kept.first_sequences, sequence) - 1
+        if index < 0:
+            return None
+        stored = kept.records[kept.offsets[index]]
+        record, _ = DEFAULT_CODEC.decode_record(stored.head)
+        last = kept.first_sequences[index] + len(getattr(record, "events", ())) - 1
+        return stored if sequence <= last else None
+
+    def end(self, shard: str) -> int:
+        kept = self._shards.get(shard)
+        return BEFORE_FIRST if kept is None else len(kept.records) - 1
+
+    def change_mark(self, shard: str) -> int:
+        return self.end(shard)
+
+    def wait(self, shard: str, after: int, timeout_s: float) -> bool:
+        kept = self._shard(shard)
+        with kept.appended:
+            return kept.appended.wait_for(lambda: len(kept.records) - 1 > after, timeout_s)
+
+    def put_content(self, body: bytes) -> bytes:
+        with self._lock:
+            self._contents.append(body)
+            return str(len(self._contents) - 1).encode()
+
+    def get_content(self, locator: bytes) -> bytes:
+        try:
+            return self._contents[int(locator)]
+        except (ValueError, IndexError) as error:
+            raise ContentMissing(f"no body at locator {locator!r} in {self.display_url}") from error
+
+    def save_snapshot(self, shard: str, snapshot: SnapshotBlob) -> None:
+        kept = self._shard(shard)
+        with self._lock:
+            kept.snapshots = sorted([*kept.snapshots, snapshot], key=lambda each: each.sequence)[-SNAPSHOTS_KEPT:]
+
+    def snapshots(self, shard: str) -> Iterator[SnapshotBlob]:
+        kept = self._shards.get(shard)
+        return iter(()) if kept is None else reversed(list(kept.snapshots))
+
+    def append_deliveries(self, shard: str, deliveries: Sequence[bytes]) -> None:
+        self._shard(shard).deliveries.extend(deliveries)
+
+    def read_deliveries(self, shard: str) -> Iterator[bytes]:
+        kept = self._shards.get(shard)
+        return iter(()) if kept is None else iter(list(kept.deliveries))
+
+    def close(self) -> None:
+        self._closed = True
+
+    def _shard(self, shard: str) -> _Shard:
+        if self._closed:
+            raise Closed("this log in memory was closed: open a new one")
+        kept = self._shards.get(shard)
+        if kept is None:
+            with self._lock:
+                kept = self._shards.get(shard)
+                if kept is None:
+                    opened = LogOpened(
+                        log_id=self._log_id,
+                        shards=0,
+                        partitioner="workspace",
+                        format=LOG_FORMAT,
+                        opened_at=Micros(time.time_ns() // 1_000),
+                    )
+                    head = DEFAULT_CODEC.encode_record(opened)
+                    kept = self._shards[shard] = _Shard(StoredRecord(0, head, tail=b""))
+        return kept

@@ -1,0 +1,198 @@
+"""The LogStore port: what a place must do to keep a coherence log.
+
+Guarantees (held by the conformance suite in `ccs_stream.testing`, which any store can run): a shard is one order of
+records that never changes; an append happens whole or not at all, and only where the caller expected the shard to
+end; what was acknowledged is read by everybody from then on; half a batch is never seen.
+Does not: look into records. Which of them are facts is `protocol.admit`'s to say, through `ccs_stream.log.reader`.
+
+A store keeps four things for a log, so that one URL is always enough: records, bodies too large to travel in their
+decision, snapshots, and deliveries.
+"""
+
+import base64
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Final, Protocol
+
+from ccs_stream.log.envelope import decode_tail, write_parts
+from ccs_stream.protocol.errors import UsageError
+from ccs_stream.protocol.ids import Hash, LogId
+from ccs_stream.protocol.ids import Sequence as SequenceNumber
+
+BEFORE_FIRST: Final = -1
+"""Offset before a shard's first record."""
+LOG_FORMAT: Final = 1
+"""Version of the log format this release writes, recorded in `LogOpened`."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Position:
+    """A place in a log, opaque to users; `str()` gives a token that survives JSON and crosses hosts."""
+
+    log_id: LogId
+    shard: str
+    offset: int
+    sequence: SequenceNumber
+    hash: Hash
+
+    def __str__(self) -> str:
+        parts = [self.log_id.hex(), self.shard, self.offset, self.sequence, self.hash.hex()]
+        return base64.urlsafe_b64encode(json.dumps(parts, separators=(",", ":")).encode()).decode().rstrip("=")
+
+    @classmethod
+    def parse(cls, token: "str | Position") -> "Position":
+        """The position a token stands for. Raises `UsageError` for anything else."""
+        if isinstance(token, Position):
+            return token
+        try:
+            raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+            log_id, shard, offset, sequence, chain = json.loads(raw)
+            return cls(
+                LogId(bytes.fromhex(log_id)),
+                str(shard),
+                int(offset),
+                SequenceNumber(int(sequence)),
+                Hash(bytes.fromhex(chain)),
+            )
+        except (ValueError, TypeError, AttributeError) as error:
+            raise UsageError(f"not a position: {token!r}; use the value a write or read returned") from error
+
+
+class StoredRecord:
+    """One record as a store keeps it: the head, which is chained, and the contents, which are not."""
+
+    __slots__ = ("_contents", "_tail", "head", "offset")
+
+    def __init__(
+        self, offset: int, head: bytes, *, tail: bytes | None = None, contents: tuple[bytes, ...] | None = None
+    ) -> None:
+        self.offset = offset
+        self.head = head
+        self._tail = tail
+        self._contents = contents
+
+    @property
+    def contents(self) -> tuple[bytes, ...]:
+        """Inline bodies. Raises `CorruptRecord`."""
+        if self._contents is None:
+            self._contents = decode_tail(self._tail) if self._tail else ()
+        return self._contents
+
+    @property
+    def tail(self) -> bytes:
+        """The contents as stored; empty for a record that is not a decision."""
+        if self._tail is None:
+            self._tail = write_parts(self._contents or ())
+        return self._tail
+
+
+@dataclasses.dataclass(slots=True)
+class Draft:
+    """A record to append. `first_sequence` and `last_sequence` are 0 where it is not a decision."""
+
+    head: bytes
+    contents: tuple[bytes, ...] = ()
+    first_sequence: int = 0
+    last_sequence: int = 0
+    decision: bool = True
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Appended:
+    """The batch is durable; its last record has this offset."""
+
+    offset: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Conflict:
+    """Nothing was appended: the shard ends elsewhere than expected."""
+
+    end: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unknown:
+    """The batch may or may not be, or come to be, in the log."""
+
+    why: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotBlob:
+    """A stored snapshot. Whether it may be trusted is for the reader to verify."""
+
+    snapshot_id: str
+    sequence: SequenceNumber
+    data: bytes
+
+
+class LogStore(Protocol):
+    """A place that keeps logs. One object serves all threads of one process."""
+
+    @property
+    def log_id(self) -> LogId:
+        """Id of the log, from the first record of its shards."""
+
+    @property
+    def display_url(self) -> str:
+        """The URL to show: without credentials."""
+
+    @property
+    def serialises_writers(self) -> bool:
+        """Whether `turn` excludes all other writers, so that nobody needs to lead."""
+
+    @property
+    def instantaneous(self) -> bool:
+        """Whether no call ever waits for I/O: an event loop may then call it directly."""
+
+    def workspaces(self) -> list[str]:
+        """Names of the workspaces that have a shard of their own, sorted."""
+
+    def turn(self, shard: str) -> AbstractContextManager[None]:
+        """The exclusive right to append to `shard`; what is appended inside is durable when the block ends.
+
+        Raises `LogBusy` when another writer keeps it for too long. An error on leaving means nothing was appended,
+        unless it is `OutcomeUnknown`.
+        """
+
+    def append(self, shard: str, drafts: Sequence[Draft], expected: int) -> Appended | Conflict | Unknown:
+        """Append all drafts, if the shard ends at offset `expected`. Raises `LogFull`, `LogReadOnly`, `LogBusy`."""
+
+    def read(self, shard: str, after: int, *, until: int | None = None, bodies: bool = True) -> Iterator[StoredRecord]:
+        """Records with offsets above `after`, to `until` or the end as it is now. Without `bodies`, tails are empty."""
+
+    def find(self, shard: str, sequence: int) -> StoredRecord | None:
+        """The decision that holds event `sequence`, if it is in the log."""
+
+    def end(self, shard: str) -> int:
+        """Offset of the shard's last record; `BEFORE_FIRST` for a shard that does not exist."""
+
+    def change_mark(self, shard: str) -> int:
+        """A number that differs from the last one if another writer may have appended since. Cheap."""
+
+    def wait(self, shard: str, after: int, timeout_s: float) -> bool:
+        """Wait until the shard ends beyond `after`, for at most `timeout_s`; whether it does."""
+
+    def put_content(self, body: bytes) -> bytes:
+        """Keep a large body durably; returns its locator."""
+
+    def get_content(self, locator: bytes) -> bytes:
+        """A body by its locator. Raises `ContentMissing`."""
+
+    def save_snapshot(self, shard: str, snapshot: SnapshotBlob) -> None:
+        """Keep a snapshot; older ones beyond a few are dropped."""
+
+    def snapshots(self, shard: str) -> Iterator[SnapshotBlob]:
+        """Snapshots kept, newest first."""
+
+    def append_deliveries(self, shard: str, deliveries: Sequence[bytes]) -> None:
+        """Keep encoded deliveries, in order."""
+
+    def read_deliveries(self, shard: str) -> Iterator[bytes]:
+        """Deliveries kept, in order."""
+
+    def close(self) -> None:
+        """Let go of everything; further calls raise `Closed`. Closing twice is fine."""

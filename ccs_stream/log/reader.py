@@ -1,0 +1,130 @@
+"""The one way to read a log: decode, admit, check the chain, decode the events.
+
+Guarantees: every reader agrees on what happened, because every reader is this one; a void record is yielded with its
+verdict and never with events; a log without its first record, a broken chain, a garbled record or a record of a later
+release raise, with the place. Does not: fold.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Final
+
+from ccs_stream.log.codec import DEFAULT_CODEC, Codec
+from ccs_stream.log.envelope import chain_hash
+from ccs_stream.log.port import BEFORE_FIRST, LOG_FORMAT, LogStore, Position, StoredRecord
+from ccs_stream.protocol.admit import Cursor, Verdict, admit, advance, chain_holds
+from ccs_stream.protocol.errors import CorruptRecord, LogDiverged, MissingHead, NewerFormat, UnknownSchema
+from ccs_stream.protocol.events import Event, UnknownEvent
+from ccs_stream.protocol.ids import GENESIS_HASH, Hash, LogId
+from ccs_stream.protocol.records import DecisionRecord, LogOpened, LogTruncated, Record
+
+_NO_LOG: Final = LogId(bytes(16))
+
+
+@dataclasses.dataclass(slots=True)
+class Entry:
+    """One record of the log, judged. `events` is empty unless it is an admitted decision."""
+
+    stored: StoredRecord
+    record: Record
+    verdict: Verdict
+    events: list[Event]
+    hash: Hash
+
+    @property
+    def offset(self) -> int:
+        """Offset in the shard."""
+        return self.stored.offset
+
+
+class ShardReader:
+    """Reads one shard from a place on; `cursor` and `offset` are where it stands."""
+
+    def __init__(self, store: LogStore, shard: str, *, codec: Codec = DEFAULT_CODEC, tolerant: bool = False) -> None:
+        """With `tolerant`, unknown critical events are yielded as `UnknownEvent` (for tools) instead of raising."""
+        self.store = store
+        self.shard = shard
+        self.cursor = Cursor()
+        self.offset = BEFORE_FIRST
+        self._codec = codec
+        self._tolerant = tolerant
+
+    def read(self, *, until: int | None = None, bodies: bool = True) -> Iterator[Entry]:
+        """Entries after the last one read, to `until` or the end as it is now.
+
+        Raises `MissingHead`, `LogDiverged`, `CorruptRecord`, `UnknownSchema`, `NewerFormat`; the reader then stands
+        before the record that raised.
+        """
+        for stored in self.store.read(self.shard, self.offset, until=until, bodies=bodies):
+            yield self.take(stored)
+
+    def take(self, stored: StoredRecord) -> Entry:
+        """Judge the next stored record and move over it."""
+        cursor = self.cursor
+        try:
+            record, _ = self._codec.decode_record(stored.head)
+        except CorruptRecord as error:
+            raise type(error)(str(error), position=self._where(stored.offset)) from error
+        if cursor.log_id is None:
+            self._check_head(record)
+        verdict = admit(cursor, record)
+        digest = GENESIS_HASH
+        events: list[Event] = []
+        if verdict is Verdict.ADMITTED:
+            if type(record) is DecisionRecord:
+                if not chain_holds(cursor, record):
+                    where = self._where(stored.offset, record.first_sequence)
+                    raise LogDiverged(
+                        f"the hash chain breaks at {where}: this record, or the one before it, was altered or "
+                        "comes from another log; restore the log from a copy, or verify an archive of it"
+                    )
+                digest = chain_hash(stored.head)
+                events = self._decode_events(record, stored.offset)
+            advance(cursor, record, digest)
+        else:
+            cursor.void += 1
+        self.offset = stored.offset
+        return Entry(stored, record, verdict, events, digest)
+
+    def moved_over(self, record: DecisionRecord, digest: Hash, offset: int) -> None:
+        """Move over a decision that this process itself has appended and knows to be in the log."""
+        advance(self.cursor, record, digest)
+        self.offset = offset
+
+    def position(self, workspace: str) -> Position:
+        """Where the reader stands in `workspace`."""
+        end = self.cursor.end(workspace)
+        return Position(self.cursor.log_id or _NO_LOG, self.shard, self.offset, end.sequence, end.hash)
+
+    def _check_head(self, record: Record) -> None:
+        if type(record) is LogOpened:
+            if record.format > LOG_FORMAT:
+                raise NewerFormat(
+                    f"{self.store.display_url} has log format {record.format}, this release reads up to {LOG_FORMAT}: "
+                    "upgrade ccs-stream"
+                )
+        elif type(record) is not LogTruncated:
+            raise MissingHead(
+                f"{self.store.display_url}, shard {self.shard!r}: the first record is a {type(record).__name__}, not "
+                "the one that opens a log: its head was cut off; restore it from a copy"
+            )
+
+    def _decode_events(self, record: DecisionRecord, offset: int) -> list[Event]:
+        decode = self._codec.decode_event
+        try:
+            events = [decode(each) for each in record.events]
+        except CorruptRecord as error:
+            where = self._where(offset, record.first_sequence)
+            raise type(error)(f"an event cannot be read: {error}", position=where) from error
+        if record.critical and not self._tolerant:
+            for number, event in enumerate(events):
+                if type(event) is UnknownEvent:
+                    raise UnknownSchema(
+                        "a critical event of a later release; state folded without it would be wrong: upgrade",
+                        position=self._where(offset, record.first_sequence + number),
+                    )
+        return events
+
+    def _where(self, offset: int, sequence: int | None = None) -> str:
+        place = f"{self.store.display_url}, shard {self.shard!r}, offset {offset}"
+        return place if sequence is None else f"{place}, sequence {sequence}"

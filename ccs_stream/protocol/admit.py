@@ -1,0 +1,137 @@
+"""Which records of a log are facts.
+
+Guarantees: `admit` is one pure function that every reader of a log shares, so all readers agree on what happened,
+whoever wrote to the log and in whatever order the records arrived. It never looks into events.
+Does not: repair. A void record is kept, counted and never applied; a break of the hash chain in an admitted record
+stops the reader (`LogDiverged`), because it means that two readers no longer read the same log.
+
+The rules: a claim is admitted iff its epoch is the next one (first in log order wins); a decision is admitted iff its
+epoch and leader are the current ones, its index is the epoch's next in this shard, and its first sequence is the
+workspace's next. So an epoch ends at its first gap. Where a log serialises its writers itself nobody claims: its only
+epoch is 0, led by `NO_LEADER`.
+"""
+
+import dataclasses
+import enum
+
+from ccs_stream.protocol.ids import (
+    GENESIS_HASH,
+    NO_LEADER,
+    DecisionIndex,
+    Epoch,
+    Hash,
+    LeaderId,
+    LogId,
+    Sequence,
+)
+from ccs_stream.protocol.records import (
+    DecisionRecord,
+    LeaderClaimed,
+    LeaderResigned,
+    LogOpened,
+    LogTruncated,
+    Record,
+)
+
+
+class Verdict(enum.StrEnum):
+    """`ADMITTED`, or why the record is void."""
+
+    ADMITTED = "admitted"
+    WRONG_LOG = "wrong_log"
+    REOPENED = "reopened"
+    EPOCH_NOT_NEXT = "epoch_not_next"
+    NOT_LEADER = "not_leader"
+    OLD_EPOCH = "old_epoch"
+    INDEX_GAP = "index_gap"
+    SEQUENCE_GAP = "sequence_gap"
+
+
+@dataclasses.dataclass(slots=True)
+class ChainEnd:
+    """Where a workspace stands: the last admitted sequence and the hash of its last admitted decision."""
+
+    sequence: Sequence = Sequence(0)
+    hash: Hash = GENESIS_HASH
+
+
+@dataclasses.dataclass(slots=True)
+class Cursor:
+    """What admission remembers of one shard."""
+
+    log_id: LogId | None = None
+    epoch: Epoch = Epoch(0)
+    leader_id: LeaderId = NO_LEADER
+    index: DecisionIndex = DecisionIndex(0)
+    """Index of the epoch's last admitted decision."""
+    resigned: bool = False
+    admitted: int = 0
+    void: int = 0
+    workspaces: dict[str, ChainEnd] = dataclasses.field(default_factory=dict)
+
+    def end(self, workspace: str) -> ChainEnd:
+        """Where `workspace` stands; at the beginning if it has no decision yet."""
+        return self.workspaces.get(workspace) or ChainEnd()
+
+
+def admit(cursor: Cursor, record: Record) -> Verdict:
+    """Say whether `record` is a fact where `cursor` stands. Changes nothing; `advance` does.
+
+    Shape: the record as decoded, its events still opaque bytes. Raises nothing.
+    """
+    match record:
+        case DecisionRecord():
+            return _admit_decision(cursor, record)
+        case LeaderClaimed():
+            if record.log_id != cursor.log_id:
+                return Verdict.WRONG_LOG
+            return Verdict.ADMITTED if record.epoch == cursor.epoch + 1 else Verdict.EPOCH_NOT_NEXT
+        case LeaderResigned():
+            current = record.epoch == cursor.epoch and record.leader_id == cursor.leader_id
+            return Verdict.ADMITTED if current and not cursor.resigned else Verdict.NOT_LEADER
+        case LogOpened() | LogTruncated():
+            return Verdict.ADMITTED if cursor.log_id is None else Verdict.REOPENED
+
+
+def _admit_decision(cursor: Cursor, record: DecisionRecord) -> Verdict:
+    if record.epoch != cursor.epoch:
+        return Verdict.OLD_EPOCH
+    if record.leader_id != cursor.leader_id or cursor.resigned:
+        return Verdict.NOT_LEADER
+    if record.index != cursor.index + 1:
+        return Verdict.INDEX_GAP
+    end = cursor.workspaces.get(record.workspace)
+    if record.first_sequence != (1 if end is None else end.sequence + 1):
+        return Verdict.SEQUENCE_GAP
+    return Verdict.ADMITTED
+
+
+def advance(cursor: Cursor, record: Record, chain_hash: Hash = GENESIS_HASH) -> None:
+    """Move `cursor` over an admitted record.
+
+    `chain_hash` is the SHA-256 of a decision's stored bytes up to `contents`, and is ignored for other records.
+    """
+    cursor.admitted += 1
+    match record:
+        case DecisionRecord():
+            cursor.index = record.index
+            end = cursor.workspaces.get(record.workspace)
+            if end is None:
+                end = cursor.workspaces[record.workspace] = ChainEnd()
+            end.sequence = Sequence(record.first_sequence + len(record.events) - 1)
+            end.hash = chain_hash
+        case LeaderClaimed():
+            cursor.epoch, cursor.leader_id = record.epoch, record.leader_id
+            cursor.index, cursor.resigned = DecisionIndex(0), False
+        case LeaderResigned():
+            cursor.resigned = True
+        case LogOpened():
+            cursor.log_id = record.log_id
+        case LogTruncated():
+            cursor.log_id, cursor.index = record.log_id, record.base_index
+            cursor.workspaces[record.workspace] = ChainEnd(record.base_sequence, record.base_hash)
+
+
+def chain_holds(cursor: Cursor, record: DecisionRecord) -> bool:
+    """Whether an admitted decision continues the hash chain of its workspace."""
+    return record.prev_hash == cursor.end(record.workspace).hash

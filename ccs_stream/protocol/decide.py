@@ -1,0 +1,171 @@
+"""What a command leads to: events, or a refusal, which is an event too.
+
+Guarantees: pure. `decide` reads the state through `View`, is given the time, and returns the events of one decision,
+atomic; it never raises on any command and any state (an exception inside is a bug, which the caller turns into the
+refusal `internal_error` with `refusal_for_bug`). A refused command leads to its refusal alone: nothing half-applied.
+Does not: append, encode or answer.
+
+The rules are those of `docs/protocol.md`; the names of the checks are the names of the refusals.
+"""
+
+import dataclasses
+from typing import assert_never
+
+from ccs_stream.protocol import dedupe
+from ccs_stream.protocol.commands import (
+    Acquire,
+    Command,
+    Commit,
+    Evict,
+    Heartbeat,
+    Join,
+    Leave,
+    Open,
+    Read,
+    Refresh,
+    Release,
+    Sweep,
+)
+from ccs_stream.protocol.decide_grants import (
+    decide_acquire,
+    decide_heartbeat,
+    decide_read,
+    decide_refresh,
+    decide_release,
+    decide_sweep,
+)
+from ccs_stream.protocol.decide_writes import decide_commit
+from ccs_stream.protocol.directory import View
+from ccs_stream.protocol.events import (
+    CommandRefused,
+    Event,
+    ParticipantJoined,
+    RefusalReason,
+    SessionEnded,
+    SessionEndReason,
+    WorkspaceOpened,
+)
+from ccs_stream.protocol.ids import NO_SESSION, Micros, ParticipantNumber, Sequence
+from ccs_stream.protocol.refusal import Refusal
+
+
+@dataclasses.dataclass(slots=True)
+class Decision:
+    """What a command leads to.
+
+    `events` empty and `repeats` None: the command changes nothing, and is answered from the state. `repeats` set: the
+    command was decided before, in the decision that ends at that sequence. `dropped`: a stale copy, older than the
+    session's window; it is answered by nobody, because its author has long been answered.
+    """
+
+    events: list[Event]
+    contents: list[bytes] = dataclasses.field(default_factory=list)
+    repeats: Sequence | None = None
+    dropped: bool = False
+
+    @property
+    def refusal(self) -> CommandRefused | None:
+        """The refusal, if that is what was decided."""
+        last = self.events[-1] if self.events else None
+        return last if type(last) is CommandRefused else None
+
+
+def decide(view: View, command: Command, now: Micros) -> Decision:
+    """Decide `command` in the state behind `view` at `now` (the decider's clock; never before the last decision).
+
+    Returns a `Decision`; raises nothing that is not a bug.
+    """
+    now = max(now, view.recorded_at)
+    number = command.number
+    if number:
+        session = view.session(command.session_id)
+        if session is not None:
+            packed = session.window.get(number)
+            if packed is not None:
+                return _repeated(view, command, packed)
+            if number <= session.highest - view.settings.dedupe_window:
+                return Decision([], dropped=True)
+    try:
+        if type(command) is Commit:
+            contents: list[bytes] = []
+            return Decision(decide_commit(view, command, now, contents), contents)
+        return Decision(_decide_other(view, command, now))
+    except Refusal as refusal:
+        return Decision([refusal.event(command)])
+
+
+def refusal_for_bug(command: Command, error: Exception) -> Decision:
+    """The refusal for a command whose decision raised: answered, recorded, and the next command is served."""
+    detail = f"{type(error).__name__} while deciding: this is a bug of ccs-stream, and a retry does not help"
+    return Decision([Refusal(RefusalReason.INTERNAL_ERROR, detail).event(command)])
+
+
+def refusal_of(command: Command, reason: RefusalReason, detail: str) -> Decision:
+    """A refusal that the shell around `decide` found out, such as a decision too large for the log."""
+    return Decision([Refusal(reason, detail).event(command)])
+
+
+def _repeated(view: View, command: Command, packed: int) -> Decision:
+    if dedupe.same_command(packed, command.KIND, dedupe.subject_of_command(command)):
+        return Decision([], repeats=dedupe.original_sequence(packed))
+    detail = f"number {command.number} of this session was another command: a new command takes a new number"
+    return refusal_of(command, RefusalReason.NUMBER_REUSED, detail)
+
+
+def _decide_other(view: View, command: Command, now: Micros) -> list[Event]:
+    match command:
+        case Read():
+            return decide_read(view, command, now)
+        case Open():
+            return _decide_open(view, command)
+        case Join():
+            return _decide_join(view, command)
+        case Leave():
+            return _decide_end(view, command, SessionEndReason.LEFT)
+        case Evict():
+            return _decide_end(view, command, SessionEndReason.EVICTED)
+        case Refresh():
+            return decide_refresh(view, command, now)
+        case Acquire():
+            return decide_acquire(view, command, now)
+        case Release():
+            return decide_release(view, command, now)
+        case Heartbeat():
+            return decide_heartbeat(view, command, now)
+        case Sweep():
+            return decide_sweep(view, command, now)
+        case Commit():
+            return decide_commit(view, command, now, [])
+        case _:
+            assert_never(command)
+
+
+def _decide_open(view: View, command: Open) -> list[Event]:
+    if not view.opened:
+        return [WorkspaceOpened(**dataclasses.asdict(command.settings))]
+    if view.settings == command.settings:
+        return []
+    wanted, standing = dataclasses.asdict(command.settings), dataclasses.asdict(view.settings)
+    differing = ", ".join(
+        f"{name} is {standing[name]}, not {value}" for name, value in wanted.items() if value != standing[name]
+    )
+    raise Refusal(RefusalReason.SETTINGS_DIFFER, f"the workspace was opened with other settings: {differing}")
+
+
+def _decide_join(view: View, command: Join) -> list[Event]:
+    if command.session_id == NO_SESSION:
+        raise Refusal(RefusalReason.UNKNOWN_SESSION, "a session id of zeros names nobody: use 16 random bytes")
+    if view.has_ended(command.session_id):
+        raise Refusal(RefusalReason.SESSION_ENDED, "this session has ended: start a new one")
+    session = view.session(command.session_id)
+    if session is not None and command.agent in session.participants:
+        return []
+    number = ParticipantNumber(view.participants_ever + 1)
+    return [ParticipantJoined(participant=number, agent=command.agent, session_id=command.session_id)]
+
+
+def _decide_end(view: View, command: Leave | Evict, reason: SessionEndReason) -> list[Event]:
+    target = command.target if type(command) is Evict else command.session_id
+    if view.session(target) is None:
+        return []
+    return [SessionEnded(session_id=target, reason=reason)]

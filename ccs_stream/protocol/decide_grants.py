@@ -1,0 +1,214 @@
+"""The rules for holding: read, refresh, acquire, release, heartbeat, sweep.
+
+Guarantees: a read never cancels a reservation and never waits for one; a sweep is bounded, and one that finds nothing
+decides nothing. Does not: end a session for being silent; silence alone costs a session at most its M and E grants,
+and only with crash recovery on.
+"""
+
+from ccs_stream.protocol.commands import Acquire, Heartbeat, Read, Refresh, Release, Sweep
+from ccs_stream.protocol.decide_writes import end_expired, expire, reservation_expired
+from ccs_stream.protocol.directory import ArtifactState, SessionState, View
+from ccs_stream.protocol.events import (
+    ArtifactRegistered,
+    Event,
+    ExpiryExtended,
+    GrantIssued,
+    GrantReclaimed,
+    ReclaimTrigger,
+    RefusalReason,
+    ReservationAcquired,
+    ReservationEnded,
+    ReservationEndReason,
+    SessionEnded,
+    SessionEndReason,
+    SessionRenewed,
+)
+from ccs_stream.protocol.ids import NOBODY, ArtifactId, Fence, Micros, ParticipantNumber
+from ccs_stream.protocol.refusal import Refusal, require_participant
+from ccs_stream.protocol.states import GrantState
+
+TTL_REFRESH_FRACTION = 10
+"""A life is extended at most once per this fraction of its TTL: a hot reader does not become a hot writer."""
+
+
+def decide_read(view: View, command: Read, now: Micros) -> list[Event]:
+    """A grant, unless the reader holds one or there is nothing to read. Raises `Refusal`."""
+    reader = require_participant(view, command.session_id, command.agent).number
+    artifact = view.artifact(command.artifact)
+    if artifact is None:
+        return []
+    events: list[Event] = []
+    lapsed = artifact.reserved_by == reader and not artifact.reserved(now)
+    version = end_expired(artifact, now, events)
+    if not artifact.readable(now):
+        state = GrantState.INVALID
+    elif not artifact.holds(reader):
+        held = artifact.owner != NOBODY or bool(artifact.sharers)
+        state = GrantState.SHARED if held else GrantState.EXCLUSIVE
+    else:
+        state = artifact.state_of(reader)
+    # Beyond a new grant, a read is recorded when it clears the mark of a reclaimed reader, who may write again.
+    if (not artifact.holds(reader) and state is not GrantState.INVALID) or lapsed or reader in artifact.reclaimed:
+        grant = GrantIssued(artifact=artifact.artifact, participant=reader, version=version, to_state=state)
+        events.append(grant)
+    return events
+
+
+def decide_refresh(view: View, command: Refresh, now: Micros) -> list[Event]:
+    """A longer life, at most once per tenth of the TTL. Raises `Refusal`."""
+    require_participant(view, command.session_id, command.agent)
+    artifact = view.artifact(command.artifact)
+    if artifact is None or artifact.ttl_us is None or artifact.expires_at is None:
+        return []
+    events: list[Event] = []
+    end_expired(artifact, now, events)
+    if not artifact.readable(now):
+        return events
+    extended = Micros(now + artifact.ttl_us)
+    if (extended - artifact.expires_at) * TTL_REFRESH_FRACTION >= artifact.ttl_us:
+        events.append(ExpiryExtended(artifact=artifact.artifact, expires_at=extended))
+    return events
+
+
+def decide_acquire(view: View, command: Acquire, now: Micros) -> list[Event]:
+    """A reservation with a new fence, unless one stands. Raises `Refusal`."""
+    holder = require_participant(view, command.session_id, command.agent).number
+    maximum = view.settings.maximum_reservation_us
+    if not 0 < command.duration_us <= maximum:
+        detail = f"a reservation lasts between 1 and {maximum} microseconds here, not {command.duration_us}"
+        raise Refusal(RefusalReason.RESERVATION_TOO_LONG, detail)
+    artifact = view.artifact(command.artifact)
+    events: list[Event] = []
+    fence = Fence(0)
+    if artifact is None:
+        events.append(ArtifactRegistered(artifact=command.artifact, scope=command.scope, key=command.key))
+    else:
+        if artifact.reserved(now):
+            left_ms = (artifact.reserved_until - now) // 1_000
+            detail = f"the artifact is reserved for another {left_ms} ms: wait for the release"
+            raise Refusal(RefusalReason.RESERVED, detail, artifact)
+        fence = artifact.fence
+        if artifact.reserved_by != NOBODY:
+            ended = reservation_expired(artifact)
+            events.append(ended)
+            fence = ended.fence
+    events.append(
+        ReservationAcquired(
+            artifact=command.artifact,
+            participant=holder,
+            fence=Fence(fence + 1),
+            until=Micros(now + command.duration_us),
+        )
+    )
+    return events
+
+
+def decide_release(view: View, command: Release, now: Micros) -> list[Event]:
+    """The end of one's own reservation. Raises `Refusal` when it is somebody else's, or was reclaimed."""
+    holder = require_participant(view, command.session_id, command.agent).number
+    artifact = view.artifact(command.artifact)
+    if artifact is None or not artifact.reserved(now) or artifact.reserved_by != holder:
+        detail = "the reservation is over already: its time had passed before the release"
+        raise Refusal(RefusalReason.RECLAIMED, detail, artifact)
+    if artifact.fence != command.fence:
+        raise Refusal(RefusalReason.FENCED, f"fence {command.fence} is not that of your reservation", artifact)
+    return [
+        ReservationEnded(
+            artifact=artifact.artifact,
+            participant=holder,
+            fence=Fence(artifact.fence + 1),
+            reason=ReservationEndReason.RELEASED,
+        )
+    ]
+
+
+def decide_heartbeat(view: View, command: Heartbeat, now: Micros) -> list[Event]:
+    """A renewal, only while something reclaimable is held, at most once per interval. Raises `Refusal`."""
+    session = view.session(command.session_id)
+    if session is None:
+        reason = RefusalReason.UNKNOWN_SESSION
+        if view.has_ended(command.session_id):
+            reason = RefusalReason.SESSION_ENDED
+        raise Refusal(reason, "no such session: start a new one and join")
+    settings = view.settings
+    renewed_at = session.renewed_until - settings.session_timeout_us
+    if not settings.crash_recovery or now < renewed_at + settings.heartbeat_interval_us:
+        return []
+    if not any(_owned(view, session)):
+        return []
+    return [SessionRenewed(session_id=session.session_id, until=Micros(now + settings.session_timeout_us))]
+
+
+def _owned(view: View, session: SessionState) -> list[ArtifactState]:
+    """What participants of the session hold in M or E."""
+    owned: list[ArtifactState] = []
+    for number in session.participants.values():
+        participant = view.participant(number)
+        if participant is None:
+            continue
+        for held in sorted(participant.held):
+            artifact = view.artifact(held)
+            if artifact is not None and artifact.owner == number:
+                owned.append(artifact)
+    return owned
+
+
+def decide_sweep(view: View, command: Sweep, now: Micros) -> list[Event]:
+    """End what has run out, at most `command.limit` things: reservations, lives, silent owners, surplus sessions."""
+    events: list[Event] = []
+    left = command.limit
+    seen: set[ArtifactId] = set()
+    for artifact_id in view.due(now):
+        if left <= 0:
+            return events
+        artifact = view.artifact(artifact_id)
+        if artifact is None or artifact_id in seen:
+            continue
+        seen.add(artifact_id)
+        before = len(events)
+        if artifact.reserved_by != NOBODY and artifact.reserved_until <= now:
+            events.append(reservation_expired(artifact))
+        if artifact.exists and artifact.expired(now):
+            expire(artifact, events)
+        left -= len(events) > before
+    ended = _surplus_sessions(view, left)
+    events.extend(SessionEnded(session_id=each.session_id, reason=SessionEndReason.EVICTED) for each in ended)
+    left -= len(ended)
+    if view.settings.crash_recovery and left > 0:
+        events.extend(_reclaims(view, now, left, {each.session_id for each in ended}))
+    return events
+
+
+def _surplus_sessions(view: View, limit: int) -> list[SessionState]:
+    """The sessions idle for longest, as many as exceed the workspace's maximum."""
+    surplus = min(view.session_count() - view.settings.maximum_sessions, limit)
+    if surplus <= 0:
+        return []
+    return sorted(view.sessions_alive(), key=lambda each: (each.active_at, each.session_id))[:surplus]
+
+
+def _reclaims(view: View, now: Micros, limit: int, ending: set[bytes]) -> list[Event]:
+    settings = view.settings
+    events: list[Event] = []
+    for session in sorted(view.sessions_alive(), key=lambda each: each.session_id):
+        if session.session_id in ending:
+            continue
+        renewed = max(session.renewed_until, session.active_at + settings.session_timeout_us)
+        for artifact in _owned(view, session):
+            if len(events) >= limit:
+                return events
+            if renewed <= now:
+                trigger = ReclaimTrigger.SESSION_SILENT
+            elif artifact.owned_since + settings.maximum_hold_us <= now:
+                trigger = ReclaimTrigger.MAXIMUM_HOLD
+            else:
+                continue
+            events.append(
+                GrantReclaimed(
+                    artifact=artifact.artifact,
+                    participant=artifact.owner,
+                    from_state=artifact.owner_state,
+                    trigger=trigger,
+                )
+            )
+    return events

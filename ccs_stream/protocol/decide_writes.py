@@ -1,0 +1,240 @@
+"""The rules for changing artifacts: commit, commit_all, delete, and the end of what has expired.
+
+Guarantees: all changes of one command or none; a change made under a standing reservation carries its fence; a
+participant whose reservation or grant was reclaimed writes nothing until it has read again, in every mode.
+Does not: judge a last-writer-wins write over a newer version; it records the base, so that the loss shows.
+"""
+
+from ccs_stream.protocol.commands import Change, Commit, Content, Erase, Write, WriteMode
+from ccs_stream.protocol.directory import ArtifactState, View
+from ccs_stream.protocol.events import (
+    ArtifactDeleted,
+    ArtifactRegistered,
+    DeleteReason,
+    Event,
+    GrantsInvalidated,
+    RefusalReason,
+    ReservationEnded,
+    ReservationEndReason,
+    WriteCommitted,
+    WriteOptions,
+)
+from ccs_stream.protocol.ids import (
+    NOBODY,
+    Fence,
+    Micros,
+    ParticipantNumber,
+    Sequence,
+    Version,
+)
+from ccs_stream.protocol.refusal import Refusal, require_participant
+from ccs_stream.protocol.states import GrantState
+
+
+def decide_commit(view: View, command: Commit, now: Micros, contents: list[bytes]) -> list[Event]:
+    """Events of a commit; inline bodies are appended to `contents`. Raises `Refusal`."""
+    writer = require_participant(view, command.session_id, command.agent).number
+    changes = command.changes
+    if len(changes) > 1:
+        _check_changes(view, changes)
+    events: list[Event] = []
+    for change in changes:
+        artifact = view.artifact(change.artifact)
+        _check_permission(artifact, change, writer, now)
+        version = end_expired(artifact, now, events)
+        _check_base(artifact, change, version, now)
+        if type(change) is Write:
+            _check_content(view, change.content, now)
+            _write(view, artifact, change, writer, version, now, contents, events)
+        elif artifact is not None and version == artifact.version and artifact.exists:
+            _erase(artifact, change, writer, events)
+    return events
+
+
+def _check_changes(view: View, changes: tuple[Change, ...]) -> None:
+    if len(changes) > view.settings.maximum_changes:
+        detail = f"{len(changes)} changes in one commit, at most {view.settings.maximum_changes} are allowed: split it"
+        raise Refusal(RefusalReason.TOO_MANY_CHANGES, detail)
+    if len({change.artifact for change in changes}) != len(changes):
+        detail = "the commit changes one artifact twice: keep the last change of each"
+        raise Refusal(RefusalReason.DUPLICATE_ARTIFACT, detail)
+
+
+def _check_permission(
+    artifact: ArtifactState | None, change: Change, writer: ParticipantNumber, now: Micros
+) -> None:
+    if artifact is None:
+        if change.fence is not None:
+            raise Refusal(RefusalReason.FENCED, "no reservation stands for this artifact")
+        return
+    standing = artifact.reserved_by
+    lapsed = standing != NOBODY and artifact.reserved_until <= now
+    if writer in artifact.reclaimed or (lapsed and standing == writer):
+        detail = "your reservation or grant was reclaimed: read the artifact again before changing it"
+        raise Refusal(RefusalReason.RECLAIMED, detail, artifact)
+    if standing != NOBODY and not lapsed:
+        if change.fence == artifact.fence and standing == writer:
+            return
+        if change.fence is None:
+            detail = "the artifact is reserved: wait for the release, or change it with the reservation's fence"
+            raise Refusal(RefusalReason.RESERVED, detail, artifact)
+    if change.fence is not None:
+        detail = f"fence {change.fence} is not that of a standing reservation of yours: acquire again"
+        raise Refusal(RefusalReason.FENCED, detail, artifact)
+
+
+def _check_base(artifact: ArtifactState | None, change: Change, version: Version, now: Micros) -> None:
+    """compare_and_set: equality with the current version, tombstones included; None wants nothing to exist."""
+    if change.mode is not WriteMode.COMPARE_AND_SET:
+        return
+    base = change.base_version
+    if base is None:
+        if artifact is None or not artifact.readable(now):
+            return
+        detail = f"the artifact exists at version {version}, and the author never read it"
+    elif base == version:
+        return
+    else:
+        detail = f"the author read version {base}, the current version is {version}"
+    raise Refusal(RefusalReason.VERSION_CONFLICT, f"{detail}: read again, merge, write again", artifact)
+
+
+def _check_content(view: View, content: Content, now: Micros) -> None:
+    settings = view.settings
+    if content.size > settings.maximum_content_bytes:
+        detail = f"the body has {content.size} bytes, the workspace allows {settings.maximum_content_bytes}"
+        raise Refusal(RefusalReason.CONTENT_TOO_LARGE, detail)
+    if content.uploaded_at is not None and now - content.uploaded_at > settings.content_grace_us:
+        detail = "the upload is older than the grace time and may be collected: upload the body again"
+        raise Refusal(RefusalReason.CONTENT_TOO_OLD, detail)
+
+
+def end_expired(artifact: ArtifactState | None, now: Micros, events: list[Event]) -> Version:
+    """End a lapsed reservation and an expired life that a command has met; returns the version after that."""
+    if artifact is None:
+        return Version(0)
+    if artifact.reserved_by != NOBODY and artifact.reserved_until <= now:
+        events.append(reservation_expired(artifact))
+    if artifact.expires_at is not None and artifact.expires_at <= now and artifact.exists:
+        expire(artifact, events)
+        return Version(artifact.version + 1)
+    return artifact.version
+
+
+def reservation_expired(artifact: ArtifactState) -> ReservationEnded:
+    """The end of a reservation whose time is over."""
+    return ReservationEnded(
+        artifact=artifact.artifact,
+        participant=artifact.reserved_by,
+        fence=Fence(artifact.fence + 1),
+        reason=ReservationEndReason.EXPIRED,
+    )
+
+
+def expire(artifact: ArtifactState, events: list[Event]) -> None:
+    """The tombstone of an artifact whose life is over, and whose copies that makes stale."""
+    version = Version(artifact.version + 1)
+    events.append(
+        ArtifactDeleted(
+            artifact=artifact.artifact,
+            participant=NOBODY,
+            version=version,
+            base_version=None,
+            previous_sequence=artifact.sequence,
+            reason=DeleteReason.EXPIRED,
+        )
+    )
+    _invalidate(artifact, version, NOBODY, events)
+
+
+def _replaced(view: View, artifact: ArtifactState | None, version: Version, events: list[Event]) -> Sequence:
+    """Sequence of the event that made `version`, which may be the tombstone just decided."""
+    if artifact is None:
+        return Sequence(0)
+    if version == artifact.version:
+        return artifact.sequence
+    index = next(i for i in range(len(events) - 1, -1, -1) if type(events[i]) is ArtifactDeleted)
+    return Sequence(view.sequence + index + 1)
+
+
+def _write(
+    view: View,
+    artifact: ArtifactState | None,
+    change: Write,
+    writer: ParticipantNumber,
+    version: Version,
+    now: Micros,
+    contents: list[bytes],
+    events: list[Event],
+) -> None:
+    if artifact is None:
+        events.append(ArtifactRegistered(artifact=change.artifact, scope=change.scope, key=change.key))
+    content = change.content
+    content_index: int | None = None
+    if content.body is not None:
+        content_index = len(contents)
+        contents.append(content.body)
+    options: WriteOptions | None = None
+    if change.ttl_us is not None or change.index_fields is not None or change.reason is not None:
+        options = WriteOptions(
+            expires_at=None if change.ttl_us is None else Micros(now + change.ttl_us),
+            ttl_us=change.ttl_us,
+            index_fields=change.index_fields,
+            reason=change.reason,
+        )
+    written = Version(version + 1)
+    events.append(
+        WriteCommitted(
+            artifact=change.artifact,
+            participant=writer,
+            version=written,
+            base_version=change.base_version,
+            previous_sequence=_replaced(view, artifact, version, events),
+            content_type=content.content_type,
+            content_encoding=content.content_encoding,
+            content_hash=content.content_hash,
+            content_size=content.size,
+            content_index=content_index,
+            content_locator=content.locator,
+            options=options,
+        )
+    )
+    # An expired life has named its holders already, with its own tombstone.
+    if artifact is not None and version == artifact.version:
+        _invalidate(artifact, written, writer, events)
+
+
+def _erase(artifact: ArtifactState, change: Erase, writer: ParticipantNumber, events: list[Event]) -> None:
+    version = Version(artifact.version + 1)
+    events.append(
+        ArtifactDeleted(
+            artifact=artifact.artifact,
+            participant=writer,
+            version=version,
+            base_version=change.base_version,
+            previous_sequence=artifact.sequence,
+            reason=DeleteReason.DELETED,
+            note=change.reason,
+        )
+    )
+    _invalidate(artifact, version, NOBODY, events)
+
+
+def _invalidate(artifact: ArtifactState, version: Version, writer: ParticipantNumber, events: list[Event]) -> None:
+    """One event for all holders but the writer: a write costs O(holders) bytes once."""
+    owner = artifact.owner if artifact.owner != writer else NOBODY
+    sharers = artifact.sharers
+    if owner == NOBODY and (not sharers or (len(sharers) == 1 and writer in sharers)):
+        return
+    named = sorted(sharers)
+    if writer in sharers:
+        named.remove(writer)
+    events.append(
+        GrantsInvalidated(
+            artifact=artifact.artifact,
+            version=version,
+            owner=owner,
+            owner_state=artifact.owner_state if owner != NOBODY else GrantState.INVALID,
+            sharers=named,
+        )
+    )

@@ -1,0 +1,100 @@
+"""Recognising a repeated command: same session, same number, same subject.
+
+Guarantees: what the fold derives from a decision's events (`subject_of_events`) equals what `decide` derives from the
+command that led to it (`subject_of_command`), so that a repeat is told from another command under the same number.
+Does not: protect against an adversary; the subject is a CRC-32, meant for mistakes.
+"""
+
+from binascii import crc32
+from collections.abc import Sequence as SequenceOf
+from typing import Final
+
+from ccs_stream.protocol.commands import (
+    Acquire,
+    Command,
+    CommandKind,
+    Commit,
+    Join,
+    Read,
+    Refresh,
+    Release,
+    Write,
+)
+from ccs_stream.protocol.events import (
+    ArtifactDeleted,
+    CommandRefused,
+    DeleteReason,
+    Event,
+    ExpiryExtended,
+    GrantIssued,
+    ParticipantJoined,
+    ReservationAcquired,
+    ReservationEnded,
+    ReservationEndReason,
+    WriteCommitted,
+)
+from ccs_stream.protocol.ids import Sequence
+
+_KINDS: Final = tuple(CommandKind)
+_KIND_CODES: Final = {kind: code for code, kind in enumerate(_KINDS)}
+_SUBJECT_BITS: Final = 32
+_KIND_BITS: Final = 8
+
+
+def entry(last_sequence: Sequence, kind: CommandKind, subject: int) -> int:
+    """Pack what a session's window keeps for one number into one int: small in memory, exact in the state hash."""
+    return (((last_sequence << _KIND_BITS) | _KIND_CODES[kind]) << _SUBJECT_BITS) | subject
+
+
+def original_sequence(packed: int) -> Sequence:
+    """Last sequence of the decision an entry stands for."""
+    return Sequence(packed >> (_KIND_BITS + _SUBJECT_BITS))
+
+
+def same_command(packed: int, kind: CommandKind, subject: int) -> bool:
+    """Whether an entry stands for a command of this kind and subject."""
+    mask = (1 << (_KIND_BITS + _SUBJECT_BITS)) - 1
+    return packed & mask == (_KIND_CODES[kind] << _SUBJECT_BITS) | subject
+
+
+def subject_of_command(command: Command) -> int:
+    """Fingerprint of what the command is about."""
+    match command:
+        case Commit(changes=(Write() as write,)):
+            return crc32(write.content.content_hash, crc32(write.artifact))
+        case Commit(changes=changes):
+            if len(changes) == 1:
+                return crc32(changes[0].artifact)
+            subject = 0
+            for change in changes:
+                if type(change) is Write:
+                    subject = crc32(change.content.content_hash, crc32(change.artifact, subject))
+            return subject
+        case Read() | Refresh() | Acquire() | Release():
+            return crc32(command.artifact)
+        case Join():
+            return crc32(command.agent.encode())
+        case _:
+            return 0
+
+
+def subject_of_events(kind: CommandKind, events: SequenceOf[Event]) -> int:
+    """The same fingerprint, from the events of the command's decision."""
+    subject = 0
+    for event in events:
+        match event:
+            case WriteCommitted():
+                subject = crc32(event.content_hash, crc32(event.artifact, subject))
+            case CommandRefused():
+                return event.subject
+            case GrantIssued() | ReservationAcquired() | ExpiryExtended():
+                return crc32(event.artifact)
+            case ArtifactDeleted(reason=DeleteReason.DELETED) if kind is CommandKind.DELETE:
+                return crc32(event.artifact)
+            case ReservationEnded(reason=ReservationEndReason.RELEASED):
+                return crc32(event.artifact)
+            case ParticipantJoined():
+                return crc32(event.agent.encode())
+            case _:
+                pass
+    return subject

@@ -1,0 +1,403 @@
+"""The coordinator's projection: who holds what, at which version, under which reservation.
+
+Guarantees: the whole state is a fold of the log (`evolve`), read by `decide` through `View`; an `Overlay` answers like
+the directory it lies on and never changes it, so a batch of commands can be decided on it and thrown away.
+Does not: hold bodies. It holds their hashes and where the log keeps them.
+
+Two indexes are derived and not part of the state hash: what each participant holds, and the heap of times at which a
+reservation or a life ends.
+"""
+
+import copy
+import dataclasses
+import heapq
+from collections.abc import Iterator
+from typing import Protocol
+
+from ccs_stream.protocol.ids import (
+    NOBODY,
+    ArtifactId,
+    CommandNumber,
+    Fence,
+    Hash,
+    Micros,
+    ParticipantNumber,
+    Scope,
+    Sequence,
+    SessionId,
+    Version,
+)
+from ccs_stream.protocol.settings import DEFAULT_SETTINGS, WorkspaceSettings
+from ccs_stream.protocol.states import GrantState
+
+ENDED_SESSIONS_KEPT = 65_536
+"""Ids of ended sessions remembered so that a late command of one is told so; older ones are unknown sessions."""
+
+
+@dataclasses.dataclass(slots=True)
+class ArtifactState:
+    """One artifact. `version` 0 means registered (somebody reserved it) but never written."""
+
+    artifact: ArtifactId
+    scope: Scope
+    key: str
+    version: Version = Version(0)
+    deleted: bool = False
+    sequence: Sequence = Sequence(0)
+    """Sequence of the event that made the current version."""
+    content_type: str = ""
+    content_encoding: str = ""
+    content_hash: Hash = Hash(b"")
+    content_size: int = 0
+    content_index: int | None = None
+    content_locator: bytes | None = None
+    writer: ParticipantNumber = NOBODY
+    writer_agent: str = ""
+    created_at: Micros = Micros(0)
+    updated_at: Micros = Micros(0)
+    expires_at: Micros | None = None
+    ttl_us: Micros | None = None
+    index_fields: tuple[str, ...] | None = None
+    owner: ParticipantNumber = NOBODY
+    """The one participant in M or E, if any; then there are no sharers."""
+    owner_state: GrantState = GrantState.INVALID
+    owned_since: Micros = Micros(0)
+    sharers: set[ParticipantNumber] = dataclasses.field(default_factory=set)
+    fence: Fence = Fence(0)
+    reserved_by: ParticipantNumber = NOBODY
+    reserved_until: Micros = Micros(0)
+    reclaimed: set[ParticipantNumber] = dataclasses.field(default_factory=set)
+    """Who lost a reservation or a grant here and has not read since: their writes are refused."""
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is something to read, expiry aside."""
+        return self.version > 0 and not self.deleted
+
+    def expired(self, now: Micros) -> bool:
+        """Whether its life is over at `now`, ended on the log or not."""
+        return self.expires_at is not None and self.expires_at <= now
+
+    def readable(self, now: Micros) -> bool:
+        """Whether a reader finds something at `now`."""
+        return self.version > 0 and not self.deleted and (self.expires_at is None or self.expires_at > now)
+
+    def reserved(self, now: Micros) -> bool:
+        """Whether a reservation stands at `now`."""
+        return self.reserved_by != NOBODY and self.reserved_until > now
+
+    def state_of(self, participant: ParticipantNumber) -> GrantState:
+        """The grant the directory records for `participant`."""
+        if participant == self.owner and participant != NOBODY:
+            return self.owner_state
+        return GrantState.SHARED if participant in self.sharers else GrantState.INVALID
+
+    def holds(self, participant: ParticipantNumber) -> bool:
+        """Whether `participant` has a copy of the current version."""
+        return participant == self.owner or participant in self.sharers
+
+    def fork(self) -> "ArtifactState":
+        """A copy whose changes do not show here."""
+        other = copy.copy(self)
+        other.sharers, other.reclaimed = set(self.sharers), set(self.reclaimed)
+        return other
+
+
+@dataclasses.dataclass(slots=True)
+class ParticipantState:
+    """One (agent, session), alive as long as its session."""
+
+    number: ParticipantNumber
+    agent: str
+    session_id: SessionId
+    held: set[ArtifactId] = dataclasses.field(default_factory=set)
+    reserved: set[ArtifactId] = dataclasses.field(default_factory=set)
+    reclaimed: set[ArtifactId] = dataclasses.field(default_factory=set)
+
+    def fork(self) -> "ParticipantState":
+        """A copy whose changes do not show here."""
+        other = copy.copy(self)
+        other.held, other.reserved, other.reclaimed = set(self.held), set(self.reserved), set(self.reclaimed)
+        return other
+
+
+@dataclasses.dataclass(slots=True)
+class SessionState:
+    """One run of a client process: its participants, and the window of its last command numbers."""
+
+    session_id: SessionId
+    joined_at: Micros
+    active_at: Micros
+    renewed_until: Micros = Micros(0)
+    highest: CommandNumber = CommandNumber(0)
+    participants: dict[str, ParticipantNumber] = dataclasses.field(default_factory=dict)
+    window: dict[CommandNumber, int] = dataclasses.field(default_factory=dict)
+    """Number to what `dedupe.entry` packed: last sequence, kind and subject of its decision."""
+
+    def fork(self) -> "SessionState":
+        """A copy whose changes do not show here."""
+        other = copy.copy(self)
+        other.participants, other.window = dict(self.participants), dict(self.window)
+        return other
+
+
+class View(Protocol):
+    """What `decide` may ask of the state."""
+
+    sequence: Sequence
+    recorded_at: Micros
+    settings: WorkspaceSettings
+    opened: bool
+    participants_ever: int
+
+    def artifact(self, artifact: ArtifactId) -> ArtifactState | None:
+        """The artifact, if its address was ever registered."""
+
+    def session(self, session_id: SessionId) -> SessionState | None:
+        """The session, if it is alive."""
+
+    def participant(self, number: ParticipantNumber) -> ParticipantState | None:
+        """The participant, if its session is alive."""
+
+    def has_ended(self, session_id: SessionId) -> bool:
+        """Whether the session is known to have ended."""
+
+    def due(self, now: Micros) -> Iterator[ArtifactId]:
+        """Artifacts something of which may have run out at `now`, earliest first; each must be looked at again."""
+
+    def sessions_alive(self) -> Iterator[SessionState]:
+        """Every live session."""
+
+    def session_count(self) -> int:
+        """How many sessions are alive."""
+
+
+class Foldable(View, Protocol):
+    """A state that `evolve` can change: what is edited belongs to it alone."""
+
+    def add_artifact(self, artifact: ArtifactState) -> None:
+        """Keep a newly registered artifact."""
+
+    def edit_artifact(self, artifact: ArtifactId) -> ArtifactState:
+        """The artifact, for changing. KeyError when it was never registered."""
+
+    def add_session(self, session: SessionState) -> None:
+        """Keep a new session."""
+
+    def edit_session(self, session_id: SessionId) -> SessionState | None:
+        """The session, for changing."""
+
+    def drop_session(self, session_id: SessionId) -> None:
+        """Forget a session and remember that it ended."""
+
+    def add_participant(self, participant: ParticipantState) -> None:
+        """Keep a new participant."""
+
+    def edit_participant(self, number: ParticipantNumber) -> ParticipantState | None:
+        """The participant, for changing."""
+
+    def drop_participant(self, number: ParticipantNumber) -> None:
+        """Forget a participant."""
+
+    def schedule(self, at: Micros, artifact: ArtifactId) -> None:
+        """Remember that something of `artifact` runs out at `at`."""
+
+
+class Directory:
+    """The folded state of one workspace."""
+
+    __slots__ = (
+        "artifacts",
+        "deadlines",
+        "ended_sessions",
+        "opened",
+        "participants",
+        "participants_ever",
+        "recorded_at",
+        "sequence",
+        "sessions",
+        "settings",
+        "unknown_events",
+    )
+
+    def __init__(self) -> None:
+        self.sequence = Sequence(0)
+        self.recorded_at = Micros(0)
+        self.opened = False
+        self.settings: WorkspaceSettings = DEFAULT_SETTINGS
+        self.participants_ever = 0
+        self.unknown_events = 0
+        self.artifacts: dict[ArtifactId, ArtifactState] = {}
+        self.sessions: dict[SessionId, SessionState] = {}
+        self.participants: dict[ParticipantNumber, ParticipantState] = {}
+        self.ended_sessions: dict[SessionId, None] = {}
+        self.deadlines: list[tuple[Micros, ArtifactId]] = []
+
+    def artifact(self, artifact: ArtifactId) -> ArtifactState | None:
+        return self.artifacts.get(artifact)
+
+    def session(self, session_id: SessionId) -> SessionState | None:
+        return self.sessions.get(session_id)
+
+    def participant(self, number: ParticipantNumber) -> ParticipantState | None:
+        return self.participants.get(number)
+
+    def has_ended(self, session_id: SessionId) -> bool:
+        return session_id in self.ended_sessions
+
+    def sessions_alive(self) -> Iterator[SessionState]:
+        return iter(self.sessions.values())
+
+    def session_count(self) -> int:
+        return len(self.sessions)
+
+    def due(self, now: Micros) -> Iterator[ArtifactId]:
+        return iter(self._take_due(now))
+
+    def next_deadline(self) -> Micros | None:
+        """The earliest time at which something may run out; a deadline since moved counts until it passes."""
+        return self.deadlines[0][0] if self.deadlines else None
+
+    def add_artifact(self, artifact: ArtifactState) -> None:
+        self.artifacts[artifact.artifact] = artifact
+
+    def edit_artifact(self, artifact: ArtifactId) -> ArtifactState:
+        return self.artifacts[artifact]
+
+    def add_session(self, session: SessionState) -> None:
+        self.sessions[session.session_id] = session
+
+    def edit_session(self, session_id: SessionId) -> SessionState | None:
+        return self.sessions.get(session_id)
+
+    def drop_session(self, session_id: SessionId) -> None:
+        self.sessions.pop(session_id, None)
+        self.ended_sessions[session_id] = None
+        while len(self.ended_sessions) > ENDED_SESSIONS_KEPT:
+            del self.ended_sessions[next(iter(self.ended_sessions))]
+
+    def add_participant(self, participant: ParticipantState) -> None:
+        self.participants[participant.number] = participant
+
+    def edit_participant(self, number: ParticipantNumber) -> ParticipantState | None:
+        return self.participants.get(number)
+
+    def drop_participant(self, number: ParticipantNumber) -> None:
+        self.participants.pop(number, None)
+
+    def schedule(self, at: Micros, artifact: ArtifactId) -> None:
+        heapq.heappush(self.deadlines, (at, artifact))
+
+    def _take_due(self, now: Micros) -> list[ArtifactId]:
+        """Passed deadlines that still stand; those moved or met meanwhile are dropped, so the heap cannot grow."""
+        standing: dict[ArtifactId, Micros] = {}
+        while self.deadlines and self.deadlines[0][0] <= now:
+            at, artifact = heapq.heappop(self.deadlines)
+            state = self.artifacts[artifact]
+            lapsed = state.reserved_by != NOBODY and state.reserved_until <= now
+            if lapsed or (state.exists and state.expired(now)):
+                standing.setdefault(artifact, at)
+        for artifact, at in standing.items():
+            heapq.heappush(self.deadlines, (at, artifact))
+        return list(standing)
+
+
+class Overlay:
+    """A directory as it would be after further decisions, which are not in the log yet.
+
+    Everything edited is copied first; thrown away, it leaves no trace below. Nothing is ever answered from it.
+    """
+
+    __slots__ = (
+        "_artifacts",
+        "_base",
+        "_ended",
+        "_participants",
+        "_sessions",
+        "opened",
+        "participants_ever",
+        "recorded_at",
+        "sequence",
+        "settings",
+        "unknown_events",
+    )
+
+    def __init__(self, base: Directory) -> None:
+        self._base = base
+        self.sequence = base.sequence
+        self.recorded_at = base.recorded_at
+        self.opened = base.opened
+        self.settings = base.settings
+        self.participants_ever = base.participants_ever
+        self.unknown_events = base.unknown_events
+        self._artifacts: dict[ArtifactId, ArtifactState] = {}
+        self._sessions: dict[SessionId, SessionState | None] = {}
+        self._participants: dict[ParticipantNumber, ParticipantState | None] = {}
+        self._ended: set[SessionId] = set()
+
+    def artifact(self, artifact: ArtifactId) -> ArtifactState | None:
+        return self._artifacts.get(artifact) or self._base.artifact(artifact)
+
+    def session(self, session_id: SessionId) -> SessionState | None:
+        if session_id in self._sessions:
+            return self._sessions[session_id]
+        return self._base.session(session_id)
+
+    def participant(self, number: ParticipantNumber) -> ParticipantState | None:
+        if number in self._participants:
+            return self._participants[number]
+        return self._base.participant(number)
+
+    def has_ended(self, session_id: SessionId) -> bool:
+        return session_id in self._ended or self._base.has_ended(session_id)
+
+    def sessions_alive(self) -> Iterator[SessionState]:
+        for session_id, session in self._sessions.items():
+            if session is not None:
+                yield session
+        for session in self._base.sessions_alive():
+            if session.session_id not in self._sessions:
+                yield session
+
+    def session_count(self) -> int:
+        return sum(1 for _ in self.sessions_alive())
+
+    def due(self, now: Micros) -> Iterator[ArtifactId]:
+        return self._base.due(now)
+
+    def add_artifact(self, artifact: ArtifactState) -> None:
+        self._artifacts[artifact.artifact] = artifact
+
+    def edit_artifact(self, artifact: ArtifactId) -> ArtifactState:
+        own = self._artifacts.get(artifact)
+        if own is None:
+            own = self._artifacts[artifact] = self._base.edit_artifact(artifact).fork()
+        return own
+
+    def add_session(self, session: SessionState) -> None:
+        self._sessions[session.session_id] = session
+
+    def edit_session(self, session_id: SessionId) -> SessionState | None:
+        if session_id not in self._sessions:
+            below = self._base.session(session_id)
+            self._sessions[session_id] = None if below is None else below.fork()
+        return self._sessions[session_id]
+
+    def drop_session(self, session_id: SessionId) -> None:
+        self._sessions[session_id] = None
+        self._ended.add(session_id)
+
+    def add_participant(self, participant: ParticipantState) -> None:
+        self._participants[participant.number] = participant
+
+    def edit_participant(self, number: ParticipantNumber) -> ParticipantState | None:
+        if number not in self._participants:
+            below = self._base.participant(number)
+            self._participants[number] = None if below is None else below.fork()
+        return self._participants[number]
+
+    def drop_participant(self, number: ParticipantNumber) -> None:
+        self._participants[number] = None
+
+    def schedule(self, at: Micros, artifact: ArtifactId) -> None:
+        """Nothing: an overlay lives shorter than any deadline, and the fold schedules again."""

@@ -1,0 +1,139 @@
+"""The one tree of exceptions, for users and for the layers alike.
+
+Guarantees: every error says what to do, and `retryable` says whether the same call may succeed later unchanged.
+Does not: carry credentials; URLs in messages are shown without their user part and query secrets.
+"""
+
+from typing import ClassVar
+
+from ccs_stream.protocol.ids import Fence, Version
+
+
+class CcsError(Exception):
+    """Root of all errors of ccs-stream."""
+
+    retryable: ClassVar[bool] = False
+
+
+class UsageError(CcsError, ValueError):
+    """The call is wrong: an unknown option, a bad URL, a value that cannot be stored."""
+
+
+class Closed(CcsError):
+    """The workspace or log was closed: connect again."""
+
+
+class ForkedProcess(CcsError):
+    """The object was made in a parent process; file handles and locks do not survive a fork. Connect in the child."""
+
+
+class OutcomeUnknown(CcsError):
+    """The command may or may not be in the log. Ask again with the same number, or read."""
+
+    retryable = True
+
+
+# Refused commands.
+
+
+class Refused(CcsError):
+    """A command was refused; nothing changed."""
+
+    def __init__(
+        self, message: str, *, reason: str, current_version: Version | None = None, fence: Fence | None = None
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        """A `RefusalReason`, as text."""
+        self.current_version = current_version
+        self.fence = fence
+
+
+class VersionConflict(Refused):
+    """The artifact changed since its author read it. Read again, merge, write again.
+
+    `current_value` is the decoded value now (None when there is nothing), filled in by the client.
+    """
+
+    current_value: object = None
+
+
+class Reserved(Refused):
+    """Somebody holds a reservation: wait for its release."""
+
+    retryable = True
+
+
+class Reclaimed(Refused):
+    """Your reservation or grant was taken back meanwhile: read again before writing."""
+
+
+class Fenced(Refused):
+    """The fence is not that of your standing reservation: acquire again."""
+
+
+class SessionLost(Refused):
+    """The session is unknown or has ended: connect again."""
+
+
+class TooLarge(Refused):
+    """The body or the decision exceeds the workspace's maximum."""
+
+
+# The log.
+
+
+class LogError(CcsError):
+    """Something is wrong with a log; the message says where and what to do."""
+
+
+class NotALog(LogError):
+    """What the URL points to exists and is something else."""
+
+
+class LogMissing(LogError):
+    """There is no log at the URL, and this caller may not create one."""
+
+
+class MissingHead(LogError):
+    """The first record of a shard is not the one that opens it: the log was cut at its head."""
+
+
+class LogDiverged(LogError):
+    """An admitted record breaks the hash chain, or the log ends before a known position."""
+
+
+class CorruptRecord(LogError):
+    """Bytes that are not a record. `position` says where."""
+
+    def __init__(self, message: str, *, position: str = "") -> None:
+        super().__init__(f"{message} (at {position})" if position else message)
+        self.position = position
+
+
+class UnknownSchema(CorruptRecord):
+    """A record of a schema this release does not know: upgrade the reader."""
+
+
+class NewerFormat(LogError):
+    """The log was written by a later release: upgrade."""
+
+
+class LogBusy(LogError):
+    """Another process kept the log locked for longer than the time-out."""
+
+    retryable = True
+
+
+class LogFull(LogError):
+    """No space left where the log lives; nothing was half-written."""
+
+    retryable = True
+
+
+class LogReadOnly(LogError):
+    """The log cannot be written to from here."""
+
+
+class ContentMissing(LogError):
+    """A body is gone (redacted or collected), or its hash is not the one on the log."""

@@ -1,0 +1,298 @@
+"""The fold: what each event does to the directory.
+
+Guarantees: never fails on an event that was admitted and decided by `decide`; depends on nothing but state and event,
+so every reader of a log arrives at the same state. Does not: check permissions; facts need none.
+"""
+
+from collections.abc import Sequence as SequenceOf
+from typing import assert_never
+
+from ccs_stream.protocol import dedupe
+from ccs_stream.protocol.commands import CommandKind
+from ccs_stream.protocol.directory import ArtifactState, Foldable, ParticipantState, SessionState
+from ccs_stream.protocol.events import (
+    ArtifactDeleted,
+    ArtifactRegistered,
+    CommandAnswered,
+    CommandRefused,
+    Event,
+    ExpiryExtended,
+    GrantIssued,
+    GrantReclaimed,
+    GrantsInvalidated,
+    ParticipantJoined,
+    ReservationAcquired,
+    ReservationEnded,
+    ReservationEndReason,
+    SessionEnded,
+    SessionRenewed,
+    UnknownEvent,
+    WorkspaceOpened,
+    WriteCommitted,
+)
+from ccs_stream.protocol.ids import (
+    NOBODY,
+    ArtifactId,
+    CommandNumber,
+    Fence,
+    Hash,
+    Micros,
+    ParticipantNumber,
+    Sequence,
+    SessionId,
+)
+from ccs_stream.protocol.settings import WorkspaceSettings
+from ccs_stream.protocol.states import GrantState
+
+
+def fold(
+    state: Foldable,
+    events: SequenceOf[Event],
+    *,
+    recorded_at: Micros,
+    session_id: SessionId,
+    number: CommandNumber,
+    kind: CommandKind,
+) -> None:
+    """Fold one decision: its events in order, then its command's number into the session's window.
+
+    Shape: `events` are all events of one admitted decision. Raises nothing on such a decision.
+    """
+    if recorded_at > state.recorded_at:
+        state.recorded_at = recorded_at
+    sequence = state.sequence
+    for event in events:
+        sequence = state.sequence = Sequence(sequence + 1)
+        evolve(state, event)
+    if number and (session := state.edit_session(session_id)) is not None:
+        _remember(session, state.settings.dedupe_window, number, kind, events, sequence)
+        session.active_at = state.recorded_at
+
+
+def evolve(state: Foldable, event: Event) -> None:
+    """Fold one event. `state.sequence` and `state.recorded_at` are already those of the event."""
+    match event:
+        case WriteCommitted():
+            _write_committed(state, event)
+        case GrantIssued():
+            _grant_issued(state, event)
+        case GrantsInvalidated():
+            _grants_invalidated(state, event)
+        case ArtifactRegistered():
+            state.add_artifact(ArtifactState(event.artifact, tuple(event.scope), event.key))
+        case ArtifactDeleted():
+            _artifact_deleted(state, event)
+        case CommandRefused() | CommandAnswered():
+            pass
+        case ReservationAcquired():
+            _reservation_acquired(state, event)
+        case ReservationEnded():
+            _reservation_ended(state, event)
+        case ParticipantJoined():
+            _participant_joined(state, event)
+        case SessionEnded():
+            _session_ended(state, event)
+        case SessionRenewed():
+            if (session := state.edit_session(event.session_id)) is not None:
+                session.renewed_until = event.until
+        case ExpiryExtended():
+            state.edit_artifact(event.artifact).expires_at = event.expires_at
+            state.schedule(event.expires_at, event.artifact)
+        case GrantReclaimed():
+            artifact = state.edit_artifact(event.artifact)
+            _drop_grant(state, artifact, event.participant)
+            _mark_reclaimed(state, artifact, event.participant)
+        case WorkspaceOpened():
+            state.opened = True
+            state.settings = settings_of(event)
+        case UnknownEvent():
+            state.unknown_events += 1
+        case _:
+            assert_never(event)
+
+
+def settings_of(event: WorkspaceOpened) -> WorkspaceSettings:
+    """The settings an event opened the workspace with."""
+    return WorkspaceSettings(**{name: getattr(event, name) for name in WorkspaceOpened.__slots__})
+
+
+def _write_committed(state: Foldable, event: WriteCommitted) -> None:
+    artifact = state.edit_artifact(event.artifact)
+    writer = event.participant
+    if artifact.deleted or artifact.version == 0:
+        artifact.created_at = state.recorded_at
+        artifact.deleted = False
+    artifact.version = event.version
+    artifact.sequence = state.sequence
+    artifact.content_type = event.content_type
+    artifact.content_encoding = event.content_encoding
+    artifact.content_hash = event.content_hash
+    artifact.content_size = event.content_size
+    artifact.content_index = event.content_index
+    artifact.content_locator = event.content_locator
+    artifact.updated_at = state.recorded_at
+    options = event.options
+    if options is None:
+        artifact.expires_at = artifact.ttl_us = artifact.index_fields = None
+    else:
+        artifact.expires_at, artifact.ttl_us = options.expires_at, options.ttl_us
+        artifact.index_fields = None if options.index_fields is None else tuple(options.index_fields)
+        if options.expires_at is not None:
+            state.schedule(options.expires_at, event.artifact)
+    if artifact.owner != writer or artifact.owner_state is not GrantState.MODIFIED:
+        artifact.sharers.discard(writer)
+        artifact.owner, artifact.owner_state = writer, GrantState.MODIFIED
+        artifact.owned_since = state.recorded_at
+    if artifact.writer != writer:
+        artifact.writer = writer
+        participant = state.participant(writer)
+        artifact.writer_agent = participant.agent if participant is not None else ""
+    _hold(state, writer, event.artifact)
+
+
+def _grant_issued(state: Foldable, event: GrantIssued) -> None:
+    artifact = state.edit_artifact(event.artifact)
+    reader = event.participant
+    if reader in artifact.reclaimed:
+        artifact.reclaimed.discard(reader)
+        participant = state.edit_participant(reader)
+        if participant is not None:
+            participant.reclaimed.discard(event.artifact)
+    if event.to_state is GrantState.INVALID or artifact.state_of(reader) is event.to_state:
+        return
+    if event.to_state is GrantState.EXCLUSIVE:
+        artifact.owner, artifact.owner_state = reader, GrantState.EXCLUSIVE
+        artifact.owned_since = state.recorded_at
+    else:
+        if artifact.owner != NOBODY:
+            artifact.sharers.add(artifact.owner)
+            artifact.owner, artifact.owner_state = NOBODY, GrantState.INVALID
+        artifact.sharers.add(reader)
+    _hold(state, reader, event.artifact)
+
+
+def _hold(state: Foldable, number: ParticipantNumber, artifact: ArtifactId) -> None:
+    participant = state.participant(number)
+    if participant is not None and artifact not in participant.held:
+        editable = state.edit_participant(number)
+        if editable is not None:
+            editable.held.add(artifact)
+
+
+def _drop_grant(state: Foldable, artifact: ArtifactState, number: ParticipantNumber) -> None:
+    if artifact.owner == number:
+        artifact.owner, artifact.owner_state = NOBODY, GrantState.INVALID
+    artifact.sharers.discard(number)
+    participant = state.edit_participant(number)
+    if participant is not None:
+        participant.held.discard(artifact.artifact)
+
+
+def _grants_invalidated(state: Foldable, event: GrantsInvalidated) -> None:
+    artifact = state.edit_artifact(event.artifact)
+    if event.owner != NOBODY:
+        _drop_grant(state, artifact, event.owner)
+    artifact.sharers.difference_update(event.sharers)
+    for number in event.sharers:
+        participant = state.edit_participant(number)
+        if participant is not None:
+            participant.held.discard(event.artifact)
+
+
+def _artifact_deleted(state: Foldable, event: ArtifactDeleted) -> None:
+    artifact = state.edit_artifact(event.artifact)
+    artifact.version = event.version
+    artifact.sequence = state.sequence
+    artifact.deleted = True
+    artifact.content_type = artifact.content_encoding = ""
+    artifact.content_hash, artifact.content_size = Hash(b""), 0
+    artifact.content_index = artifact.content_locator = None
+    artifact.expires_at = artifact.ttl_us = artifact.index_fields = None
+    artifact.updated_at = state.recorded_at
+    if event.participant != NOBODY:
+        participant = state.participant(event.participant)
+        artifact.writer = event.participant
+        artifact.writer_agent = participant.agent if participant is not None else ""
+
+
+def _reservation_acquired(state: Foldable, event: ReservationAcquired) -> None:
+    artifact = state.edit_artifact(event.artifact)
+    artifact.fence = event.fence
+    artifact.reserved_by = event.participant
+    artifact.reserved_until = event.until
+    state.schedule(event.until, event.artifact)
+    participant = state.edit_participant(event.participant)
+    if participant is not None:
+        participant.reserved.add(event.artifact)
+
+
+def _reservation_ended(state: Foldable, event: ReservationEnded) -> None:
+    artifact = state.edit_artifact(event.artifact)
+    _free(artifact, event.fence)
+    participant = state.edit_participant(event.participant)
+    if participant is not None:
+        participant.reserved.discard(event.artifact)
+        if event.reason is ReservationEndReason.EXPIRED:
+            _mark_reclaimed(state, artifact, event.participant)
+
+
+def _mark_reclaimed(state: Foldable, artifact: ArtifactState, number: ParticipantNumber) -> None:
+    participant = state.edit_participant(number)
+    if participant is not None:
+        participant.reclaimed.add(artifact.artifact)
+        artifact.reclaimed.add(number)
+
+
+def _free(artifact: ArtifactState, fence: Fence) -> None:
+    artifact.fence = fence
+    artifact.reserved_by, artifact.reserved_until = NOBODY, Micros(0)
+
+
+def _participant_joined(state: Foldable, event: ParticipantJoined) -> None:
+    if state.session(event.session_id) is None:
+        state.add_session(SessionState(event.session_id, state.recorded_at, state.recorded_at))
+    session = state.edit_session(event.session_id)
+    if session is not None:
+        session.participants[event.agent] = event.participant
+    state.participants_ever = max(state.participants_ever, event.participant)
+    state.add_participant(ParticipantState(event.participant, event.agent, event.session_id))
+
+
+def _session_ended(state: Foldable, event: SessionEnded) -> None:
+    session = state.session(event.session_id)
+    if session is None:
+        return
+    for number in session.participants.values():
+        participant = state.participant(number)
+        if participant is None:
+            continue
+        for held in tuple(participant.held):
+            _drop_grant(state, state.edit_artifact(held), number)
+        for reserved in tuple(participant.reserved):
+            artifact = state.edit_artifact(reserved)
+            _free(artifact, Fence(artifact.fence + 1))
+        for reclaimed in participant.reclaimed:
+            state.edit_artifact(reclaimed).reclaimed.discard(number)
+        state.drop_participant(number)
+    state.drop_session(event.session_id)
+
+
+def _remember(
+    session: SessionState,
+    window: int,
+    number: CommandNumber,
+    kind: CommandKind,
+    events: SequenceOf[Event],
+    sequence: Sequence,
+) -> None:
+    if number in session.window:
+        return
+    session.window[number] = dedupe.entry(sequence, kind, dedupe.subject_of_events(kind, events))
+    if number > session.highest:
+        oldest = number - window
+        if number - session.highest <= window:
+            for forgotten in range(session.highest - window + 1, oldest + 1):
+                session.window.pop(CommandNumber(forgotten), None)
+        else:
+            session.window = {kept: packed for kept, packed in session.window.items() if kept > oldest}
+        session.highest = number

@@ -1,0 +1,95 @@
+"""The records of the log: what frames events, opens shards and claims leadership.
+
+Guarantees: a record can be admitted, counted and chained without knowing the events inside it.
+Does not: know bytes; `ccs_stream.log.codec` turns records into Avro and back.
+"""
+
+import dataclasses
+
+from ccs_stream.protocol.commands import CommandKind
+from ccs_stream.protocol.ids import (
+    CommandNumber,
+    DecisionIndex,
+    Epoch,
+    Hash,
+    LeaderId,
+    LogId,
+    Micros,
+    Sequence,
+    SessionId,
+)
+
+record = dataclasses.dataclass(slots=True, kw_only=True)
+
+
+@record
+class LogOpened:
+    """First record of every shard of a log."""
+
+    log_id: LogId
+    shards: int
+    partitioner: str
+    """How a workspace finds its shard: `workspace` (a shard each) or `murmur2` (Kafka partitions)."""
+    format: int
+    opened_at: Micros
+
+
+@record
+class LogTruncated:
+    """First record of a shard whose older part was cut off deliberately, below a verified snapshot."""
+
+    log_id: LogId
+    workspace: str
+    base_sequence: Sequence
+    base_index: DecisionIndex
+    base_hash: Hash
+    """Chain hash at the cut: `prev_hash` of the first decision that is kept."""
+    state_hash: str
+    truncated_at: Micros
+
+
+@record
+class LeaderClaimed:
+    """Somebody claims to lead a shard for one epoch; admitted only if the epoch is the next one."""
+
+    log_id: LogId
+    epoch: Epoch
+    leader_id: LeaderId
+    commands_log_id: LogId
+    claimed_at: Micros
+    build: str
+
+
+@record
+class LeaderResigned:
+    epoch: Epoch
+    leader_id: LeaderId
+
+
+@record
+class DecisionRecord:
+    """The frozen envelope around the events of one command; the Avro record is named `Decision`.
+
+    `contents` is outside the hash: its parts are bound by each event's `content_hash`, so a body can be redacted and
+    the chain still verifies.
+    """
+
+    workspace: str
+    epoch: Epoch
+    leader_id: LeaderId
+    index: DecisionIndex
+    first_sequence: Sequence
+    session_id: SessionId
+    number: CommandNumber
+    command_kind: CommandKind
+    command_offset: int | None
+    recorded_at: Micros
+    prev_hash: Hash
+    critical: bool
+    """Whether a reader that does not know one of the events must stop."""
+    events: tuple[bytes, ...]
+    """Each event is a single-object-encoded Avro record of its own."""
+    contents: tuple[bytes, ...]
+
+
+Record = LogOpened | LogTruncated | LeaderClaimed | LeaderResigned | DecisionRecord

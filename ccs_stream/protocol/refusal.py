@@ -1,0 +1,52 @@
+"""How a rule of the protocol says no.
+
+Guarantees: a refusal becomes one `CommandRefused` that carries what the author needs to go on: the reason, a sentence,
+the current version, the fence. Does not: leave this package; `decide` catches it.
+"""
+
+from ccs_stream.protocol import dedupe
+from ccs_stream.protocol.commands import Command
+from ccs_stream.protocol.directory import ArtifactState, ParticipantState, View
+from ccs_stream.protocol.events import CommandRefused, RefusalReason
+from ccs_stream.protocol.ids import ArtifactId, Fence, SessionId, Version
+
+
+class Refusal(Exception):  # noqa: N818 (not an error: an ordinary outcome, caught by `decide`)
+    """Raised by a rule, caught by `decide`."""
+
+    def __init__(self, reason: RefusalReason, detail: str, artifact: ArtifactState | None = None) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+        self.artifact: ArtifactId | None = None
+        self.current_version: Version | None = None
+        self.fence: Fence | None = None
+        if artifact is not None:
+            self.artifact, self.current_version = artifact.artifact, artifact.version
+            self.fence = artifact.fence if artifact.fence else None
+
+    def event(self, command: Command) -> CommandRefused:
+        """The event that records this refusal of `command`."""
+        return CommandRefused(
+            agent=getattr(command, "agent", ""),
+            reason=self.reason,
+            detail=self.detail,
+            artifact=self.artifact,
+            current_version=self.current_version,
+            fence=self.fence,
+            subject=dedupe.subject_of_command(command),
+        )
+
+
+def require_participant(view: View, session_id: SessionId, agent: str) -> ParticipantState:
+    """The participant that acts, or the refusal that says why it may not."""
+    session = view.session(session_id)
+    if session is None:
+        if view.has_ended(session_id):
+            raise Refusal(RefusalReason.SESSION_ENDED, "this session has ended: start a new one and join again")
+        raise Refusal(RefusalReason.UNKNOWN_SESSION, "no such session: join before acting")
+    number = session.participants.get(agent)
+    participant = None if number is None else view.participant(number)
+    if participant is None:
+        raise Refusal(RefusalReason.UNKNOWN_PARTICIPANT, f"agent {agent!r} has not joined in this session")
+    return participant
