@@ -34,7 +34,8 @@ demo: $(VENV)/.installed-demo ## run the demo (ARGS="..."); needs no broker and 
 test: $(VENV)/.installed-test ## run the tests (PYTEST_ARGS="...")
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-check: $(VENV)/.installed-dev $(VENV)/.installed-test ## lint, format, types, direction of imports
+# Types are checked with every import installed that some folder needs, or the outcome would depend on what ran before.
+check: $(VENV)/.installed-dev $(VENV)/.installed-test $(VENV)/.installed-bench ## lint, format, types, direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
