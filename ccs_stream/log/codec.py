@@ -31,6 +31,12 @@ def _or_none(convert: _Convert) -> _Convert:
     return lambda value: None if value is None else convert(value)
 
 
+def _options(value: dict[str, Any]) -> ev.WriteOptions:
+    if value["index_fields"] is not None:
+        value["index_fields"] = tuple(value["index_fields"])
+    return ev.WriteOptions(**value)
+
+
 # What fastavro returns in another type than the dataclass holds.
 _CONVERSIONS: Final[Mapping[str, Mapping[str, _Convert]]] = {
     "GrantIssued": {"to_state": _GRANT_STATES.__getitem__},
@@ -42,7 +48,7 @@ _CONVERSIONS: Final[Mapping[str, Mapping[str, _Convert]]] = {
     "CommandRefused": {"reason": ev.RefusalReason},
     "ArtifactRegistered": {"scope": tuple},
     "WriteOptions": {"index_fields": _or_none(tuple)},
-    "WriteCommitted": {"options": _or_none(lambda value: _options(value))},
+    "WriteCommitted": {"options": _or_none(_options)},
 }
 
 
@@ -70,12 +76,6 @@ class _Type:
         for name, convert in self.conversions:
             fields[name] = convert(fields[name])
         return self.cls(**fields)
-
-
-def _options(value: dict[str, Any]) -> ev.WriteOptions:
-    if value["index_fields"] is not None:
-        value["index_fields"] = tuple(value["index_fields"])
-    return ev.WriteOptions(**value)
 
 
 _RECORD_CLASSES: Final = (rec.LogOpened, rec.LogTruncated, rec.LeaderClaimed, rec.LeaderResigned)
@@ -115,11 +115,11 @@ class Codec:
         """One event; an `UnknownEvent` for a schema of a later release. Raises `CorruptRecord`."""
         kind = self._by_prefix.get(data[:PREFIX_BYTES])
         if kind is not None:
-            return cast(ev.Event, kind.build(_read(data, kind.schema, None)))
+            return cast("ev.Event", kind.build(_read(data, kind.schema, None)))
         older = self._older(data)
         if older is None:
             return ev.UnknownEvent(fingerprint=data[len(MARKER) : PREFIX_BYTES], size=len(data))
-        return cast(ev.Event, self._resolve(data, older))
+        return cast("ev.Event", self._resolve(data, older))
 
     def encode_record(self, record: rec.LogOpened | rec.LogTruncated | rec.LeaderClaimed | rec.LeaderResigned) -> bytes:
         """A record that is not a decision; decisions are stored in two parts, see `ccs_stream.log.envelope`."""
@@ -169,7 +169,7 @@ def _read(data: bytes, writer: Any, reader: Any) -> dict[str, Any]:
         raise CorruptRecord(f"the record is cut short or garbled ({type(error).__name__})") from error
     if source.tell() != len(data):
         raise CorruptRecord("bytes follow the end of the record")
-    return cast(dict[str, Any], fields)
+    return cast("dict[str, Any]", fields)
 
 
 DEFAULT_CODEC: Final = Codec(log_registry())

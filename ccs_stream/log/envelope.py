@@ -35,18 +35,16 @@ _KINDS: Final = tuple(CommandKind)
 _KIND_BYTES: Final = {kind: bytes((code << 1,)) for code, kind in enumerate(_KINDS)}
 _LONG_BYTES_MAX: Final = 10
 # Zigzag varints of 0..8191, the bulk of all lengths and many counters.
-_SMALL: Final = tuple(
-    bytes((n << 1,)) if n < 64 else bytes(((n << 1) & 0x7F | 0x80, n >> 6)) for n in range(8192)  # noqa: PLR2004
-)
+_SMALL: Final = tuple(bytes((n << 1,)) if n < 64 else bytes(((n << 1) & 0x7F | 0x80, n >> 6)) for n in range(8192))
 
 
 def write_long(n: int) -> bytes:
     """Avro's variable-length zigzag encoding of a non-negative number."""
-    if n < 8192:  # noqa: PLR2004
+    if n < 8192:
         return _SMALL[n]
     n <<= 1
     out = bytearray()
-    while n > 0x7F:  # noqa: PLR2004
+    while n > 0x7F:
         out.append(n & 0x7F | 0x80)
         n >>= 7
     out.append(n)
@@ -57,14 +55,14 @@ def read_long(data: bytes, at: int) -> tuple[int, int]:
     """The number at `at`, and where the next field begins. IndexError past the end of `data`."""
     byte = data[at]
     at += 1
-    if byte < 0x80:  # noqa: PLR2004
+    if byte < 0x80:
         return (byte >> 1) ^ -(byte & 1), at
     n, shift = byte & 0x7F, 7
     while True:
         byte = data[at]
         at += 1
         n |= (byte & 0x7F) << shift
-        if byte < 0x80:  # noqa: PLR2004
+        if byte < 0x80:
             return (n >> 1) ^ -(n & 1), at
         shift += 7
         if shift >= 7 * _LONG_BYTES_MAX:

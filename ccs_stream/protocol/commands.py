@@ -20,8 +20,6 @@ from ccs_stream.protocol.ids import (
 )
 from ccs_stream.protocol.settings import WorkspaceSettings
 
-intent = dataclasses.dataclass(slots=True, kw_only=True)
-
 
 class CommandKind(enum.StrEnum):
     """Symbol of a command in the envelope."""
@@ -48,7 +46,7 @@ class WriteMode(enum.StrEnum):
     """Accepted only if the base is the current version (None: only if nothing exists)."""
 
 
-@intent
+@dataclasses.dataclass(slots=True, kw_only=True)
 class Content:
     """An opaque body, inline or already confirmed in the content store."""
 
@@ -63,7 +61,7 @@ class Content:
     """When the content store confirmed it, by the store's clock."""
 
 
-@intent
+@dataclasses.dataclass(slots=True, kw_only=True)
 class Write:
     """One change of a commit: a new body."""
 
@@ -80,7 +78,7 @@ class Write:
     reason: str | None = None
 
 
-@intent
+@dataclasses.dataclass(slots=True, kw_only=True)
 class Erase:
     """One change of a commit: a tombstone. Erasing what does not exist changes nothing."""
 
@@ -94,7 +92,7 @@ class Erase:
 Change = Write | Erase
 
 
-@intent
+@dataclasses.dataclass(slots=True, kw_only=True)
 class Open:
     """Open the workspace with these settings; refused when it is open with others."""
 
@@ -104,7 +102,7 @@ class Open:
     settings: WorkspaceSettings
 
 
-@intent
+@dataclasses.dataclass(slots=True, kw_only=True)
 class Join:
     KIND: ClassVar[CommandKind] = CommandKind.JOIN
     session_id: SessionId
@@ -112,14 +110,14 @@ class Join:
     agent: str
 
 
-@intent
+@dataclasses.dataclass(slots=True, kw_only=True)
 class Leave:
     KIND: ClassVar[CommandKind] = CommandKind.LEAVE
     session_id: SessionId
     number: CommandNumber
 
 
-@intent
+@dataclasses.dataclass(slots=True, kw_only=True)
 class Evict:
     """End another session, by an operator's decision."""
 
@@ -129,7 +127,7 @@ class Evict:
     target: SessionId
 
 
-@intent
+@dataclasses.dataclass(slots=True, kw_only=True)
 class Read:
     """Ask for a copy. Changes nothing where the reader already holds one, or nothing exists."""
 
@@ -140,7 +138,7 @@ class Read:
     artifact: ArtifactId
 
 
-@intent
+@dataclasses.dataclass(slots=True, kw_only=True)
 class Commit:
     """One or several changes, all or none."""
 
@@ -156,7 +154,7 @@ class Commit:
         return CommandKind.COMMIT if type(self.changes[0]) is Write else CommandKind.DELETE
 
 
-@intent
+@dataclasses.dataclass(slots=True, kw_only=True)
 class Refresh:
     """Extend the artifact's life to its full TTL from now."""
 
@@ -167,7 +165,7 @@ class Refresh:
     artifact: ArtifactId
 
 
-@intent
+@dataclasses.dataclass(slots=True, kw_only=True)
 class Acquire:
     KIND: ClassVar[CommandKind] = CommandKind.ACQUIRE
     session_id: SessionId
@@ -179,7 +177,7 @@ class Acquire:
     duration_us: Micros
 
 
-@intent
+@dataclasses.dataclass(slots=True, kw_only=True)
 class Release:
     KIND: ClassVar[CommandKind] = CommandKind.RELEASE
     session_id: SessionId
@@ -189,14 +187,14 @@ class Release:
     fence: Fence
 
 
-@intent
+@dataclasses.dataclass(slots=True, kw_only=True)
 class Heartbeat:
     KIND: ClassVar[CommandKind] = CommandKind.HEARTBEAT
     session_id: SessionId
     number: CommandNumber
 
 
-@intent
+@dataclasses.dataclass(slots=True, kw_only=True)
 class Sweep:
     """End what has expired, at most `limit` things in one decision. Only the leader sweeps."""
 
@@ -206,6 +204,4 @@ class Sweep:
     limit: int
 
 
-Command = (
-    Open | Join | Leave | Evict | Read | Commit | Refresh | Acquire | Release | Heartbeat | Sweep
-)
+Command = Open | Join | Leave | Evict | Read | Commit | Refresh | Acquire | Release | Heartbeat | Sweep

@@ -82,7 +82,7 @@ def decide(view: View, command: Command, now: Micros) -> Decision:
         if session is not None:
             packed = session.window.get(number)
             if packed is not None:
-                return _repeated(view, command, packed)
+                return _repeated(command, packed)
             if number <= session.highest - view.settings.dedupe_window:
                 return Decision([], dropped=True)
     try:
@@ -105,7 +105,7 @@ def refusal_of(command: Command, reason: RefusalReason, detail: str) -> Decision
     return Decision([Refusal(reason, detail).event(command)])
 
 
-def _repeated(view: View, command: Command, packed: int) -> Decision:
+def _repeated(command: Command, packed: int) -> Decision:
     if dedupe.same_command(packed, command.KIND, dedupe.subject_of_command(command)):
         return Decision([], repeats=dedupe.original_sequence(packed))
     detail = f"number {command.number} of this session was another command: a new command takes a new number"

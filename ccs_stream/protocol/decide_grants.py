@@ -23,7 +23,7 @@ from ccs_stream.protocol.events import (
     SessionEndReason,
     SessionRenewed,
 )
-from ccs_stream.protocol.ids import NOBODY, ArtifactId, Fence, Micros, ParticipantNumber
+from ccs_stream.protocol.ids import NOBODY, ArtifactId, Fence, Micros
 from ccs_stream.protocol.refusal import Refusal, require_participant
 from ccs_stream.protocol.states import GrantState
 

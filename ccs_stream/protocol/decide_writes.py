@@ -43,7 +43,7 @@ def decide_commit(view: View, command: Commit, now: Micros, contents: list[bytes
         _check_permission(artifact, change, writer, now)
         version = end_expired(artifact, now, events)
         _check_base(artifact, change, version, now)
-        if type(change) is Write:
+        if isinstance(change, Write):
             _check_content(view, change.content, now)
             _write(view, artifact, change, writer, version, now, contents, events)
         elif artifact is not None and version == artifact.version and artifact.exists:
@@ -60,9 +60,7 @@ def _check_changes(view: View, changes: tuple[Change, ...]) -> None:
         raise Refusal(RefusalReason.DUPLICATE_ARTIFACT, detail)
 
 
-def _check_permission(
-    artifact: ArtifactState | None, change: Change, writer: ParticipantNumber, now: Micros
-) -> None:
+def _check_permission(artifact: ArtifactState | None, change: Change, writer: ParticipantNumber, now: Micros) -> None:
     if artifact is None:
         if change.fence is not None:
             raise Refusal(RefusalReason.FENCED, "no reservation stands for this artifact")

@@ -149,6 +149,7 @@ class View(Protocol):
     settings: WorkspaceSettings
     opened: bool
     participants_ever: int
+    unknown_events: int
 
     def artifact(self, artifact: ArtifactId) -> ArtifactState | None:
         """The artifact, if its address was ever registered."""
@@ -352,7 +353,7 @@ class Overlay:
         return session_id in self._ended or self._base.has_ended(session_id)
 
     def sessions_alive(self) -> Iterator[SessionState]:
-        for session_id, session in self._sessions.items():
+        for session in self._sessions.values():
             if session is not None:
                 yield session
         for session in self._base.sessions_alive():

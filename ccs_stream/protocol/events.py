@@ -23,8 +23,6 @@ from ccs_stream.protocol.ids import (
 )
 from ccs_stream.protocol.states import GrantState
 
-fact = dataclasses.dataclass(slots=True, kw_only=True)
-
 
 class SessionEndReason(enum.StrEnum):
     LEFT = "left"
@@ -71,7 +69,7 @@ class RefusalReason(enum.StrEnum):
     """Somebody holds the artifact: wait for the release, or for the time it ends."""
 
 
-@fact
+@dataclasses.dataclass(slots=True, kw_only=True)
 class WorkspaceOpened:
     """Sequence 1 of every workspace: the limits everybody works under."""
 
@@ -90,7 +88,7 @@ class WorkspaceOpened:
     maximum_hold_us: Micros
 
 
-@fact
+@dataclasses.dataclass(slots=True, kw_only=True)
 class ParticipantJoined:
     CRITICAL: ClassVar[bool] = True
     participant: ParticipantNumber
@@ -98,7 +96,7 @@ class ParticipantJoined:
     session_id: SessionId
 
 
-@fact
+@dataclasses.dataclass(slots=True, kw_only=True)
 class SessionEnded:
     """The session's grants and reservations end with it."""
 
@@ -107,14 +105,14 @@ class SessionEnded:
     reason: SessionEndReason
 
 
-@fact
+@dataclasses.dataclass(slots=True, kw_only=True)
 class SessionRenewed:
     CRITICAL: ClassVar[bool] = True
     session_id: SessionId
     until: Micros
 
 
-@fact
+@dataclasses.dataclass(slots=True, kw_only=True)
 class ArtifactRegistered:
     """An address got its id. It has no version yet: reading it still finds nothing."""
 
@@ -124,7 +122,7 @@ class ArtifactRegistered:
     key: str
 
 
-@fact
+@dataclasses.dataclass(slots=True, kw_only=True)
 class WriteOptions:
     """The parts of a write that most writes do without."""
 
@@ -136,7 +134,7 @@ class WriteOptions:
     """Why, in the author's words."""
 
 
-@fact
+@dataclasses.dataclass(slots=True, kw_only=True)
 class WriteCommitted:
     """A new version. Its body is `contents[content_index]` of the same decision, or is found by `content_locator`."""
 
@@ -157,7 +155,7 @@ class WriteCommitted:
     options: WriteOptions | None = None
 
 
-@fact
+@dataclasses.dataclass(slots=True, kw_only=True)
 class ArtifactDeleted:
     """A tombstone version: the artifact is gone, its version goes on."""
 
@@ -172,14 +170,14 @@ class ArtifactDeleted:
     """Why, in the author's words."""
 
 
-@fact
+@dataclasses.dataclass(slots=True, kw_only=True)
 class ExpiryExtended:
     CRITICAL: ClassVar[bool] = True
     artifact: ArtifactId
     expires_at: Micros
 
 
-@fact
+@dataclasses.dataclass(slots=True, kw_only=True)
 class GrantIssued:
     """`to_state` I grants nothing: it records that a reclaimed participant has seen that nothing is there."""
 
@@ -190,7 +188,7 @@ class GrantIssued:
     to_state: GrantState
 
 
-@fact
+@dataclasses.dataclass(slots=True, kw_only=True)
 class GrantsInvalidated:
     """Whose copies a write or delete made stale: the one M or E holder, if any, and all S holders."""
 
@@ -204,7 +202,7 @@ class GrantsInvalidated:
     sharers: list[ParticipantNumber]
 
 
-@fact
+@dataclasses.dataclass(slots=True, kw_only=True)
 class GrantReclaimed:
     CRITICAL: ClassVar[bool] = True
     artifact: ArtifactId
@@ -213,7 +211,7 @@ class GrantReclaimed:
     trigger: ReclaimTrigger
 
 
-@fact
+@dataclasses.dataclass(slots=True, kw_only=True)
 class ReservationAcquired:
     CRITICAL: ClassVar[bool] = True
     artifact: ArtifactId
@@ -222,7 +220,7 @@ class ReservationAcquired:
     until: Micros
 
 
-@fact
+@dataclasses.dataclass(slots=True, kw_only=True)
 class ReservationEnded:
     CRITICAL: ClassVar[bool] = True
     artifact: ArtifactId
@@ -232,7 +230,7 @@ class ReservationEnded:
     reason: ReservationEndReason
 
 
-@fact
+@dataclasses.dataclass(slots=True, kw_only=True)
 class CommandRefused:
     """A command was refused and changed nothing."""
 
@@ -247,7 +245,7 @@ class CommandRefused:
     """Fingerprint of what the command was about, see `protocol.dedupe`."""
 
 
-@fact
+@dataclasses.dataclass(slots=True, kw_only=True)
 class CommandAnswered:
     """A command from the commands topic changed nothing, or repeats the decision ending at `original_sequence`."""
 
@@ -255,7 +253,7 @@ class CommandAnswered:
     original_sequence: Sequence
 
 
-@fact
+@dataclasses.dataclass(slots=True, kw_only=True)
 class UnknownEvent:
     """An event of a later release: counted and marked, never folded."""
 

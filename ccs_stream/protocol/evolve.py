@@ -58,8 +58,7 @@ def fold(
 
     Shape: `events` are all events of one admitted decision. Raises nothing on such a decision.
     """
-    if recorded_at > state.recorded_at:
-        state.recorded_at = recorded_at
+    state.recorded_at = max(state.recorded_at, recorded_at)
     sequence = state.sequence
     for event in events:
         sequence = state.sequence = Sequence(sequence + 1)

@@ -19,10 +19,8 @@ from ccs_stream.protocol.ids import (
     SessionId,
 )
 
-record = dataclasses.dataclass(slots=True, kw_only=True)
 
-
-@record
+@dataclasses.dataclass(slots=True, kw_only=True)
 class LogOpened:
     """First record of every shard of a log."""
 
@@ -34,7 +32,7 @@ class LogOpened:
     opened_at: Micros
 
 
-@record
+@dataclasses.dataclass(slots=True, kw_only=True)
 class LogTruncated:
     """First record of a shard whose older part was cut off deliberately, below a verified snapshot."""
 
@@ -48,7 +46,7 @@ class LogTruncated:
     truncated_at: Micros
 
 
-@record
+@dataclasses.dataclass(slots=True, kw_only=True)
 class LeaderClaimed:
     """Somebody claims to lead a shard for one epoch; admitted only if the epoch is the next one."""
 
@@ -60,13 +58,13 @@ class LeaderClaimed:
     build: str
 
 
-@record
+@dataclasses.dataclass(slots=True, kw_only=True)
 class LeaderResigned:
     epoch: Epoch
     leader_id: LeaderId
 
 
-@record
+@dataclasses.dataclass(slots=True, kw_only=True)
 class DecisionRecord:
     """The frozen envelope around the events of one command; the Avro record is named `Decision`.
 

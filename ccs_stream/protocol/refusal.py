@@ -11,7 +11,7 @@ from ccs_stream.protocol.events import CommandRefused, RefusalReason
 from ccs_stream.protocol.ids import ArtifactId, Fence, SessionId, Version
 
 
-class Refusal(Exception):  # noqa: N818 (not an error: an ordinary outcome, caught by `decide`)
+class Refusal(Exception):
     """Raised by a rule, caught by `decide`."""
 
     def __init__(self, reason: RefusalReason, detail: str, artifact: ArtifactState | None = None) -> None:
@@ -23,7 +23,7 @@ class Refusal(Exception):  # noqa: N818 (not an error: an ordinary outcome, caug
         self.fence: Fence | None = None
         if artifact is not None:
             self.artifact, self.current_version = artifact.artifact, artifact.version
-            self.fence = artifact.fence if artifact.fence else None
+            self.fence = artifact.fence or None
 
     def event(self, command: Command) -> CommandRefused:
         """The event that records this refusal of `command`."""

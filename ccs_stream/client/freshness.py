@@ -1,0 +1,29 @@
+"""How fresh a read must be.
+
+Guarantees: a copy served is valid up to a log position that satisfies what was asked. Does not: wait for other writers;
+freshness is about what they have already appended.
+"""
+
+import enum
+
+from ccs_stream.protocol.errors import UsageError
+
+
+class Freshness(enum.StrEnum):
+    """What a read must have folded before it answers."""
+
+    LOCAL = "local"
+    """What this process has folded."""
+    OWN_WRITES = "own_writes"
+    """At least this process's own writes."""
+    LATEST = "latest"
+    """Everything in the log when the read began."""
+
+    @classmethod
+    def parse(cls, value: "str | Freshness") -> "Freshness":
+        """The freshness of a name. Raises `UsageError`."""
+        try:
+            return cls(value)
+        except ValueError:
+            names = ", ".join(each.value for each in cls)
+            raise UsageError(f"unknown freshness {value!r}: use one of {names}, or at_least=POSITION") from None

@@ -1,0 +1,75 @@
+"""Who read what: the comparands of guarded writes, kept for each execution scope.
+
+Guarantees: a comparand belongs to what read it (a graph's task; outside a graph an asyncio task, else a thread), never
+to the agent as a whole: two threads that both read version 3 under one name do not both win. Does not: inherit; a task
+that writes reads for itself, because what its parent reads later is nothing it has seen.
+
+Bounded: scopes and their comparands are forgotten, oldest first. A forgotten comparand means "never read", which makes
+a guarded write fail where it might have passed, never the reverse.
+"""
+
+import asyncio
+import threading
+import weakref
+from collections import OrderedDict
+from typing import Final
+
+from ccs_stream.protocol.ids import ArtifactId, Version
+
+NAMED_SCOPES_MAX: Final = 4_096
+"""Scopes named by an adapter (a task of a graph run) kept at once."""
+COMPARANDS_MAX: Final = 10_000
+"""Artifacts one scope remembers having read."""
+
+
+class ExecutionScope:
+    """What one flow of execution has read, and the fences it holds."""
+
+    __slots__ = ("__weakref__", "fences", "versions")
+
+    def __init__(self) -> None:
+        self.versions: dict[ArtifactId, Version] = {}
+        self.fences: dict[tuple[str, ArtifactId], int] = {}
+        """By (agent, artifact): the fence of a reservation taken in this scope."""
+
+    def saw(self, artifact: ArtifactId, version: Version) -> None:
+        """Remember the version read; 0 for "it had never existed"."""
+        versions = self.versions
+        if artifact not in versions and len(versions) >= COMPARANDS_MAX:
+            del versions[next(iter(versions))]
+        versions[artifact] = version
+
+
+class Scopes:
+    """The execution scopes of one workspace."""
+
+    def __init__(self) -> None:
+        self._threads = threading.local()
+        self._tasks: weakref.WeakKeyDictionary[asyncio.Task[object], ExecutionScope] = weakref.WeakKeyDictionary()
+        self._named: OrderedDict[object, ExecutionScope] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def current(self) -> ExecutionScope:
+        """The scope of the running asyncio task, else of this thread."""
+        if asyncio._get_running_loop() is not None:  # noqa: SLF001  # documented for "event loop implementers"; 10x faster
+            task = asyncio.current_task()
+            if task is not None:
+                scope = self._tasks.get(task)
+                if scope is None:
+                    scope = self._tasks[task] = ExecutionScope()
+                return scope
+        try:
+            scope = self._threads.scope
+        except AttributeError:
+            scope = self._threads.scope = ExecutionScope()
+        return scope
+
+    def named(self, name: object) -> ExecutionScope:
+        """The scope with a name of its own, such as (thread id, task id) of a graph run."""
+        scope = self._named.get(name)
+        if scope is None:
+            with self._lock:
+                scope = self._named.setdefault(name, ExecutionScope())
+                while len(self._named) > NAMED_SCOPES_MAX:
+                    self._named.popitem(last=False)
+        return scope
