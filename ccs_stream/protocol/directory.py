@@ -208,6 +208,7 @@ class Directory:
     """The folded state of one workspace."""
 
     __slots__ = (
+        "agents",
         "artifacts",
         "deadlines",
         "ended_sessions",
@@ -231,6 +232,8 @@ class Directory:
         self.artifacts: dict[ArtifactId, ArtifactState] = {}
         self.sessions: dict[SessionId, SessionState] = {}
         self.participants: dict[ParticipantNumber, ParticipantState] = {}
+        self.agents: dict[ParticipantNumber, str] = {}
+        """Name of every participant there ever was: history names its authors long after their sessions ended."""
         self.ended_sessions: dict[SessionId, None] = {}
         self.deadlines: list[tuple[Micros, ArtifactId]] = []
 
@@ -279,6 +282,7 @@ class Directory:
 
     def add_participant(self, participant: ParticipantState) -> None:
         self.participants[participant.number] = participant
+        self.agents[participant.number] = participant.agent
 
     def edit_participant(self, number: ParticipantNumber) -> ParticipantState | None:
         return self.participants.get(number)

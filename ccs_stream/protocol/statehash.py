@@ -30,6 +30,7 @@ def _rows(state: Directory) -> Iterator[list[Any]]:
     yield ["workspace", state.sequence, state.recorded_at, state.opened, state.participants_ever, state.unknown_events]
     yield ["settings", sorted(settings.items())]
     yield ["ended", [each.hex() for each in state.ended_sessions]]
+    yield ["agents", sorted(state.agents.items())]
     for session_id in sorted(state.sessions):
         session = state.sessions[session_id]
         yield [
