@@ -1,8 +1,8 @@
-"""Who read what: the comparands of guarded writes, kept for each execution scope.
+"""Who read what: the comparands of guarded writes, kept for each agent in each execution scope.
 
-Guarantees: a comparand belongs to what read it (a graph's task; outside a graph an asyncio task, else a thread), never
-to the agent as a whole: two threads that both read version 3 under one name do not both win. Does not: inherit; a task
-that writes reads for itself, because what its parent reads later is nothing it has seen.
+Guarantees: a comparand belongs to what read it (an agent in a graph's task; outside a graph in an asyncio task, else
+in a thread), never to the agent as a whole: two threads that both read version 3 under one name do not both win. Does
+not: inherit; a task that writes reads for itself, because what its parent reads later is nothing it has seen.
 
 Bounded: scopes and their comparands are forgotten, oldest first. A forgotten comparand means "never read", which makes
 a guarded write fail where it might have passed, never the reverse.
@@ -14,7 +14,7 @@ import weakref
 from collections import OrderedDict
 from typing import Final
 
-from ccs_stream.protocol.ids import ArtifactId, Version
+from ccs_stream.protocol.ids import ArtifactId, Fence, Version
 
 NAMED_SCOPES_MAX: Final = 4_096
 """Scopes named by an adapter (a task of a graph run) kept at once."""
@@ -23,14 +23,14 @@ COMPARANDS_MAX: Final = 10_000
 
 
 class ExecutionScope:
-    """What one flow of execution has read, and the fences it holds."""
+    """What one agent has read in one flow of execution, and the fences it holds there."""
 
     __slots__ = ("__weakref__", "fences", "versions")
 
     def __init__(self) -> None:
         self.versions: dict[ArtifactId, Version] = {}
-        self.fences: dict[tuple[str, ArtifactId], int] = {}
-        """By (agent, artifact): the fence of a reservation taken in this scope."""
+        self.fences: dict[ArtifactId, Fence] = {}
+        """Fences of the reservations taken in this scope."""
 
     def saw(self, artifact: ArtifactId, version: Version) -> None:
         """Remember the version read; 0 for "it had never existed"."""
@@ -45,27 +45,36 @@ class Scopes:
 
     def __init__(self) -> None:
         self._threads = threading.local()
-        self._tasks: weakref.WeakKeyDictionary[asyncio.Task[object], ExecutionScope] = weakref.WeakKeyDictionary()
+        self._tasks: weakref.WeakKeyDictionary[asyncio.Task[object], dict[str, ExecutionScope]]
+        self._tasks = weakref.WeakKeyDictionary()
         self._named: OrderedDict[object, ExecutionScope] = OrderedDict()
         self._lock = threading.Lock()
 
-    def current(self) -> ExecutionScope:
-        """The scope of the running asyncio task, else of this thread."""
-        if asyncio._get_running_loop() is not None:  # noqa: SLF001  # documented for "event loop implementers"; 10x faster
-            task = asyncio.current_task()
-            if task is not None:
-                scope = self._tasks.get(task)
-                if scope is None:
-                    scope = self._tasks[task] = ExecutionScope()
-                return scope
-        try:
-            scope = self._threads.scope
-        except AttributeError:
-            scope = self._threads.scope = ExecutionScope()
+    def current(self, agent: str) -> ExecutionScope:
+        """The scope of `agent` in the running asyncio task, else in this thread."""
+        agents = self._agents_here()
+        scope = agents.get(agent)
+        if scope is None:
+            scope = agents[agent] = ExecutionScope()
         return scope
 
+    def _agents_here(self) -> dict[str, ExecutionScope]:
+        # asyncio documents this function for those who implement event loops; it costs a tenth of current_task().
+        if asyncio._get_running_loop() is not None:  # noqa: SLF001
+            task = asyncio.current_task()
+            if task is not None:
+                agents = self._tasks.get(task)
+                if agents is None:
+                    agents = self._tasks[task] = {}
+                return agents
+        try:
+            here: dict[str, ExecutionScope] = self._threads.agents
+        except AttributeError:
+            here = self._threads.agents = {}
+        return here
+
     def named(self, name: object) -> ExecutionScope:
-        """The scope with a name of its own, such as (thread id, task id) of a graph run."""
+        """The scope with a name of its own, such as (thread id, task id, agent) of a graph run."""
         scope = self._named.get(name)
         if scope is None:
             with self._lock:

@@ -51,10 +51,10 @@ BATCH_MAX: Final = 128
 """Commands in one append: half the smallest useful dedupe window, so that a batch decided again is recognised."""
 SWEEP_INTERVAL_US: Final = 30_000_000
 """A batch is followed by a sweep at most this often, and only when something has run out."""
+POLL_S: Final = 0.01
+"""How often a waiter asks whether another process wrote: a few microseconds every ten milliseconds."""
 SWEEP_LIMIT: Final = 256
 """Things one sweep ends: keeps its decision small."""
-
-Listener = Callable[[], None]
 
 
 def wall_clock() -> Micros:
@@ -90,13 +90,13 @@ class LocalCoordinator:
         self.state = Directory()
         self.lock = threading.RLock()
         """Held while the state changes; take it to look at several things at one position."""
-        self.listeners: list[Listener] = []
-        """Called after the state moved on, by the thread that moved it: must only wake somebody."""
         self.clock = clock
         self._reader = ShardReader(store, workspace)
         self._queue: deque[Ticket] = deque()
         self._mark = -2
         self._swept_at = 0
+        self._moved = threading.Condition(threading.Lock())
+        self._waiting = 0
         self._wakeup = threading.Semaphore(0)
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -118,10 +118,12 @@ class LocalCoordinator:
                 self._drain()
         return ticket.result()
 
-    async def execute_async(self, command: Command | None, numbers: Numbers | None = None) -> Answer:
-        """The same from a coroutine; with `command` None, only catch up with other writers."""
+    async def execute_async(
+        self, command: Command | None, numbers: Numbers | None = None, work: Callable[[], object] | None = None
+    ) -> Answer:
+        """The same from a coroutine. Without a command: do `work`, which may wait for a disk, and catch up."""
         self._guard.check()
-        ticket = Ticket(command, numbers)
+        ticket = Ticket(command, numbers, work)
         if self.store.instantaneous:
             self._queue.append(ticket)
             with self.lock:
@@ -145,6 +147,41 @@ class LocalCoordinator:
         self._guard.check()
         with self.lock:
             self._catch_up()
+
+    def wait(self, done: Callable[[], bool], timeout_s: float) -> bool:
+        """Wait until `done()` holds of the folded state, for at most `timeout_s`; whether it does."""
+        deadline = time.monotonic() + timeout_s
+        while not done():
+            left = deadline - time.monotonic()
+            if left <= 0 or self._closed:
+                return done()
+            with self._moved:
+                self._waiting += 1
+                try:
+                    # A move between the check above and here is seen at the latest after one poll.
+                    self._moved.wait(min(left, POLL_S))
+                finally:
+                    self._waiting -= 1
+            if self.behind():
+                self.catch_up()
+        return True
+
+    async def wait_async(self, done: Callable[[], bool], timeout_s: float) -> bool:
+        """The same from a coroutine."""
+        deadline = time.monotonic() + timeout_s
+        while not done():
+            left = deadline - time.monotonic()
+            if left <= 0 or self._closed:
+                return done()
+            await asyncio.sleep(min(left, POLL_S))
+            if self.behind():
+                await self.execute_async(None)
+        return True
+
+    @property
+    def folded_offset(self) -> int:
+        """Offset of the last record folded."""
+        return self._reader.offset
 
     @property
     def position(self) -> Position:
@@ -203,11 +240,10 @@ class LocalCoordinator:
             raise Closed(f"the workspace {self.workspace!r} was closed: connect again")
 
     def _commit(self, batch: list[Ticket]) -> None:
-        if not any(ticket.command for ticket in batch):
-            self._catch_up()
-            for ticket in batch:
-                ticket.answer = self._answer_from_state(())
-            return
+        if len(batch) > 1 or batch[0].command is None:
+            batch = self._without_work(batch)
+            if not batch:
+                return
         with self.store.turn(self.workspace):
             self._catch_up()
             planned, drafts = self._plan(batch)
@@ -222,6 +258,21 @@ class LocalCoordinator:
         self._mark = mark
         self._settle(planned)
 
+    def _without_work(self, batch: list[Ticket]) -> list[Ticket]:
+        """Do what is no command, which needs no turn; returns the commands."""
+        commands = [ticket for ticket in batch if ticket.command is not None]
+        if len(commands) < len(batch):
+            self._catch_up()
+            for ticket in batch:
+                if ticket.command is None:
+                    try:
+                        if ticket.work is not None:
+                            ticket.work()
+                        ticket.answer = self._answer_from_state(())
+                    except Exception as error:  # noqa: BLE001  # the caller gets it
+                        ticket.error = error
+        return commands
+
     def _plan(self, batch: list[Ticket]) -> tuple[list[_Planned], list[Draft]]:
         """Decide the batch, each command on the state that those before it would leave."""
         state, cursor = self.state, self._reader.cursor
@@ -234,8 +285,7 @@ class LocalCoordinator:
         for ticket in batch:
             command = ticket.command
             if command is None:
-                planned.append(_Planned(ticket, Decision([]), None, prev_hash))
-                continue
+                raise AssertionError("a ticket without a command was planned")
             if ticket.numbers is not None and not command.number:
                 command.number = CommandNumber(ticket.numbers.next())
             decision = _decide(view, command, now)
@@ -321,7 +371,7 @@ class LocalCoordinator:
             if each.ticket.answer is None:
                 repeats = each.decision.repeats
                 each.ticket.answer = self._answer_from_state(()) if repeats is None else self._answer_again(repeats)
-        if moved and self.listeners:
+        if moved and self._waiting:
             self._notify()
 
     def _answer_from_state(self, events: tuple[Event, ...]) -> Answer:
@@ -367,12 +417,12 @@ class LocalCoordinator:
             fold_entry(self.state, entry)
             moved = True
         self._mark = mark
-        if moved and self.listeners:
+        if moved and self._waiting:
             self._notify()
 
     def _notify(self) -> None:
-        for listener in tuple(self.listeners):
-            listener()
+        with self._moved:
+            self._moved.notify_all()
 
     def _open(self, settings: WorkspaceSettings | None) -> None:
         with self.lock:

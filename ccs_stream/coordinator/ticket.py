@@ -6,7 +6,7 @@ in an event loop is woken in that loop. Does not: time out; a local log answers 
 
 import asyncio
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ccs_stream.log.port import Position
@@ -43,13 +43,19 @@ class Answer:
 
 
 class Ticket:
-    """A command on its way. `command` None asks only to catch up with other writers."""
+    """A command on its way; without a command, some work of the log (or only catching up with other writers)."""
 
-    __slots__ = ("answer", "command", "error", "future", "loop", "numbers")
+    __slots__ = ("answer", "command", "error", "future", "loop", "numbers", "work")
 
-    def __init__(self, command: Command | None, numbers: "Numbers | None" = None) -> None:
+    def __init__(
+        self,
+        command: Command | None,
+        numbers: "Numbers | None" = None,
+        work: Callable[[], object] | None = None,
+    ) -> None:
         self.command = command
         self.numbers = numbers
+        self.work = work
         self.answer: Answer | None = None
         self.error: BaseException | None = None
         self.loop: asyncio.AbstractEventLoop | None = None

@@ -12,7 +12,7 @@ from typing import Final
 from ccs_stream.log.codec import DEFAULT_CODEC, Codec
 from ccs_stream.log.envelope import chain_hash
 from ccs_stream.log.port import BEFORE_FIRST, LOG_FORMAT, LogStore, Position, StoredRecord
-from ccs_stream.protocol.admit import Cursor, Verdict, admit, advance, chain_holds
+from ccs_stream.protocol.admit import ChainEnd, Cursor, Verdict, admit, advance, chain_holds
 from ccs_stream.protocol.errors import CorruptRecord, LogDiverged, MissingHead, NewerFormat, UnknownSchema
 from ccs_stream.protocol.events import Event, UnknownEvent
 from ccs_stream.protocol.ids import GENESIS_HASH, Hash, LogId
@@ -90,6 +90,29 @@ class ShardReader:
         """Move over a decision that this process itself has appended and knows to be in the log."""
         advance(self.cursor, record, digest)
         self.offset = offset
+
+    def seek(self, position: Position) -> None:
+        """Stand behind `position`, as if everything to it had been read. Raises `LogDiverged` if the log disagrees."""
+        if position.sequence == 0:
+            return
+        stored = self.store.find(self.shard, position.sequence)
+        record = None if stored is None else self._codec.decode_record(stored.head)[0]
+        if (
+            stored is None
+            or type(record) is not DecisionRecord
+            or position.log_id != self.store.log_id
+            or stored.offset != position.offset
+            or chain_hash(stored.head) != position.hash
+        ):
+            raise LogDiverged(
+                f"{self.store.display_url}, shard {self.shard!r}, does not hold the position at sequence "
+                f"{position.sequence}: the position is of another log, or this is an older or altered copy of it"
+            )
+        self.cursor = Cursor(
+            log_id=position.log_id, epoch=record.epoch, leader_id=record.leader_id, index=record.index
+        )
+        self.cursor.workspaces[record.workspace] = ChainEnd(position.sequence, position.hash)
+        self.offset = position.offset
 
     def position(self, workspace: str) -> Position:
         """Where the reader stands in `workspace`."""

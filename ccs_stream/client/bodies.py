@@ -1,0 +1,94 @@
+"""The bodies this process holds: each once, however many participants hold a copy.
+
+Guarantees: bounded by bytes, what was kept first goes first; a body fetched from the log is verified against the hash
+on the log. Does not: decide who may read it; that is the directory's grant.
+"""
+
+import datetime as dt
+import threading
+from collections import OrderedDict
+from typing import Final
+
+from ccs_stream.client.results import instant
+from ccs_stream.client.values import verify
+from ccs_stream.log.port import LogStore
+from ccs_stream.protocol.directory import ArtifactState
+from ccs_stream.protocol.errors import ContentMissing
+from ccs_stream.protocol.ids import ArtifactId, Hash, Sequence, Version
+
+DEFAULT_BYTES_MAX: Final = 256 * 1024 * 1024
+"""Bodies kept in memory by default; the log has all of them."""
+_OVERHEAD_BYTES: Final = 400
+"""Rough cost of an entry beside its body, so that many small bodies are bounded too."""
+
+
+class Body:
+    """One version's body, with what readers of it need besides."""
+
+    __slots__ = ("body", "content_type", "created_at", "updated_at", "version")
+
+    def __init__(self, artifact: ArtifactState, body: bytes) -> None:
+        self.version: Version = artifact.version
+        self.body = body
+        self.content_type = artifact.content_type
+        self.created_at: dt.datetime = instant(artifact.created_at)
+        self.updated_at: dt.datetime = instant(artifact.updated_at)
+
+
+class Bodies:
+    """Bodies by artifact: the version last read or written here."""
+
+    def __init__(self, store: LogStore, shard: str, *, bytes_max: int = DEFAULT_BYTES_MAX) -> None:
+        self._store = store
+        self._shard = shard
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._kept: OrderedDict[ArtifactId, Body] = OrderedDict()
+        self._lock = threading.Lock()
+        self.get = self._kept.get
+        """The body of an artifact, of whatever version is kept; compare its `version` before use."""
+
+    def keep(self, artifact: ArtifactState, body: bytes) -> Body:
+        """Keep the body of the artifact's current version."""
+        entry = Body(artifact, body)
+        with self._lock:
+            old = self._kept.pop(artifact.artifact, None)
+            self._bytes += len(body) + _OVERHEAD_BYTES
+            if old is not None:
+                self._bytes -= len(old.body) + _OVERHEAD_BYTES
+            self._kept[artifact.artifact] = entry
+            while self._bytes > self._bytes_max and len(self._kept) > 1:
+                _, dropped = self._kept.popitem(last=False)
+                self._bytes -= len(dropped.body) + _OVERHEAD_BYTES
+        return entry
+
+    def fetch(self, artifact: ArtifactState) -> bytes:
+        """The body of the artifact's current version, from the log. Raises `ContentMissing`."""
+        return fetch_body(
+            self._store,
+            self._shard,
+            sequence=artifact.sequence,
+            content_index=artifact.content_index,
+            locator=artifact.content_locator,
+            content_hash=artifact.content_hash,
+            what=f"{artifact.key!r} version {artifact.version}",
+        )
+
+
+def fetch_body(
+    store: LogStore,
+    shard: str,
+    *,
+    sequence: Sequence,
+    content_index: int | None,
+    locator: bytes | None,
+    content_hash: Hash,
+    what: str,
+) -> bytes:
+    """A body from where the log keeps it, verified. Raises `ContentMissing`."""
+    if locator is not None:
+        return verify(store.get_content(locator), content_hash, what)
+    stored = store.find(shard, sequence)
+    if stored is None or content_index is None or content_index >= len(stored.contents):
+        raise ContentMissing(f"the body of {what} is no longer in the log: it was redacted")
+    return verify(stored.contents[content_index], content_hash, what)

@@ -1,0 +1,67 @@
+"""The exclusive right to write an artifact for a limited time, as a context manager.
+
+Guarantees: inside the block, writes of this agent in this execution scope carry the fence; when the time is over
+before the block ends, they are refused (`Reclaimed`), whoever else wrote or not. Works with `with` and `async with`.
+Does not: extend itself; take a longer limit, or acquire again.
+"""
+
+from typing import Self
+
+from ccs_stream.client.engine import Engine
+from ccs_stream.client.scopes import ExecutionScope
+from ccs_stream.client.steps import Steps, run, run_async
+from ccs_stream.protocol.errors import Reclaimed, UsageError
+from ccs_stream.protocol.ids import Fence, Micros, Scope
+
+
+class Reservation:
+    """Made by `Agent.acquire`; entered, it waits for its turn."""
+
+    def __init__(self, engine: Engine, agent: str, scope: Scope, key: str, *, duration: Micros, wait_s: float) -> None:
+        self._engine = engine
+        self._agent = agent
+        self._scope = scope
+        self._key = key
+        self._duration = duration
+        self._wait_s = wait_s
+        self._holder: ExecutionScope | None = None
+        self.fence: Fence | None = None
+        """The number that writes under this reservation carry."""
+
+    def __repr__(self) -> str:
+        return f"Reservation({self._agent!r}, {self._scope!r}, {self._key!r}, fence={self.fence})"
+
+    def __enter__(self) -> Self:
+        self.fence = run(self._engine.coordinator, self._acquire())
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            run(self._engine.coordinator, self._release())
+        except Reclaimed:
+            if kind is None:
+                raise
+
+    async def __aenter__(self) -> Self:
+        self.fence = await run_async(self._engine.coordinator, self._acquire())
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            await run_async(self._engine.coordinator, self._release())
+        except Reclaimed:
+            if kind is None:
+                raise
+
+    def _acquire(self) -> Steps[Fence]:
+        if self.fence is not None:
+            raise UsageError("a reservation is entered once: call acquire again for another one")
+        self._holder = self._engine.scopes.current(self._agent)
+        return self._engine.acquire(
+            self._agent, self._scope, self._key, duration=self._duration, wait_s=self._wait_s, holder=self._holder
+        )
+
+    def _release(self) -> Steps[None]:
+        if self.fence is None or self._holder is None:
+            raise UsageError("the reservation was never entered")
+        return self._engine.release(self._agent, self._scope, self._key, self.fence, self._holder)

@@ -1,0 +1,109 @@
+"""Operations as steps, so that one implementation serves threads and coroutines alike.
+
+Guarantees: an operation is a generator that yields what it needs done (a command decided, work on the log, a wait) and
+is resumed with the outcome; `run` does it in the calling thread, `run_async` in the running event loop, without a
+thread per call. Does not: hold any rule itself.
+"""
+
+import dataclasses
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar, assert_never
+
+from ccs_stream.coordinator.local import LocalCoordinator
+from ccs_stream.coordinator.ticket import Answer, Numbers
+from ccs_stream.protocol.commands import Command
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(slots=True)
+class Ask:
+    """Have a command decided; resumed with its `Answer`."""
+
+    command: Command
+    numbers: Numbers
+
+
+@dataclasses.dataclass(slots=True)
+class Work:
+    """Do something that may wait for a disk; None only catches up with other writers. Resumed with None."""
+
+    work: Callable[[], object] | None = None
+
+
+@dataclasses.dataclass(slots=True)
+class Wait:
+    """Wait until the folded state satisfies `done`; resumed with whether it did in time."""
+
+    done: Callable[[], bool]
+    timeout_s: float
+
+
+Step = Ask | Work | Wait
+Steps = Generator[Step, Any, T]
+
+
+def run(coordinator: LocalCoordinator, steps: Steps[T]) -> T:
+    """Take the steps in the calling thread."""
+    try:
+        step = next(steps)
+        while True:
+            try:
+                outcome = _do(coordinator, step)
+            except Exception as error:  # noqa: BLE001  # the operation decides what an error means
+                step = steps.throw(error)
+            else:
+                step = steps.send(outcome)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+
+
+async def run_async(coordinator: LocalCoordinator, steps: Steps[T]) -> T:
+    """Take the steps in the running event loop."""
+    try:
+        step = next(steps)
+        while True:
+            try:
+                outcome = await _do_async(coordinator, step)
+            except Exception as error:  # noqa: BLE001  # the operation decides what an error means
+                step = steps.throw(error)
+            else:
+                step = steps.send(outcome)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+
+
+async def in_background(coordinator: LocalCoordinator, work: Callable[[], T]) -> T:
+    """The result of `work`, done by the workspace's own thread where it may wait for a disk."""
+    results: list[T] = []
+    await coordinator.execute_async(None, work=lambda: results.append(work()))
+    return results[0]
+
+
+def _do(coordinator: LocalCoordinator, step: Step) -> Answer | bool | None:
+    match step:
+        case Ask():
+            return coordinator.execute(step.command, step.numbers)
+        case Work():
+            if step.work is not None:
+                step.work()
+            else:
+                coordinator.catch_up()
+            return None
+        case Wait():
+            return coordinator.wait(step.done, step.timeout_s)
+        case _:
+            assert_never(step)
+
+
+async def _do_async(coordinator: LocalCoordinator, step: Step) -> Answer | bool | None:
+    match step:
+        case Ask():
+            return await coordinator.execute_async(step.command, step.numbers)
+        case Work():
+            await coordinator.execute_async(None, work=step.work)
+            return None
+        case Wait():
+            return await coordinator.wait_async(step.done, step.timeout_s)
+        case _:
+            assert_never(step)

@@ -1,0 +1,284 @@
+"""A workspace: the unit of consistency, as an application holds it.
+
+Guarantees: one order of everything that happens in it; `write_all` all or none; `read_all` several artifacts at one
+position. Closes cleanly, and refuses use after a fork. Does not: own more than its connection; everything it knows is
+in the log.
+"""
+
+import contextlib
+import copy
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Final, Self
+
+from ccs_stream.client.agent import ANY_VERSION, Agent, _AnyVersion, seconds_to_us
+from ccs_stream.client.bodies import DEFAULT_BYTES_MAX, Bodies
+from ccs_stream.client.changes import Past, Watch, reading_of
+from ccs_stream.client.engine import UNNUMBERED, Engine
+from ccs_stream.client.freshness import Freshness
+from ccs_stream.client.results import Reading, Written
+from ccs_stream.client.scopes import ExecutionScope
+from ccs_stream.client.steps import Steps, in_background, run, run_async
+from ccs_stream.client.values import encode
+from ccs_stream.coordinator.local import LocalCoordinator, sweep_command
+from ccs_stream.log.port import LogStore, Position
+from ccs_stream.protocol.commands import Change, Erase, Leave, Write, WriteMode
+from ccs_stream.protocol.errors import CcsError, Closed, UsageError
+from ccs_stream.protocol.ids import ArtifactId, Scope, Version
+from ccs_stream.protocol.settings import WorkspaceSettings
+from ccs_stream.protocol.statehash import state_hash
+
+DEFAULT_WORKSPACE: Final = "default"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Put:
+    """One write of `write_all`. With `expected`, only over that version (None: only if nothing exists)."""
+
+    key: str
+    value: object
+    scope: Scope = ()
+    expected: int | _AnyVersion | None = ANY_VERSION
+    ttl_s: float | None = None
+    reason: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Delete:
+    """One delete of `write_all`."""
+
+    key: str
+    scope: Scope = ()
+    expected: int | _AnyVersion | None = ANY_VERSION
+    reason: str | None = None
+
+
+Address = str | tuple[Scope, str]
+"""A key, or (scope, key)."""
+
+
+class Workspace:
+    """Made by `ccs_stream.connect`; usable from every thread and event loop of the process."""
+
+    def __init__(
+        self,
+        store: LogStore,
+        name: str,
+        *,
+        settings: WorkspaceSettings | None = None,
+        freshness: Freshness | str = Freshness.LATEST,
+        body_cache_bytes: int = DEFAULT_BYTES_MAX,
+        owns_store: bool = True,
+    ) -> None:
+        self.name = name
+        self._store = store
+        self._owns_store = owns_store
+        self._closed = False
+        self.coordinator = LocalCoordinator(store, name, settings=settings)
+        self.engine = Engine(
+            self.coordinator,
+            bodies=Bodies(store, name, bytes_max=body_cache_bytes),
+            freshness=Freshness.parse(freshness),
+        )
+
+    def __repr__(self) -> str:
+        return f"Workspace({self.name!r}, {self._store.display_url!r})"
+
+    def agent(self, name: str) -> Agent:
+        """An agent of this session. Agents join the log when they first act. Raises `UsageError` for an empty name."""
+        if type(name) is not str or not name:
+            raise UsageError(f"an agent's name is a non-empty string, got {name!r}")
+        self._check_open()
+        return Agent(self.engine, name)
+
+    # Several artifacts at once.
+
+    def write_all(self, changes: Iterable[Put | Delete], *, agent: str) -> list[Written]:
+        """Commit all changes or none, in one decision; one result a change.
+
+        Raises what `Agent.compare_and_set` raises, for the first change that is refused.
+        """
+        return run(self.coordinator, self._write_all(list(changes), agent, self.engine.scopes.current(agent)))
+
+    async def awrite_all(self, changes: Iterable[Put | Delete], *, agent: str) -> list[Written]:
+        """As `write_all`."""
+        return await run_async(
+            self.coordinator, self._write_all(list(changes), agent, self.engine.scopes.current(agent))
+        )
+
+    def _write_all(self, asked: list[Put | Delete], agent: str, here: ExecutionScope) -> Steps[list[Written]]:
+        self._check_open()
+        if not asked:
+            return []
+        encoded = [encode(each.value) if isinstance(each, Put) else None for each in asked]
+        # Half of what one record may hold travels inline; the rest goes to the content store, so that it fits.
+        inline_left = self.engine.state.settings.maximum_decision_bytes // 2
+        changes: list[Change] = []
+        for each, body in zip(asked, encoded, strict=True):
+            artifact = self.engine.address(tuple(each.scope), each.key)
+            mode, base = _condition(each.expected, here, artifact)
+            fence = here.fences.get(artifact)
+            if isinstance(each, Delete) or body is None:
+                changes.append(
+                    Erase(
+                        artifact=artifact,
+                        mode=mode,
+                        base_version=base,
+                        fence=fence,
+                        reason=each.reason,
+                    )
+                )
+                continue
+            content = yield from self.engine.prepare(*body, inline_left=inline_left, what=f"write of {each.key!r}")
+            if content.body is not None:
+                inline_left -= content.size
+            changes.append(
+                Write(
+                    artifact=artifact,
+                    scope=tuple(each.scope),
+                    key=each.key,
+                    content=content,
+                    mode=mode,
+                    base_version=base,
+                    fence=fence,
+                    ttl_us=None if each.ttl_s is None else seconds_to_us(each.ttl_s, "ttl_s"),
+                    reason=each.reason,
+                )
+            )
+        return (yield from self.engine.commit(agent, changes, here, f"write_all of {len(changes)} changes"))
+
+    def read_all(
+        self,
+        addresses: Sequence[Address],
+        *,
+        agent: str | None = None,
+        freshness: Freshness | str | None = None,
+        at_least: Position | str | None = None,
+    ) -> list[Reading | None]:
+        """Several artifacts as they stand at one position; takes no copies, so it appends nothing.
+
+        With `agent`, that agent has read them in this execution scope, as far as guarded writes are concerned.
+        """
+        return run(self.coordinator, self._read_all(addresses, freshness, at_least, agent))
+
+    async def aread_all(
+        self,
+        addresses: Sequence[Address],
+        *,
+        agent: str | None = None,
+        freshness: Freshness | str | None = None,
+        at_least: Position | str | None = None,
+    ) -> list[Reading | None]:
+        """As `read_all`."""
+        return await run_async(self.coordinator, self._read_all(addresses, freshness, at_least, agent))
+
+    def _read_all(
+        self,
+        addresses: Sequence[Address],
+        freshness: Freshness | str | None,
+        at_least: Position | str | None,
+        agent: str | None,
+    ) -> Steps[list[Reading | None]]:
+        self._check_open()
+        engine = self.engine
+        here = ExecutionScope() if agent is None else engine.scopes.current(agent)
+        yield from engine.fresh(None if freshness is None else Freshness.parse(freshness), at_least)
+        ids = [engine.address((), each) if isinstance(each, str) else engine.address(*each) for each in addresses]
+        with self.coordinator.lock:
+            position = self.coordinator.position
+            now = self.coordinator.clock()
+            states = [None if (found := engine.state.artifacts.get(each)) is None else copy.copy(found) for each in ids]
+        readings: list[Reading | None] = []
+        for artifact, state in zip(ids, states, strict=True):
+            here.saw(artifact, Version(0) if state is None else state.version)
+            if state is None or not state.readable(now):
+                readings.append(None)
+                continue
+            body = engine.bodies.get(artifact)
+            held = body.body if body is not None and body.version == state.version else engine.bodies.fetch(state)
+            readings.append(reading_of(state, held, position))
+        return readings
+
+    # Looking around.
+
+    def artifacts(self, *, scope: Scope = ()) -> list[tuple[Scope, str]]:
+        """Addresses of what exists, under a scope prefix, sorted."""
+        self._check_open()
+        run(self.coordinator, self.engine.fresh(None, None))
+        now, width = self.coordinator.clock(), len(scope)
+        with self.coordinator.lock:
+            found = list(self.engine.state.artifacts.values())
+        return sorted((each.scope, each.key) for each in found if each.readable(now) and each.scope[:width] == scope)
+
+    def watch(self, *, scope: Scope = (), after: Position | str | None = None, values: bool = True) -> Watch:
+        """Changes under a scope prefix as they are admitted, from now or behind a position."""
+        self._check_open()
+        self.coordinator.catch_up()
+        position = None if after is None else Position.parse(after)
+        return Watch(self.coordinator, scope=tuple(scope), after=position, values=values)
+
+    def as_of(self, at: Position | str | int) -> Past:
+        """The workspace as it was at a position (or sequence): read-only."""
+        self._check_open()
+        return Past(self._store, self.name, at if isinstance(at, int) else Position.parse(at))
+
+    async def aas_of(self, at: Position | str | int) -> Past:
+        """As `as_of`."""
+        return await in_background(self.coordinator, lambda: self.as_of(at))
+
+    @property
+    def position(self) -> Position:
+        """Where the folded state stands."""
+        return self.coordinator.position
+
+    def state_hash(self) -> str:
+        """Hash of the whole folded state: equal wherever the same log was folded."""
+        self._check_open()
+        self.coordinator.catch_up()
+        with self.coordinator.lock:
+            return state_hash(self.engine.state)
+
+    def sweep(self) -> int:
+        """End what has run out now, instead of when a command meets it; returns how many events that took."""
+        self._check_open()
+        return len(self.coordinator.execute(sweep_command()).events)
+
+    # Leaving.
+
+    def close(self) -> None:
+        """Leave the log and let go of it. Closing twice is fine."""
+        if self._closed:
+            return
+        self._closed = True
+        session = self.engine.session
+        if session.joined:
+            # Courtesy: without it the session ends when there are too many, and holds its grants until then.
+            with contextlib.suppress(CcsError):
+                self.coordinator.execute(Leave(session_id=session.session_id, number=UNNUMBERED), session.numbers)
+        self.coordinator.close()
+        if self._owns_store:
+            self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Closed(f"the workspace {self.name!r} was closed: connect again")
+
+
+def _condition(
+    expected: int | _AnyVersion | None, here: ExecutionScope, artifact: ArtifactId
+) -> tuple[WriteMode, Version | None]:
+    if isinstance(expected, _AnyVersion):
+        return WriteMode.LAST_WRITER_WINS, here.versions.get(artifact)
+    return WriteMode.COMPARE_AND_SET, None if expected is None else Version(expected)
