@@ -173,19 +173,19 @@ class Agent:
         ttl_us = None if ttl_s is None else seconds_to_us(ttl_s, "ttl_s")
         content_type, body = encode(value)
         inline_left = engine.state.settings.maximum_decision_bytes // 2
-        content = yield from engine.prepare(content_type, body, inline_left=inline_left, what=f"write of {key!r}")
+        outgoing = engine.prepare(content_type, body, inline_left=inline_left, what=f"write of {key!r}")
         change = Write(
             artifact=artifact,
             scope=tuple(scope),
             key=key,
-            content=content,
+            content=outgoing.content,
             mode=WriteMode.LAST_WRITER_WINS if expected is None else WriteMode.COMPARE_AND_SET,
             base_version=here.versions.get(artifact) if expected is None else expected[0],
             fence=here.fences.get(artifact),
             ttl_us=ttl_us,
             reason=reason,
         )
-        written = yield from engine.commit(self.name, (change,), here, f"write of {key!r}")
+        written = yield from engine.commit(self.name, (change,), here, f"write of {key!r}", (outgoing,))
         return written[0]
 
     def delete(

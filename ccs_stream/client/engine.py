@@ -64,6 +64,17 @@ ADDRESSES_MAX: Final = 200_000
 _LOST: Final = (RefusalReason.SESSION_ENDED, RefusalReason.UNKNOWN_SESSION, RefusalReason.UNKNOWN_PARTICIPANT)
 
 
+class Outgoing:
+    """A body on its way; `uploaded` when it is too large to travel in its decision."""
+
+    __slots__ = ("body", "content", "uploaded")
+
+    def __init__(self, content: Content, body: bytes, *, uploaded: bool) -> None:
+        self.content = content
+        self.body = body
+        self.uploaded = uploaded
+
+
 class Engine:
     """The operations of one workspace, for all its agents."""
 
@@ -91,7 +102,9 @@ class Engine:
 
     # Asking.
 
-    def ask(self, agent: str, build: Callable[[SessionId], Command]) -> Steps[Answer]:
+    def ask(
+        self, agent: str, build: Callable[[SessionId], Command], work: Callable[[], object] | None = None
+    ) -> Steps[Answer]:
         """Have a command of `agent` decided, joining first where needed; once more if the log ended the session."""
         for attempt in (1, 2):
             session = self.session
@@ -100,7 +113,7 @@ class Engine:
                 if joined is not None and attempt == 1:
                     self._replace(session)
                     continue
-            answer: Answer = yield Ask(build(session.session_id), session.numbers)
+            answer: Answer = yield Ask(build(session.session_id), session.numbers, work)
             refusal = answer.refusal
             if refusal is not None and refusal.reason in _LOST and attempt == 1:
                 self._replace(session)
@@ -215,8 +228,8 @@ class Engine:
 
     # Writing.
 
-    def prepare(self, content_type: str, body: bytes, *, inline_left: int, what: str) -> Steps[Content]:
-        """A body on its way into a commit: kept in the content store first where it is too large to travel inline."""
+    def prepare(self, content_type: str, body: bytes, *, inline_left: int, what: str) -> Outgoing:
+        """A body on its way into a commit. Raises `TooLarge` before anything is appended."""
         settings = self.state.settings
         content = content_of(content_type, body)
         if content.size > settings.maximum_content_bytes:
@@ -225,22 +238,22 @@ class Engine:
                 "split it, or open a workspace with a larger maximum_content_bytes",
                 reason=RefusalReason.CONTENT_TOO_LARGE.value,
             )
-        if content.size > min(settings.inline_content_bytes, inline_left):
-            locators: list[bytes] = []
-            yield Work(lambda: locators.append(self.coordinator.store.put_content(body)))
-            content.locator, content.body = locators[0], None
-            content.uploaded_at = self.coordinator.clock()
-        return content
+        return Outgoing(content, body, uploaded=content.size > min(settings.inline_content_bytes, inline_left))
 
-    def commit(self, agent: str, changes: Sequence[Change], scope: ExecutionScope, what: str) -> Steps[list[Written]]:
+    def commit(
+        self,
+        agent: str,
+        changes: Sequence[Change],
+        scope: ExecutionScope,
+        what: str,
+        outgoing: Sequence[Outgoing] = (),
+    ) -> Steps[list[Written]]:
         """Commit changes, all or none; one result a change. Raises `Refused` and its kinds."""
-        bodies: dict[ArtifactId, bytes] = {}
-        for change in changes:
-            if type(change) is Write and change.content.body is not None:
-                bodies[change.artifact] = change.content.body
+        uploads = [each for each in outgoing if each.uploaded]
         answer = yield from self.ask(
             agent,
             lambda session: Commit(session_id=session, number=UNNUMBERED, agent=agent, changes=tuple(changes)),
+            functools.partial(self._upload, uploads) if uploads else None,
         )
         refusal = answer.refusal
         if refusal is not None:
@@ -248,10 +261,19 @@ class Engine:
             if isinstance(error, VersionConflict) and refusal.artifact is not None:
                 error.current_value = yield from self.current_value(refusal.artifact)
             raise error
+        bodies = {id(each.content): each.body for each in outgoing}
         return self._settle(answer, changes, bodies, scope)
 
+    def _upload(self, outgoing: Sequence[Outgoing]) -> None:
+        """Keep bodies too large to travel inline, before the decision that names them."""
+        for each in outgoing:
+            if each.content.locator is None:
+                each.content.locator = self.coordinator.store.put_content(each.body)
+                each.content.body = None
+                each.content.uploaded_at = self.coordinator.clock()
+
     def _settle(
-        self, answer: Answer, changes: Sequence[Change], bodies: dict[ArtifactId, bytes], scope: ExecutionScope
+        self, answer: Answer, changes: Sequence[Change], bodies: dict[int, bytes], scope: ExecutionScope
     ) -> list[Written]:
         made: dict[ArtifactId, WriteCommitted | ArtifactDeleted] = {}
         for event in answer.events:
@@ -269,7 +291,7 @@ class Engine:
             scope.saw(change.artifact, version)
             state = self.state.artifacts[change.artifact]
             unseen = version > 1 and change.base_version != version - 1 and not _created_by(state, answer)
-            body = bodies.get(change.artifact)
+            body = bodies.get(id(change.content)) if type(change) is Write else None
             if body is not None:
                 with self.coordinator.lock:
                     if state.version == version:

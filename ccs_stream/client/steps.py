@@ -18,10 +18,11 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(slots=True)
 class Ask:
-    """Have a command decided; resumed with its `Answer`."""
+    """Have a command decided, after the `work` it needs (an upload); resumed with its `Answer`."""
 
     command: Command
     numbers: Numbers
+    work: Callable[[], object] | None = None
 
 
 @dataclasses.dataclass(slots=True)
@@ -83,7 +84,7 @@ async def in_background(coordinator: LocalCoordinator, work: Callable[[], T]) ->
 def _do(coordinator: LocalCoordinator, step: Step) -> Answer | bool | None:
     match step:
         case Ask():
-            return coordinator.execute(step.command, step.numbers)
+            return coordinator.execute(step.command, step.numbers, step.work)
         case Work():
             if step.work is not None:
                 step.work()
@@ -99,7 +100,7 @@ def _do(coordinator: LocalCoordinator, step: Step) -> Answer | bool | None:
 async def _do_async(coordinator: LocalCoordinator, step: Step) -> Answer | bool | None:
     match step:
         case Ask():
-            return await coordinator.execute_async(step.command, step.numbers)
+            return await coordinator.execute_async(step.command, step.numbers, step.work)
         case Work():
             await coordinator.execute_async(None, work=step.work)
             return None

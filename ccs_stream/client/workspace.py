@@ -14,7 +14,7 @@ from typing import Final, Self
 from ccs_stream.client.agent import ANY_VERSION, Agent, _AnyVersion, seconds_to_us
 from ccs_stream.client.bodies import DEFAULT_BYTES_MAX, Bodies
 from ccs_stream.client.changes import Past, Watch, reading_of
-from ccs_stream.client.engine import UNNUMBERED, Engine
+from ccs_stream.client.engine import UNNUMBERED, Engine, Outgoing
 from ccs_stream.client.freshness import Freshness
 from ccs_stream.client.results import Reading, Written
 from ccs_stream.client.scopes import ExecutionScope
@@ -114,6 +114,7 @@ class Workspace:
         # Half of what one record may hold travels inline; the rest goes to the content store, so that it fits.
         inline_left = self.engine.state.settings.maximum_decision_bytes // 2
         changes: list[Change] = []
+        outgoing: list[Outgoing] = []
         for each, body in zip(asked, encoded, strict=True):
             artifact = self.engine.address(tuple(each.scope), each.key)
             mode, base = _condition(each.expected, here, artifact)
@@ -129,15 +130,16 @@ class Workspace:
                     )
                 )
                 continue
-            content = yield from self.engine.prepare(*body, inline_left=inline_left, what=f"write of {each.key!r}")
-            if content.body is not None:
-                inline_left -= content.size
+            sent = self.engine.prepare(*body, inline_left=inline_left, what=f"write of {each.key!r}")
+            outgoing.append(sent)
+            if not sent.uploaded:
+                inline_left -= sent.content.size
             changes.append(
                 Write(
                     artifact=artifact,
                     scope=tuple(each.scope),
                     key=each.key,
-                    content=content,
+                    content=sent.content,
                     mode=mode,
                     base_version=base,
                     fence=fence,
@@ -145,7 +147,8 @@ class Workspace:
                     reason=each.reason,
                 )
             )
-        return (yield from self.engine.commit(agent, changes, here, f"write_all of {len(changes)} changes"))
+        what = f"write_all of {len(changes)} changes"
+        return (yield from self.engine.commit(agent, changes, here, what, outgoing))
 
     def read_all(
         self,

@@ -105,13 +105,15 @@ class LocalCoordinator:
 
     # Asking.
 
-    def execute(self, command: Command, numbers: Numbers | None = None) -> Answer:
-        """Decide `command` and wait until its decision is durable.
+    def execute(
+        self, command: Command, numbers: Numbers | None = None, work: Callable[[], object] | None = None
+    ) -> Answer:
+        """Decide `command` and wait until its decision is durable. `work` (an upload it needs) is done just before.
 
         Raises `LogError`s of the store, `Closed`, `ForkedProcess`; a refusal is an answer, not an error.
         """
         self._guard.check()
-        ticket = Ticket(command, numbers)
+        ticket = Ticket(command, numbers, work)
         self._queue.append(ticket)
         with self.lock:
             while not ticket.resolved:
@@ -240,8 +242,8 @@ class LocalCoordinator:
             raise Closed(f"the workspace {self.workspace!r} was closed: connect again")
 
     def _commit(self, batch: list[Ticket]) -> None:
-        if len(batch) > 1 or batch[0].command is None:
-            batch = self._without_work(batch)
+        if len(batch) > 1 or batch[0].work is not None or batch[0].command is None:
+            batch = self._after_work(batch)
             if not batch:
                 return
         with self.store.turn(self.workspace):
@@ -258,19 +260,22 @@ class LocalCoordinator:
         self._mark = mark
         self._settle(planned)
 
-    def _without_work(self, batch: list[Ticket]) -> list[Ticket]:
-        """Do what is no command, which needs no turn; returns the commands."""
-        commands = [ticket for ticket in batch if ticket.command is not None]
-        if len(commands) < len(batch):
+    def _after_work(self, batch: list[Ticket]) -> list[Ticket]:
+        """Do the work that comes before commands, or is asked for alone; returns the commands left to decide."""
+        commands: list[Ticket] = []
+        for ticket in batch:
+            try:
+                if ticket.work is not None:
+                    ticket.work()
+                    ticket.work = None
+            except Exception as error:  # noqa: BLE001  # the caller gets it
+                ticket.error = error
+                continue
+            if ticket.command is not None:
+                commands.append(ticket)
+                continue
             self._catch_up()
-            for ticket in batch:
-                if ticket.command is None:
-                    try:
-                        if ticket.work is not None:
-                            ticket.work()
-                        ticket.answer = self._answer_from_state(())
-                    except Exception as error:  # noqa: BLE001  # the caller gets it
-                        ticket.error = error
+            ticket.answer = self._answer_from_state(())
         return commands
 
     def _plan(self, batch: list[Ticket]) -> tuple[list[_Planned], list[Draft]]:

@@ -4,8 +4,8 @@ Guarantees: the whole state is a fold of the log (`evolve`), read by `decide` th
 the directory it lies on and never changes it, so a batch of commands can be decided on it and thrown away.
 Does not: hold bodies. It holds their hashes and where the log keeps them.
 
-Two indexes are derived and not part of the state hash: what each participant holds, and the heap of times at which a
-reservation or a life ends.
+Three indexes are derived and not part of the state hash: what each participant holds, what exists under each scope,
+and the heap of times at which a reservation or a life ends. `rebuild_indexes` makes them anew from the rest.
 """
 
 import copy
@@ -182,6 +182,12 @@ class Foldable(View, Protocol):
     def edit_artifact(self, artifact: ArtifactId) -> ArtifactState:
         """The artifact, for changing. KeyError when it was never registered."""
 
+    def show(self, artifact: ArtifactState) -> None:
+        """The artifact has come into being."""
+
+    def hide(self, artifact: ArtifactState) -> None:
+        """The artifact was deleted."""
+
     def add_session(self, session: SessionState) -> None:
         """Keep a new session."""
 
@@ -212,6 +218,7 @@ class Directory:
         "artifacts",
         "deadlines",
         "ended_sessions",
+        "existing",
         "opened",
         "participants",
         "participants_ever",
@@ -236,6 +243,8 @@ class Directory:
         """Name of every participant there ever was: history names its authors long after their sessions ended."""
         self.ended_sessions: dict[SessionId, None] = {}
         self.deadlines: list[tuple[Micros, ArtifactId]] = []
+        self.existing: dict[Scope, dict[str, ArtifactId]] = {}
+        """What exists (expired or not), by scope and key, in the order in which it came into being."""
 
     def artifact(self, artifact: ArtifactId) -> ArtifactState | None:
         return self.artifacts.get(artifact)
@@ -290,8 +299,38 @@ class Directory:
     def drop_participant(self, number: ParticipantNumber) -> None:
         self.participants.pop(number, None)
 
+    def show(self, artifact: ArtifactState) -> None:
+        self.existing.setdefault(artifact.scope, {})[artifact.key] = artifact.artifact
+
+    def hide(self, artifact: ArtifactState) -> None:
+        keys = self.existing.get(artifact.scope)
+        if keys is not None:
+            keys.pop(artifact.key, None)
+            if not keys:
+                del self.existing[artifact.scope]
+
     def schedule(self, at: Micros, artifact: ArtifactId) -> None:
         heapq.heappush(self.deadlines, (at, artifact))
+
+    def rebuild_indexes(self) -> None:
+        """Derive the indexes from artifacts and participants, as after loading a snapshot."""
+        self.deadlines, self.existing = [], {}
+        for participant in self.participants.values():
+            participant.held, participant.reserved, participant.reclaimed = set(), set(), set()
+        by_creation = sorted(self.artifacts.values(), key=lambda each: (each.created_at, each.sequence))
+        for artifact in by_creation:
+            if artifact.exists:
+                self.show(artifact)
+            if artifact.expires_at is not None:
+                self.schedule(artifact.expires_at, artifact.artifact)
+            if artifact.reserved_by != NOBODY:
+                self.schedule(artifact.reserved_until, artifact.artifact)
+                self.participants[artifact.reserved_by].reserved.add(artifact.artifact)
+            for number in artifact.reclaimed:
+                self.participants[number].reclaimed.add(artifact.artifact)
+            for number in (*artifact.sharers, artifact.owner):
+                if number != NOBODY:
+                    self.participants[number].held.add(artifact.artifact)
 
     def _take_due(self, now: Micros) -> list[ArtifactId]:
         """Passed deadlines that still stand; those moved or met meanwhile are dropped, so the heap cannot grow."""
@@ -378,6 +417,12 @@ class Overlay:
         if own is None:
             own = self._artifacts[artifact] = self._base.edit_artifact(artifact).fork()
         return own
+
+    def show(self, artifact: ArtifactState) -> None:
+        """Nothing: `decide` asks for no addresses."""
+
+    def hide(self, artifact: ArtifactState) -> None:
+        """Nothing, likewise."""
 
     def add_session(self, session: SessionState) -> None:
         self._sessions[session.session_id] = session

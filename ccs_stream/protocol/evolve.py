@@ -121,6 +121,7 @@ def _write_committed(state: Foldable, event: WriteCommitted) -> None:
     if artifact.deleted or artifact.version == 0:
         artifact.created_at = state.recorded_at
         artifact.deleted = False
+        state.show(artifact)
     artifact.version = event.version
     artifact.sequence = state.sequence
     artifact.content_type = event.content_type
@@ -203,6 +204,7 @@ def _artifact_deleted(state: Foldable, event: ArtifactDeleted) -> None:
     artifact.version = event.version
     artifact.sequence = state.sequence
     artifact.deleted = True
+    state.hide(artifact)
     artifact.content_type = artifact.content_encoding = ""
     artifact.content_hash, artifact.content_size = Hash(b""), 0
     artifact.content_index = artifact.content_locator = None
