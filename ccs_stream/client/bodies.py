@@ -25,12 +25,14 @@ _OVERHEAD_BYTES: Final = 400
 class Body:
     """One version's body, with what readers of it need besides."""
 
-    __slots__ = ("body", "content_type", "created_at", "updated_at", "version")
+    __slots__ = ("body", "content_type", "created_at", "ttl", "updated_at", "version")
 
     def __init__(self, artifact: ArtifactState, body: bytes) -> None:
         self.version: Version = artifact.version
         self.body = body
         self.content_type = artifact.content_type
+        self.ttl = artifact.ttl_us is not None
+        """Whether reading it may extend its life."""
         self.created_at: dt.datetime = instant(artifact.created_at)
         self.updated_at: dt.datetime = instant(artifact.updated_at)
 

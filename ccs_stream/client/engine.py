@@ -87,17 +87,18 @@ class Engine:
         self.freshness = freshness
         self.scopes = Scopes()
         self.session = ClientSession()
-        self._addresses: dict[tuple[Scope, str], ArtifactId] = {}
+        self.addresses: dict[tuple[Scope, str], ArtifactId] = {}
+        """Ids of addresses asked for before."""
 
     def address(self, scope: Scope, key: str) -> ArtifactId:
         """The id of an address."""
         name = (scope, key)
-        found = self._addresses.get(name)
+        found = self.addresses.get(name)
         if found is None:
-            if len(self._addresses) >= ADDRESSES_MAX:
-                for old in list(itertools.islice(self._addresses, ADDRESSES_MAX // 10)):
-                    self._addresses.pop(old, None)
-            found = self._addresses[name] = artifact_id(self.coordinator.workspace, scope, key)
+            if len(self.addresses) >= ADDRESSES_MAX:
+                for old in list(itertools.islice(self.addresses, ADDRESSES_MAX // 10)):
+                    self.addresses.pop(old, None)
+            found = self.addresses[name] = artifact_id(self.coordinator.workspace, scope, key)
         return found
 
     # Asking.

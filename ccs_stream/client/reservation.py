@@ -17,14 +17,24 @@ from ccs_stream.protocol.ids import Fence, Micros, Scope
 class Reservation:
     """Made by `Agent.acquire`; entered, it waits for its turn."""
 
-    def __init__(self, engine: Engine, agent: str, scope: Scope, key: str, *, duration: Micros, wait_s: float) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        agent: str,
+        scope: Scope,
+        key: str,
+        *,
+        duration: Micros,
+        wait_s: float,
+        holder: ExecutionScope | None = None,
+    ) -> None:
         self._engine = engine
         self._agent = agent
         self._scope = scope
         self._key = key
         self._duration = duration
         self._wait_s = wait_s
-        self._holder: ExecutionScope | None = None
+        self._holder = holder
         self.fence: Fence | None = None
         """The number that writes under this reservation carry."""
 
@@ -56,7 +66,8 @@ class Reservation:
     def _acquire(self) -> Steps[Fence]:
         if self.fence is not None:
             raise UsageError("a reservation is entered once: call acquire again for another one")
-        self._holder = self._engine.scopes.current(self._agent)
+        if self._holder is None:
+            self._holder = self._engine.scopes.current(self._agent)
         return self._engine.acquire(
             self._agent, self._scope, self._key, duration=self._duration, wait_s=self._wait_s, holder=self._holder
         )

@@ -6,11 +6,11 @@ thread per call. Does not: hold any rule itself.
 """
 
 import dataclasses
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any, TypeVar, assert_never
 
 from ccs_stream.coordinator.local import LocalCoordinator
-from ccs_stream.coordinator.ticket import Answer, Numbers
+from ccs_stream.coordinator.ticket import Numbers
 from ccs_stream.protocol.commands import Command
 
 T = TypeVar("T")
@@ -40,7 +40,15 @@ class Wait:
     timeout_s: float
 
 
-Step = Ask | Work | Wait
+@dataclasses.dataclass(slots=True)
+class Either:
+    """Call something that has a sync and an async form (an embedding model); resumed with its result."""
+
+    call: Callable[[], Any]
+    call_async: Callable[[], Awaitable[Any]]
+
+
+Step = Ask | Work | Wait | Either
 Steps = Generator[Step, Any, T]
 
 
@@ -81,7 +89,7 @@ async def in_background(coordinator: LocalCoordinator, work: Callable[[], T]) ->
     return results[0]
 
 
-def _do(coordinator: LocalCoordinator, step: Step) -> Answer | bool | None:
+def _do(coordinator: LocalCoordinator, step: Step) -> Any:
     match step:
         case Ask():
             return coordinator.execute(step.command, step.numbers, step.work)
@@ -93,11 +101,13 @@ def _do(coordinator: LocalCoordinator, step: Step) -> Answer | bool | None:
             return None
         case Wait():
             return coordinator.wait(step.done, step.timeout_s)
+        case Either():
+            return step.call()
         case _:
             assert_never(step)
 
 
-async def _do_async(coordinator: LocalCoordinator, step: Step) -> Answer | bool | None:
+async def _do_async(coordinator: LocalCoordinator, step: Step) -> Any:
     match step:
         case Ask():
             return await coordinator.execute_async(step.command, step.numbers, step.work)
@@ -106,5 +116,7 @@ async def _do_async(coordinator: LocalCoordinator, step: Step) -> Answer | bool 
             return None
         case Wait():
             return await coordinator.wait_async(step.done, step.timeout_s)
+        case Either():
+            return await step.call_async()
         case _:
             assert_never(step)

@@ -1,0 +1,82 @@
+"""Which values a search's filter lets through, and which namespaces a listing's conditions.
+
+Guarantees: the operators and wildcards of LangGraph's own stores, with one meaning on every log; an operator nobody
+knows raises and names the nearest known one. A value that cannot be compared with the operand does not match.
+"""
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from langgraph.store.base import MatchCondition
+
+from ccs_stream.protocol.errors import UsageError
+
+
+def _numbers(compare: Callable[[float, float], bool]) -> Callable[[Any, Any], bool]:
+    def compared(value: Any, operand: Any) -> bool:
+        try:
+            return compare(float(value), float(operand))
+        except (TypeError, ValueError):
+            return False
+
+    return compared
+
+
+_OPERATORS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
+    "$eq": lambda value, operand: value == operand,
+    "$ne": lambda value, operand: value != operand,
+    "$gt": _numbers(lambda value, operand: value > operand),
+    "$gte": _numbers(lambda value, operand: value >= operand),
+    "$lt": _numbers(lambda value, operand: value < operand),
+    "$lte": _numbers(lambda value, operand: value <= operand),
+}
+
+
+def check_filter(wanted: Mapping[str, Any] | None) -> None:
+    """Raise `UsageError` for an operator nobody knows, before anything is searched."""
+    for key, value in (wanted or {}).items():
+        if isinstance(value, Mapping):
+            for name in value:
+                if name.startswith("$") and name not in _OPERATORS:
+                    near = difflib.get_close_matches(name, _OPERATORS, n=1)
+                    hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(_OPERATORS)}"
+                    raise UsageError(f"unknown filter operator {name!r} for {key!r}{hint}")
+            check_filter({name: part for name, part in value.items() if not name.startswith("$")})
+
+
+def matches(value: Any, wanted: Mapping[str, Any] | None) -> bool:
+    """Whether a stored value passes a filter: every key of it, nested ones included."""
+    if not wanted:
+        return True
+    return isinstance(value, Mapping) and all(_matches(value.get(key), part) for key, part in wanted.items())
+
+
+def _matches(value: Any, wanted: Any) -> bool:
+    if isinstance(wanted, Mapping):
+        if any(name.startswith("$") for name in wanted):
+            return all(_OPERATORS[name](value, operand) for name, operand in wanted.items())
+        return isinstance(value, Mapping) and all(_matches(value.get(key), part) for key, part in wanted.items())
+    if isinstance(wanted, list | tuple):
+        same_length = isinstance(value, list | tuple) and len(value) == len(wanted)
+        return same_length and all(_matches(each, part) for each, part in zip(value, wanted, strict=True))
+    return bool(value == wanted)
+
+
+def listed(
+    namespaces: Iterable[tuple[str, ...]], conditions: Iterable[MatchCondition] | None, max_depth: int | None
+) -> list[tuple[str, ...]]:
+    """Namespaces that meet all conditions, cut at `max_depth`, each once, sorted."""
+    wanted = list(conditions or ())
+    kept = {namespace for namespace in namespaces if all(_meets(namespace, each) for each in wanted)}
+    return sorted({namespace[:max_depth] for namespace in kept} if max_depth is not None else kept)
+
+
+def _meets(namespace: tuple[str, ...], condition: MatchCondition) -> bool:
+    path = tuple(condition.path)
+    if condition.match_type not in ("prefix", "suffix"):
+        raise UsageError(f"unknown match type {condition.match_type!r}: use 'prefix' or 'suffix'")
+    if len(path) > len(namespace):
+        return False
+    part = namespace[: len(path)] if condition.match_type == "prefix" else namespace[len(namespace) - len(path) :]
+    return all(wanted in ("*", label) for label, wanted in zip(part, path, strict=True))

@@ -1,0 +1,154 @@
+"""Who acts, on what: from a LangGraph namespace and the running graph to an agent, a scope and an execution scope.
+
+Guarantees: `"node"` takes namespaces as LangGraph means them and the running graph node as the agent (outside a graph,
+the process); `"namespace"` takes the first part as the agent and the rest as the scope. Does not: authenticate; a name
+is a claim.
+
+What is "the running node": the name `create_agent` was given, where there is one; else the names of the nodes around
+the running task, outermost first, joined with "/".
+"""
+
+import os
+import re
+from collections.abc import Callable
+from typing import Any, Final, Literal
+
+from langchain_core.runnables.config import var_child_runnable_config
+
+from ccs_stream.client.scopes import ExecutionScope, Scopes
+from ccs_stream.protocol.errors import UsageError
+from ccs_stream.protocol.ids import Scope
+
+Namespace = tuple[str, ...]
+Identity = Literal["node", "namespace"] | Callable[[Namespace], tuple[str, Scope]]
+
+_NODES_MAX: Final = 10_000
+"""Checkpoint namespaces whose node path is remembered; every task has a new one."""
+_CREATE_AGENT: Final = "langchain_create_agent"
+_NOT_AN_AGENT: Final = re.compile(
+    r"^[0-9a-f]{8}-[0-9a-f]{4}-|@|^\d+$|^(user|users|memories|memory|docs|documents)([-_:]|$)", re.IGNORECASE
+)
+"""First parts that name a person or a collection in LangGraph's own examples, rather than an agent."""
+
+
+class Running:
+    """What can be known of the graph task that is running in this context, if any."""
+
+    __slots__ = ("_nodes", "process")
+
+    def __init__(self) -> None:
+        self._nodes: dict[str, str] = {}
+        self.process = f"process-{os.getpid()}"
+        """The agent outside a graph."""
+
+    def agent(self) -> str:
+        """Name of the running node, or of the process."""
+        config = var_child_runnable_config.get()
+        if config is None:
+            return self.process
+        metadata: dict[str, Any] = config.get("metadata") or {}
+        named = metadata.get("lc_agent_name")
+        if named:
+            return str(named)
+        path = metadata.get("langgraph_checkpoint_ns")
+        return self._node_path(path) if path else self.process
+
+    def names(self) -> set[str]:
+        """Every name the running task answers to; empty outside a graph."""
+        config = var_child_runnable_config.get()
+        metadata: dict[str, Any] = (config.get("metadata") or {}) if config is not None else {}
+        path = metadata.get("langgraph_checkpoint_ns")
+        if not path:
+            return set()
+        known = {self.agent(), *self._node_path(path).split("/")}
+        return known | {str(metadata[name]) for name in ("lc_agent_name", "langgraph_node") if name in metadata}
+
+    def execution_scope(self, scopes: Scopes, agent: str) -> ExecutionScope:
+        """What `agent` has read here: in a graph, in this task of this thread; else in this asyncio task or thread.
+
+        The tool calls of one `create_agent` share a scope: they are steps of one author, who sees all their results.
+        """
+        config = var_child_runnable_config.get()
+        if config is None:
+            return scopes.current(agent)
+        configurable: dict[str, Any] = config.get("configurable") or {}
+        task = configurable.get("__pregel_task_id")
+        if task is None:
+            return scopes.current(agent)
+        thread = configurable.get("thread_id")
+        metadata: dict[str, Any] = config.get("metadata") or {}
+        if metadata.get("ls_integration") == _CREATE_AGENT:
+            around = str(metadata.get("langgraph_checkpoint_ns") or "").rpartition("|")[0]
+            if around or thread is not None:
+                return scopes.named((thread, around, agent))
+        return scopes.named((thread, task, agent))
+
+    def _node_path(self, checkpoint_ns: str) -> str:
+        path = self._nodes.get(checkpoint_ns)
+        if path is None:
+            path = "/".join(part.partition(":")[0] for part in checkpoint_ns.split("|"))
+            if len(self._nodes) >= _NODES_MAX:
+                self._nodes.clear()
+            self._nodes[checkpoint_ns] = path
+        return path
+
+
+class Addressing:
+    """One store's reading of namespaces."""
+
+    def __init__(self, identity: Identity, running: Running) -> None:
+        if identity not in ("node", "namespace") and not callable(identity):
+            raise UsageError(f"identity is 'node', 'namespace' or a callable of the namespace, got {identity!r}")
+        self.by_node = identity == "node"
+        self._identity = identity
+        self._running = running
+
+    def split(self, namespace: Namespace) -> tuple[str, Scope]:
+        """Agent and scope of a namespace that addresses an artifact. Raises `UsageError`."""
+        if self._identity == "node":
+            return self._running.agent(), namespace
+        if self._identity == "namespace":
+            if len(namespace) < 2:
+                raise UsageError(
+                    f"with identity='namespace' a namespace needs at least 2 parts, the agent and the scope, got "
+                    f"{namespace!r}; CoherentStore takes any namespace"
+                )
+            return namespace[0], namespace[1:]
+        agent, scope = self._identity(namespace)
+        if type(agent) is not str or not agent or type(scope) is not tuple:
+            raise UsageError(f"identity must return (agent, scope tuple), got {(agent, scope)!r} for {namespace!r}")
+        return agent, scope
+
+    def prefix(self, prefix: Namespace) -> tuple[str, Scope]:
+        """Agent and scope prefix of a namespace prefix, which may be shorter than an address."""
+        if self._identity == "namespace":
+            return (prefix[0], prefix[1:]) if prefix else ("", ())
+        return self.split(prefix)
+
+    def join(self, agent: str, prefix: Namespace, scope_prefix: Scope, scope: Scope) -> Namespace:
+        """The namespace under which whoever searched `prefix` finds `scope`."""
+        if self._identity == "node":
+            return scope
+        if self._identity == "namespace":
+            return (agent, *scope)
+        return (*prefix, *scope[len(scope_prefix) :])
+
+    def listed(self, writer: str, scope: Scope) -> Namespace:
+        """The namespace under which a listing shows `scope`."""
+        return (writer, *scope) if self._identity == "namespace" else scope
+
+    @property
+    def names_agents(self) -> bool:
+        """Whether the first part of a namespace is an agent."""
+        return self._identity == "namespace"
+
+    def looks_wrong(self, namespace: Namespace) -> str | None:
+        """Why the first part hardly is an agent, with identity='namespace'; else None."""
+        if self._identity != "namespace":
+            return None
+        first, names = namespace[0], self._running.names()
+        if _NOT_AN_AGENT.search(first):
+            return f"{first!r} looks like a user or a collection"
+        if names and first not in names:
+            return f"{first!r} is no node of the running graph (running: {', '.join(sorted(names))})"
+        return None

@@ -1,0 +1,45 @@
+"""What the store hands out: LangGraph's items, with the version beside.
+
+Guarantees: an item is a `langgraph.store.base.Item` in every respect; its value is the caller's own. Does not: change
+when the artifact does.
+"""
+
+import datetime as dt
+from typing import Any
+
+from langgraph.store.base import Item, SearchItem
+
+
+class LostUpdateWarning(UserWarning):
+    """A put replaced a version that its author had not read: somebody's work may be lost. It is on the log."""
+
+
+class CoherentItem(Item):
+    """An item and its version, for `compare_and_set(expected=item.version)`."""
+
+    __slots__ = ("version",)
+    version: int
+
+
+class CoherentSearchItem(SearchItem):
+    """A search result and its version."""
+
+    __slots__ = ("version",)
+    version: int
+
+
+_new = CoherentItem.__new__
+
+
+def item(
+    value: Any, key: str, namespace: tuple[str, ...], created_at: dt.datetime, updated_at: dt.datetime, version: int
+) -> CoherentItem:
+    """An item. Sets the slots directly: the parent's constructor only converts what is converted already."""
+    made = _new(CoherentItem)
+    made.value = value
+    made.key = key
+    made.namespace = namespace
+    made.created_at = created_at
+    made.updated_at = updated_at
+    made.version = version
+    return made

@@ -1,0 +1,371 @@
+"""LangGraph's operations as steps on a workspace: what a batch reads, and what it then writes.
+
+Guarantees: the reads of a batch come before its writes, and see one position; the writes are one decision for each
+agent, all or none; the last put of a key wins; a value that cannot be stored is refused before anything is appended.
+Does not: call an embedding model itself; that is a step, so that it may be awaited.
+"""
+
+import copy
+import functools
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from langgraph.store.base import GetOp, ListNamespacesOp, Op, PutOp, Result, SearchItem, SearchOp, validate_op_namespace
+
+from ccs_stream.adapters.langgraph.filters import check_filter, listed, matches
+from ccs_stream.adapters.langgraph.identity import Addressing, Namespace, Running
+from ccs_stream.adapters.langgraph.items import CoherentSearchItem, LostUpdateWarning, item
+from ccs_stream.adapters.langgraph.vectors import VectorIndex
+from ccs_stream.client.engine import Engine, Outgoing
+from ccs_stream.client.results import Written, instant
+from ccs_stream.client.scopes import ExecutionScope
+from ccs_stream.client.steps import Either, Steps
+from ccs_stream.client.values import decode, encode_json
+from ccs_stream.protocol.commands import Change, Erase, Write, WriteMode
+from ccs_stream.protocol.directory import ArtifactState
+from ccs_stream.protocol.errors import UsageError
+from ccs_stream.protocol.ids import ArtifactId, Micros, Scope, Version
+
+JSON: Final = "application/json"
+_MINUTE_US: Final = 60_000_000
+_WARNED_MAX: Final = 100_000
+"""Artifacts whose lost updates have been warned of; beyond this the oldest may be warned of again."""
+
+
+class Candidate:
+    """One artifact a search has found: its state at the search's position, and its value."""
+
+    __slots__ = ("namespace", "score", "state", "texts", "value")
+
+    def __init__(self, state: ArtifactState, namespace: Namespace, value: Any) -> None:
+        self.state = state
+        self.namespace = namespace
+        self.value = value
+        self.texts: list[str] = []
+        self.score: float | None = None
+
+
+class Operations:
+    """The operations of one store."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        addressing: Addressing,
+        running: Running,
+        *,
+        guarded: bool,
+        vectors: VectorIndex | None,
+    ) -> None:
+        self.engine = engine
+        self.addressing = addressing
+        self.running = running
+        self.guarded = guarded
+        self.vectors = vectors
+        self._warned: dict[ArtifactId, None] = {}
+        self._warned_of_names = False
+
+    def batch(self, asked: Iterable[Op]) -> Steps[list[Result]]:
+        """The results of a batch, in the order of its operations."""
+        ops = list(asked)
+        for op in ops:
+            validate_op_namespace(op)
+        puts = self._last_puts(ops)
+        results: list[Result] = [None] * len(ops)
+        if len(puts) < len(ops):
+            yield from self.engine.fresh(None, None)
+        for index, op in enumerate(ops):
+            if isinstance(op, GetOp):
+                results[index] = yield from self.get(op)
+            elif isinstance(op, SearchOp):
+                found: list[SearchItem] = list((yield from self.search(op)))
+                results[index] = found
+            elif isinstance(op, ListNamespacesOp):
+                results[index] = self.list_namespaces(op)
+            elif not isinstance(op, PutOp):
+                raise UsageError(f"unknown operation {type(op).__name__}: a batch takes the operations of LangGraph")
+        for agent, changes, outgoing, scope in puts.values():
+            yield from self.commit(agent, changes, outgoing, scope)
+        return results
+
+    # Reading.
+
+    def here(self, agent: str) -> ExecutionScope:
+        """What `agent` has read in this flow of execution."""
+        return self.running.execution_scope(self.engine.scopes, agent)
+
+    def get(self, op: GetOp) -> Steps[Any]:
+        """One item, or None."""
+        agent, scope = self.addressing.split(op.namespace)
+        self._check_name(op.namespace)
+        key = str(op.key)
+        artifact = self.engine.address(scope, key)
+        here = self.here(agent)
+        state = yield from self.engine.read(agent, artifact, here)
+        if state is None:
+            return None
+        if op.refresh_ttl and state.ttl_us is not None:
+            yield from self.engine.refresh(agent, artifact)
+        return self.item_of(state, op.namespace)
+
+    def get_all(self, addresses: Sequence[tuple[Namespace, str]]) -> Steps[list[Any]]:
+        """Items at one position, None where there is nothing."""
+        engine = self.engine
+        split = [self.addressing.split(tuple(namespace)) for namespace, _ in addresses]
+        yield from engine.fresh(None, None)
+        with engine.coordinator.lock:
+            now = engine.coordinator.clock()
+            states = [
+                copy.copy(engine.state.artifacts.get(engine.address(scope, str(key))))
+                for (_, scope), (_, key) in zip(split, addresses, strict=True)
+            ]
+        items: list[Any] = []
+        for (agent, scope), (namespace, key), state in zip(split, addresses, states, strict=True):
+            artifact = engine.address(scope, str(key))
+            self.here(agent).saw(artifact, Version(0) if state is None else state.version)
+            readable = state is not None and state.readable(now)
+            items.append(self.item_of(state, tuple(namespace)) if state is not None and readable else None)
+        return items
+
+    def item_of(self, state: ArtifactState, namespace: Namespace) -> Any:
+        """The item of an artifact as it stands in `state`."""
+        body = self._body(state)
+        return item(
+            decode(JSON, body),
+            state.key,
+            namespace,
+            instant(state.created_at),
+            instant(state.updated_at),
+            state.version,
+        )
+
+    def _body(self, state: ArtifactState) -> bytes:
+        kept = self.engine.bodies.get(state.artifact)
+        if kept is not None and kept.version == state.version:
+            return kept.body
+        return self.engine.bodies.keep(state, self.engine.bodies.fetch(state)).body
+
+    def search(self, op: SearchOp) -> Steps[list[CoherentSearchItem]]:
+        """What a search finds, best first with a query, else in the order in which it came into being."""
+        check_filter(op.filter)
+        ranked = op.query is not None and op.query != "" and self.vectors is not None
+        prefix = tuple(op.namespace_prefix)
+        agent, scope_prefix = self.addressing.prefix(prefix)
+        if prefix:
+            self._check_name(prefix)
+        # Without filter and query nothing beyond the page is looked at; a negative bound counts from the end.
+        page_only = not op.filter and not ranked and op.offset >= 0 and op.limit >= 0
+        stop = op.offset + op.limit if page_only else None
+        states = self._existing(scope_prefix, stop)
+        if page_only:
+            states = states[op.offset :]
+        found: list[Candidate] = []
+        for state in states:
+            value = decode(state.content_type, self._body(state))
+            if matches(value, op.filter):
+                namespace = self.addressing.join(agent or state.writer_agent, prefix, scope_prefix, state.scope)
+                found.append(Candidate(state, namespace, value))
+        if ranked and op.query is not None and self.vectors is not None:
+            found = yield from self._rank(self.vectors, op.query, found)
+        if not page_only:
+            found = found[op.offset : op.offset + op.limit]
+        reader = agent or self.running.agent()
+        here = self.here(reader)
+        results: list[CoherentSearchItem] = []
+        for each in found:
+            here.saw(each.state.artifact, each.state.version)
+            if op.refresh_ttl and each.state.ttl_us is not None:
+                yield from self.engine.refresh(reader, each.state.artifact)
+            results.append(_search_item(each))
+        return results
+
+    def _existing(self, prefix: Scope, stop: int | None) -> list[ArtifactState]:
+        """Readable artifacts under a scope prefix at one position, at most `stop` of them."""
+        engine, width = self.engine, len(prefix)
+        found: list[ArtifactState] = []
+        with engine.coordinator.lock:
+            now = engine.coordinator.clock()
+            for scope, keys in engine.state.existing.items():
+                if scope[:width] != prefix:
+                    continue
+                for artifact in keys.values():
+                    if stop is not None and len(found) >= stop:
+                        return found
+                    state = engine.state.artifacts[artifact]
+                    if state.content_type == JSON and state.readable(now):
+                        found.append(copy.copy(state))
+        return found
+
+    def _rank(self, vectors: VectorIndex, query: str, found: list[Candidate]) -> Steps[list[Candidate]]:
+        for each in found:
+            state = each.state
+            each.texts = vectors.texts(state.artifact, state.version, each.value, state.index_fields)
+        wanted = vectors.missing([text for each in found for text in each.texts])
+        embeddings = vectors.embeddings
+        if wanted:
+            embedded = yield Either(
+                functools.partial(embeddings.embed_documents, wanted),
+                functools.partial(embeddings.aembed_documents, wanted),
+            )
+            vectors.learn(wanted, embedded)
+        asked = yield Either(
+            functools.partial(embeddings.embed_query, query), functools.partial(embeddings.aembed_query, query)
+        )
+        for each in found:
+            each.score = vectors.score(asked, each.texts)
+        vectors.forget_all_but(set(self.engine.state.artifacts))
+        # What has no text to embed comes last, in its own order.
+        return sorted(found, key=lambda each: (each.score is None, -(each.score or 0.0)))
+
+    def list_namespaces(self, op: ListNamespacesOp) -> list[Namespace]:
+        """Namespaces with something in them, sorted."""
+        engine = self.engine
+        with engine.coordinator.lock:
+            now = engine.coordinator.clock()
+            namespaces: set[Namespace] = set()
+            named = {
+                path[0] for each in op.match_conditions or () if each.match_type == "prefix" and (path := each.path)
+            }
+            for scope, keys in engine.state.existing.items():
+                readable = [state for each in keys.values() if (state := engine.state.artifacts[each]).readable(now)]
+                for state in readable:
+                    namespaces.add(self.addressing.listed(state.writer_agent, scope))
+                if readable and self.addressing.names_agents:
+                    # Asked for one agent's view, every scope is in it: any agent may read any scope.
+                    namespaces.update((agent, *scope) for agent in named if agent != "*")
+        return listed(namespaces, op.match_conditions, op.max_depth)[op.offset : op.offset + op.limit]
+
+    # Writing.
+
+    def _last_puts(self, ops: Sequence[Op]) -> dict[str, tuple[str, list[Change], list[Outgoing], ExecutionScope]]:
+        """By agent, the last put of each address; values encoded, so that a bad one is refused before anything."""
+        last: dict[tuple[str, Scope, str], PutOp] = {}
+        for op in ops:
+            if isinstance(op, PutOp):
+                agent, scope = self.addressing.split(op.namespace)
+                self._check_name(op.namespace)
+                last[agent, scope, str(op.key)] = op
+        grouped: dict[str, tuple[str, list[Change], list[Outgoing], ExecutionScope]] = {}
+        inline_left = self.engine.state.settings.maximum_decision_bytes // 2
+        for (agent, scope, key), op in last.items():
+            if agent not in grouped:
+                grouped[agent] = (agent, [], [], self.here(agent))
+            _, changes, outgoing, here = grouped[agent]
+            change, sent = self.change_of(
+                scope,
+                key,
+                op.value,
+                here,
+                ttl_minutes=op.ttl,
+                index=op.index,
+                inline_left=inline_left,
+                conditional=self.guarded,
+            )
+            changes.append(change)
+            if sent is not None:
+                outgoing.append(sent)
+                inline_left -= 0 if sent.uploaded else sent.content.size
+        return grouped
+
+    def change_of(  # noqa: PLR0913  # the options of a put
+        self,
+        scope: Scope,
+        key: str,
+        value: Any,
+        here: ExecutionScope,
+        *,
+        inline_left: int,
+        conditional: bool,
+        expected: tuple[Version | None] | None = None,
+        ttl_minutes: float | None = None,
+        index: Any = None,
+        reason: str | None = None,
+    ) -> tuple[Change, Outgoing | None]:
+        """The change a put asks for; `value` None deletes. Raises `UsageError`, `TooLarge`."""
+        artifact = self.engine.address(scope, key)
+        mode = WriteMode.COMPARE_AND_SET if conditional or expected is not None else WriteMode.LAST_WRITER_WINS
+        base = here.versions.get(artifact) if expected is None else expected[0]
+        fence = here.fences.get(artifact)
+        if value is None:
+            return Erase(artifact=artifact, mode=mode, base_version=base, fence=fence, reason=reason), None
+        if ttl_minutes is not None and not ttl_minutes > 0:
+            raise UsageError(f"ttl must be more than 0 minutes, got {ttl_minutes!r}")
+        what = f"put of {key!r} in {scope!r}"
+        sent = self.engine.prepare(JSON, encode_json(value), inline_left=inline_left, what=what)
+        write = Write(
+            artifact=artifact,
+            scope=scope,
+            key=key,
+            content=sent.content,
+            mode=mode,
+            base_version=base,
+            fence=fence,
+            ttl_us=None if ttl_minutes is None else Micros(round(ttl_minutes * _MINUTE_US)),
+            index_fields=_index_fields(index),
+            reason=reason,
+        )
+        return write, sent
+
+    def commit(
+        self, agent: str, changes: list[Change], outgoing: list[Outgoing], here: ExecutionScope
+    ) -> Steps[list[Written]]:
+        """Commit the changes of one agent, and warn of lost updates."""
+        what = "put" if len(changes) == 1 else f"{len(changes)} puts"
+        written = yield from self.engine.commit(agent, changes, here, f"{what} by {agent!r}", outgoing)
+        for change, each in zip(changes, written, strict=True):
+            if each.overwrote_unseen and type(change) is Write and change.artifact not in self._warned:
+                self._warn(agent, change, each)
+        return written
+
+    def _warn(self, agent: str, change: Write, written: Written) -> None:
+        if len(self._warned) >= _WARNED_MAX:
+            del self._warned[next(iter(self._warned))]
+        self._warned[change.artifact] = None
+        read = "never read it" if written.base_version is None else f"had read version {written.base_version}"
+        replaced = (written.version or 1) - 1
+        warnings.warn(
+            f"{agent!r} replaced version {replaced} of {change.key!r} in {change.scope!r}, and {read}: what that "
+            "version said may be lost. It is on the log; writes='guarded' refuses such puts. "
+            "(Said once for each artifact.)",
+            LostUpdateWarning,
+            stacklevel=2,
+        )
+
+    def _check_name(self, namespace: Namespace) -> None:
+        if self._warned_of_names or not self.addressing.names_agents or not namespace:
+            return
+        wrong = self.addressing.looks_wrong(namespace)
+        if wrong is not None:
+            self._warned_of_names = True
+            warnings.warn(
+                f"the first part of a namespace is taken for an agent here, and {wrong}. All such namespaces that "
+                f"agree in the rest, {namespace[1:]!r}, share one artifact, which mixes up different users' memories; "
+                "use CoherentStore, or identity='node', if that is not meant. (Said once.)",
+                UserWarning,
+                stacklevel=2,
+            )
+
+
+def _index_fields(index: Any) -> tuple[str, ...] | None:
+    if index is None:
+        return None
+    if index is False:
+        return ()
+    if not isinstance(index, list | tuple) or not all(type(path) is str for path in index):
+        raise UsageError(f"index is None, False or a list of paths, got {index!r}")
+    return tuple(index)
+
+
+def _search_item(found: Candidate) -> CoherentSearchItem:
+    state = found.state
+    made = CoherentSearchItem(
+        namespace=found.namespace,
+        key=state.key,
+        value=found.value,
+        created_at=instant(state.created_at),
+        updated_at=instant(state.updated_at),
+        score=found.score,
+    )
+    made.version = state.version
+    return made

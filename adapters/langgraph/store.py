@@ -1,0 +1,407 @@
+"""`CoherentStore` and `CCSStore`: a `BaseStore` whose every write, grant and invalidation is on a log.
+
+Guarantees: what LangGraph's own stores do, sync and async, from any thread and several event loops at once, also sync
+inside a running loop; values come back isolated; a batch's writes are one decision. Beyond `BaseStore`: guarded writes,
+`compare_and_set`, `put_all`, `get_all`, `acquire`, `history`, `watch`. Does not: authenticate agents.
+"""
+
+import difflib
+import inspect
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, ClassVar, Final, Literal, Self
+
+import orjson
+from langgraph.store.base import (
+    NOT_PROVIDED,
+    BaseStore,
+    IndexConfig,
+    NotProvided,
+    Op,
+    Result,
+    TTLConfig,
+)
+
+from ccs_stream.adapters.langgraph.identity import Addressing, Identity, Namespace, Running
+from ccs_stream.adapters.langgraph.items import CoherentItem, item
+from ccs_stream.adapters.langgraph.operations import Operations
+from ccs_stream.adapters.langgraph.vectors import VectorIndex
+from ccs_stream.client.agent import RESERVATION_LIMIT_S, seconds_to_us
+from ccs_stream.client.bodies import DEFAULT_BYTES_MAX
+from ccs_stream.client.changes import Watch, history
+from ccs_stream.client.connect import connect
+from ccs_stream.client.engine import Outgoing
+from ccs_stream.client.freshness import Freshness
+from ccs_stream.client.reservation import Reservation
+from ccs_stream.client.results import Change, Written
+from ccs_stream.client.steps import Steps, in_background, run, run_async
+from ccs_stream.client.workspace import DEFAULT_WORKSPACE, Workspace
+from ccs_stream.log.port import Position
+from ccs_stream.protocol import commands
+from ccs_stream.protocol.errors import UsageError
+from ccs_stream.protocol.ids import Version
+from ccs_stream.protocol.settings import WorkspaceSettings
+
+Writes = Literal["last_writer_wins", "guarded"]
+_TTL_KEYS: Final = frozenset(TTLConfig.__annotations__)
+
+
+class CoherentStore(BaseStore):
+    """A drop-in for LangGraph's stores: namespaces mean what they mean there, the agent is the running graph node.
+
+    `CoherentStore()` keeps its log in memory; `CoherentStore("sqlite:///team.db", workspace="release-42")` is durable
+    and shared with every process that opens the same file.
+    """
+
+    supports_ttl = True
+    DEFAULT_IDENTITY: ClassVar[Literal["node", "namespace"]] = "node"
+
+    def __init__(  # noqa: PLR0913  # one name for each thing a user may choose
+        self,
+        url: str | None = None,
+        *,
+        workspace: str = DEFAULT_WORKSPACE,
+        identity: Identity | None = None,
+        writes: Writes = "last_writer_wins",
+        index: IndexConfig | None = None,
+        ttl: TTLConfig | None = None,
+        freshness: Freshness | str = Freshness.LATEST,
+        settings: WorkspaceSettings | None = None,
+        body_cache_bytes: int = DEFAULT_BYTES_MAX,
+        **unknown: Any,
+    ) -> None:
+        """Open the store.
+
+        `identity` says who acts: `"node"`, `"namespace"`, or a callable from a namespace to (agent, scope). `writes`
+        `"guarded"` makes `put` and `delete` conditional on what this execution scope last read. `index` and `ttl` are
+        LangGraph's own. Raises `UsageError` for an unknown option, naming the nearest known one.
+        """
+        if unknown:
+            raise UsageError(_unknown_options(type(self), unknown))
+        if writes not in ("last_writer_wins", "guarded"):
+            raise UsageError(f"writes is 'last_writer_wins' or 'guarded', got {writes!r}")
+        self.ttl_config = _checked_ttl(ttl)
+        self._running = Running()
+        addressing = Addressing(self.DEFAULT_IDENTITY if identity is None else identity, self._running)
+        vectors = None if index is None else VectorIndex(index)
+        self._workspace = connect(
+            url, workspace=workspace, settings=settings, freshness=freshness, body_cache_bytes=body_cache_bytes
+        )
+        engine = self._workspace.engine
+        self._operations = Operations(engine, addressing, self._running, guarded=writes == "guarded", vectors=vectors)
+        self._by_node = addressing.by_node
+        self._addresses = engine.addresses
+        self._kept_bodies = engine.bodies
+        self._latest = engine.freshness is Freshness.LATEST
+        self._sweeper: threading.Thread | None = None
+        self._stop_sweeping = threading.Event()
+        interval = (self.ttl_config or {}).get("sweep_interval_minutes")
+        if interval is not None:
+            self.start_ttl_sweeper(interval)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._workspace!r})"
+
+    def __bool__(self) -> bool:
+        """Always true: LangGraph drops a store that is false."""
+        return True
+
+    @property
+    def workspace(self) -> Workspace:
+        """The workspace beneath: positions, `as_of`, `state_hash`."""
+        return self._workspace
+
+    # BaseStore.
+
+    def batch(self, ops: Iterable[Op]) -> list[Result]:
+        """The results of LangGraph's operations: reads first, then all writes, each agent's in one decision."""
+        return run(self._workspace.coordinator, self._operations.batch(ops))
+
+    def abatch(self, ops: Iterable[Op]) -> Any:
+        """As `batch`. What has been read is looked up when this is called, not when it is awaited."""
+        return run_async(self._workspace.coordinator, self._operations.batch(ops))
+
+    def get(self, namespace: Namespace, key: str, *, refresh_ttl: bool | None = None) -> CoherentItem | None:
+        """As LangGraph's `get`; the item carries its `version`."""
+        found = self._hit(namespace, key) if self._by_node else None
+        if found is not None:
+            return found
+        return super().get(namespace, key, refresh_ttl=refresh_ttl)  # type: ignore[return-value]
+
+    async def aget(self, namespace: Namespace, key: str, *, refresh_ttl: bool | None = None) -> CoherentItem | None:
+        """As `get`."""
+        found = self._hit(namespace, key) if self._by_node else None
+        if found is not None:
+            return found
+        return await super().aget(namespace, key, refresh_ttl=refresh_ttl)  # type: ignore[return-value]
+
+    def _hit(self, namespace: Namespace, key: str) -> CoherentItem | None:
+        """The item, where the agent holds a current copy whose body is here: no lock, nothing appended."""
+        engine = self._operations.engine
+        try:
+            artifact = self._addresses.get((namespace, key))
+        except TypeError:  # a list for a namespace: the long way says so
+            return None
+        if artifact is None or (self._latest and engine.coordinator.behind()):
+            return None
+        agent = self._running.agent()
+        body = engine.hit(agent, artifact)
+        if body is None or body.ttl:
+            return None
+        self._running.execution_scope(engine.scopes, agent).saw(artifact, body.version)
+        return item(orjson.loads(body.body), key, namespace, body.created_at, body.updated_at, body.version)
+
+    def put(
+        self,
+        namespace: Namespace,
+        key: str,
+        value: Mapping[str, Any],
+        index: Literal[False] | list[str] | None = None,
+        *,
+        ttl: float | NotProvided | None = NOT_PROVIDED,
+    ) -> None:
+        """As LangGraph's `put`. With `writes="guarded"` raises `VersionConflict` when what was read has changed."""
+        super().put(namespace, key, value, index, ttl=ttl)
+
+    # Beyond BaseStore.
+
+    def compare_and_set(
+        self,
+        namespace: Namespace,
+        key: str,
+        value: Mapping[str, Any] | None,
+        *,
+        expected: int | None,
+        index: Literal[False] | list[str] | None = None,
+        ttl: float | NotProvided | None = NOT_PROVIDED,
+        reason: str | None = None,
+    ) -> int | None:
+        """Put (or delete, with None) only over version `expected`, or where nothing exists (None).
+
+        Returns the new version. Raises `VersionConflict` with `current_version` and `current_value`.
+        """
+        steps = self._compare_and_set(namespace, key, value, expected, index, ttl, reason)
+        return run(self._workspace.coordinator, steps)
+
+    async def acompare_and_set(
+        self,
+        namespace: Namespace,
+        key: str,
+        value: Mapping[str, Any] | None,
+        *,
+        expected: int | None,
+        index: Literal[False] | list[str] | None = None,
+        ttl: float | NotProvided | None = NOT_PROVIDED,
+        reason: str | None = None,
+    ) -> int | None:
+        """As `compare_and_set`."""
+        steps = self._compare_and_set(namespace, key, value, expected, index, ttl, reason)
+        return await run_async(self._workspace.coordinator, steps)
+
+    def _compare_and_set(  # the options of a put
+        self,
+        namespace: Namespace,
+        key: str,
+        value: Any,
+        expected: int | None,
+        index: Any,
+        ttl: Any,
+        reason: str | None,
+    ) -> Steps[int | None]:
+        operations = self._operations
+        agent, scope = operations.addressing.split(tuple(namespace))
+        here = operations.here(agent)
+        change, sent = operations.change_of(
+            scope,
+            str(key),
+            value,
+            here,
+            inline_left=self._workspace.engine.state.settings.maximum_decision_bytes // 2,
+            conditional=True,
+            expected=(None if expected is None else Version(expected),),
+            ttl_minutes=self._ttl_minutes(ttl),
+            index=index,
+            reason=reason,
+        )
+        written = yield from operations.commit(agent, [change], [] if sent is None else [sent], here)
+        return written[0].version
+
+    def put_all(
+        self, items: Iterable[tuple[Namespace, str, Mapping[str, Any] | None]], *, reason: str | None = None
+    ) -> list[int | None]:
+        """Put (or delete, with None) several items in one decision, all or none; returns their versions.
+
+        All must be of one agent. Guarded where the store is.
+        """
+        return run(self._workspace.coordinator, self._put_all(list(items), reason))
+
+    async def aput_all(
+        self, items: Iterable[tuple[Namespace, str, Mapping[str, Any] | None]], *, reason: str | None = None
+    ) -> list[int | None]:
+        """As `put_all`."""
+        return await run_async(self._workspace.coordinator, self._put_all(list(items), reason))
+
+    def _put_all(
+        self, items: Sequence[tuple[Namespace, str, Mapping[str, Any] | None]], reason: str | None
+    ) -> Steps[list[int | None]]:
+        operations = self._operations
+        if not items:
+            return []
+        split = [operations.addressing.split(tuple(namespace)) for namespace, _, _ in items]
+        if len({agent for agent, _ in split}) > 1:
+            raise UsageError("put_all is one decision of one agent: these namespaces name several")
+        agent = split[0][0]
+        here = operations.here(agent)
+        inline_left = self._workspace.engine.state.settings.maximum_decision_bytes // 2
+        changes: list[commands.Change] = []
+        outgoing: list[Outgoing] = []
+        for (_, scope), (_, key, value) in zip(split, items, strict=True):
+            change, sent = operations.change_of(
+                scope,
+                str(key),
+                value,
+                here,
+                inline_left=inline_left,
+                conditional=operations.guarded,
+                ttl_minutes=self._ttl_minutes(NOT_PROVIDED),
+                reason=reason,
+            )
+            changes.append(change)
+            if sent is not None:
+                outgoing.append(sent)
+                inline_left -= 0 if sent.uploaded else sent.content.size
+        written: list[Written] = yield from operations.commit(agent, changes, outgoing, here)
+        return [each.version for each in written]
+
+    def get_all(self, addresses: Sequence[tuple[Namespace, str]]) -> list[CoherentItem | None]:
+        """Several items as they stand at one position of the log. Takes no copies, so it appends nothing."""
+        return run(self._workspace.coordinator, self._operations.get_all(addresses))
+
+    async def aget_all(self, addresses: Sequence[tuple[Namespace, str]]) -> list[CoherentItem | None]:
+        """As `get_all`."""
+        return await run_async(self._workspace.coordinator, self._operations.get_all(addresses))
+
+    def acquire(
+        self, namespace: Namespace, key: str, *, limit_s: float = RESERVATION_LIMIT_S, wait_s: float = 0.0
+    ) -> Reservation:
+        """The exclusive right to write an item for `limit_s`, entered with `with` or `async with`.
+
+        Entering waits up to `wait_s` and raises `Reserved`; leaving raises `Reclaimed` when the time was over.
+        """
+        agent, scope = self._operations.addressing.split(tuple(namespace))
+        return Reservation(
+            self._workspace.engine,
+            agent,
+            scope,
+            str(key),
+            duration=seconds_to_us(limit_s, "limit_s"),
+            wait_s=wait_s,
+            holder=self._operations.here(agent),
+        )
+
+    def history(self, namespace: Namespace, key: str, *, limit: int | None = None, values: bool = True) -> list[Change]:
+        """The versions there were, newest first: who wrote them, over what, why, and their values."""
+        self._workspace.coordinator.catch_up()
+        return self._history(namespace, key, limit, values=values)
+
+    async def ahistory(
+        self, namespace: Namespace, key: str, *, limit: int | None = None, values: bool = True
+    ) -> list[Change]:
+        """As `history`."""
+        return await in_background(
+            self._workspace.coordinator, lambda: self._history(namespace, key, limit, values=values)
+        )
+
+    def _history(self, namespace: Namespace, key: str, limit: int | None, *, values: bool) -> list[Change]:
+        _, scope = self._operations.addressing.split(tuple(namespace))
+        artifact = self._workspace.engine.address(scope, str(key))
+        return history(self._workspace.coordinator, artifact, limit=limit, values=values)
+
+    def watch(
+        self, namespace_prefix: Namespace = (), *, after: Position | str | None = None, values: bool = True
+    ) -> Watch:
+        """Changes under a namespace prefix as they are admitted; iterate with `for` or `async for`."""
+        _, scope = self._operations.addressing.prefix(tuple(namespace_prefix))
+        return self._workspace.watch(scope=scope, after=after, values=values)
+
+    # Expiry.
+
+    def sweep_ttl(self) -> int:
+        """Delete what has expired; returns how many events that took. Reads never see expired items, swept or not."""
+        return self._workspace.sweep()
+
+    def start_ttl_sweeper(self, sweep_interval_minutes: float | None = None) -> None:
+        """Sweep every so many minutes, in a thread of its own, until `stop_ttl_sweeper` or `close`."""
+        configured = (self.ttl_config or {}).get("sweep_interval_minutes")
+        interval = configured if sweep_interval_minutes is None else sweep_interval_minutes
+        if interval is None or not interval > 0:
+            raise UsageError(f"sweep_interval_minutes must be more than 0, got {interval!r}")
+        if self._sweeper is None or not self._sweeper.is_alive():
+            self._stop_sweeping.clear()
+            self._sweeper = threading.Thread(
+                target=_sweep_until, args=(self._stop_sweeping, interval * 60.0, self.sweep_ttl), daemon=True
+            )
+            self._sweeper.start()
+
+    def stop_ttl_sweeper(self) -> None:
+        """Stop sweeping."""
+        self._stop_sweeping.set()
+        if self._sweeper is not None:
+            self._sweeper.join()
+            self._sweeper = None
+
+    def _ttl_minutes(self, ttl: float | NotProvided | None) -> float | None:
+        if isinstance(ttl, NotProvided):
+            return (self.ttl_config or {}).get("default_ttl")
+        return ttl
+
+    # Leaving.
+
+    def close(self) -> None:
+        """Leave the log and let go of it."""
+        self.stop_ttl_sweeper()
+        self._workspace.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+
+class CCSStore(CoherentStore):
+    """The same store, with the first part of a namespace as the agent and the rest as the scope."""
+
+    DEFAULT_IDENTITY: ClassVar[Literal["node", "namespace"]] = "namespace"
+
+
+def _sweep_until(stop: threading.Event, interval_s: float, sweep: Any) -> None:
+    while not stop.wait(interval_s):
+        sweep()
+
+
+def _checked_ttl(ttl: TTLConfig | None) -> TTLConfig | None:
+    for name in ttl or ():
+        if name not in _TTL_KEYS:
+            near = difflib.get_close_matches(name, _TTL_KEYS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(_TTL_KEYS))}"
+            raise UsageError(f"unknown ttl option {name!r}{hint}")
+    return ttl
+
+
+def _unknown_options(cls: type[CoherentStore], unknown: Mapping[str, Any]) -> str:
+    known = [name for name in inspect.signature(cls).parameters if name != "unknown"]
+    said: list[str] = []
+    for name in unknown:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        said.append(f"{name!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
+    return f"{cls.__name__} has no option {', '.join(said)}; its options are {', '.join(known)}"
