@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 
 import fastavro
 
-from ccs_stream.log import envelope
+from ccs_stream.log import envelope, express
 from ccs_stream.log.schemas import MARKER, PREFIX_BYTES, Registry, Schema, log_registry
 from ccs_stream.protocol import events as ev
 from ccs_stream.protocol import records as rec
@@ -95,10 +95,13 @@ class Codec:
 
     def encode_event(self, event: ev.Event) -> bytes:
         """One event. KeyError for `UnknownEvent`, which nobody writes."""
-        kind = self._by_class[type(event)]
-        if type(event) is ev.WriteCommitted and event.options is not None:
-            return self._encode_write_with_options(kind, event)
-        return kind.encode(event)
+        if type(event) is ev.WriteCommitted:
+            if event.options is None:
+                return express.encode_write(event)
+            return self._encode_write_with_options(self._by_class[ev.WriteCommitted], event)
+        if type(event) is ev.GrantIssued:
+            return express.encode_grant(event)
+        return self._by_class[type(event)].encode(event)
 
     def _encode_write_with_options(self, kind: _Type, event: ev.WriteCommitted) -> bytes:
         fields = {name: getattr(event, name) for name in kind.names}
@@ -113,7 +116,14 @@ class Codec:
 
     def decode_event(self, data: bytes) -> ev.Event:
         """One event; an `UnknownEvent` for a schema of a later release. Raises `CorruptRecord`."""
-        kind = self._by_prefix.get(data[:PREFIX_BYTES])
+        prefix = data[:PREFIX_BYTES]
+        if prefix == express.WRITE_PREFIX:
+            write = express.decode_write(data)
+            if write is not None:
+                return write
+        elif prefix == express.GRANT_PREFIX:
+            return express.decode_grant(data)
+        kind = self._by_prefix.get(prefix)
         if kind is not None:
             return cast("ev.Event", kind.build(_read(data, kind.schema, None)))
         older = self._older(data)

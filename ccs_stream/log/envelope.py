@@ -34,21 +34,22 @@ EMPTY_TAIL: Final = b"\x00"
 _KINDS: Final = tuple(CommandKind)
 _KIND_BYTES: Final = {kind: bytes((code << 1,)) for code, kind in enumerate(_KINDS)}
 _LONG_BYTES_MAX: Final = 10
-# Zigzag varints of 0..8191, the bulk of all lengths and many counters.
-_SMALL: Final = tuple(bytes((n << 1,)) if n < 64 else bytes(((n << 1) & 0x7F | 0x80, n >> 6)) for n in range(8192))
+# Unsigned varints of 0..16383, one or two bytes each; and the same numbers as two bytes that are not the last.
+_LAST: Final = tuple(bytes((n,)) if n < 128 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(1 << 14))  # noqa: PLR2004
+_PAIR: Final = tuple(bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(1 << 14))
 
 
 def write_long(n: int) -> bytes:
     """Avro's variable-length zigzag encoding of a non-negative number."""
-    if n < 8192:
-        return _SMALL[n]
+    if n < 8192:  # noqa: PLR2004
+        return _LAST[n << 1]
     n <<= 1
-    out = bytearray()
-    while n > 0x7F:
-        out.append(n & 0x7F | 0x80)
-        n >>= 7
-    out.append(n)
-    return bytes(out)
+    out = _PAIR[n & 0x3FFF]
+    n >>= 14
+    while n > 0x3FFF:  # noqa: PLR2004
+        out += _PAIR[n & 0x3FFF]
+        n >>= 14
+    return out + _LAST[n]
 
 
 def read_long(data: bytes, at: int) -> tuple[int, int]:
