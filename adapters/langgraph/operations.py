@@ -144,7 +144,7 @@ class Operations:
         kept = self.engine.bodies.get(state.artifact)
         if kept is not None and kept.version == state.version:
             return kept.body
-        return self.engine.bodies.keep(state, self.engine.bodies.fetch(state)).body
+        return self.engine.bodies.keep(state, self.engine.bodies.fetch(state), state.version).body
 
     def search(self, op: SearchOp) -> Steps[list[CoherentSearchItem]]:
         """What a search finds, best first with a query, else in the order in which it came into being."""
@@ -306,6 +306,23 @@ class Operations:
             reason=reason,
         )
         return write, sent
+
+    def put_now(self, namespace: Namespace, key: str, value: Any, index: Any, ttl_minutes: float | None) -> bool:
+        """One put in the calling thread, without a batch; False when it is not that simple and nothing was done."""
+        if value is None or index is not None or ttl_minutes is not None:
+            return False
+        agent, scope = self.addressing.split(namespace)
+        if (scope, key) not in self.engine.addresses:
+            return False
+        here = self.here(agent)
+        inline_left = self.engine.state.settings.maximum_decision_bytes // 2
+        change, sent = self.change_of(scope, key, value, here, inline_left=inline_left, conditional=self.guarded)
+        written = self.engine.commit_now(agent, change, here, sent)
+        if written is None:
+            return False
+        if written.overwrote_unseen and type(change) is Write and change.artifact not in self._warned:
+            self._warn(agent, change, written)
+        return True
 
     def commit(
         self, agent: str, changes: list[Change], outgoing: list[Outgoing], here: ExecutionScope

@@ -162,6 +162,10 @@ class CoherentStore(BaseStore):
         ttl: float | NotProvided | None = NOT_PROVIDED,
     ) -> None:
         """As LangGraph's `put`. With `writes="guarded"` raises `VersionConflict` when what was read has changed."""
+        if type(namespace) is tuple and type(key) is str and namespace and namespace[0] != "langgraph":
+            # An address used before has had its labels checked.
+            if self._operations.put_now(namespace, key, value, index, self._ttl_minutes(ttl)):
+                return
         super().put(namespace, key, value, index, ttl=ttl)
 
     # Beyond BaseStore.
@@ -352,8 +356,8 @@ class CoherentStore(BaseStore):
             self._sweeper = None
 
     def _ttl_minutes(self, ttl: float | NotProvided | None) -> float | None:
-        if isinstance(ttl, NotProvided):
-            return (self.ttl_config or {}).get("default_ttl")
+        if ttl is NOT_PROVIDED or isinstance(ttl, NotProvided):
+            return self.ttl_config.get("default_ttl") if self.ttl_config else None
         return ttl
 
     # Leaving.

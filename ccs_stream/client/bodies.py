@@ -6,7 +6,6 @@ on the log. Does not: decide who may read it; that is the directory's grant.
 
 import datetime as dt
 import threading
-from collections import OrderedDict
 from typing import Final
 
 from ccs_stream.client.results import instant
@@ -25,16 +24,32 @@ _OVERHEAD_BYTES: Final = 400
 class Body:
     """One version's body, with what readers of it need besides."""
 
-    __slots__ = ("body", "content_type", "created_at", "ttl", "updated_at", "version")
+    __slots__ = ("_created_at", "_updated_at", "body", "content_type", "created_us", "ttl", "updated_us", "version")
 
-    def __init__(self, artifact: ArtifactState, body: bytes) -> None:
-        self.version: Version = artifact.version
+    def __init__(self, artifact: ArtifactState, body: bytes, version: Version) -> None:
+        self.version = version
         self.body = body
         self.content_type = artifact.content_type
         self.ttl = artifact.ttl_us is not None
         """Whether reading it may extend its life."""
-        self.created_at: dt.datetime = instant(artifact.created_at)
-        self.updated_at: dt.datetime = instant(artifact.updated_at)
+        self.created_us = artifact.created_at
+        self.updated_us = artifact.updated_at
+        self._created_at: dt.datetime | None = None
+        self._updated_at: dt.datetime | None = None
+
+    @property
+    def created_at(self) -> dt.datetime:
+        """When the artifact came into being; made when first asked for."""
+        if self._created_at is None:
+            self._created_at = instant(self.created_us)
+        return self._created_at
+
+    @property
+    def updated_at(self) -> dt.datetime:
+        """When this version was written."""
+        if self._updated_at is None:
+            self._updated_at = instant(self.updated_us)
+        return self._updated_at
 
 
 class Bodies:
@@ -45,23 +60,28 @@ class Bodies:
         self._shard = shard
         self._bytes_max = bytes_max
         self._bytes = 0
-        self._kept: OrderedDict[ArtifactId, Body] = OrderedDict()
+        self._kept: dict[ArtifactId, Body] = {}
         self._lock = threading.Lock()
         self.get = self._kept.get
         """The body of an artifact, of whatever version is kept; compare its `version` before use."""
 
-    def keep(self, artifact: ArtifactState, body: bytes) -> Body:
-        """Keep the body of the artifact's current version."""
-        entry = Body(artifact, body)
+    def keep(self, artifact: ArtifactState, body: bytes, version: Version) -> Body:
+        """Keep the body of `version`, which must be the artifact's own when `artifact` may have moved on."""
+        entry = Body(artifact, body, version)
+        if artifact.version != version:
+            return entry
         with self._lock:
-            old = self._kept.pop(artifact.artifact, None)
-            self._bytes += len(body) + _OVERHEAD_BYTES
+            kept = self._kept
+            old = kept.get(artifact.artifact)
+            kept[artifact.artifact] = entry
+            self._bytes += len(body)
             if old is not None:
-                self._bytes -= len(old.body) + _OVERHEAD_BYTES
-            self._kept[artifact.artifact] = entry
-            while self._bytes > self._bytes_max and len(self._kept) > 1:
-                _, dropped = self._kept.popitem(last=False)
-                self._bytes -= len(dropped.body) + _OVERHEAD_BYTES
+                self._bytes -= len(old.body)
+            else:
+                self._bytes += _OVERHEAD_BYTES
+            while self._bytes > self._bytes_max and len(kept) > 1:
+                oldest = next(iter(kept))
+                self._bytes -= len(kept.pop(oldest).body) + _OVERHEAD_BYTES
         return entry
 
     def fetch(self, artifact: ArtifactState) -> bytes:

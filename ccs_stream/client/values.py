@@ -39,6 +39,8 @@ def encode_json(value: object) -> bytes:
         body = orjson.dumps(value, option=_STRICT)
     except (TypeError, RecursionError) as error:
         raise UsageError(explain(value) or f"the value is not JSON: {error}") from error
+    # orjson returns its buffer cut to size, and kept for long such buffers leave holes all over the heap: keep a copy.
+    body = bytes(memoryview(body))
     if orjson.loads(body) != value:
         # Equal values need no walk; tuples, and what orjson converts by itself (NaN, UUID, enums), do.
         offence = explain(value)

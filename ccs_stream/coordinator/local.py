@@ -17,28 +17,24 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from collections.abc import Sequence as SequenceOf
 from typing import Final
 
+from ccs_stream.coordinator.batch import Planned, fold_record, plan
 from ccs_stream.coordinator.forks import ForkGuard
 from ccs_stream.coordinator.ticket import Answer, Numbers, Ticket, wake
 from ccs_stream.log.codec import DEFAULT_CODEC
-from ccs_stream.log.envelope import chain_hash, encode_head
-from ccs_stream.log.port import Appended, Draft, LogStore, Position
+from ccs_stream.log.envelope import chain_hash
+from ccs_stream.log.port import Appended, LogStore, Position
 from ccs_stream.log.reader import Entry, ShardReader
 from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.commands import Command, Open, Sweep
-from ccs_stream.protocol.decide import Decision, decide, refusal_for_bug, refusal_of
-from ccs_stream.protocol.directory import Directory, Overlay
+from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.errors import CcsError, Closed, LogDiverged, OutcomeUnknown
-from ccs_stream.protocol.events import Event, RefusalReason
 from ccs_stream.protocol.evolve import fold
 from ccs_stream.protocol.ids import (
-    NO_LEADER,
     NO_SESSION,
     CommandNumber,
-    DecisionIndex,
-    Epoch,
-    Hash,
     Micros,
     Sequence,
 )
@@ -62,18 +58,6 @@ def wall_clock() -> Micros:
     return Micros(time.time_ns() // 1_000)
 
 
-class _Planned:
-    """A decision on its way into the log."""
-
-    __slots__ = ("decision", "digest", "record", "ticket")
-
-    def __init__(self, ticket: Ticket, decision: Decision, record: DecisionRecord | None, digest: Hash) -> None:
-        self.ticket = ticket
-        self.decision = decision
-        self.record = record
-        self.digest = digest
-
-
 class LocalCoordinator:
     """Decides the commands of one workspace. One object serves all threads and event loops of the process."""
 
@@ -91,6 +75,7 @@ class LocalCoordinator:
         self.lock = threading.RLock()
         """Held while the state changes; take it to look at several things at one position."""
         self.clock = clock
+        self._log_id = store.log_id
         self._reader = ShardReader(store, workspace)
         self._queue: deque[Ticket] = deque()
         self._mark = -2
@@ -113,6 +98,15 @@ class LocalCoordinator:
         Raises `LogError`s of the store, `Closed`, `ForkedProcess`; a refusal is an answer, not an error.
         """
         self._guard.check()
+        if work is None and self.lock.acquire(blocking=False):
+            # Nobody is committing: no queue, no hop. Those who come meanwhile queue up, and share the next append.
+            try:
+                if not self._queue and not self._closed:
+                    return self._execute_alone(command, numbers)
+            except OutcomeUnknown:
+                LOG.warning("an append to %s has an unknown outcome: asking again", self.store.display_url)
+            finally:
+                self.lock.release()
         ticket = Ticket(command, numbers, work)
         self._queue.append(ticket)
         with self.lock:
@@ -246,19 +240,42 @@ class LocalCoordinator:
             batch = self._after_work(batch)
             if not batch:
                 return
-        with self.store.turn(self.workspace):
+        for ticket in batch:
+            if ticket.numbers is not None and ticket.command is not None and not ticket.command.number:
+                ticket.command.number = CommandNumber(ticket.numbers.next())
+        planned = self._append([ticket.command for ticket in batch if ticket.command is not None])
+        self._settle(planned)
+        for ticket, each in zip(batch, planned, strict=True):
+            ticket.answer = self._answer(each)
+
+    def _execute_alone(self, command: Command, numbers: Numbers | None) -> Answer:
+        """Decide and append one command. The caller holds the lock."""
+        if numbers is not None and not command.number:
+            command.number = CommandNumber(numbers.next())
+        planned = self._append((command,))
+        self._settle(planned)
+        answer = self._answer(planned[0])
+        self._sweep_if_due()
+        return answer
+
+    def _append(self, commands: SequenceOf[Command]) -> list[Planned]:
+        """Take the log's turn, decide, append; when this returns, the decisions are durable."""
+        store, reader, state, workspace = self.store, self._reader, self.state, self.workspace
+        with store.turn(workspace):
             self._catch_up()
-            planned, drafts = self._plan(batch)
+            now = self.clock()
+            planned = plan(state, reader.cursor, workspace, commands, max(now, state.recorded_at))
+            drafts = [each.draft for each in planned if each.draft is not None]
             if drafts:
-                appended = self.store.append(self.workspace, drafts, self._reader.offset)
+                appended = store.append(workspace, drafts, reader.offset)
                 if type(appended) is not Appended:
                     raise LogDiverged(
-                        f"{self.store.display_url} changed while this process had its turn ({appended}): "
-                        "something writes to it without taking turns"
+                        f"{store.display_url} changed while this process had its turn ({appended}): something writes "
+                        "to it without taking turns"
                     )
-            mark = self.store.change_mark(self.workspace)
+            mark = store.change_mark(workspace)
         self._mark = mark
-        self._settle(planned)
+        return planned
 
     def _after_work(self, batch: list[Ticket]) -> list[Ticket]:
         """Do the work that comes before commands, or is asked for alone; returns the commands left to decide."""
@@ -275,118 +292,46 @@ class LocalCoordinator:
                 commands.append(ticket)
                 continue
             self._catch_up()
-            ticket.answer = self._answer_from_state(())
+            ticket.answer = self._answer_from_state()
         return commands
 
-    def _plan(self, batch: list[Ticket]) -> tuple[list[_Planned], list[Draft]]:
-        """Decide the batch, each command on the state that those before it would leave."""
-        state, cursor = self.state, self._reader.cursor
-        view = state if len(batch) == 1 else Overlay(state)
-        end = cursor.end(self.workspace)
-        index, prev_hash = cursor.index, end.hash
-        now = max(self.clock(), state.recorded_at)
-        planned: list[_Planned] = []
-        drafts: list[Draft] = []
-        for ticket in batch:
-            command = ticket.command
-            if command is None:
-                raise AssertionError("a ticket without a command was planned")
-            if ticket.numbers is not None and not command.number:
-                command.number = CommandNumber(ticket.numbers.next())
-            decision = _decide(view, command, now)
-            if not decision.events:
-                planned.append(_Planned(ticket, decision, None, prev_hash))
-                continue
-            index = DecisionIndex(index + 1)
-            record, draft = self._frame(command, decision, index, Sequence(view.sequence + 1), now, prev_hash)
-            if len(draft.head) + sum(map(len, draft.contents)) > state.settings.maximum_decision_bytes:
-                limit = state.settings.maximum_decision_bytes
-                decision = refusal_of(
-                    command,
-                    RefusalReason.DECISION_TOO_LARGE,
-                    f"the decision is larger than the workspace's {limit} bytes: change fewer artifacts at once",
-                )
-                record, draft = self._frame(command, decision, index, Sequence(view.sequence + 1), now, prev_hash)
-            prev_hash = chain_hash(draft.head)
-            planned.append(_Planned(ticket, decision, record, prev_hash))
-            drafts.append(draft)
-            if view is not state:
-                _fold(view, record, decision.events)
-        return planned, drafts
-
-    def _frame(
-        self,
-        command: Command,
-        decision: Decision,
-        index: DecisionIndex,
-        first: Sequence,
-        now: Micros,
-        prev_hash: Hash,
-    ) -> tuple[DecisionRecord, Draft]:
-        encode = DEFAULT_CODEC.encode_event
-        events = decision.events
-        critical = False
-        for event in events:
-            if event.CRITICAL:
-                critical = True
-                break
-        contents = tuple(decision.contents)
-        record = DecisionRecord(
-            workspace=self.workspace,
-            epoch=Epoch(0),
-            leader_id=NO_LEADER,
-            index=index,
-            first_sequence=first,
-            session_id=command.session_id,
-            number=command.number,
-            command_kind=command.KIND,
-            command_offset=None,
-            recorded_at=now,
-            prev_hash=prev_hash,
-            critical=critical,
-            events=tuple([encode(event) for event in events]),
-            contents=contents,
-        )
-        return record, Draft(encode_head(record), contents, first, first + len(events) - 1)
-
-    def _settle(self, planned: list[_Planned]) -> None:
-        """Fold what is durable now, and answer."""
-        moved = False
-        offset = self._reader.offset
+    def _settle(self, planned: list[Planned]) -> None:
+        """Fold what is durable now."""
+        reader, moved = self._reader, False
         for each in planned:
-            record = each.record
-            if record is None:
-                continue
-            offset += 1
-            _fold(self.state, record, each.decision.events)
-            self._reader.moved_over(record, each.digest, offset)
-            moved = True
-            last = self.state.sequence
-            each.ticket.answer = Answer(
-                each.decision.events,
-                record.first_sequence,
-                last,
-                record.recorded_at,
-                self.store.log_id,
-                self.workspace,
-                offset,
-                each.digest,
-            )
-        for each in planned:
-            if each.ticket.answer is None:
-                repeats = each.decision.repeats
-                each.ticket.answer = self._answer_from_state(()) if repeats is None else self._answer_again(repeats)
+            if each.record is not None and each.digest is not None:
+                fold_record(self.state, each)
+                each.offset = reader.offset + 1
+                reader.moved_over(each.record, each.digest, each.offset)
+                moved = True
         if moved and self._waiting:
             self._notify()
 
-    def _answer_from_state(self, events: tuple[Event, ...]) -> Answer:
-        end = self._reader.cursor.end(self.workspace)
+    def _answer(self, planned: Planned) -> Answer:
+        record, digest = planned.record, planned.digest
+        if record is None or digest is None:
+            repeats = planned.decision.repeats
+            return self._answer_from_state() if repeats is None else self._answer_again(repeats)
+        events = planned.decision.events
         return Answer(
             events,
+            record.first_sequence,
+            Sequence(record.first_sequence + len(events) - 1),
+            record.recorded_at,
+            self._log_id,
+            self.workspace,
+            planned.offset,
+            digest,
+        )
+
+    def _answer_from_state(self) -> Answer:
+        end = self._reader.cursor.end(self.workspace)
+        return Answer(
+            (),
             end.sequence,
             end.sequence,
             self.state.recorded_at,
-            self.store.log_id,
+            self._log_id,
             self.workspace,
             self._reader.offset,
             end.hash,
@@ -405,7 +350,7 @@ class LocalCoordinator:
             record.first_sequence,
             Sequence(record.first_sequence + len(record.events) - 1),
             record.recorded_at,
-            self.store.log_id,
+            self._log_id,
             self.workspace,
             stored.offset,
             chain_hash(stored.head),
@@ -451,7 +396,7 @@ class LocalCoordinator:
         crowded = self.state.session_count() > self.state.settings.maximum_sessions
         if crowded or self.state.settings.crash_recovery or (deadline is not None and deadline <= now):
             with contextlib.suppress(CcsError):  # a sweep is a courtesy: the command before it was answered
-                self._commit([Ticket(sweep_command())])
+                self._settle(self._append((sweep_command(),)))
 
     # The thread that commits for coroutines.
 
@@ -471,29 +416,18 @@ class LocalCoordinator:
                 self._drain()
 
 
-def _decide(view: Directory | Overlay, command: Command, now: Micros) -> Decision:
-    try:
-        return decide(view, command, now)
-    except Exception as error:
-        LOG.exception("deciding a %s raised: it is refused as internal_error", command.KIND)
-        return refusal_for_bug(command, error)
-
-
-def _fold(state: Directory | Overlay, record: DecisionRecord, events: list[Event]) -> None:
-    fold(
-        state,
-        events,
-        recorded_at=record.recorded_at,
-        session_id=record.session_id,
-        number=record.number,
-        kind=record.command_kind,
-    )
-
-
 def fold_entry(state: Directory, entry: Entry) -> None:
     """Fold one entry of a log into the state; nothing happens on what is void or not a decision."""
     if entry.verdict is Verdict.ADMITTED and type(entry.record) is DecisionRecord:
-        _fold(state, entry.record, entry.events)
+        record = entry.record
+        fold(
+            state,
+            entry.events,
+            recorded_at=record.recorded_at,
+            session_id=record.session_id,
+            number=record.number,
+            kind=record.command_kind,
+        )
 
 
 def fold_log(reader: ShardReader, state: Directory, *, until: int | None = None) -> Iterator[Entry]:

@@ -35,18 +35,18 @@ _KINDS: Final = tuple(CommandKind)
 _KIND_BYTES: Final = {kind: bytes((code << 1,)) for code, kind in enumerate(_KINDS)}
 _LONG_BYTES_MAX: Final = 10
 # Unsigned varints of 0..16383, one or two bytes each; and the same numbers as two bytes that are not the last.
-_LAST: Final = tuple(bytes((n,)) if n < 128 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(1 << 14))  # noqa: PLR2004
+_LAST: Final = tuple(bytes((n,)) if n < 128 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(1 << 14))
 _PAIR: Final = tuple(bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(1 << 14))
 
 
 def write_long(n: int) -> bytes:
     """Avro's variable-length zigzag encoding of a non-negative number."""
-    if n < 8192:  # noqa: PLR2004
+    if n < 8192:
         return _LAST[n << 1]
     n <<= 1
     out = _PAIR[n & 0x3FFF]
     n >>= 14
-    while n > 0x3FFF:  # noqa: PLR2004
+    while n > 0x3FFF:
         out += _PAIR[n & 0x3FFF]
         n >>= 14
     return out + _LAST[n]

@@ -30,7 +30,7 @@ SNAPSHOTS_KEPT = 3
 
 
 class _Shard:
-    __slots__ = ("appended", "deliveries", "first_sequences", "offsets", "records", "snapshots", "turn")
+    __slots__ = ("appended", "deliveries", "first_sequences", "offsets", "records", "snapshots", "turn", "waiting")
 
     def __init__(self, opened: StoredRecord) -> None:
         self.records = [opened]
@@ -39,6 +39,7 @@ class _Shard:
         self.offsets: list[int] = []
         self.turn = threading.RLock()
         self.appended = threading.Condition(threading.Lock())
+        self.waiting = 0
         self.snapshots: list[SnapshotBlob] = []
         self.deliveries: list[bytes] = []
 
@@ -85,8 +86,9 @@ class MemoryLog:
                     records.append(StoredRecord(end, draft.head, contents=draft.contents))
                 else:
                     records.append(StoredRecord(end, draft.head, tail=b""))
-        with kept.appended:
-            kept.appended.notify_all()
+        if kept.waiting:
+            with kept.appended:
+                kept.appended.notify_all()
         return Appended(end)
 
     def read(self, shard: str, after: int, *, until: int | None = None, bodies: bool = True) -> Iterator[StoredRecord]:
@@ -118,7 +120,11 @@ class MemoryLog:
     def wait(self, shard: str, after: int, timeout_s: float) -> bool:
         kept = self._shard(shard)
         with kept.appended:
-            return kept.appended.wait_for(lambda: len(kept.records) - 1 > after, timeout_s)
+            kept.waiting += 1
+            try:
+                return kept.appended.wait_for(lambda: len(kept.records) - 1 > after, timeout_s)
+            finally:
+                kept.waiting -= 1
 
     def put_content(self, body: bytes) -> bytes:
         with self._lock:

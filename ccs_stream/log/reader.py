@@ -108,9 +108,7 @@ class ShardReader:
                 f"{self.store.display_url}, shard {self.shard!r}, does not hold the position at sequence "
                 f"{position.sequence}: the position is of another log, or this is an older or altered copy of it"
             )
-        self.cursor = Cursor(
-            log_id=position.log_id, epoch=record.epoch, leader_id=record.leader_id, index=record.index
-        )
+        self.cursor = Cursor(log_id=position.log_id, epoch=record.epoch, leader_id=record.leader_id, index=record.index)
         self.cursor.workspaces[record.workspace] = ChainEnd(position.sequence, position.hash)
         self.offset = position.offset
 

@@ -1,0 +1,130 @@
+"""Deciding a batch of commands into records that continue a log.
+
+Guarantees: pure but for the ids and times it is given; each command is decided on the state that those before it would
+leave, on an overlay, so that a batch whose append fails leaves no trace; an exception while deciding becomes a refusal,
+and the next command is served. Does not: append.
+"""
+
+import logging
+from collections.abc import Sequence as SequenceOf
+from typing import Final
+
+from ccs_stream.log.codec import DEFAULT_CODEC
+from ccs_stream.log.envelope import chain_hash, encode_head
+from ccs_stream.log.port import Draft
+from ccs_stream.protocol.admit import Cursor
+from ccs_stream.protocol.commands import Command
+from ccs_stream.protocol.decide import Decision, decide, refusal_for_bug, refusal_of
+from ccs_stream.protocol.directory import Directory, Overlay
+from ccs_stream.protocol.events import RefusalReason
+from ccs_stream.protocol.evolve import fold
+from ccs_stream.protocol.ids import DecisionIndex, Epoch, Hash, LeaderId, Micros, Sequence
+from ccs_stream.protocol.records import DecisionRecord
+
+LOG = logging.getLogger(__name__)
+_encode: Final = DEFAULT_CODEC.encode_event
+
+
+class Planned:
+    """One command's decision; `record` and `draft` are None where it appends nothing."""
+
+    __slots__ = ("command", "decision", "digest", "draft", "offset", "record")
+
+    def __init__(self, command: Command, decision: Decision) -> None:
+        self.command = command
+        self.decision = decision
+        self.record: DecisionRecord | None = None
+        self.draft: Draft | None = None
+        self.digest: Hash | None = None
+        self.offset = -1
+        """Where it came to stand in the log."""
+
+
+def plan(state: Directory, cursor: Cursor, workspace: str, commands: SequenceOf[Command], now: Micros) -> list[Planned]:
+    """Decide `commands` in order where `cursor` and `state` stand. Changes neither."""
+    alone = len(commands) == 1
+    view = state if alone else Overlay(state)
+    index, prev_hash = cursor.index, cursor.end(workspace).hash
+    planned: list[Planned] = []
+    for command in commands:
+        each = Planned(command, _decide(view, command, now))
+        planned.append(each)
+        if not each.decision.events:
+            continue
+        index = DecisionIndex(index + 1)
+        first = Sequence(view.sequence + 1)
+        draft = _frame(each, workspace, cursor.epoch, cursor.leader_id, index, first, now, prev_hash)
+        size = len(draft.head)
+        for body in draft.contents:
+            size += len(body)
+        if size > state.settings.maximum_decision_bytes:
+            each.decision = refusal_of(
+                command,
+                RefusalReason.DECISION_TOO_LARGE,
+                f"the decision is larger than the {state.settings.maximum_decision_bytes} bytes this workspace allows: "
+                "change fewer artifacts at once",
+            )
+            draft = _frame(each, workspace, cursor.epoch, cursor.leader_id, index, first, now, prev_hash)
+        prev_hash = each.digest = chain_hash(draft.head)
+        if not alone:
+            fold_record(view, each)
+    return planned
+
+
+def fold_record(state: Directory | Overlay, planned: Planned) -> None:
+    """Fold a planned decision."""
+    record = planned.record
+    if record is not None:
+        fold(
+            state,
+            planned.decision.events,
+            recorded_at=record.recorded_at,
+            session_id=record.session_id,
+            number=record.number,
+            kind=record.command_kind,
+        )
+
+
+def _decide(view: Directory | Overlay, command: Command, now: Micros) -> Decision:
+    try:
+        return decide(view, command, now)
+    except Exception as error:
+        LOG.exception("deciding a %s raised: it is refused as internal_error", command.KIND)
+        return refusal_for_bug(command, error)
+
+
+def _frame(  # the fields of an envelope
+    planned: Planned,
+    workspace: str,
+    epoch: Epoch,
+    leader_id: LeaderId,
+    index: DecisionIndex,
+    first: Sequence,
+    now: Micros,
+    prev_hash: Hash,
+) -> Draft:
+    command, events = planned.command, planned.decision.events
+    critical = False
+    for event in events:
+        if event.CRITICAL:
+            critical = True
+            break
+    contents = tuple(planned.decision.contents)
+    record = planned.record = DecisionRecord(
+        workspace=workspace,
+        epoch=epoch,
+        leader_id=leader_id,
+        index=index,
+        first_sequence=first,
+        session_id=command.session_id,
+        number=command.number,
+        command_kind=command.KIND,
+        command_offset=None,
+        recorded_at=now,
+        prev_hash=prev_hash,
+        critical=critical,
+        events=tuple([_encode(event) for event in events]),
+        contents=contents,
+    )
+    draft = planned.draft = Draft(encode_head(record), contents, first, first + len(events) - 1)
+    return draft
