@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 from langchain_core.runnables.config import var_child_runnable_config
 
-from ccs_stream.client.scopes import ExecutionScope, Scopes
+from ccs_stream.client.scopes import AgentScopes, ExecutionScope, Scopes, scope_of
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.ids import Scope
 
@@ -63,25 +63,21 @@ class Running:
         known = {self.agent(), *self._node_path(path).split("/")}
         return known | {str(metadata[name]) for name in ("lc_agent_name", "langgraph_node") if name in metadata}
 
-    def execution_scope(self, scopes: Scopes, agent: str) -> ExecutionScope:
-        """What `agent` has read here: in a graph, in this task of this thread; else in this asyncio task or thread.
-
-        The tool calls of one `create_agent` share a scope: they are steps of one author, who sees all their results.
-        """
+    def caller(self, scopes: Scopes) -> "Caller":
+        """Whoever is calling now."""
         config = var_child_runnable_config.get()
-        if config is None:
-            return scopes.current(agent)
-        configurable: dict[str, Any] = config.get("configurable") or {}
-        task = configurable.get("__pregel_task_id")
-        if task is None:
-            return scopes.current(agent)
-        thread = configurable.get("thread_id")
-        metadata: dict[str, Any] = config.get("metadata") or {}
-        if metadata.get("ls_integration") == _CREATE_AGENT:
-            around = str(metadata.get("langgraph_checkpoint_ns") or "").rpartition("|")[0]
-            if around or thread is not None:
-                return scopes.named((thread, around, agent))
-        return scopes.named((thread, task, agent))
+        if config is not None:
+            configurable: dict[str, Any] = config.get("configurable") or {}
+            task = configurable.get("__pregel_task_id")
+            if task is not None:
+                metadata: dict[str, Any] = config.get("metadata") or {}
+                thread = configurable.get("thread_id")
+                if metadata.get("ls_integration") == _CREATE_AGENT:
+                    around = str(metadata.get("langgraph_checkpoint_ns") or "").rpartition("|")[0]
+                    if around or thread is not None:
+                        return Caller(scopes, self.agent(), (thread, around), None)
+                return Caller(scopes, self.agent(), (thread, task), None)
+        return Caller(scopes, self.process, None, scopes.here())
 
     def _node_path(self, checkpoint_ns: str) -> str:
         path = self._nodes.get(checkpoint_ns)
@@ -91,6 +87,30 @@ class Running:
                 self._nodes.clear()
             self._nodes[checkpoint_ns] = path
         return path
+
+
+class Caller:
+    """A flow of execution, taken when a method is called: in a graph a task of a thread, else a task or a thread.
+
+    The tool calls of one `create_agent` are one flow: they are steps of one author, who sees all their results.
+    """
+
+    __slots__ = ("_agents", "_name", "_scopes", "agent")
+
+    def __init__(
+        self, scopes: Scopes, agent: str, name: tuple[object, object] | None, agents: AgentScopes | None
+    ) -> None:
+        self.agent = agent
+        """The running node, or the process."""
+        self._scopes = scopes
+        self._name = name
+        self._agents = agents
+
+    def scope(self, agent: str) -> ExecutionScope:
+        """What `agent` has read in this flow."""
+        if self._agents is not None:
+            return scope_of(self._agents, agent)
+        return self._scopes.named((self._name, agent))
 
 
 class Addressing:

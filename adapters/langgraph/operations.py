@@ -14,7 +14,7 @@ from typing import Any, Final
 from langgraph.store.base import GetOp, ListNamespacesOp, Op, PutOp, Result, SearchItem, SearchOp, validate_op_namespace
 
 from ccs_stream.adapters.langgraph.filters import check_filter, listed, matches
-from ccs_stream.adapters.langgraph.identity import Addressing, Namespace, Running
+from ccs_stream.adapters.langgraph.identity import Addressing, Caller, Namespace, Running
 from ccs_stream.adapters.langgraph.items import CoherentSearchItem, LostUpdateWarning, item
 from ccs_stream.adapters.langgraph.vectors import VectorIndex
 from ccs_stream.client.engine import Engine, Outgoing
@@ -66,20 +66,20 @@ class Operations:
         self._warned: dict[ArtifactId, None] = {}
         self._warned_of_names = False
 
-    def batch(self, asked: Iterable[Op]) -> Steps[list[Result]]:
+    def batch(self, asked: Iterable[Op], caller: Caller) -> Steps[list[Result]]:
         """The results of a batch, in the order of its operations."""
         ops = list(asked)
         for op in ops:
             validate_op_namespace(op)
-        puts = self._last_puts(ops)
+        puts = self._last_puts(ops, caller)
         results: list[Result] = [None] * len(ops)
         if len(puts) < len(ops):
             yield from self.engine.fresh(None, None)
         for index, op in enumerate(ops):
             if isinstance(op, GetOp):
-                results[index] = yield from self.get(op)
+                results[index] = yield from self.get(op, caller)
             elif isinstance(op, SearchOp):
-                found: list[SearchItem] = list((yield from self.search(op)))
+                found: list[SearchItem] = list((yield from self.search(op, caller)))
                 results[index] = found
             elif isinstance(op, ListNamespacesOp):
                 results[index] = self.list_namespaces(op)
@@ -91,17 +91,17 @@ class Operations:
 
     # Reading.
 
-    def here(self, agent: str) -> ExecutionScope:
-        """What `agent` has read in this flow of execution."""
-        return self.running.execution_scope(self.engine.scopes, agent)
+    def caller(self) -> Caller:
+        """Whoever is calling now: to be asked when a method is called, not when its steps are taken."""
+        return self.running.caller(self.engine.scopes)
 
-    def get(self, op: GetOp) -> Steps[Any]:
+    def get(self, op: GetOp, caller: Caller) -> Steps[Any]:
         """One item, or None."""
         agent, scope = self.addressing.split(op.namespace)
         self._check_name(op.namespace)
         key = str(op.key)
         artifact = self.engine.address(scope, key)
-        here = self.here(agent)
+        here = caller.scope(agent)
         state = yield from self.engine.read(agent, artifact, here)
         if state is None:
             return None
@@ -109,7 +109,7 @@ class Operations:
             yield from self.engine.refresh(agent, artifact)
         return self.item_of(state, op.namespace)
 
-    def get_all(self, addresses: Sequence[tuple[Namespace, str]]) -> Steps[list[Any]]:
+    def get_all(self, addresses: Sequence[tuple[Namespace, str]], caller: Caller) -> Steps[list[Any]]:
         """Items at one position, None where there is nothing."""
         engine = self.engine
         split = [self.addressing.split(tuple(namespace)) for namespace, _ in addresses]
@@ -123,7 +123,7 @@ class Operations:
         items: list[Any] = []
         for (agent, scope), (namespace, key), state in zip(split, addresses, states, strict=True):
             artifact = engine.address(scope, str(key))
-            self.here(agent).saw(artifact, Version(0) if state is None else state.version)
+            caller.scope(agent).saw(artifact, Version(0) if state is None else state.version)
             readable = state is not None and state.readable(now)
             items.append(self.item_of(state, tuple(namespace)) if state is not None and readable else None)
         return items
@@ -146,7 +146,7 @@ class Operations:
             return kept.body
         return self.engine.bodies.keep(state, self.engine.bodies.fetch(state), state.version).body
 
-    def search(self, op: SearchOp) -> Steps[list[CoherentSearchItem]]:
+    def search(self, op: SearchOp, caller: Caller) -> Steps[list[CoherentSearchItem]]:
         """What a search finds, best first with a query, else in the order in which it came into being."""
         check_filter(op.filter)
         ranked = op.query is not None and op.query != "" and self.vectors is not None
@@ -164,14 +164,15 @@ class Operations:
         for state in states:
             value = decode(state.content_type, self._body(state))
             if matches(value, op.filter):
-                namespace = self.addressing.join(agent or state.writer_agent, prefix, scope_prefix, state.scope)
+                seen_by = agent or state.writer_agent
+                namespace = self.addressing.join(seen_by, prefix, scope_prefix, state.scope)
                 found.append(Candidate(state, namespace, value))
         if ranked and op.query is not None and self.vectors is not None:
             found = yield from self._rank(self.vectors, op.query, found)
         if not page_only:
             found = found[op.offset : op.offset + op.limit]
-        reader = agent or self.running.agent()
-        here = self.here(reader)
+        reader = agent or caller.agent
+        here = caller.scope(reader)
         results: list[CoherentSearchItem] = []
         for each in found:
             here.saw(each.state.artifact, each.state.version)
@@ -238,7 +239,9 @@ class Operations:
 
     # Writing.
 
-    def _last_puts(self, ops: Sequence[Op]) -> dict[str, tuple[str, list[Change], list[Outgoing], ExecutionScope]]:
+    def _last_puts(
+        self, ops: Sequence[Op], caller: Caller
+    ) -> dict[str, tuple[str, list[Change], list[Outgoing], ExecutionScope]]:
         """By agent, the last put of each address; values encoded, so that a bad one is refused before anything."""
         last: dict[tuple[str, Scope, str], PutOp] = {}
         for op in ops:
@@ -250,7 +253,7 @@ class Operations:
         inline_left = self.engine.state.settings.maximum_decision_bytes // 2
         for (agent, scope, key), op in last.items():
             if agent not in grouped:
-                grouped[agent] = (agent, [], [], self.here(agent))
+                grouped[agent] = (agent, [], [], caller.scope(agent))
             _, changes, outgoing, here = grouped[agent]
             change, sent = self.change_of(
                 scope,
@@ -314,7 +317,7 @@ class Operations:
         agent, scope = self.addressing.split(namespace)
         if (scope, key) not in self.engine.addresses:
             return False
-        here = self.here(agent)
+        here = self.caller().scope(agent)
         inline_left = self.engine.state.settings.maximum_decision_bytes // 2
         change, sent = self.change_of(scope, key, value, here, inline_left=inline_left, conditional=self.guarded)
         written = self.engine.commit_now(agent, change, here, sent)

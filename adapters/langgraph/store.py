@@ -8,7 +8,7 @@ inside a running loop; values come back isolated; a batch's writes are one decis
 import difflib
 import inspect
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, ClassVar, Final, Literal, Self
 
@@ -16,14 +16,19 @@ import orjson
 from langgraph.store.base import (
     NOT_PROVIDED,
     BaseStore,
+    GetOp,
     IndexConfig,
+    InvalidNamespaceError,
     NotProvided,
     Op,
+    PutOp,
     Result,
+    SearchItem,
+    SearchOp,
     TTLConfig,
 )
 
-from ccs_stream.adapters.langgraph.identity import Addressing, Identity, Namespace, Running
+from ccs_stream.adapters.langgraph.identity import Addressing, Caller, Identity, Namespace, Running
 from ccs_stream.adapters.langgraph.items import CoherentItem, item
 from ccs_stream.adapters.langgraph.operations import Operations
 from ccs_stream.adapters.langgraph.vectors import VectorIndex
@@ -116,11 +121,11 @@ class CoherentStore(BaseStore):
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         """The results of LangGraph's operations: reads first, then all writes, each agent's in one decision."""
-        return run(self._workspace.coordinator, self._operations.batch(ops))
+        return run(self._workspace.coordinator, self._operations.batch(ops, self._operations.caller()))
 
-    def abatch(self, ops: Iterable[Op]) -> Any:
-        """As `batch`. What has been read is looked up when this is called, not when it is awaited."""
-        return run_async(self._workspace.coordinator, self._operations.batch(ops))
+    def abatch(self, ops: Iterable[Op]) -> Coroutine[Any, Any, list[Result]]:
+        """As `batch`. Who calls is looked up now, not when this is awaited: `gather` awaits in tasks of its own."""
+        return run_async(self._workspace.coordinator, self._operations.batch(ops, self._operations.caller()))
 
     def get(self, namespace: Namespace, key: str, *, refresh_ttl: bool | None = None) -> CoherentItem | None:
         """As LangGraph's `get`; the item carries its `version`."""
@@ -129,28 +134,73 @@ class CoherentStore(BaseStore):
             return found
         return super().get(namespace, key, refresh_ttl=refresh_ttl)  # type: ignore[return-value]
 
-    async def aget(self, namespace: Namespace, key: str, *, refresh_ttl: bool | None = None) -> CoherentItem | None:
-        """As `get`."""
-        found = self._hit(namespace, key) if self._by_node else None
-        if found is not None:
-            return found
-        return await super().aget(namespace, key, refresh_ttl=refresh_ttl)  # type: ignore[return-value]
-
     def _hit(self, namespace: Namespace, key: str) -> CoherentItem | None:
         """The item, where the agent holds a current copy whose body is here: no lock, nothing appended."""
-        engine = self._operations.engine
+        operations = self._operations
+        engine = operations.engine
         try:
             artifact = self._addresses.get((namespace, key))
         except TypeError:  # a list for a namespace: the long way says so
             return None
         if artifact is None or (self._latest and engine.coordinator.behind()):
             return None
-        agent = self._running.agent()
-        body = engine.hit(agent, artifact)
+        caller = operations.caller()
+        body = engine.hit(caller.agent, artifact)
         if body is None or body.ttl:
             return None
-        self._running.execution_scope(engine.scopes, agent).saw(artifact, body.version)
+        caller.scope(caller.agent).saw(artifact, body.version)
         return item(orjson.loads(body.body), key, namespace, body.created_at, body.updated_at, body.version)
+
+    # The async forms are plain functions that return a coroutine, so that who calls is known when they are called:
+    # `gather` and `wait_for` await them in tasks of their own.
+
+    def aget(
+        self, namespace: Namespace, key: str, *, refresh_ttl: bool | None = None
+    ) -> Coroutine[Any, Any, CoherentItem | None]:
+        """As `get`."""
+        found = self._hit(namespace, key) if self._by_node else None
+        if found is not None:
+            return _ready(found)
+        return _first(self.abatch([GetOp(tuple(namespace), str(key), self._refreshes(refresh_ttl))]))
+
+    def aput(
+        self,
+        namespace: Namespace,
+        key: str,
+        value: Mapping[str, Any],
+        index: Literal[False] | list[str] | None = None,
+        *,
+        ttl: float | NotProvided | None = NOT_PROVIDED,
+    ) -> Coroutine[Any, Any, None]:
+        """As `put`."""
+        if not namespace or namespace[0] == "langgraph":
+            raise InvalidNamespaceError(f"a namespace has a part, and does not begin with 'langgraph': {namespace!r}")
+        op = PutOp(tuple(namespace), str(key), dict(value), index=index, ttl=self._ttl_minutes(ttl))
+        return _first(self.abatch([op]))
+
+    def adelete(self, namespace: Namespace, key: str) -> Coroutine[Any, Any, None]:
+        """As `delete`."""
+        return _first(self.abatch([PutOp(tuple(namespace), str(key), None)]))
+
+    def asearch(
+        self,
+        namespace_prefix: Namespace,
+        /,
+        *,
+        query: str | None = None,
+        filter: dict[str, Any] | None = None,  # noqa: A002  # LangGraph's name
+        limit: int = 10,
+        offset: int = 0,
+        refresh_ttl: bool | None = None,
+    ) -> Coroutine[Any, Any, list[SearchItem]]:
+        """As `search`."""
+        op = SearchOp(tuple(namespace_prefix), filter, limit, offset, query, self._refreshes(refresh_ttl))
+        return _first(self.abatch([op]))
+
+    def _refreshes(self, refresh_ttl: bool | None) -> bool:  # noqa: FBT001  # LangGraph's own option, passed on
+        if refresh_ttl is not None:
+            return refresh_ttl
+        return bool(self.ttl_config.get("refresh_on_read", True)) if self.ttl_config else True
 
     def put(
         self,
@@ -162,10 +212,10 @@ class CoherentStore(BaseStore):
         ttl: float | NotProvided | None = NOT_PROVIDED,
     ) -> None:
         """As LangGraph's `put`. With `writes="guarded"` raises `VersionConflict` when what was read has changed."""
-        if type(namespace) is tuple and type(key) is str and namespace and namespace[0] != "langgraph":
-            # An address used before has had its labels checked.
-            if self._operations.put_now(namespace, key, value, index, self._ttl_minutes(ttl)):
-                return
+        # An address used before has had its labels checked.
+        simple = type(namespace) is tuple and type(key) is str and namespace and namespace[0] != "langgraph"
+        if simple and self._operations.put_now(namespace, key, value, index, self._ttl_minutes(ttl)):
+            return
         super().put(namespace, key, value, index, ttl=ttl)
 
     # Beyond BaseStore.
@@ -185,10 +235,11 @@ class CoherentStore(BaseStore):
 
         Returns the new version. Raises `VersionConflict` with `current_version` and `current_value`.
         """
-        steps = self._compare_and_set(namespace, key, value, expected, index, ttl, reason)
+        caller = self._operations.caller()
+        steps = self._compare_and_set(namespace, key, value, expected, index, ttl, reason, caller)
         return run(self._workspace.coordinator, steps)
 
-    async def acompare_and_set(
+    def acompare_and_set(
         self,
         namespace: Namespace,
         key: str,
@@ -198,10 +249,11 @@ class CoherentStore(BaseStore):
         index: Literal[False] | list[str] | None = None,
         ttl: float | NotProvided | None = NOT_PROVIDED,
         reason: str | None = None,
-    ) -> int | None:
+    ) -> Coroutine[Any, Any, int | None]:
         """As `compare_and_set`."""
-        steps = self._compare_and_set(namespace, key, value, expected, index, ttl, reason)
-        return await run_async(self._workspace.coordinator, steps)
+        caller = self._operations.caller()
+        steps = self._compare_and_set(namespace, key, value, expected, index, ttl, reason, caller)
+        return run_async(self._workspace.coordinator, steps)
 
     def _compare_and_set(  # the options of a put
         self,
@@ -212,10 +264,11 @@ class CoherentStore(BaseStore):
         index: Any,
         ttl: Any,
         reason: str | None,
+        caller: Caller,
     ) -> Steps[int | None]:
         operations = self._operations
         agent, scope = operations.addressing.split(tuple(namespace))
-        here = operations.here(agent)
+        here = caller.scope(agent)
         change, sent = operations.change_of(
             scope,
             str(key),
@@ -238,16 +291,16 @@ class CoherentStore(BaseStore):
 
         All must be of one agent. Guarded where the store is.
         """
-        return run(self._workspace.coordinator, self._put_all(list(items), reason))
+        return run(self._workspace.coordinator, self._put_all(list(items), reason, self._operations.caller()))
 
-    async def aput_all(
+    def aput_all(
         self, items: Iterable[tuple[Namespace, str, Mapping[str, Any] | None]], *, reason: str | None = None
-    ) -> list[int | None]:
+    ) -> Coroutine[Any, Any, list[int | None]]:
         """As `put_all`."""
-        return await run_async(self._workspace.coordinator, self._put_all(list(items), reason))
+        return run_async(self._workspace.coordinator, self._put_all(list(items), reason, self._operations.caller()))
 
     def _put_all(
-        self, items: Sequence[tuple[Namespace, str, Mapping[str, Any] | None]], reason: str | None
+        self, items: Sequence[tuple[Namespace, str, Mapping[str, Any] | None]], reason: str | None, caller: Caller
     ) -> Steps[list[int | None]]:
         operations = self._operations
         if not items:
@@ -256,7 +309,7 @@ class CoherentStore(BaseStore):
         if len({agent for agent, _ in split}) > 1:
             raise UsageError("put_all is one decision of one agent: these namespaces name several")
         agent = split[0][0]
-        here = operations.here(agent)
+        here = caller.scope(agent)
         inline_left = self._workspace.engine.state.settings.maximum_decision_bytes // 2
         changes: list[commands.Change] = []
         outgoing: list[Outgoing] = []
@@ -280,11 +333,11 @@ class CoherentStore(BaseStore):
 
     def get_all(self, addresses: Sequence[tuple[Namespace, str]]) -> list[CoherentItem | None]:
         """Several items as they stand at one position of the log. Takes no copies, so it appends nothing."""
-        return run(self._workspace.coordinator, self._operations.get_all(addresses))
+        return run(self._workspace.coordinator, self._operations.get_all(addresses, self._operations.caller()))
 
-    async def aget_all(self, addresses: Sequence[tuple[Namespace, str]]) -> list[CoherentItem | None]:
+    def aget_all(self, addresses: Sequence[tuple[Namespace, str]]) -> Coroutine[Any, Any, list[CoherentItem | None]]:
         """As `get_all`."""
-        return await run_async(self._workspace.coordinator, self._operations.get_all(addresses))
+        return run_async(self._workspace.coordinator, self._operations.get_all(addresses, self._operations.caller()))
 
     def acquire(
         self, namespace: Namespace, key: str, *, limit_s: float = RESERVATION_LIMIT_S, wait_s: float = 0.0
@@ -301,7 +354,7 @@ class CoherentStore(BaseStore):
             str(key),
             duration=seconds_to_us(limit_s, "limit_s"),
             wait_s=wait_s,
-            holder=self._operations.here(agent),
+            holder=self._operations.caller().scope(agent),
         )
 
     def history(self, namespace: Namespace, key: str, *, limit: int | None = None, values: bool = True) -> list[Change]:
@@ -386,6 +439,14 @@ class CCSStore(CoherentStore):
     """The same store, with the first part of a namespace as the agent and the rest as the scope."""
 
     DEFAULT_IDENTITY: ClassVar[Literal["node", "namespace"]] = "namespace"
+
+
+async def _ready(value: CoherentItem) -> CoherentItem:
+    return value
+
+
+async def _first(results: Coroutine[Any, Any, list[Any]]) -> Any:
+    return (await results)[0]
 
 
 def _sweep_until(stop: threading.Event, interval_s: float, sweep: Any) -> None:

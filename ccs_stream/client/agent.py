@@ -6,7 +6,8 @@ decided by who may write to the log.
 """
 
 import copy
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 from ccs_stream.client.changes import history, reading_of
 from ccs_stream.client.engine import Engine
@@ -68,16 +69,16 @@ class Agent:
         """
         return run(self._engine.coordinator, self._read(key, scope, freshness, at_least, self._here()))
 
-    async def aread(
+    def aread(
         self,
         key: str,
         *,
         scope: Scope = (),
         freshness: Freshness | str | None = None,
         at_least: Position | str | None = None,
-    ) -> Reading | None:
+    ) -> Coroutine[Any, Any, Reading | None]:
         """As `read`."""
-        return await run_async(self._engine.coordinator, self._read(key, scope, freshness, at_least, self._here()))
+        return run_async(self._engine.coordinator, self._read(key, scope, freshness, at_least, self._here()))
 
     def _read(
         self,
@@ -117,13 +118,11 @@ class Agent:
         """
         return run(self._engine.coordinator, self._write(key, value, scope, self._here(), None, ttl_s, reason))
 
-    async def awrite(
+    def awrite(
         self, key: str, value: object, *, scope: Scope = (), ttl_s: float | None = None, reason: str | None = None
-    ) -> Written:
+    ) -> Coroutine[Any, Any, Written]:
         """As `write`."""
-        return await run_async(
-            self._engine.coordinator, self._write(key, value, scope, self._here(), None, ttl_s, reason)
-        )
+        return run_async(self._engine.coordinator, self._write(key, value, scope, self._here(), None, ttl_s, reason))
 
     def compare_and_set(
         self,
@@ -142,7 +141,7 @@ class Agent:
         condition = (None if expected is None else Version(expected),)
         return run(self._engine.coordinator, self._write(key, value, scope, self._here(), condition, ttl_s, reason))
 
-    async def acompare_and_set(
+    def acompare_and_set(
         self,
         key: str,
         value: object,
@@ -151,10 +150,10 @@ class Agent:
         scope: Scope = (),
         ttl_s: float | None = None,
         reason: str | None = None,
-    ) -> Written:
+    ) -> Coroutine[Any, Any, Written]:
         """As `compare_and_set`."""
         condition = (None if expected is None else Version(expected),)
-        return await run_async(
+        return run_async(
             self._engine.coordinator, self._write(key, value, scope, self._here(), condition, ttl_s, reason)
         )
 
@@ -199,16 +198,16 @@ class Agent:
         """Delete; with `expected`, only that version. Deleting what does not exist changes nothing."""
         return run(self._engine.coordinator, self._delete(key, scope, self._here(), expected, reason))
 
-    async def adelete(
+    def adelete(
         self,
         key: str,
         *,
         scope: Scope = (),
         expected: int | _AnyVersion | None = ANY_VERSION,
         reason: str | None = None,
-    ) -> Written:
+    ) -> Coroutine[Any, Any, Written]:
         """As `delete`."""
-        return await run_async(self._engine.coordinator, self._delete(key, scope, self._here(), expected, reason))
+        return run_async(self._engine.coordinator, self._delete(key, scope, self._here(), expected, reason))
 
     def _delete(
         self, key: str, scope: Scope, here: ExecutionScope, expected: int | _AnyVersion | None, reason: str | None

@@ -311,9 +311,11 @@ class Engine:
                 written.append(Written(version=None, base_version=base, overwrote_unseen=False, answer=answer))
                 continue
             version = event.version
-            scope.saw(change.artifact, version)
             state = self.state.artifacts[change.artifact]
-            unseen = version > 1 and base != version - 1 and not _created_by(state, answer)
+            # Seen means read or written by this scope, be it after this write was asked for.
+            seen = version - 1 in (base, scope.versions.get(change.artifact))
+            unseen = version > 1 and not seen and not _created_by(state, answer)
+            scope.saw(change.artifact, version)
             if type(change) is Write:
                 self.bodies.keep(state, bodies[id(change.content)], version)
             written.append(Written(version=version, base_version=base, overwrote_unseen=unseen, answer=answer))

@@ -40,25 +40,37 @@ class ExecutionScope:
         versions[artifact] = version
 
 
+AgentScopes = dict[str, ExecutionScope]
+
+
+def scope_of(scopes: AgentScopes, agent: str) -> ExecutionScope:
+    """One agent's scope among those of a flow of execution."""
+    scope = scopes.get(agent)
+    if scope is None:
+        scope = scopes[agent] = ExecutionScope()
+    return scope
+
+
 class Scopes:
     """The execution scopes of one workspace."""
 
     def __init__(self) -> None:
         self._threads = threading.local()
-        self._tasks: weakref.WeakKeyDictionary[asyncio.Task[object], dict[str, ExecutionScope]]
+        self._tasks: weakref.WeakKeyDictionary[asyncio.Task[object], AgentScopes]
         self._tasks = weakref.WeakKeyDictionary()
         self._named: OrderedDict[object, ExecutionScope] = OrderedDict()
         self._lock = threading.Lock()
 
     def current(self, agent: str) -> ExecutionScope:
         """The scope of `agent` in the running asyncio task, else in this thread."""
-        agents = self._agents_here()
-        scope = agents.get(agent)
-        if scope is None:
-            scope = agents[agent] = ExecutionScope()
-        return scope
+        return scope_of(self.here(), agent)
 
-    def _agents_here(self) -> dict[str, ExecutionScope]:
+    def here(self) -> "AgentScopes":
+        """The scopes of all agents in the running asyncio task, else in this thread.
+
+        Async methods look this up when they are called, not when they are awaited, so that what `gather` or `wait_for`
+        wraps in a task of its own counts for whoever called it.
+        """
         # asyncio documents this function for those who implement event loops; it costs a tenth of current_task().
         if asyncio._get_running_loop() is not None:  # noqa: SLF001
             task = asyncio.current_task()
@@ -68,7 +80,7 @@ class Scopes:
                     agents = self._tasks[task] = {}
                 return agents
         try:
-            here: dict[str, ExecutionScope] = self._threads.agents
+            here: AgentScopes = self._threads.agents
         except AttributeError:
             here = self._threads.agents = {}
         return here

@@ -8,8 +8,8 @@ in the log.
 import contextlib
 import copy
 import dataclasses
-from collections.abc import Iterable, Sequence
-from typing import Final, Self
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any, Final, Self
 
 from ccs_stream.client.agent import ANY_VERSION, Agent, _AnyVersion, seconds_to_us
 from ccs_stream.client.bodies import DEFAULT_BYTES_MAX, Bodies
@@ -100,11 +100,9 @@ class Workspace:
         """
         return run(self.coordinator, self._write_all(list(changes), agent, self.engine.scopes.current(agent)))
 
-    async def awrite_all(self, changes: Iterable[Put | Delete], *, agent: str) -> list[Written]:
+    def awrite_all(self, changes: Iterable[Put | Delete], *, agent: str) -> Coroutine[Any, Any, list[Written]]:
         """As `write_all`."""
-        return await run_async(
-            self.coordinator, self._write_all(list(changes), agent, self.engine.scopes.current(agent))
-        )
+        return run_async(self.coordinator, self._write_all(list(changes), agent, self.engine.scopes.current(agent)))
 
     def _write_all(self, asked: list[Put | Delete], agent: str, here: ExecutionScope) -> Steps[list[Written]]:
         self._check_open()
@@ -164,16 +162,16 @@ class Workspace:
         """
         return run(self.coordinator, self._read_all(addresses, freshness, at_least, agent))
 
-    async def aread_all(
+    def aread_all(
         self,
         addresses: Sequence[Address],
         *,
         agent: str | None = None,
         freshness: Freshness | str | None = None,
         at_least: Position | str | None = None,
-    ) -> list[Reading | None]:
+    ) -> Coroutine[Any, Any, list[Reading | None]]:
         """As `read_all`."""
-        return await run_async(self.coordinator, self._read_all(addresses, freshness, at_least, agent))
+        return run_async(self.coordinator, self._read_all(addresses, freshness, at_least, agent))
 
     def _read_all(
         self,

@@ -1,0 +1,72 @@
+"""From a URL to a log.
+
+Guarantees: a scheme or an option nobody knows raises and names the nearest known one. Does not: guess; a path without a
+scheme is no URL.
+"""
+
+import difflib
+import urllib.parse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from ccs_stream.log.archive import ArchiveLog
+from ccs_stream.log.memory import MemoryLog
+from ccs_stream.log.port import LogStore
+from ccs_stream.log.sqlite import SqliteLog
+from ccs_stream.protocol.errors import UsageError
+
+SCHEMES: Final = ("memory", "sqlite", "file")
+
+
+def open_log(url: str | None, *, create: bool = True, read_only: bool = False) -> LogStore:
+    """Open the log at `url`: None or `memory:`, `sqlite:///relative.db`, `sqlite:////absolute.db`, `file:archive.avro`.
+
+    With `create` False a log that does not exist raises `LogMissing`; with `read_only` nothing is ever written. Raises
+    `UsageError` for a URL that is none of these.
+    """
+    if url is None:
+        return MemoryLog()
+    parts = urllib.parse.urlsplit(url)
+    options = dict(urllib.parse.parse_qsl(parts.query, keep_blank_values=True))
+    match parts.scheme:
+        case "memory":
+            _known(options, {}, url)
+            return MemoryLog()
+        case "sqlite":
+            if parts.netloc or len(parts.path) < 2:
+                raise UsageError(
+                    f"{url!r} names no file: write sqlite:///team.db for a file here, sqlite:////var/team.db for "
+                    "an absolute path"
+                )
+            chosen = _known(options, {"synchronous": str, "busy_timeout_s": float}, url)
+            path = Path(urllib.parse.unquote(parts.path[1:]))
+            return SqliteLog(path, create=create, read_only=read_only, **chosen)
+        case "file":
+            _known(options, {}, url)
+            return ArchiveLog(Path(urllib.parse.unquote(parts.netloc + parts.path)))
+        case "kafka":
+            raise UsageError("this release keeps logs in memory and in SQLite; kafka:// comes with a later one")
+        case "":
+            raise UsageError(
+                f"{url!r} is no URL: write sqlite:///{url} for a log in that file, file:{url} for an archive"
+            )
+        case _:
+            near = difflib.get_close_matches(parts.scheme, SCHEMES, n=1)
+            hint = f"; did you mean {near[0]}:?" if near else f"; known: {', '.join(SCHEMES)}"
+            raise UsageError(f"unknown scheme {parts.scheme!r}{hint}")
+
+
+def _known(options: Mapping[str, str], kinds: Mapping[str, Callable[[str], Any]], url: str) -> dict[str, Any]:
+    chosen: dict[str, Any] = {}
+    for name, text in options.items():
+        if name not in kinds:
+            near = difflib.get_close_matches(name, kinds, n=1)
+            known = ", ".join(kinds) or "none"
+            hint = f"; did you mean {near[0]!r}?" if near else f"; its options: {known}"
+            raise UsageError(f"unknown option {name!r} in {url!r}{hint}")
+        try:
+            chosen[name] = kinds[name](text)
+        except ValueError as error:
+            raise UsageError(f"option {name}={text!r} in {url!r} is no number") from error
+    return chosen
