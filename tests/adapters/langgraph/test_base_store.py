@@ -112,7 +112,7 @@ def test_reads_of_a_batch_come_before_its_writes_and_the_last_put_wins(store: Co
 def test_a_batch_of_puts_is_one_decision(store: CoherentStore) -> None:
     before = store.workspace.position.sequence
     store.batch([PutOp(NS, str(n), {"n": n}) for n in range(5)])
-    changes = [change for change in store.watch(NS, after=None).poll()]
+    changes = list(store.watch(NS, after=None).poll())
     assert changes == []
     history = [store.history(NS, str(n))[0].position for n in range(5)]
     assert len({position.offset for position in history}) == 1
@@ -258,10 +258,10 @@ def test_reading_extends_a_life_unless_told_not_to(open_store: OpenStore) -> Non
 
 
 def test_a_sweep_ends_what_has_expired(open_store: OpenStore) -> None:
-    store = open_store(ttl={"sweep_interval_minutes": 0.0005})  # type: ignore[typeddict-item]
+    store = open_store(ttl={"sweep_interval_minutes": 0.0005})
     store.put(NS, "k", {"n": 1}, ttl=0.0002)
     deadline = time.monotonic() + 10
-    while not store.history(NS, "k")[0].kind == "expired":
+    while store.history(NS, "k")[0].kind != "expired":
         assert time.monotonic() < deadline
         time.sleep(0.01)
     store.stop_ttl_sweeper()
