@@ -317,6 +317,7 @@ class Operations:
         agent, scope = self.addressing.split(namespace)
         if (scope, key) not in self.engine.addresses:
             return False
+        self._check_name(namespace)
         here = self.caller().scope(agent)
         inline_left = self.engine.state.settings.maximum_decision_bytes // 2
         change, sent = self.change_of(scope, key, value, here, inline_left=inline_left, conditional=self.guarded)
