@@ -27,6 +27,7 @@ from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.log.envelope import chain_hash
 from ccs_stream.log.port import Appended, LogStore, Position
 from ccs_stream.log.reader import Entry, ShardReader
+from ccs_stream.log.snapshot import open_at_snapshot, take_snapshot
 from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.commands import Command, Open, Sweep
 from ccs_stream.protocol.directory import Directory
@@ -47,6 +48,10 @@ BATCH_MAX: Final = 128
 """Commands in one append: half the smallest useful dedupe window, so that a batch decided again is recognised."""
 SWEEP_INTERVAL_US: Final = 30_000_000
 """A batch is followed by a sweep at most this often, and only when something has run out."""
+SNAPSHOT_EVERY: Final = 50_000
+"""Decisions between snapshots: about half a second of folding for whoever opens the log next."""
+SNAPSHOT_ON_CLOSE: Final = 5_000
+"""With fewer unsaved decisions than this, closing keeps no snapshot."""
 POLL_S: Final = 0.01
 """How often a waiter asks whether another process wrote: a few microseconds every ten milliseconds."""
 SWEEP_LIMIT: Final = 256
@@ -71,12 +76,14 @@ class LocalCoordinator:
     ) -> None:
         self.store = store
         self.workspace = workspace
-        self.state = Directory()
         self.lock = threading.RLock()
         """Held while the state changes; take it to look at several things at one position."""
         self.clock = clock
         self._log_id = store.log_id
         self._reader = ShardReader(store, workspace)
+        self.state: Directory = open_at_snapshot(store, workspace, self._reader)
+        self._unsaved = 0
+        """Decisions folded since the last snapshot."""
         self._queue: deque[Ticket] = deque()
         self._mark = -2
         self._swept_at = 0
@@ -198,6 +205,7 @@ class LocalCoordinator:
             if not self._guard.forked:
                 while self._queue:
                     self._drain()
+                self._save_snapshot(SNAPSHOT_ON_CLOSE)
             self._closed = True
         if self._thread is not None and not self._guard.forked:
             self._wakeup.release()
@@ -229,7 +237,7 @@ class LocalCoordinator:
                 raise
         finally:
             wake(batch)
-        self._sweep_if_due()
+        self._maintain()
 
     def _check_open(self) -> None:
         if self._closed:
@@ -255,7 +263,7 @@ class LocalCoordinator:
         planned = self._append((command,))
         self._settle(planned)
         answer = self._answer(planned[0])
-        self._sweep_if_due()
+        self._maintain()
         return answer
 
     def _append(self, commands: SequenceOf[Command]) -> list[Planned]:
@@ -303,6 +311,7 @@ class LocalCoordinator:
                 fold_record(self.state, each)
                 each.offset = reader.offset + 1
                 reader.moved_over(each.record, each.digest, each.offset)
+                self._unsaved += 1
                 moved = True
         if moved and self._waiting:
             self._notify()
@@ -365,6 +374,7 @@ class LocalCoordinator:
         moved = False
         for entry in self._reader.read(bodies=False):
             fold_entry(self.state, entry)
+            self._unsaved += 1
             moved = True
         self._mark = mark
         if moved and self._waiting:
@@ -377,6 +387,7 @@ class LocalCoordinator:
     def _open(self, settings: WorkspaceSettings | None) -> None:
         with self.lock:
             self._catch_up()
+            self._save_snapshot(SNAPSHOT_EVERY)
             if self.state.opened and settings is None:
                 return
             asked = Open(session_id=NO_SESSION, number=CommandNumber(0), settings=settings or DEFAULT_SETTINGS)
@@ -387,7 +398,20 @@ class LocalCoordinator:
             if refusal is not None and settings is not None:
                 raise CcsError(refusal.detail)
 
-    def _sweep_if_due(self) -> None:
+    def _save_snapshot(self, after: int) -> None:
+        """Keep a snapshot once `after` decisions were folded without one. A failure is said, and harms nobody."""
+        if self._unsaved < after or self.store.instantaneous or not self.state.opened:
+            return
+        self._unsaved = 0
+        try:
+            self.store.save_snapshot(self.workspace, take_snapshot(self.state, self._reader.position(self.workspace)))
+        except CcsError as error:
+            LOG.warning("no snapshot of %s was kept: %s", self.store.display_url, error)
+
+    def _maintain(self) -> None:
+        if self._unsaved >= SNAPSHOT_EVERY:
+            # A snapshot costs as much as folding about as many decisions as there are artifacts.
+            self._save_snapshot(max(SNAPSHOT_EVERY, 4 * len(self.state.artifacts)))
         now = self.clock()
         if now - self._swept_at < SWEEP_INTERVAL_US or self._closed:
             return
