@@ -9,11 +9,10 @@ import threading
 from typing import Final
 
 from ccs_stream.client.results import instant
-from ccs_stream.client.values import verify
+from ccs_stream.log.bodies import fetch_body
 from ccs_stream.log.port import LogStore
 from ccs_stream.protocol.directory import ArtifactState
-from ccs_stream.protocol.errors import ContentMissing
-from ccs_stream.protocol.ids import ArtifactId, Hash, Sequence, Version
+from ccs_stream.protocol.ids import ArtifactId, Version
 
 DEFAULT_BYTES_MAX: Final = 256 * 1024 * 1024
 """Bodies kept in memory by default; the log has all of them."""
@@ -95,22 +94,3 @@ class Bodies:
             content_hash=artifact.content_hash,
             what=f"{artifact.key!r} version {artifact.version}",
         )
-
-
-def fetch_body(
-    store: LogStore,
-    shard: str,
-    *,
-    sequence: Sequence,
-    content_index: int | None,
-    locator: bytes | None,
-    content_hash: Hash,
-    what: str,
-) -> bytes:
-    """A body from where the log keeps it, verified. Raises `ContentMissing`."""
-    if locator is not None:
-        return verify(store.get_content(locator), content_hash, what)
-    stored = store.find(shard, sequence)
-    if stored is None or content_index is None or content_index >= len(stored.contents):
-        raise ContentMissing(f"the body of {what} is no longer in the log: it was redacted")
-    return verify(stored.contents[content_index], content_hash, what)

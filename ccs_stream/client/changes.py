@@ -8,12 +8,13 @@ import collections
 from collections.abc import Iterator
 from typing import Any, Self
 
-from ccs_stream.client.bodies import fetch_body
 from ccs_stream.client.results import Change, Reading, instant
 from ccs_stream.client.values import decode
-from ccs_stream.coordinator.local import POLL_S, LocalCoordinator, fold_log
+from ccs_stream.coordinator.local import POLL_S, LocalCoordinator
+from ccs_stream.log.bodies import fetch_body
 from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.log.envelope import chain_hash
+from ccs_stream.log.fold import fold_log
 from ccs_stream.log.port import LogStore, Position
 from ccs_stream.log.reader import ShardReader
 from ccs_stream.protocol.directory import ArtifactState, Directory

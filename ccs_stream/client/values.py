@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 
 from ccs_stream.protocol.commands import Content
-from ccs_stream.protocol.errors import ContentMissing, UsageError
+from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.ids import Hash
 
 JSON: Final = "application/json"
@@ -63,13 +63,6 @@ def content_of(content_type: str, body: bytes) -> Content:
         size=len(body),
         body=body,
     )
-
-
-def verify(body: bytes, content_hash: Hash, what: str) -> bytes:
-    """The body, if it is the one the log names. Raises `ContentMissing`."""
-    if hashlib.sha256(body).digest() != content_hash:
-        raise ContentMissing(f"the body of {what} is not the one its hash names: it was altered where it is kept")
-    return body
 
 
 def explain(value: object) -> str | None:

@@ -16,7 +16,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
 from typing import Final
 
@@ -25,14 +25,13 @@ from ccs_stream.coordinator.forks import ForkGuard
 from ccs_stream.coordinator.ticket import Answer, Numbers, Ticket, wake
 from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.log.envelope import chain_hash
+from ccs_stream.log.fold import fold_entry
 from ccs_stream.log.port import Appended, LogStore, Position
-from ccs_stream.log.reader import Entry, ShardReader
+from ccs_stream.log.reader import ShardReader
 from ccs_stream.log.snapshot import open_at_snapshot, take_snapshot
-from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.commands import Command, Open, Sweep
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.errors import CcsError, Closed, LogDiverged, OutcomeUnknown
-from ccs_stream.protocol.evolve import fold
 from ccs_stream.protocol.ids import (
     NO_SESSION,
     CommandNumber,
@@ -438,27 +437,6 @@ class LocalCoordinator:
             self._wakeup.acquire()
             with self.lock:
                 self._drain()
-
-
-def fold_entry(state: Directory, entry: Entry) -> None:
-    """Fold one entry of a log into the state; nothing happens on what is void or not a decision."""
-    if entry.verdict is Verdict.ADMITTED and type(entry.record) is DecisionRecord:
-        record = entry.record
-        fold(
-            state,
-            entry.events,
-            recorded_at=record.recorded_at,
-            session_id=record.session_id,
-            number=record.number,
-            kind=record.command_kind,
-        )
-
-
-def fold_log(reader: ShardReader, state: Directory, *, until: int | None = None) -> Iterator[Entry]:
-    """Fold a log into `state`, yielding each entry after it was folded."""
-    for entry in reader.read(until=until, bodies=False):
-        fold_entry(state, entry)
-        yield entry
 
 
 def sweep_command() -> Sweep:

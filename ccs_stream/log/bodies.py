@@ -1,0 +1,36 @@
+"""Finding a body where the log keeps it.
+
+Guarantees: what is returned has the hash that the log names for it. Does not: cache.
+"""
+
+import hashlib
+
+from ccs_stream.log.port import LogStore
+from ccs_stream.protocol.errors import ContentMissing
+from ccs_stream.protocol.ids import Hash, Sequence
+
+
+def verified(body: bytes, content_hash: Hash, what: str) -> bytes:
+    """The body, if it is the one the log names. Raises `ContentMissing`."""
+    if hashlib.sha256(body).digest() != content_hash:
+        raise ContentMissing(f"the body of {what} is not the one its hash names: it was altered where it is kept")
+    return body
+
+
+def fetch_body(  # what an event says about a body
+    store: LogStore,
+    shard: str,
+    *,
+    sequence: Sequence,
+    content_index: int | None,
+    locator: bytes | None,
+    content_hash: Hash,
+    what: str,
+) -> bytes:
+    """The body of the write at `sequence`, from its decision or the content store. Raises `ContentMissing`."""
+    if locator is not None:
+        return verified(store.get_content(locator), content_hash, what)
+    stored = store.find(shard, sequence)
+    if stored is None or content_index is None or content_index >= len(stored.contents):
+        raise ContentMissing(f"the body of {what} is no longer in the log: it was redacted")
+    return verified(stored.contents[content_index], content_hash, what)

@@ -1,0 +1,34 @@
+"""Folding a log into the directory.
+
+Guarantees: only admitted decisions are folded; the state after an entry is the state at that entry's end. Does not:
+stop for what a tolerant reader let through; an unknown event is counted by the state.
+"""
+
+from collections.abc import Iterator
+
+from ccs_stream.log.reader import Entry, ShardReader
+from ccs_stream.protocol.admit import Verdict
+from ccs_stream.protocol.directory import Directory
+from ccs_stream.protocol.evolve import fold
+from ccs_stream.protocol.records import DecisionRecord
+
+
+def fold_entry(state: Directory, entry: Entry) -> None:
+    """Fold one entry into `state`; nothing happens on what is void or not a decision."""
+    record = entry.record
+    if entry.verdict is Verdict.ADMITTED and type(record) is DecisionRecord:
+        fold(
+            state,
+            entry.events,
+            recorded_at=record.recorded_at,
+            session_id=record.session_id,
+            number=record.number,
+            kind=record.command_kind,
+        )
+
+
+def fold_log(reader: ShardReader, state: Directory, *, until: int | None = None) -> Iterator[Entry]:
+    """Fold what `reader` has left, to offset `until`, yielding each entry after it was folded."""
+    for entry in reader.read(until=until, bodies=False):
+        fold_entry(state, entry)
+        yield entry
