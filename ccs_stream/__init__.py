@@ -40,6 +40,8 @@ _HOMES = {
     "VersionConflict": "ccs_stream.protocol.errors",
 }
 
+__all__ = [*_HOMES]  # noqa: PLE0604  # the names above, loaded when asked for
+
 
 def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)

@@ -4,3 +4,7 @@ Guarantees: never writes to its source; exit codes are 0 clean, 1 error, 2 usage
 Does not: need a coordinator, a client or an agent framework.
 May import: `projections`, `log` and what these may import.
 """
+
+from ccs_stream.replay.app import main
+
+__all__ = ["main"]

@@ -61,10 +61,7 @@ class ShardReader:
     def take(self, stored: StoredRecord) -> Entry:
         """Judge the next stored record and move over it."""
         cursor = self.cursor
-        try:
-            record, _ = self._codec.decode_record(stored.head)
-        except CorruptRecord as error:
-            raise type(error)(str(error), position=self._where(stored.offset)) from error
+        record = self.decode(stored)
         if cursor.log_id is None:
             self._check_head(record)
         verdict = admit(cursor, record)
@@ -85,6 +82,17 @@ class ShardReader:
             cursor.void += 1
         self.offset = stored.offset
         return Entry(stored, record, verdict, events, digest)
+
+    def decode(self, stored: StoredRecord) -> Record:
+        """A stored record, unjudged. Raises `CorruptRecord`, `UnknownSchema`."""
+        try:
+            return self._codec.decode_record(stored.head)[0]
+        except CorruptRecord as error:
+            raise type(error)(str(error), position=self._where(stored.offset)) from error
+
+    def decode_events(self, record: DecisionRecord) -> list[Event]:
+        """The events of a decision, unjudged. Raises `CorruptRecord`."""
+        return [self._codec.decode_event(each) for each in record.events]
 
     def moved_over(self, record: DecisionRecord, digest: Hash, offset: int) -> None:
         """Move over a decision that this process itself has appended and knows to be in the log."""
@@ -131,9 +139,8 @@ class ShardReader:
             )
 
     def _decode_events(self, record: DecisionRecord, offset: int) -> list[Event]:
-        decode = self._codec.decode_event
         try:
-            events = [decode(each) for each in record.events]
+            events = self.decode_events(record)
         except CorruptRecord as error:
             where = self._where(offset, record.first_sequence)
             raise type(error)(f"an event cannot be read: {error}", position=where) from error

@@ -1,0 +1,167 @@
+"""`ccs-replay SOURCE COMMAND`: the command line.
+
+Guarantees: expected errors are one line on stderr, with what to do; exit codes are 0 clean, 1 error, 2 usage, 3
+findings. Does not: do the work; each command has a module of its own.
+"""
+
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from ccs_stream.protocol.errors import CcsError, UsageError
+from ccs_stream.replay import artifact as artifact_command
+from ccs_stream.replay import export as export_command
+from ccs_stream.replay import info as info_command
+from ccs_stream.replay import state as state_command
+from ccs_stream.replay import timeline as timeline_command
+from ccs_stream.replay import verify as verify_command
+from ccs_stream.replay.source import Source
+
+POSITION_HELP = """
+\b
+A position P is
+  1200                     a sequence number
+  -50                      so many events before the end
+  @2026-11-01T10:00:00Z    a time (UTC unless it says otherwise)
+  WyJi...                  a position token that the library returned
+A sequence inside a decision stands for the decision's end.
+"""
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+
+
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=POSITION_HELP + "\nExit codes: 0 clean, 1 error, 2 usage, 3 findings (verify).",
+)
+@click.argument("source")
+@click.option("-w", "--workspace", metavar="NAME", help="Workspace to read; needed where the log holds several.")
+@click.version_option(package_name="ccs-stream")
+@click.pass_context
+def cli(context: click.Context, source: str, workspace: str | None) -> None:
+    r"""Read a coherence log: what happened, what the state was, and whether it holds together.
+
+    SOURCE is sqlite:///FILE.db or file:ARCHIVE.avro. It is opened read-only.
+
+    \b
+    Examples:
+      ccs-replay sqlite:///team.db info
+      ccs-replay sqlite:///team.db timeline --from -20
+      ccs-replay sqlite:///team.db artifact shared/plan
+      ccs-replay sqlite:///team.db verify
+    """
+    opened = Source.open(source, workspace)
+    context.obj = opened
+    context.call_on_close(opened.store.close)
+    if context.invoked_subcommand is None:
+        info_command.run(opened, as_json=False)
+
+
+@cli.command()
+@as_json
+@click.pass_obj
+def info(source: Source, *, as_json: bool) -> None:
+    """What the log holds: size, time, agents, events by kind, its end."""
+    info_command.run(source, as_json=as_json)
+
+
+@cli.command(epilog=POSITION_HELP)
+@click.option("--from", "first", metavar="P", help="Begin at this position.")
+@click.option("--until", "last", metavar="P", help="End with this position.")
+@click.option("--agent", metavar="NAME", help="Only what this agent did.")
+@click.option("--artifact", metavar="SCOPE/KEY", help="Only what concerns this artifact.")
+@click.option("--include-void", is_flag=True, help="Show records that were never applied, too.")
+@as_json
+@click.pass_obj
+def timeline(  # one name for each option
+    source: Source,
+    *,
+    first: str | None,
+    last: str | None,
+    agent: str | None,
+    artifact: str | None,
+    include_void: bool,
+    as_json: bool,
+) -> None:
+    """What happened, an event a line; lost updates are marked."""
+    wanted = timeline_command.Wanted(first, last, agent, artifact, include_void)
+    timeline_command.run(source, wanted, as_json=as_json)
+
+
+@cli.command(epilog=POSITION_HELP)
+@click.option("--at", metavar="P", help="The state at this position; the end, without.")
+@as_json
+@click.pass_obj
+def state(source: Source, *, at: str | None, as_json: bool) -> None:
+    """The state at a point: artifacts, who holds what, reservations, and its hash."""
+    state_command.run(source, at, as_json=as_json)
+
+
+@cli.command()
+@click.argument("name", metavar="SCOPE/KEY")
+@click.option("--content", metavar="V", type=int, help="Print the body of version V, byte for byte, and nothing else.")
+@as_json
+@click.pass_obj
+def artifact(source: Source, *, name: str, content: int | None, as_json: bool) -> None:
+    """The versions of one artifact: who wrote them, over what, when and why.
+
+    SCOPE/KEY is split at each slash; where a part holds a slash itself, give a JSON list: '["a/b", "key"]'.
+    """
+    artifact_command.run(source, name, content, as_json=as_json)
+
+
+@cli.command()
+@click.option(
+    "--anchor",
+    metavar="F.avro",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="An archive of this log: what it holds must still be here.",
+)
+@click.option("--expect-end", metavar="P", help="A position token, or SEQUENCE:HASH, that must be in the log.")
+@click.option("--no-bodies", is_flag=True, help="Do not read bodies; their hashes are then not checked.")
+@click.option("--allow-loss", is_flag=True, help="Exit 0 for lost updates; they are still shown.")
+@as_json
+@click.pass_obj
+def verify(  # one name for each option
+    source: Source, *, anchor: Path | None, expect_end: str | None, no_bodies: bool, allow_loss: bool, as_json: bool
+) -> None:
+    """Check every invariant; exit 3 on findings.
+
+    The hash chain finds accidents, and with an anchor a cut log. It does not find a forger who recomputes it.
+    """
+    wanted = verify_command.Wanted(anchor, expect_end, bodies=not no_bodies, allow_loss=allow_loss)
+    sys.exit(verify_command.run(source, wanted, as_json=as_json))
+
+
+@cli.command()
+@click.option(
+    "-o", "--output", required=True, metavar="F.avro", type=click.Path(dir_okay=False, path_type=Path), help="Where to."
+)
+@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+@as_json
+@click.pass_obj
+def export(source: Source, *, output: Path, force: bool, as_json: bool) -> None:
+    """Write the workspace to one file, to keep or send: an archive, which every command here reads."""
+    export_command.run(source, output, force=force, as_json=as_json)
+
+
+def main() -> NoReturn:
+    """The console script."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except UsageError as error:
+        click.echo(f"usage: {error}", err=True)
+        sys.exit(2)
+    except (CcsError, OSError) as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,153 @@
+"""`artifact`: the versions of one artifact.
+
+Guarantees: newest first, following each version's own link to the one it replaced; `--content` prints the stored bytes.
+Does not: guess a name; a wrong one is answered with the nearest.
+"""
+
+import difflib
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from ccs_stream.log.bodies import fetch_body
+from ccs_stream.protocol.directory import ArtifactState, Directory
+from ccs_stream.protocol.errors import LogDiverged, UsageError
+from ccs_stream.protocol.events import ArtifactDeleted, DeleteReason, Event, GrantsInvalidated, WriteCommitted
+from ccs_stream.protocol.ids import Sequence
+from ccs_stream.protocol.records import DecisionRecord
+from ccs_stream.replay.output import console, print_json, table, when
+from ccs_stream.replay.source import Source
+from ccs_stream.replay.words import agent_of
+
+
+def run(source: Source, name: str, content: int | None, *, as_json: bool) -> None:
+    """Print the versions, or the body of one."""
+    state, _ = source.state_at(None)
+    artifact = find_artifact(state, name)
+    if content is not None:
+        sys.stdout.buffer.write(body_of(source, artifact, content))
+        sys.stdout.buffer.flush()
+        return
+    versions = [_describe(state, made) for made in _versions(source, artifact)]
+    if as_json:
+        print_json({"artifact": _name(artifact), "id": artifact.artifact.hex(), "versions": versions})
+        return
+    columns = ("version", "what", "by", "base", "at", "bytes", "sha256", "made stale", "why")
+    rows = [
+        (
+            each["version"],
+            each["kind"],
+            each["agent"] or "-",
+            "never read" if each["base_version"] is None and each["agent"] else each["base_version"],
+            each["at"],
+            each["bytes"],
+            each["content_hash"][:12],
+            " ".join(each["invalidated"]),
+            each["reason"] or "",
+        )
+        for each in versions
+    ]
+    console().print(table(f"{_name(artifact)}  ({artifact.artifact.hex()})", columns, rows))
+
+
+def find_artifact(state: Directory, name: str) -> ArtifactState:
+    """The artifact of a name. Raises `UsageError` with the nearest names."""
+    parts = _parts(name)
+    for artifact in state.artifacts.values():
+        if (*artifact.scope, artifact.key) == parts:
+            return artifact
+    names = [_name(artifact) for artifact in state.artifacts.values()]
+    near = difflib.get_close_matches("/".join(parts), names, n=3)
+    hint = f"; did you mean {', '.join(near)}?" if near else f"; there are {len(names)} artifacts, see `state`"
+    raise UsageError(f"there is no artifact {name!r}{hint}")
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    if name.startswith("["):
+        try:
+            parts = json.loads(name)
+        except ValueError as error:
+            raise UsageError(f"not a JSON list of strings: {name}") from error
+        if isinstance(parts, list) and parts and all(isinstance(part, str) for part in parts):
+            return tuple(parts)
+        raise UsageError(f"not a JSON list of strings: {name}")
+    return tuple(name.split("/"))
+
+
+def _name(artifact: ArtifactState) -> str:
+    return "/".join((*artifact.scope, artifact.key))
+
+
+class _Made:
+    __slots__ = ("event", "invalidated", "record", "sequence")
+
+    def __init__(self, record: DecisionRecord, sequence: int, events: list[Event]) -> None:
+        event = events[sequence - record.first_sequence]
+        if type(event) is not WriteCommitted and type(event) is not ArtifactDeleted:
+            raise LogDiverged(f"sequence {sequence} is linked to as a version and is a {type(event).__name__}")
+        self.record = record
+        self.sequence = sequence
+        self.event: WriteCommitted | ArtifactDeleted = event
+        self.invalidated = [
+            each for each in events if type(each) is GrantsInvalidated and each.artifact == event.artifact
+        ]
+
+
+def _versions(source: Source, artifact: ArtifactState) -> Iterator[_Made]:
+    sequence = artifact.sequence
+    reader = source.reader()
+    while sequence:
+        stored = source.store.find(source.workspace, sequence)
+        record = None if stored is None else reader.decode(stored)
+        if not isinstance(record, DecisionRecord):
+            raise LogDiverged(f"sequence {sequence} is linked to and is not in {source.store.display_url}")
+        made = _Made(record, sequence, reader.decode_events(record))
+        yield made
+        sequence = made.event.previous_sequence
+
+
+def _describe(state: Directory, made: _Made) -> dict[str, Any]:
+    event = made.event
+    holders = [
+        agent_of(state, number)
+        for each in made.invalidated
+        if each.version == event.version
+        for number in (*((each.owner,) if each.owner else ()), *each.sharers)
+    ]
+    described: dict[str, Any] = {
+        "version": event.version,
+        "sequence": made.sequence,
+        "agent": agent_of(state, event.participant),
+        "base_version": event.base_version,
+        "at": when(made.record.recorded_at),
+        "invalidated": holders,
+    }
+    if type(event) is WriteCommitted:
+        reason = None if event.options is None else event.options.reason
+        body = {
+            "bytes": event.content_size,
+            "content_hash": event.content_hash.hex(),
+            "content_type": event.content_type,
+        }
+        return {**described, "kind": "written", "reason": reason, **body}
+    assert type(event) is ArtifactDeleted  # noqa: S101  # the union has two members
+    kind = "expired" if event.reason is DeleteReason.EXPIRED else "deleted"
+    return {**described, "kind": kind, "reason": event.note, "bytes": 0, "content_hash": "", "content_type": ""}
+
+
+def body_of(source: Source, artifact: ArtifactState, version: int) -> bytes:
+    """The stored bytes of one version. Raises `UsageError`, `ContentMissing`."""
+    for made in _versions(source, artifact):
+        event = made.event
+        if event.version == version and type(event) is WriteCommitted:
+            return fetch_body(
+                source.store,
+                source.workspace,
+                sequence=Sequence(made.sequence),
+                content_index=event.content_index,
+                locator=event.content_locator,
+                content_hash=event.content_hash,
+                what=f"{_name(artifact)} version {version}",
+            )
+    raise UsageError(f"{_name(artifact)} has no body at version {version}; its current version is {artifact.version}")

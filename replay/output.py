@@ -1,0 +1,77 @@
+"""What commands print: data on stdout, talk on stderr.
+
+Guarantees: `--json` prints one JSON document and nothing else on stdout; progress shows on a terminal and nowhere else;
+NO_COLOR and pipes get plain text. Does not: decide exit codes.
+"""
+
+import datetime as dt
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, TypeVar
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+T = TypeVar("T")
+
+_EVERY: Final = 20_000
+"""Entries between two looks at the clock."""
+_WIDE: Final = 200
+"""Columns in a pipe, where nobody wraps lines."""
+
+
+def console() -> Console:
+    """Where tables go."""
+    return Console(soft_wrap=True, highlight=False) if sys.stdout.isatty() else Console(width=_WIDE, highlight=False)
+
+
+def print_json(document: Any) -> None:
+    """One JSON document."""
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False, default=str))
+
+
+def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> Table:
+    """A plain table."""
+    made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        made.add_row(*(str(cell) for cell in row))
+    return made
+
+
+def pairs(rows: Iterable[tuple[str, Any]]) -> None:
+    """Names and values, one a line."""
+    made = Table(box=None, show_header=False, pad_edge=False)
+    made.add_column(style="bold")
+    made.add_column(overflow="fold")
+    for name, value in rows:
+        made.add_row(name, str(value))
+    console().print(made)
+
+
+def when(micros: int) -> str:
+    """An instant as people and programs read it."""
+    return (dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=micros)).isoformat(
+        timespec="microseconds"
+    )
+
+
+def progress(items: Iterable[T], total: int) -> Iterator[T]:
+    """The items, with rate and time left on stderr where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    began = shown = time.monotonic()
+    for number, item in enumerate(items, start=1):
+        yield item
+        if number % _EVERY == 0 and (now := time.monotonic()) - shown > 0.5:
+            shown = now
+            rate = number / (now - began)
+            left = max(total - number, 0) / rate
+            sys.stderr.write(f"\r{number:,}/{total:,} records, {rate:,.0f}/s, {left:,.0f} s left   ")
+    if shown != began:
+        sys.stderr.write("\r" + " " * 60 + "\r")
