@@ -1,6 +1,7 @@
 """A log that fails as told: before the append, on leaving the turn, or after it was written."""
 
 import contextlib
+import threading
 from collections.abc import Iterator, Sequence
 
 from ccs_stream.log.memory import MemoryLog
@@ -20,6 +21,7 @@ class FaultyLog(MemoryLog):
         self.plan = list(plan)
         self._staged: list[tuple[str, Sequence[Draft], int]] = []
         self._failing = ""
+        self._turn_of: int | None = None
 
     @contextlib.contextmanager
     def turn(self, shard: str) -> Iterator[None]:
@@ -29,7 +31,11 @@ class FaultyLog(MemoryLog):
             self._staged.clear()
             if self._failing == "busy":
                 raise LogBusy("another process has the turn")
-            yield
+            self._turn_of = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._turn_of = None
             staged, failing = list(self._staged), self._failing
             self._staged.clear()
             if failing == "full-at-end":
@@ -43,7 +49,13 @@ class FaultyLog(MemoryLog):
 
     def append(self, shard: str, drafts: Sequence[Draft], expected: int) -> Appended | Conflict | Unknown:
         """Staged until the turn ends."""
+        if self._turn_of != threading.get_ident():
+            with self.turn(shard):
+                return self.append(shard, drafts, expected)
         if self._failing == "full":
             raise LogFull("no space left")
+        end = self.end(shard) + sum(len(staged) for name, staged, _ in self._staged if name == shard)
+        if expected != end:
+            return Conflict(end)
         self._staged.append((shard, drafts, expected))
         return Appended(expected + len(drafts))
