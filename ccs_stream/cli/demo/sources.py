@@ -1,0 +1,99 @@
+"""Which files are reviewed: the Python files under a path, within limits, and what was left out.
+
+Guarantees: reads only; nothing is left out silently; a link that leads back up is followed once. Does not: look into
+environments, caches or hidden folders.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import ccs_stream
+from ccs_stream.protocol.errors import UsageError
+
+FILES_MAX: Final = 150
+FILE_BYTES_MAX: Final = 200_000
+ALL_BYTES_MAX: Final = 1_500_000
+"""Each reviewer reads everything, several times: this much takes some ten seconds."""
+_SKIPPED: Final = frozenset({"__pycache__", "node_modules", "site-packages", "build", "dist", "venv"})
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """A file that was not reviewed."""
+
+    path: str
+    why: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    """The files to review; their paths begin at the outermost package."""
+
+    root: str
+    files: dict[str, str]
+    left_out: list[LeftOut]
+
+
+def collect(path: Path | None) -> Collected:
+    """The Python files under `path`, by default those of this package. Raises `UsageError` when there is none."""
+    root = Path(ccs_stream.__file__).parent if path is None else path
+    if not root.exists():
+        raise UsageError(f"there is nothing at {root}")
+    if root.is_file() and root.suffix != ".py":
+        raise UsageError(f"{root} is no Python file: name one, or a folder")
+    top = _top(root)
+    files: dict[str, str] = {}
+    left_out: list[LeftOut] = []
+    room = ALL_BYTES_MAX
+    found = [root] if root.is_file() else sorted(_python_files(root), key=lambda each: (len(each.parts), each))
+    for each in found:
+        name = each.absolute().relative_to(top).as_posix()
+        text, why = _text(each, room=room, count=len(files))
+        if text is None:
+            left_out.append(LeftOut(path=name, why=why))
+        else:
+            files[name] = text
+            room -= len(text)
+    if not files:
+        why = f": {len(left_out)} were left out, the first ({left_out[0].path}) because it {left_out[0].why}"
+        raise UsageError(f"there is no Python file to review under {root}{why if left_out else ''}")
+    return Collected(root=str(root), files=dict(sorted(files.items())), left_out=left_out)
+
+
+def _top(root: Path) -> Path:
+    """The folder that paths are shown from: the one around the outermost package."""
+    top = root.absolute().parent if root.is_file() else root.absolute()
+    while (top / "__init__.py").exists() and top.parent != top:
+        top = top.parent
+    return top
+
+
+def _python_files(root: Path) -> Iterator[Path]:
+    seen: set[Path] = set()
+    for folder, inner, names in os.walk(root, followlinks=True):
+        here = Path(folder).resolve()
+        if here in seen or "pyvenv.cfg" in names:
+            inner.clear()
+            continue
+        seen.add(here)
+        inner[:] = sorted(each for each in inner if each not in _SKIPPED and not each.startswith("."))
+        yield from (Path(folder) / each for each in names if each.endswith(".py"))
+
+
+def _text(path: Path, *, room: int, count: int) -> tuple[str | None, str]:
+    if count >= FILES_MAX:
+        return None, f"comes after the first {FILES_MAX} files"
+    try:
+        size = path.stat().st_size
+        if size > FILE_BYTES_MAX:
+            return None, f"has {size:,} bytes, more than {FILE_BYTES_MAX:,}"
+        if size > room:
+            return None, f"comes after the first {ALL_BYTES_MAX:,} bytes"
+        return path.read_text("utf-8"), ""
+    except UnicodeDecodeError:
+        return None, "is not UTF-8"
+    except OSError as error:
+        return None, f"cannot be read ({error.strerror})"
