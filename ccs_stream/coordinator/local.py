@@ -142,6 +142,8 @@ class LocalCoordinator:
 
     def behind(self) -> bool:
         """Whether another writer may have appended what is not folded yet. Costs microseconds."""
+        if self._guard.forked:
+            self._guard.check()
         return self.store.change_mark(self.workspace) != self._mark
 
     def catch_up(self) -> None:
