@@ -18,7 +18,7 @@ from ccs_stream.protocol import events as ev
 from ccs_stream.protocol import records as rec
 from ccs_stream.protocol.errors import CorruptRecord, UnknownSchema
 from ccs_stream.protocol.states import GrantState
-from ccs_stream.protocol.upcast import upcast
+from ccs_stream.protocol.upcast import STEPS, Step, upcast
 
 RECORD_BYTES_MAX: Final = 64 * 1024 * 1024
 """A longer record is refused unread: no log of ours holds one, and decoding garbage must not exhaust memory."""
@@ -84,8 +84,9 @@ _RECORD_CLASSES: Final = (rec.LogOpened, rec.LogTruncated, rec.LeaderClaimed, re
 class Codec:
     """Encodes and decodes under one registry of schemas."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, steps: Mapping[tuple[str, bytes], Step] = STEPS) -> None:
         self._registry = registry
+        self._steps = steps
         known = {cls.__name__: cls for cls in (*ev.EVENT_TYPES, *_RECORD_CLASSES)}
         self._types = {
             name: _Type(cls, registry.current(name)) for name, cls in known.items() if name in registry.by_name
@@ -164,7 +165,7 @@ class Codec:
 
     def _resolve(self, data: bytes, older: Schema) -> Any:
         kind = self._types[older.name]
-        fields = upcast(older.name, older.prefix, _read(data, older.parsed, kind.schema))
+        fields = upcast(older.name, older.prefix, _read(data, older.parsed, kind.schema), self._steps)
         return kind.build(fields)
 
 

@@ -141,15 +141,19 @@ def decode_head(data: bytes) -> tuple[DecisionRecord, int]:
         first_sequence, at = read_long(data, at)
         session_id = data[at : at + 16]
         number, at = read_long(data, at + 16)
-        kind = _KINDS[data[at] >> 1]
+        kind, branch = _KINDS[data[at] >> 1], data[at + 1]
         offset: int | None = None
-        if data[at + 1] == 0:
+        garbled = data[at] % 2
+        if branch == 0:
             at += 2
         else:
+            garbled |= branch != 2  # branch 1 of the union, zigzag
             offset, at = read_long(data, at + 2)
         recorded_at, at = read_long(data, at)
         prev_hash = data[at : at + 32]
         critical = data[at + 32] == 1
+        if garbled or data[at + 32] > 1:
+            raise CorruptRecord("the decision has a kind, an option or a flag that there is not")
         events, at = read_parts(data, at + 33)
     except (IndexError, UnicodeDecodeError) as error:
         raise CorruptRecord("the decision is cut short or garbled") from error

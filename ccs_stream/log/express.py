@@ -20,6 +20,8 @@ GRANT_PREFIX: Final = log_registry().current("GrantIssued").prefix
 _STATES: Final = tuple(GrantState)
 _STATE_BYTES: Final = {state: bytes((code << 1,)) for code, state in enumerate(_STATES)}
 _NULL: Final = b"\x00"
+_PRESENT: Final = 2
+"""First byte of an optional value that is there: branch 1 of its union, zigzag."""
 _TEXTS: Final[dict[str, bytes]] = {}
 """Encoded content types and encodings: a handful in any log."""
 _TEXTS_MAX: Final = 256
@@ -35,6 +37,13 @@ def _text(text: str) -> bytes:
         if len(_TEXTS) < _TEXTS_MAX:
             _TEXTS[text] = known
     return known
+
+
+def _absent(data: bytes, at: int) -> int:
+    """Behind an optional value that is not there. Raises `CorruptRecord` for a branch that its union does not have."""
+    if data[at]:
+        raise CorruptRecord("an optional value is neither there nor absent")
+    return at + 1
 
 
 def encode_write(event: WriteCommitted) -> bytes:
@@ -67,10 +76,10 @@ def decode_write(data: bytes) -> WriteCommitted | None:
         participant, at = read_long(data, at)
         version, at = read_long(data, at)
         base: int | None = None
-        if data[at]:
+        if data[at] == _PRESENT:
             base, at = read_long(data, at + 1)
         else:
-            at += 1
+            at = _absent(data, at)
         previous, at = read_long(data, at)
         length, at = read_long(data, at)
         content_type = data[at : at + length].decode()
@@ -80,22 +89,23 @@ def decode_write(data: bytes) -> WriteCommitted | None:
         content_hash = data[at : at + _HASH]
         size, at = read_long(data, at + _HASH)
         index: int | None = None
-        if data[at]:
+        if data[at] == _PRESENT:
             index, at = read_long(data, at + 1)
         else:
-            at += 1
+            at = _absent(data, at)
         locator: bytes | None = None
-        if data[at]:
+        if data[at] == _PRESENT:
             length, at = read_long(data, at + 1)
             locator = data[at : at + length]
             at += length
         else:
-            at += 1
-        if data[at]:
+            at = _absent(data, at)
+        if data[at] == _PRESENT:
             return None
+        at = _absent(data, at)
     except (IndexError, UnicodeDecodeError) as error:
         raise CorruptRecord("a write is cut short or garbled") from error
-    if at + 1 != len(data):
+    if at != len(data):
         raise CorruptRecord("bytes follow the end of a write")
     return WriteCommitted(
         artifact=ArtifactId(artifact),
@@ -132,11 +142,11 @@ def decode_grant(data: bytes) -> GrantIssued:
         artifact = data[PREFIX_BYTES:at]
         participant, at = read_long(data, at)
         version, at = read_long(data, at)
-        state = _STATES[data[at] >> 1]
+        state = _STATES[data[at] >> 1] if data[at] % 2 == 0 else None
     except IndexError as error:
         raise CorruptRecord("a grant is cut short or garbled") from error
-    if at + 1 != len(data):
-        raise CorruptRecord("bytes follow the end of a grant")
+    if at + 1 != len(data) or state is None:
+        raise CorruptRecord("a grant ends where it should not, or grants no state there is")
     return GrantIssued(
         artifact=ArtifactId(artifact),
         participant=ParticipantNumber(participant),

@@ -11,14 +11,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 Fields = dict[str, Any]
-STEPS: Final[Mapping[tuple[str, bytes], Callable[[Fields], Fields]]] = {}
+Step = Callable[[Fields], Fields]
+STEPS: Final[Mapping[tuple[str, bytes], Step]] = {}
 
 
 def upcast(
     name: str,
     prefix: bytes,
     fields: Fields,
-    steps: Mapping[tuple[str, bytes], Callable[[Fields], Fields]] = STEPS,
+    steps: Mapping[tuple[str, bytes], Step] = STEPS,
 ) -> Fields:
     """The fields of a record `name`, written under the schema that `prefix` names, as today's schema has them."""
     step = steps.get((name, prefix))

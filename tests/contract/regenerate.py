@@ -1,0 +1,69 @@
+"""Writes golden files that do not exist yet: `python -m tests.contract.regenerate`. Never replaces a released one."""
+
+import hashlib
+import json
+import sys
+from importlib import resources
+from pathlib import Path
+
+from ccs_stream.log.codec import DEFAULT_CODEC
+from ccs_stream.log.port import Position
+from ccs_stream.log.snapshot import take_snapshot
+from ccs_stream.protocol.ids import artifact_id
+from ccs_stream.protocol.statehash import state_hash
+from tests.contract.samples import EVENTS, RECORDS
+from tests.contract.scenario import LOG_ID, WORKSPACE, play
+
+GOLDEN = Path(__file__).parent / "golden" / "v1"
+
+
+def put(path: Path, text: str) -> None:
+    """Write a file once."""
+    if path.exists():
+        sys.stderr.write(f"kept {path}\n")
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
+    sys.stderr.write(f"wrote {path}\n")
+
+
+def main() -> None:
+    """Write what is missing."""
+    encoded = {name: DEFAULT_CODEC.encode_event(event).hex() for name, event in EVENTS.items()}
+    encoded.update({name: DEFAULT_CODEC.encode_record(record).hex() for name, record in RECORDS.items()})
+    put(GOLDEN / "records.json", json.dumps(encoded, indent=1) + "\n")
+    drafts, state, cursor = play()
+    end = cursor.end(WORKSPACE)
+    log = {
+        "workspace": WORKSPACE,
+        "records": [[draft.head.hex(), [body.hex() for body in draft.contents]] for draft in drafts],
+        "sequence": end.sequence,
+        "chain_hash": end.hash.hex(),
+        "state_hash": state_hash(state),
+    }
+    put(GOLDEN / "log.json", json.dumps(log, indent=1) + "\n")
+    position = Position(LOG_ID, WORKSPACE, len(drafts) - 1, end.sequence, end.hash)
+    put(GOLDEN / "snapshot.hex", take_snapshot(state, position).data.hex() + "\n")
+    for folder in ("log", "snapshot", "archive"):
+        for each in (resources.files("ccs_stream.schemas") / folder).iterdir():
+            if each.name.endswith(".avsc"):
+                put(GOLDEN / "schemas" / folder / each.name, each.read_text("utf-8"))
+    addresses = [
+        ("w", ("a:b",), "k"),
+        ("w", ("a", "b"), "k"),
+        ("w", ("a",), "b:k"),
+        ("w", (), "k"),
+        ("ü", ("[",), '"]'),
+    ]
+    ids = {str(number): artifact_id(*address).hex() for number, address in enumerate(addresses, start=1)}
+    put(GOLDEN / "artifact_ids.json", json.dumps(ids, indent=1) + "\n")
+    digests = {
+        str(path.relative_to(GOLDEN)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(GOLDEN.rglob("*"))
+        if path.is_file() and path.name != "SHA256.json"
+    }
+    put(GOLDEN / "SHA256.json", json.dumps(digests, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""Old logs, new code: every released file is read, to the same state, for ever."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ccs_stream.log.codec import DEFAULT_CODEC
+from ccs_stream.log.fold import fold_log
+from ccs_stream.log.memory import MemoryLog
+from ccs_stream.log.port import Draft, SnapshotBlob
+from ccs_stream.log.reader import ShardReader
+from ccs_stream.log.snapshot import open_at_snapshot, read_snapshot
+from ccs_stream.projections.invariants import Invariants, Kind
+from ccs_stream.protocol.admit import Verdict
+from ccs_stream.protocol.directory import Directory
+from ccs_stream.protocol.events import EVENT_TYPES, CommandAnswered
+from ccs_stream.protocol.ids import Sequence, artifact_id
+from ccs_stream.protocol.records import DecisionRecord
+from ccs_stream.protocol.statehash import state_hash
+from tests.contract.samples import EVENTS, RECORDS
+from tests.contract.scenario import play
+
+GOLDEN = Path(__file__).parent / "golden" / "v1"
+RECORDED: dict[str, str] = json.loads((GOLDEN / "records.json").read_text("utf-8"))
+LOG: dict[str, Any] = json.loads((GOLDEN / "log.json").read_text("utf-8"))
+
+
+class GoldenLog(MemoryLog):
+    """A log in memory that begins with the golden first record instead of one of its own."""
+
+    def __init__(self) -> None:
+        heads = [
+            (bytes.fromhex(head), tuple(bytes.fromhex(body) for body in bodies)) for head, bodies in LOG["records"]
+        ]
+        opened, _ = DEFAULT_CODEC.decode_record(heads[0][0])
+        super().__init__(log_id=opened.log_id)  # type: ignore[union-attr]
+        shard = self._shard(LOG["workspace"])
+        shard.records[0].head = heads[0][0]
+        for offset, (head, bodies) in enumerate(heads[1:]):
+            record, _ = DEFAULT_CODEC.decode_record(head)
+            assert isinstance(record, DecisionRecord)
+            last = record.first_sequence + len(record.events) - 1
+            self.append(LOG["workspace"], [Draft(head, bodies, record.first_sequence, last)], offset)
+
+
+@pytest.mark.parametrize("name", sorted(EVENTS))
+def test_a_golden_event_decodes_to_what_was_written_and_encodes_to_the_same_bytes(name: str) -> None:
+    assert DEFAULT_CODEC.decode_event(bytes.fromhex(RECORDED[name])) == EVENTS[name]
+    assert DEFAULT_CODEC.encode_event(EVENTS[name]).hex() == RECORDED[name]
+
+
+@pytest.mark.parametrize("name", sorted(RECORDS))
+def test_a_golden_record_decodes_to_what_was_written_and_encodes_to_the_same_bytes(name: str) -> None:
+    assert DEFAULT_CODEC.decode_record(bytes.fromhex(RECORDED[name]))[0] == RECORDS[name]
+    assert DEFAULT_CODEC.encode_record(RECORDS[name]).hex() == RECORDED[name]
+
+
+def test_every_event_has_a_golden_file() -> None:
+    assert {event.__name__ for event in EVENT_TYPES} == {name.partition("-")[0] for name in EVENTS}
+    assert set(RECORDED) == set(EVENTS) | set(RECORDS)
+
+
+def test_the_golden_log_folds_to_its_golden_state() -> None:
+    reader, state = ShardReader(GoldenLog(), LOG["workspace"]), Directory()
+    entries = list(fold_log(reader, state))
+    assert {entry.verdict for entry in entries} == {Verdict.ADMITTED}
+    assert reader.position(LOG["workspace"]).hash.hex() == LOG["chain_hash"]
+    assert (state.sequence, state_hash(state)) == (LOG["sequence"], LOG["state_hash"])
+
+
+def test_every_event_occurs_in_the_golden_log() -> None:
+    reader = ShardReader(GoldenLog(), LOG["workspace"])
+    occurring = {type(event) for entry in reader.read() for event in entry.events}
+    assert set(EVENT_TYPES) - occurring == {CommandAnswered}  # only a log with a commands topic holds that one
+
+
+def test_the_golden_log_breaks_no_invariant() -> None:
+    found = Invariants()
+    for entry in ShardReader(GoldenLog(), LOG["workspace"]).read():
+        if isinstance(entry.record, DecisionRecord):
+            found.decision(entry.record, entry.events)
+    assert set(found.counts) == {Kind.LOST_UPDATE}
+    assert found.losses == 1
+
+
+def test_the_same_history_still_leads_to_the_same_bytes() -> None:
+    drafts, state, _ = play()
+    assert [draft.head.hex() for draft in drafts] == [head for head, _ in LOG["records"]]
+    assert state_hash(state) == LOG["state_hash"]
+
+
+def test_the_golden_snapshot_is_that_state() -> None:
+    data = bytes.fromhex((GOLDEN / "snapshot.hex").read_text("utf-8"))
+    blob = SnapshotBlob(snapshot_id="golden", sequence=Sequence(LOG["sequence"]), data=data)
+    state, position, said = read_snapshot(blob)
+    assert (position.sequence, said, state_hash(state)) == (LOG["sequence"], LOG["state_hash"], LOG["state_hash"])
+    store = GoldenLog()
+    store.save_snapshot(LOG["workspace"], blob)
+    reader = ShardReader(store, LOG["workspace"])
+    opened = open_at_snapshot(store, LOG["workspace"], reader)
+    assert reader.offset == store.end(LOG["workspace"])
+    assert opened.existing.keys() == state.existing.keys()
+
+
+def test_a_snapshot_of_another_log_is_not_used(caplog: pytest.LogCaptureFixture) -> None:
+    data = bytes.fromhex((GOLDEN / "snapshot.hex").read_text("utf-8"))
+    store = MemoryLog()
+    store.save_snapshot("golden", SnapshotBlob(snapshot_id="golden", sequence=Sequence(46), data=data))
+    reader = ShardReader(store, "golden")
+    assert open_at_snapshot(store, "golden", reader).sequence == 0
+    assert "is not used" in caplog.text
+
+
+def test_derived_indexes_are_what_a_scan_says() -> None:
+    _, state, _ = play()
+    held = {number: set(each.held) for number, each in state.participants.items()}
+    existing = {scope: dict(keys) for scope, keys in state.existing.items()}
+    state.rebuild_indexes()
+    assert {number: each.held for number, each in state.participants.items()} == held
+    assert state.existing == existing
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        (("w", ("a:b",), "k"), "1"),
+        (("w", ("a", "b"), "k"), "2"),
+        (("w", ("a",), "b:k"), "3"),
+        (("w", (), "k"), "4"),
+        (("ü", ("[",), '"]'), "5"),
+    ],
+)
+def test_artifact_ids_are_golden(address: tuple[str, tuple[str, ...], str], expected: str) -> None:
+    assert artifact_id(*address).hex() == json.loads((GOLDEN / "artifact_ids.json").read_text("utf-8"))[expected]
+
+
+def test_the_golden_files_are_those_that_were_released() -> None:
+    """Whoever changes one changes this list too, and is asked why."""
+    digests = json.loads((GOLDEN / "SHA256.json").read_text("utf-8"))
+    found = {
+        str(path.relative_to(GOLDEN)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(GOLDEN.rglob("*"))
+        if path.is_file() and path.name != "SHA256.json"
+    }
+    assert found == digests
