@@ -4,3 +4,39 @@ Guarantees: a command that needs an extra which is not installed says which one;
 Does not: hold logic that another program would want; that lives in the room it belongs to.
 May import: everything; an agent framework only in `cli.demo`.
 """
+
+import importlib
+from typing import Final
+
+import click
+
+import ccs_stream
+
+COMMANDS: Final = {
+    "demo": "ccs_stream.cli.demo.command:demo",
+}
+"""Where each command is, to be imported when it is asked for; such a module imports no framework at its top."""
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and imports them when they are needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # click's
+        place = COMMANDS.get(cmd_name)
+        if place is None:
+            return None
+        module, _, name = place.partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(ccs_stream.__version__, prog_name="ccs-stream")
+def main() -> None:
+    """Several LLM agents that share artifacts, kept coherent by one ordered, durable log of facts.
+
+    Begin with `ccs-stream demo`: it needs no key, no broker and no network.
+    """

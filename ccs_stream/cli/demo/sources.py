@@ -13,9 +13,9 @@ from typing import Final
 import ccs_stream
 from ccs_stream.protocol.errors import UsageError
 
-FILES_MAX: Final = 150
+FILES_MAX: Final = 400
 FILE_BYTES_MAX: Final = 200_000
-ALL_BYTES_MAX: Final = 1_500_000
+ALL_BYTES_MAX: Final = 2_500_000
 """Each reviewer reads everything, several times: this much takes some ten seconds."""
 _SKIPPED: Final = frozenset({"__pycache__", "node_modules", "site-packages", "build", "dist", "venv"})
 

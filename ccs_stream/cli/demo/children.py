@@ -1,0 +1,142 @@
+"""What the demo's child processes do: `python -m ccs_stream.cli.demo.children JOB URL WORKSPACE ...`, in JSON lines.
+
+Guarantees: each line is written whole and at once, so that a killed child has said everything up to the kill.
+Does not: import an agent framework; these are plain clients of the store.
+"""
+
+import itertools
+import json
+import random
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import ccs_stream
+from ccs_stream import Reclaimed, Refused, VersionConflict, Workspace
+from ccs_stream.cli.demo.evidence import Evidence
+
+RACE: Final = ("race",)
+RESERVED: Final = ("reserved",)
+KILLED: Final = ("killed",)
+PAUSE_S: Final = 0.004
+"""Between reading and writing, where a real agent would ask its model: some milliseconds instead of some seconds."""
+PAD: Final = "." * 3_000
+"""Makes a write of two values large enough to be caught half-way, if it could be."""
+
+
+def say(**fields: Any) -> None:
+    """One line to the parent, at once."""
+    sys.stdout.write(json.dumps(fields) + "\n")
+    sys.stdout.flush()
+
+
+def told() -> str:
+    """The next line from the parent."""
+    return sys.stdin.readline().strip()
+
+
+def append(workspace: Workspace, name: str, key: str, turns: str) -> None:
+    """Add entries to a shared list: read, think, write. `key` says whether the writes are guarded."""
+    agent = workspace.agent(name)
+    guarded = key == "guarded"
+    refused = 0
+    for turn in range(int(turns)):
+        entry = f"{name} {turn + 1}"
+        seen = agent.read(key, scope=RACE)
+        if turn == 0:
+            say(has_read=0 if seen is None else seen.version)
+            told()  # both have read the same version before either writes
+        time.sleep(random.uniform(0, PAUSE_S))  # noqa: S311  # nothing is secret here
+        entries, version = (seen.value, int(seen.version)) if seen is not None else ([], None)
+        while True:
+            try:
+                if guarded:
+                    written = agent.compare_and_set(key, [*entries, entry], expected=version, scope=RACE)
+                else:
+                    written = agent.write(key, [*entries, entry], scope=RACE)
+                say(wrote=entry, version=written.version, overwrote_unseen=written.overwrote_unseen)
+                break
+            except VersionConflict as conflict:
+                refused += 1
+                current: Any = conflict.current_value or []
+                entries, version = current, conflict.current_version
+    say(done=True, refused=refused)
+
+
+def hold(workspace: Workspace, name: str, key: str, limit_s: str) -> None:
+    """Take a reservation, wait for a word, and write; being refused, read again and write what is still needed."""
+    agent = workspace.agent(name)
+    try:
+        with agent.acquire(key, scope=RESERVED, limit_s=float(limit_s)) as reservation:
+            say(fence=reservation.fence)
+            told()
+            try:
+                late = agent.write(key, {"by": name, "note": "late"}, scope=RESERVED)
+                say(accepted=late.version)
+            except Refused as refusal:
+                say(refused=refusal.reason, detail=str(refusal))
+    except Reclaimed:
+        pass  # the write above has said so already
+    seen = agent.read(key, scope=RESERVED)
+    by = seen.value["by"] if seen is not None else ""
+    expected = seen.version if seen is not None else None
+    note = f"after reading what {by} wrote"
+    written = agent.compare_and_set(key, {"by": name, "note": note}, expected=expected, scope=RESERVED)
+    say(version=written.version, after=by)
+
+
+def take_over(workspace: Workspace, name: str, key: str, wait_s: str) -> None:
+    """Wait for somebody's reservation to run out, and do the work."""
+    agent = workspace.agent(name)
+    began = time.monotonic()
+    with agent.acquire(key, scope=RESERVED, wait_s=float(wait_s)) as reservation:
+        waited = time.monotonic() - began
+        agent.read(key, scope=RESERVED)
+        written = agent.write(key, {"by": name, "note": "in time"}, scope=RESERVED)
+        say(fence=reservation.fence, waited_s=round(waited, 3), version=written.version)
+
+
+def write(workspace: Workspace, name: str) -> None:
+    """Write two values at once, again and again, until killed; say what is asked, and what was acknowledged."""
+    agent = workspace.agent(name)
+    for key in ("left", "right"):
+        agent.read(key, scope=KILLED)
+    for number in itertools.count(1):
+        mark = f"{name} {number}"
+        body = {"mark": mark, "pad": PAD}
+        say(asked=mark)
+        written = workspace.write_all(
+            [ccs_stream.Put("left", body, scope=KILLED), ccs_stream.Put("right", body, scope=KILLED)], agent=name
+        )
+        say(acknowledged=mark, sequence=written[0].position.sequence)
+
+
+def rebuild(url: str, workspace: str) -> None:
+    """Fold the log from its first record, and say what came out."""
+    began = time.perf_counter()
+    evidence = Evidence.read(url, workspace)
+    say(
+        state_hash=evidence.state_hash(),
+        sequence=len(evidence.events),
+        records=evidence.records,
+        gap_free=evidence.gap_free,
+        seconds=round(time.perf_counter() - began, 3),
+    )
+
+
+JOBS: Final[dict[str, Callable[..., None]]] = {"append": append, "hold": hold, "take_over": take_over, "write": write}
+
+
+def main(arguments: list[str]) -> None:
+    """Do one job."""
+    job, url, name, *rest = arguments
+    if job == "rebuild":
+        rebuild(url, name)
+        return
+    with ccs_stream.connect(url, workspace=name) as workspace:
+        JOBS[job](workspace, *rest)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

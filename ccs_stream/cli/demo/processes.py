@@ -1,0 +1,246 @@
+"""The scenes of the demo in separate processes: a race without guard and with it, a stopped holder, killed writers.
+
+Guarantees: real processes and real signals; a child that hangs is ended and the demo says so; no child outlives it.
+Does not: run where there are no such signals (Windows).
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from types import TracebackType
+from typing import Any, Final, Self
+
+from ccs_stream.cli.demo.children import KILLED, RACE, RESERVED
+from ccs_stream.cli.demo.evidence import Evidence
+from ccs_stream.cli.demo.outcome import Killed, Overwrite, Race, Rebuilt, Stopped
+from ccs_stream.client.workspace import Workspace
+from ccs_stream.log.bodies import fetch_body
+from ccs_stream.log.urls import open_log
+from ccs_stream.protocol.errors import CcsError
+from ccs_stream.protocol.ids import Sequence
+
+TURNS: Final = 10
+"""Entries each writer of a race adds."""
+LIMIT_S: Final = 1.0
+"""Time limit of the reservation whose holder is stopped."""
+KILLS: Final = 3
+CHILD_LIFE_S: Final = 60.0
+"""A child that takes longer hangs."""
+
+
+class ChildFailed(CcsError):
+    """A child process of the demo ended otherwise than it should have."""
+
+
+class Child:
+    """A process that does one job of `children` and talks in JSON lines."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.lines: list[dict[str, Any]] = []
+        self._what = arguments[0]
+        self._process = subprocess.Popen(  # noqa: S603  # this interpreter, with this package's own module
+            # -P: the folder it is called from must not get in the way of the imports.
+            [sys.executable, "-P", "-m", "ccs_stream.cli.demo.children", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._limit = threading.Timer(CHILD_LIFE_S, self._process.kill)
+        self._limit.daemon = True
+        self._limit.start()
+
+    def hear(self) -> dict[str, Any]:
+        """The next line it says. Raises `ChildFailed` when it says nothing more."""
+        stream = self._process.stdout
+        line = stream.readline() if stream is not None else ""
+        if not line.endswith("\n"):
+            raise self._failed(self._process.communicate()[1])
+        said: dict[str, Any] = json.loads(line)
+        self.lines.append(said)
+        return said
+
+    def tell(self, line: str) -> None:
+        """Send it a line."""
+        stream = self._process.stdin
+        if stream is not None:
+            stream.write(f"{line}\n")
+            stream.flush()
+
+    def stop(self) -> None:
+        """SIGSTOP, and wait until it has stopped."""
+        self._process.send_signal(signal.SIGSTOP)
+        os.waitpid(self._process.pid, os.WUNTRACED)
+
+    def go_on(self) -> None:
+        """SIGCONT."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """SIGKILL, and hear what it had still said; a line that the kill cut short was said to nobody."""
+        self._process.send_signal(signal.SIGKILL)
+        output, _ = self._process.communicate()
+        self.lines.extend(json.loads(line) for line in output.splitlines(keepends=True) if line.endswith("}\n"))
+
+    def finish(self) -> None:
+        """Hear the rest. Raises `ChildFailed` when it ended with an error."""
+        output, errors = self._process.communicate()
+        if self._process.returncode:
+            raise self._failed(errors)
+        self.lines.extend(json.loads(line) for line in output.splitlines())
+
+    def _failed(self, errors: str) -> ChildFailed:
+        return ChildFailed(f"the child {self._what!r} ended with {self._process.returncode}: {errors.strip()}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._limit.cancel()
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.communicate()
+
+
+def race(url: str, workspace: Workspace, *, guarded: bool) -> Race:
+    """Two processes add entries to one list."""
+    began = time.perf_counter()
+    key = "guarded" if guarded else "unguarded"
+    names = ("writer-a", "writer-b")
+    with Child("append", url, workspace.name, names[0], key, str(TURNS)) as one:
+        with Child("append", url, workspace.name, names[1], key, str(TURNS)) as other:
+            for child in (one, other):
+                child.hear()
+            for child in (one, other):
+                child.tell("go")
+            for child in (one, other):
+                child.finish()
+        said = [*one.lines, *other.lines]
+    acknowledged = [each["wrote"] for each in said if "wrote" in each]
+    reading = workspace.agent("demo").read(key, scope=RACE)
+    kept = set(reading.value) if reading is not None else set()
+    return Race(
+        guarded=guarded,
+        acknowledged=len(acknowledged),
+        kept=len(kept),
+        lost=[each for each in acknowledged if each not in kept],
+        refused=sum(each.get("refused", 0) for each in said),
+        overwrites=overwrites(workspace, key),
+        seconds=round(time.perf_counter() - began, 3),
+    )
+
+
+def overwrites(workspace: Workspace, key: str) -> list[Overwrite]:
+    """Who wrote over what without having seen it, by the history on the log."""
+    changes = list(reversed(workspace.agent("demo").history(key, scope=RACE, values=False)))
+    found: list[Overwrite] = []
+    for index, change in enumerate(changes):
+        unseen = [each for each in changes[:index] if each.version > (change.base_version or 0)]
+        if unseen:
+            found.append(
+                Overwrite(
+                    version=change.version,
+                    by=change.agent,
+                    had_read=change.base_version,
+                    unseen=[f"version {each.version} of {each.agent}" for each in unseen],
+                )
+            )
+    return found
+
+
+def stopped_holder(url: str, workspace: Workspace) -> Stopped:
+    """A process is stopped while it holds a reservation; another takes over; the first goes on, too late."""
+    began = time.perf_counter()
+    with Child("hold", url, workspace.name, "holder", "plan", str(LIMIT_S)) as holder:
+        fence = holder.hear()["fence"]
+        holder.stop()
+        stopped_at = time.perf_counter()
+        holder.tell("write")  # it reads this when it goes on
+        with Child("take_over", url, workspace.name, "successor", "plan", str(CHILD_LIFE_S)) as successor:
+            after = successor.hear()
+            successor.finish()
+        stopped_s = time.perf_counter() - stopped_at
+        holder.go_on()
+        late = holder.hear()
+        holder.finish()
+    history = workspace.agent("demo").history("plan", scope=RESERVED, values=False)
+    return Stopped(
+        limit_s=LIMIT_S,
+        stopped_s=round(stopped_s, 3),
+        waited_s=after["waited_s"],
+        fence=fence,
+        fence_after=after["fence"],
+        late_write=late.get("refused", ""),
+        detail=late.get("detail", ""),
+        versions=[each.agent for each in reversed(history)],
+        seconds=round(time.perf_counter() - began, 3),
+    )
+
+
+def killed_writers(url: str, workspace: Workspace) -> Killed:
+    """Writers are killed at random moments of a loop that mostly writes; then the log is asked."""
+    began = time.perf_counter()
+    asked: list[str] = []
+    acknowledged: dict[str, int] = {}
+    for number in range(KILLS):
+        with Child("write", url, workspace.name, f"victim-{number + 1}") as victim:
+            for _ in range(8):
+                victim.hear()
+            time.sleep(random.uniform(0, 0.02))  # noqa: S311  # nothing is secret here
+            victim.kill()
+        asked += [each["asked"] for each in victim.lines if "asked" in each]
+        acknowledged |= {each["acknowledged"]: each["sequence"] for each in victim.lines if "acknowledged" in each}
+    places = _marks(url, workspace.name)
+    in_flight = [each for each in asked if each not in acknowledged]
+    return Killed(
+        kills=KILLS,
+        in_flight=len(in_flight),
+        in_flight_kept=sum(each in places for each in in_flight),
+        acknowledged=len(acknowledged),
+        missing=sum(places.get(mark) != [sequence, sequence] for mark, sequence in acknowledged.items()),
+        halves=sum(len(each) != 2 or each[0] != each[1] for each in places.values()),
+        seconds=round(time.perf_counter() - began, 3),
+    )
+
+
+def _marks(url: str, workspace: str) -> dict[str, list[int]]:
+    """The decisions in which each mark was written: twice the same one, for both halves of a write of two."""
+    places: dict[str, list[int]] = {}
+    evidence = Evidence.read(url, workspace)
+    store = open_log(url, create=False, read_only=True)
+    try:
+        for logged, event in evidence.writes(KILLED):
+            body = fetch_body(
+                store,
+                workspace,
+                sequence=Sequence(logged.sequence),
+                content_index=event.content_index,
+                locator=event.content_locator,
+                content_hash=event.content_hash,
+                what=f"sequence {logged.sequence}",
+            )
+            places.setdefault(json.loads(body)["mark"], []).append(logged.decision)
+    finally:
+        store.close()
+    return places
+
+
+def rebuilt_elsewhere(url: str, workspace: Workspace) -> Rebuilt:
+    """A process that knows nothing folds the log from its first record; its state must be the live one."""
+    live = workspace.state_hash()
+    with Child("rebuild", url, workspace.name) as child:
+        found = child.hear()
+        child.finish()
+    return Rebuilt(
+        live_hash=live,
+        rebuilt_hash=found["state_hash"],
+        sequence=found["sequence"],
+        records=found["records"],
+        gap_free=found["gap_free"],
+        seconds=found["seconds"],
+    )

@@ -1,0 +1,153 @@
+"""The demo, from the first file to the last check.
+
+Guarantees: one data object in the end, from which both renderings are made; nothing is sent anywhere. Does not: print.
+"""
+
+import os
+import re
+import shlex
+import tempfile
+import time
+import urllib.parse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import ccs_stream
+from ccs_stream.cli.demo import processes, verdict
+from ccs_stream.cli.demo.checks import Finding
+from ccs_stream.cli.demo.evidence import Evidence
+from ccs_stream.cli.demo.graph import CODE, FINDINGS, REVIEW, REVIEWERS, ROUNDS, build_graph, read
+from ccs_stream.cli.demo.outcome import Log, Outcome, Review, Reviewed
+from ccs_stream.cli.demo.scripted import ScriptedModel
+from ccs_stream.cli.demo.sources import Collected
+from ccs_stream.cli.demo.tokens import MeteredStore, count
+from ccs_stream.log.urls import open_log
+from ccs_stream.protocol.errors import UsageError
+from ccs_stream.protocol.events import CommandRefused, RefusalReason
+
+WORKSPACE: Final = "demo"
+REPLAY: Final = (
+    "ccs-replay {workspace}{url} timeline --from -20",
+    "ccs-replay {workspace}{url} artifact race/unguarded",
+    "ccs-replay {workspace}{url} verify",
+)
+"""What the demo ends with; `workspace` is an option, needed where the log holds several."""
+
+Tell = Callable[[str], None]
+
+
+def check_log(url: str | None) -> Log:
+    """The log to write: `url`, or a new file in a folder of its own, which is kept. Raises `UsageError`.
+
+    On a log that holds a demo already, the next one gets a workspace of its own.
+    """
+    if os.name != "posix":
+        raise UsageError("the demo stops and continues processes, which takes a POSIX system")
+    if url is None:
+        folder = tempfile.mkdtemp(prefix="ccs-stream-demo-")
+        return Log(url=f"sqlite:///{folder}/demo.db", workspace=WORKSPACE, bytes=0)
+    if urllib.parse.urlsplit(url).scheme != "sqlite":
+        raise UsageError(f"{url!r}: several processes share the demo's log, so it is kept in SQLite: sqlite:///demo.db")
+    store = open_log(url)
+    try:
+        taken = {each for each in store.workspaces() if re.fullmatch(rf"{WORKSPACE}(-\d+)?", each)}
+    finally:
+        store.close()
+    return Log(url=url, workspace=f"{WORKSPACE}-{len(taken) + 1}" if taken else WORKSPACE, bytes=0)
+
+
+def run_demo(sources: Collected, log: Log, *, tell: Tell) -> Outcome:
+    """Everything, in order. Raises `CcsError`s of the log, and `ChildFailed`."""
+    # Whatever the environment says: the demo sends nothing to anybody.
+    os.environ["LANGSMITH_TRACING"] = os.environ["LANGCHAIN_TRACING_V2"] = "false"
+    began = time.perf_counter()
+    with MeteredStore(log.url, workspace=log.workspace) as store:
+        tell(f"four agents review {len(sources.files)} files")
+        review, before_races = reviewed(sources, store, log)
+        workspace = store.workspace
+        tell("two processes race, unguarded")
+        unguarded = processes.race(log.url, workspace, guarded=False)
+        tell("two processes race, guarded")
+        guarded = processes.race(log.url, workspace, guarded=True)
+        tell("a process is stopped while it holds a reservation")
+        stopped = processes.stopped_holder(log.url, workspace)
+        tell("writers are killed")
+        killed = processes.killed_writers(log.url, workspace)
+        tell("the state is rebuilt from the log")
+        rebuilt = processes.rebuilt_elsewhere(log.url, workspace)
+    evidence = Evidence.read(log.url, log.workspace)
+    checks = [
+        *verdict.of_races(unguarded, guarded),
+        *verdict.of_processes(stopped, killed),
+        *verdict.of_log(before_races, rebuilt, evidence, unguarded),
+    ]
+    return Outcome(
+        version=ccs_stream.__version__,
+        log=Log(url=log.url, workspace=log.workspace, bytes=_size(log.url)),
+        review=review,
+        unguarded=unguarded,
+        guarded=guarded,
+        stopped=stopped,
+        killed=killed,
+        rebuilt=rebuilt,
+        violations=evidence.invariants.violations,
+        lost_updates=evidence.invariants.losses,
+        checks=checks,
+        held=all(each.held for each in checks),
+        seconds=round(time.perf_counter() - began, 3),
+        replay=replay_commands(log),
+    )
+
+
+def reviewed(sources: Collected, store: MeteredStore, log: Log) -> tuple[Review, Evidence]:
+    """Run the graph, and read from the store and the log what came of it."""
+    began = time.perf_counter()
+    build_graph(ScriptedModel(), store).invoke({"files": sources.files})
+    seconds = time.perf_counter() - began
+    evidence = Evidence.read(log.url, log.workspace)
+    readings = count(store.reads, evidence)
+    board = read(store, REVIEW, "board")
+    reviewers: list[Reviewed] = []
+    for name in REVIEWERS:
+        value = read(store, FINDINGS, name)
+        reviewers.append(
+            Reviewed(
+                agent=name,
+                at_first=board["round 1"][name],
+                at_last=board[f"round {ROUNDS}"][name],
+                summary=value["summary"],
+                findings=[Finding(**each) for each in value["findings"]],
+            )
+        )
+    tokens, rereading = sum(each.tokens for each in readings), sum(each.tokens_rereading for each in readings)
+    refusals = [each.event for each in evidence.events if isinstance(each.event, CommandRefused)]
+    review = Review(
+        path=sources.root,
+        files=len(sources.files),
+        lines=sum(text.count("\n") for text in sources.files.values()),
+        left_out=sources.left_out,
+        rounds=ROUNDS,
+        reviewers=reviewers,
+        fixed=sorted({evidence.name(event.artifact)[1] for _, event in evidence.writes(CODE) if event.version > 1}),
+        report=read(store, REVIEW, "report")["text"],
+        merged=sum(each.reason is RefusalReason.VERSION_CONFLICT for each in refusals),
+        readings=readings,
+        tokens=tokens,
+        tokens_rereading=rereading,
+        saved_percent=round(100 * (1 - tokens / rereading), 1),
+        seconds=round(seconds, 3),
+    )
+    return review, evidence
+
+
+def _size(url: str) -> int:
+    """Bytes of the file, the part that is still in its write-ahead log included."""
+    path = Path(urllib.parse.unquote(urllib.parse.urlsplit(url).path[1:]))
+    return sum(each.stat().st_size for each in (path, path.with_name(f"{path.name}-wal")) if each.exists())
+
+
+def replay_commands(log: Log) -> list[str]:
+    """Three commands that look at the log."""
+    workspace = "" if log.workspace == WORKSPACE else f"-w {log.workspace} "
+    return [each.format(workspace=workspace, url=shlex.quote(log.url)) for each in REPLAY]
