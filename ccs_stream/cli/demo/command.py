@@ -7,14 +7,17 @@ that must hold did not, 2 for a wrong call. Does not: import the framework befor
 import importlib.util
 import sys
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 import orjson
 from rich.console import Console
 
-from ccs_stream.cli.demo.sources import collect
-from ccs_stream.protocol.errors import UsageError
+from ccs_stream.cli.demo.sources import Collected, collect
+from ccs_stream.protocol.errors import CcsError, UsageError
+
+if TYPE_CHECKING:
+    from ccs_stream.cli.demo.outcome import Log, Outcome
 
 EPILOG: Final = """
 Exit codes: 0 everything held; 1 something that must hold did not, or an error; 2 wrong usage.
@@ -43,17 +46,17 @@ def demo(path: Path | None, url: str | None, *, as_json: bool) -> None:
         raise click.UsageError("the demo needs LangGraph: pip install 'ccs-stream[demo]'")
     try:
         sources = collect(path)
-        from ccs_stream.cli.demo.run import check_log, run_demo  # noqa: PLC0415  # imports the framework
+        from ccs_stream.cli.demo.run import check_log  # noqa: PLC0415  # imports the framework
 
         log = check_log(url)
     except UsageError as error:
         raise click.UsageError(str(error)) from error
-    talk = Console(stderr=True)
-    if talk.is_terminal:
-        with talk.status("starting") as status:
-            outcome = run_demo(sources, log, tell=status.update)
-    else:
-        outcome = run_demo(sources, log, tell=lambda _: None)
+    except CcsError as error:
+        raise click.ClickException(str(error)) from error
+    try:
+        outcome = _run(sources, log)
+    except CcsError as error:
+        raise click.ClickException(str(error)) from error
     if as_json:
         click.echo(orjson.dumps(outcome, option=orjson.OPT_INDENT_2).decode())
     else:
@@ -61,3 +64,13 @@ def demo(path: Path | None, url: str | None, *, as_json: bool) -> None:
 
         tell_story(outcome, Console())
     sys.exit(0 if outcome.held else 1)
+
+
+def _run(sources: Collected, log: "Log") -> "Outcome":
+    from ccs_stream.cli.demo.run import run_demo  # noqa: PLC0415  # imports the framework
+
+    talk = Console(stderr=True)
+    if not talk.is_terminal:
+        return run_demo(sources, log, tell=lambda _: None)
+    with talk.status("starting") as status:
+        return run_demo(sources, log, tell=status.update)

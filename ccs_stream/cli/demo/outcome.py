@@ -136,6 +136,14 @@ class Log:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A command to try on the log."""
+
+    command: str
+    shows: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """Everything."""
 
@@ -154,5 +162,4 @@ class Outcome:
     checks: list[Check]
     held: bool
     seconds: float
-    replay: list[str]
-    """Commands that look at this log."""
+    replay: list[Command]

@@ -15,10 +15,10 @@ from typing import Final
 
 import ccs_stream
 from ccs_stream.cli.demo import processes, verdict
-from ccs_stream.cli.demo.checks import Finding
+from ccs_stream.cli.demo.checks import Finding, parse
 from ccs_stream.cli.demo.evidence import Evidence
 from ccs_stream.cli.demo.graph import CODE, FINDINGS, REVIEW, REVIEWERS, ROUNDS, build_graph, read
-from ccs_stream.cli.demo.outcome import Log, Outcome, Review, Reviewed
+from ccs_stream.cli.demo.outcome import Command, Log, Outcome, Review, Reviewed
 from ccs_stream.cli.demo.scripted import ScriptedModel
 from ccs_stream.cli.demo.sources import Collected
 from ccs_stream.cli.demo.tokens import MeteredStore, count
@@ -28,9 +28,9 @@ from ccs_stream.protocol.events import CommandRefused, RefusalReason
 
 WORKSPACE: Final = "demo"
 REPLAY: Final = (
-    "ccs-replay {workspace}{url} timeline --from -20",
-    "ccs-replay {workspace}{url} artifact race/unguarded",
-    "ccs-replay {workspace}{url} verify",
+    ("ccs-replay {workspace}{url} timeline --artifact reserved/plan", "the stopped holder, event by event"),
+    ("ccs-replay {workspace}{url} artifact race/unguarded", "who wrote over whom, with what each had read"),
+    ("ccs-replay {workspace}{url} verify", "every invariant; it finds the lost updates, and exits with 3"),
 )
 """What the demo ends with; `workspace` is an option, needed where the log holds several."""
 
@@ -105,6 +105,8 @@ def reviewed(sources: Collected, store: MeteredStore, log: Log) -> tuple[Review,
     began = time.perf_counter()
     build_graph(ScriptedModel(), store).invoke({"files": sources.files})
     seconds = time.perf_counter() - began
+    # Syntax trees are large, and left to the end of the process they take seconds to take apart.
+    parse.cache_clear()
     evidence = Evidence.read(log.url, log.workspace)
     readings = count(store.reads, evidence)
     board = read(store, REVIEW, "board")
@@ -147,7 +149,8 @@ def _size(url: str) -> int:
     return sum(each.stat().st_size for each in (path, path.with_name(f"{path.name}-wal")) if each.exists())
 
 
-def replay_commands(log: Log) -> list[str]:
+def replay_commands(log: Log) -> list[Command]:
     """Three commands that look at the log."""
     workspace = "" if log.workspace == WORKSPACE else f"-w {log.workspace} "
-    return [each.format(workspace=workspace, url=shlex.quote(log.url)) for each in REPLAY]
+    url = shlex.quote(log.url)
+    return [Command(command=each.format(workspace=workspace, url=url), shows=shows) for each, shows in REPLAY]

@@ -1,10 +1,230 @@
-"""The demo as something to read."""
+"""The demo as something to read: what happened, what it cost, what was caught.
+
+Guarantees: colour on a terminal only (and not with NO_COLOR), no control characters in a pipe; commands are printed
+unbroken, to be copied. Does not: say anything that is not in the outcome.
+"""
+
+from typing import Final
 
 from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
 
-from ccs_stream.cli.demo.outcome import Outcome
+from ccs_stream.cli.demo.checks import Finding
+from ccs_stream.cli.demo.outcome import Killed, Outcome, Overwrite, Race, Rebuilt, Review, Stopped
+from ccs_stream.cli.demo.tokens import BYTES_PER_TOKEN, SIGNAL_TOKENS, UNCHANGED_TOKENS
+
+PIPE_WIDTH: Final = 120
+INDENT: Final = 3
+SHOWN: Final = 3
+"""Examples of each kind; the rest are counted, and are all in `--json`."""
+
+Part = str | tuple[str, str]
+GOOD: Final = "green"
+BAD: Final = "bold red"
+CAUGHT: Final = "yellow"
+QUIET: Final = "dim"
+
+
+class Page:
+    """Prints headings and paragraphs; a part of a paragraph is text, or text and its style."""
+
+    def __init__(self, out: Console) -> None:
+        self._out = out
+        if not out.is_terminal:
+            out.width = PIPE_WIDTH
+
+    def heading(self, number: int, title: str) -> None:
+        """A numbered heading, with a blank line before it."""
+        self._out.print()
+        self._out.print(Text.assemble((f"{number}  ", "bold cyan"), (title, "bold")))
+
+    def say(self, *parts: Part, indent: int = INDENT) -> None:
+        """A paragraph."""
+        # Wrapped here, since rich fills a wrapped line with spaces to the full width, in a pipe as well.
+        for line in Text.assemble(*parts).wrap(self._out, self._out.width - indent):
+            line.rstrip()
+            self._out.print(Text(" " * indent).append_text(line), soft_wrap=True)
+
+    def gap(self) -> None:
+        """A blank line."""
+        self._out.print()
+
+    def show(self, table: Table) -> None:
+        """A table."""
+        self._out.print(Padding(table, (0, 0, 0, INDENT), expand=False))
+
+    def command(self, line: str, shows: str) -> None:
+        """A command to copy, unbroken, and what it shows."""
+        self._out.print(Text.assemble(" " * INDENT, (line, "bold")), soft_wrap=True)
+        self.say((shows, QUIET), indent=INDENT + 2)
 
 
 def tell_story(outcome: Outcome, out: Console) -> None:
-    """Print it."""
-    out.print(outcome)
+    """Print the whole of it."""
+    page = Page(out)
+    page.say(
+        f"ccs-stream {outcome.version}. A LangGraph graph on real files, then real processes, all on one log. What "
+        "follows was measured in this run, or read from that log.",
+        indent=0,
+    )
+    _review(page, outcome.review)
+    page.heading(2, "Two processes write to one list, without guard")
+    _race(page, outcome.unguarded)
+    page.heading(3, "The same race, guarded")
+    _race(page, outcome.guarded)
+    _stopped(page, outcome.stopped)
+    _killed(page, outcome.killed)
+    _rebuilt(page, outcome.rebuilt)
+    _checks(page, outcome)
+    page.gap()
+    page.say(f"The log ({outcome.log.bytes / 1e6:.1f} MB) is kept, and answers questions:", indent=0)
+    for each in outcome.replay:
+        page.command(each.command, each.shows)
+
+
+# The review.
+
+
+def _review(page: Page, review: Review) -> None:
+    page.heading(1, f"Four agents review {review.files} files, {review.lines:,} lines, {review.rounds} times over")
+    page.say((review.path, QUIET))
+    if review.left_out:
+        shown = "; ".join(f"{each.path} {each.why}" for each in review.left_out[:SHOWN])
+        more = f"; and {len(review.left_out) - SHOWN} more" if len(review.left_out) > SHOWN else ""
+        page.say((f"left out {len(review.left_out)}: {shown}{more}", QUIET))
+    page.gap()
+    for each in review.reviewers:
+        change = "" if each.at_first == each.at_last else f" at first, {each.at_last} in the end"
+        page.say((f"{each.agent:<13}", "bold"), f"{_many(each.at_first, 'finding')}{change}")
+        for finding in _examples(each.findings):
+            style = BAD if finding.severity == 3 else CAUGHT if finding.severity == 2 else ""
+            page.say((f"{finding.path}:{finding.line}", style), f"  {finding.message}", indent=INDENT + 13)
+    page.say(
+        (f"{'synthesizer':<13}", "bold"),
+        f"read the findings and the code, and documented {_many(len(review.fixed), 'file')} "
+        "(in the store; nothing on disk was touched)",
+    )
+    page.gap()
+    page.say(
+        "All reviewers add their counts to one board. ",
+        (f"{_many(review.merged, 'time')} another had been faster", CAUGHT),
+        ": the write was refused, the board read again, both kept.",
+    )
+    page.gap()
+    _tokens(page, review)
+
+
+def _examples(findings: list[Finding]) -> list[Finding]:
+    """A few of the worst, of different rules where there are several."""
+    firsts = {each.rule: each for each in reversed(findings)}
+    chosen = sorted(firsts.values(), key=findings.index)[:SHOWN]
+    return (chosen + [each for each in findings if each not in chosen])[:SHOWN]
+
+
+def _tokens(page: Page, review: Review) -> None:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=QUIET)
+    table.add_column("tokens moved")
+    for name in ("reads", "fetched", "unchanged", "told stale", "tokens", "if all were re-read"):
+        table.add_column(name, justify="right")
+    for each in review.readings:
+        numbers = (each.reads, each.fetched, each.unchanged, each.signals, each.tokens, each.tokens_rereading)
+        table.add_row(each.agent, *(f"{number:,}" for number in numbers))
+    columns = zip(*((each.reads, each.fetched, each.unchanged, each.signals) for each in review.readings), strict=True)
+    total = [*(sum(column) for column in columns), review.tokens, review.tokens_rereading]
+    table.add_row("together", *(f"{number:,}" for number in total), style="bold")
+    page.show(table)
+    page.say(
+        (f"{review.saved_percent} % of the tokens did not have to move", GOOD),
+        f": the copies were current. ({BYTES_PER_TOKEN} bytes of JSON count as a token, an unchanged read as "
+        f"{UNCHANGED_TOKENS}, telling somebody that a copy is stale as {SIGNAL_TOKENS}.)",
+    )
+
+
+# The processes.
+
+
+def _race(page: Page, race: Race) -> None:
+    if race.guarded:
+        page.say("As before, but a write says which version it is based on.")
+    else:
+        page.say("Each reads the list, thinks for some milliseconds, and writes it back with one entry more.")
+    page.say(
+        f"{race.acknowledged} writes acknowledged, ",
+        (f"{race.kept} entries are in the list", BAD if race.lost else GOOD),
+        *([("; lost: " + _by_writer(race.lost), BAD)] if race.lost else ["."]),
+    )
+    if race.refused:
+        page.say(
+            (f"{_many(race.refused, 'write')} refused", CAUGHT), " as based on an older list, merged, and accepted."
+        )
+    if race.overwrites:
+        page.say("The log knows who wrote over whom:")
+        for each in race.overwrites[:SHOWN]:
+            page.say(_overwrite(each), indent=INDENT + 2)
+        if len(race.overwrites) > SHOWN:
+            page.say((f"and {len(race.overwrites) - SHOWN} more", QUIET), indent=INDENT + 2)
+
+
+def _by_writer(entries: list[str]) -> str:
+    """`a 1, a 2, b 7` as `a's 1, 2; b's 7`."""
+    numbers: dict[str, list[str]] = {}
+    for each in entries:
+        writer, _, number = each.rpartition(" ")
+        numbers.setdefault(writer, []).append(number)
+    return "; ".join(f"{writer}'s {', '.join(each)}" for writer, each in numbers.items())
+
+
+def _overwrite(each: Overwrite) -> str:
+    read = f"version {each.had_read}" if each.had_read else "that nothing was there"
+    return f"version {each.version} by {each.by}, who had read {read}, over {' and '.join(each.unseen)}"
+
+
+def _stopped(page: Page, stopped: Stopped) -> None:
+    page.heading(4, "A process is stopped while it holds a reservation")
+    page.say(f"holder reserved the plan for {stopped.limit_s} s (fence {stopped.fence}), and got SIGSTOP.")
+    page.say(
+        f"successor waited {stopped.waited_s:.2f} s for the limit to pass, took over (fence {stopped.fence_after}), "
+        "and wrote."
+    )
+    page.say(f"holder got SIGCONT after {stopped.stopped_s:.2f} s, and wrote as if nothing had happened:")
+    verdict: Part = (stopped.detail, CAUGHT) if stopped.late_write else ("accepted", BAD)
+    page.say(verdict, indent=INDENT + 2)
+    order = ", ".join(f"version {number} by {agent}" for number, agent in enumerate(stopped.versions, 1))
+    page.say(f"Then it read what was there, and wrote on top of it: {order}.")
+
+
+def _killed(page: Page, killed: Killed) -> None:
+    page.heading(5, f"{_many(killed.kills, 'writer')} killed with SIGKILL while they write")
+    style = BAD if killed.missing else GOOD
+    page.say(f"{killed.acknowledged} writes acknowledged, ", (f"{killed.missing} of them missing", style), ".")
+    page.say(
+        f"{killed.in_flight} asked for and not yet acknowledged: {killed.in_flight_kept} on the log, "
+        f"{killed.in_flight - killed.in_flight_kept} not; each writes two values, and ",
+        (f"{killed.halves} are there by half", BAD if killed.halves else GOOD),
+        ".",
+    )
+
+
+def _rebuilt(page: Page, rebuilt: Rebuilt) -> None:
+    page.heading(6, "The state, from the log alone")
+    page.say(
+        f"A process that knew nothing folded {rebuilt.records:,} records in {rebuilt.seconds:.2f} s, "
+        f"sequences 1 to {rebuilt.sequence:,}{', gap-free' if rebuilt.gap_free else ''}."
+    )
+    same = rebuilt.live_hash == rebuilt.rebuilt_hash
+    page.say(f"live     {rebuilt.live_hash}")
+    page.say(f"rebuilt  {rebuilt.rebuilt_hash}  ", ("the same", GOOD) if same else ("ANOTHER", BAD))
+
+
+def _checks(page: Page, outcome: Outcome) -> None:
+    failed = sum(not each.held for each in outcome.checks)
+    title = f"{failed} of {len(outcome.checks)} did not hold" if failed else f"all {len(outcome.checks)} held"
+    page.heading(7, f"What had to hold: {title} ({outcome.seconds:.1f} s)")
+    for each in outcome.checks:
+        page.say(("ok      ", GOOD) if each.held else ("FAILED  ", BAD), each.what, (f"  {each.measured}", QUIET))
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
