@@ -147,7 +147,7 @@ _CALLS: Final[Mapping[str, tuple[int, str]]] = {
     "hashlib.md5": (2, "collides at will: no good for anything that must be authentic"),
     "hashlib.sha1": (2, "collides for who can pay: no good for anything that must be authentic"),
 }
-_SECRET_NAME: Final = re.compile(r"(^|_)(password|passwd|secret|api_key|apikey|access_token)$", re.IGNORECASE)
+_SECRET_NAME: Final = re.compile(r"(^|[_.])(password|passwd|secret|api_key|apikey|access_token)$", re.IGNORECASE)
 _SHARED_FOLDERS: Final = tuple(f"/{each}/" for each in ("tmp", "var/tmp", "dev/shm"))
 
 

@@ -6,6 +6,7 @@ tie modules together. Does not: know what imports do at run time, or follow pack
 
 import ast
 import dataclasses
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
@@ -34,7 +35,7 @@ class Import:
 
 def architecture(sources: Sources) -> list[Finding]:
     """Cycles of imports, imports up the layers, private names across packages, and where everything comes together."""
-    modules = {_module(path, sources): path for path in sources}
+    modules = _modules(sources)
     imports = [each for module, path in modules.items() for each in _imports(module, path, sources[path], modules)]
     found = [
         *_cycles(imports, modules),
@@ -49,15 +50,33 @@ def architecture(sources: Sources) -> list[Finding]:
 # Who imports whom.
 
 
-def _module(path: str, sources: Sources) -> str:
-    """A path's dotted name, from the outermost folder that is a package."""
-    parts = path.removesuffix(".py").split("/")
-    start = len(parts) - 1
-    while start and "/".join([*parts[:start], "__init__.py"]) in sources:
-        start -= 1
-    # Where nothing above is a package, folders are the best guess: imports name them so when run from the top.
-    named = parts[start:] if start < len(parts) - 1 or len(parts) == 1 else parts
-    return ".".join(named[:-1] if named[-1] == "__init__" and len(named) > 1 else named)
+def _modules(sources: Sources) -> dict[str, str]:
+    """The path of each module, by its dotted name.
+
+    A folder without `__init__.py` may be part of the name (a namespace package) or not (`src`): the longest name that
+    some import uses is the one, and else the one that begins at the outermost package.
+    """
+    used = {name for text in sources.values() for name in _absolute(text)}
+    named: dict[str, str] = {}
+    for path in sources:
+        parts = path.removesuffix(".py").removesuffix("/__init__").split("/")
+        starts = [0]
+        while starts[-1] < len(parts) - 1 and "/".join([*parts[: starts[-1] + 1], "__init__.py"]) not in sources:
+            starts.append(starts[-1] + 1)
+        names = [".".join(parts[start:]) for start in starts]
+        named[next((name for name in names if name in used), names[-1])] = path
+    return named
+
+
+def _absolute(text: str) -> Iterator[str]:
+    """Every name that absolute imports of a file might mean a module by."""
+    tree = parse(text)
+    for node in ast.walk(tree) if isinstance(tree, ast.Module) else ():
+        if isinstance(node, ast.Import):
+            yield from (each.name for each in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+            yield from (f"{node.module}.{each.name}" for each in node.names)
 
 
 def _imports(module: str, path: str, text: str, modules: Mapping[str, str]) -> Iterator[Import]:
@@ -87,17 +106,24 @@ def _loaded(body: Iterable[ast.stmt]) -> Iterator[ast.Import | ast.ImportFrom]:
 
 def _targets(node: ast.Import | ast.ImportFrom, package: str, modules: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     if isinstance(node, ast.Import):
-        yield from ((each.name, "") for each in node.names if each.name in modules)
+        yield from ((each.name, "") for each in node.names if each.name in modules and not _standard(each.name))
         return
     base = node.module or ""
     if node.level:
         above = package.split(".")[: len(package.split(".")) - node.level + 1]
         base = ".".join([*above, *([base] if base else [])])
+    elif _standard(base):
+        return
     for each in node.names:
         if f"{base}.{each.name}" in modules:
             yield f"{base}.{each.name}", ""
         elif base in modules:
             yield base, each.name
+
+
+def _standard(name: str) -> bool:
+    """Whether a name is the standard library's, whatever file of that name there is."""
+    return name.partition(".")[0] in sys.stdlib_module_names
 
 
 # What is wrong with it.
@@ -171,7 +197,9 @@ def _inside(package: str, other: str) -> bool:
 
 def _private(imports: Sequence[Import]) -> Iterator[Finding]:
     for each in imports:
-        if each.name.startswith("_") and not each.name.startswith("__"):
+        # Everything in a private module is private; its neighbours may use that.
+        private_module = each.imported.rpartition(".")[2].startswith("_")
+        if each.name.startswith("_") and not each.name.startswith("__") and not private_module:
             message = f"takes {each.name}, which is private to {each.imported}"
             yield Finding(rule="private", path=each.path, line=each.line, severity=1, message=message, name=each.name)
 

@@ -44,13 +44,14 @@ def collect(path: Path | None) -> Collected:
         raise UsageError(f"there is nothing at {root}")
     if root.is_file() and root.suffix != ".py":
         raise UsageError(f"{root} is no Python file: name one, or a folder")
+    root = root.resolve()
     top = _top(root)
     files: dict[str, str] = {}
     left_out: list[LeftOut] = []
     room = ALL_BYTES_MAX
     found = [root] if root.is_file() else sorted(_python_files(root), key=lambda each: (len(each.parts), each))
     for each in found:
-        name = each.absolute().relative_to(top).as_posix()
+        name = each.relative_to(top).as_posix()
         text, why = _text(each, room=room, count=len(files))
         if text is None:
             left_out.append(LeftOut(path=name, why=why))
@@ -58,14 +59,14 @@ def collect(path: Path | None) -> Collected:
             files[name] = text
             room -= len(text)
     if not files:
-        why = f": {len(left_out)} were left out, the first ({left_out[0].path}) because it {left_out[0].why}"
-        raise UsageError(f"there is no Python file to review under {root}{why if left_out else ''}")
+        why = "".join(f"; {each.path} {each.why}" for each in left_out[:1])
+        raise UsageError(f"there is no Python file to review under {root}{why}")
     return Collected(root=str(root), files=dict(sorted(files.items())), left_out=left_out)
 
 
 def _top(root: Path) -> Path:
-    """The folder that paths are shown from: the one around the outermost package."""
-    top = root.absolute().parent if root.is_file() else root.absolute()
+    """The folder that paths are shown from: the one around the root, or around the outermost package it is in."""
+    top = root.parent
     while (top / "__init__.py").exists() and top.parent != top:
         top = top.parent
     return top

@@ -88,7 +88,8 @@ def tell_story(outcome: Outcome, out: Console) -> None:
 
 
 def _review(page: Page, review: Review) -> None:
-    page.heading(1, f"Four agents review {review.files} files, {review.lines:,} lines, {review.rounds} times over")
+    what = f"{_many(review.files, 'file')}, {review.lines:,} lines"
+    page.heading(1, f"Four agents review {what}, {review.rounds} times over")
     page.say((review.path, QUIET))
     if review.left_out:
         shown = "; ".join(f"{each.path} {each.why}" for each in review.left_out[:SHOWN])
