@@ -25,6 +25,7 @@ from ccs_stream.protocol.events import (
     GrantReclaimed,
     GrantsInvalidated,
     ParticipantJoined,
+    RefusalReason,
     ReservationAcquired,
     ReservationEnded,
     ReservationEndReason,
@@ -142,8 +143,6 @@ class Invariants:
         if record.recorded_at < self._recorded_at:
             self.find(Kind.CLOCK, f"recorded {self._recorded_at - record.recorded_at} us before the decision before it")
         self._recorded_at = max(self._recorded_at, record.recorded_at)
-        if record.number:
-            self._number(record)
         if len(events) > 1 and any(type(event) is CommandRefused for event in events):
             self.find(Kind.REFUSAL, "a refused command left more than its refusal")
         for event in events:
@@ -152,6 +151,8 @@ class Invariants:
             if self._sequence == 1 and type(event) is not WorkspaceOpened:
                 self.find(Kind.FIRST_EVENT, f"sequence 1 is a {type(event).__name__}, not WorkspaceOpened")
             self._event(event)
+        if record.number and record.session_id in self._sessions:
+            self._number(record, events)
         if self._stale:
             for artifact, (owner, _, sharers) in self._stale.items():
                 left = sorted({*sharers, *((owner,) if owner else ())})
@@ -161,7 +162,11 @@ class Invariants:
                 )
             self._stale.clear()
 
-    def _number(self, record: DecisionRecord) -> None:
+    def _number(self, record: DecisionRecord, events: SequenceOf[Event]) -> None:
+        """A number is decided once, except to say that it was taken; after its session's end only refusals follow."""
+        first = events[0] if events else None
+        if type(first) is CommandRefused and first.reason is RefusalReason.NUMBER_REUSED:
+            return
         numbers = self._numbers.setdefault(record.session_id, {})
         if record.number in numbers:
             session = record.session_id.hex()[:8]
@@ -285,8 +290,8 @@ class Invariants:
         if (event.owner, set(event.sharers)) != (owner, sharers) or (owner and event.owner_state is not owner_state):
             self.find(
                 Kind.INVALIDATION,
-                f"{artifact.name}: names owner {event.owner} and sharers {sorted(event.sharers)[:10]}, the holders were "
-                f"owner {owner} and sharers {sorted(sharers)[:10]}",
+                f"{artifact.name}: names owner {event.owner} and sharers {sorted(event.sharers)[:10]}, the holders "
+                f"were owner {owner} and sharers {sorted(sharers)[:10]}",
             )
 
     def _grant(self, event: GrantIssued) -> None:
