@@ -1,4 +1,4 @@
-"""The core holds at small scope, and each rule is needed: without it, the exploration finds a history that breaks it."""
+"""The core holds at small scope, and each rule is needed: without it, a history that breaks something is found."""
 
 from pathlib import Path
 
