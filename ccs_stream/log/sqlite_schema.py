@@ -34,11 +34,15 @@ def is_new(connection: sqlite3.Connection) -> bool:
     return not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
 
 
+def is_ours(connection: sqlite3.Connection) -> bool:
+    """Whether the file says it is a log."""
+    return bool(connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID)
+
+
 def check(connection: sqlite3.Connection, path: str) -> None:
     """Raise `NotALog` or `NewerFormat` unless this is a log that this release reads."""
-    found = connection.execute("PRAGMA application_id").fetchone()[0]
-    if found != APPLICATION_ID:
-        raise NotALog(f"{path} is a SQLite database of something else (application id {found}): choose another file")
+    if not is_ours(connection):
+        raise NotALog(f"{path} is a SQLite database of something else: choose another file")
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > FILE_FORMAT:
         raise NewerFormat(f"{path} has file format {version}, this release reads up to {FILE_FORMAT}: upgrade")
@@ -51,3 +55,11 @@ def create(connection: sqlite3.Connection, log_id: bytes) -> None:
     for statement in TABLES:
         connection.execute(statement)
     connection.execute("INSERT INTO meta VALUES ('log_id', ?)", (log_id,))
+
+
+def log_id(connection: sqlite3.Connection, path: str) -> bytes:
+    """Id of the log in the file. Raises `NotALog`."""
+    row = connection.execute("SELECT value FROM meta WHERE name = 'log_id'").fetchone()
+    if row is None:
+        raise NotALog(f"{path} holds the tables of a log and no log id: restore it from a copy")
+    return bytes(row[0])

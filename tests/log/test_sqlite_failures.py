@@ -89,7 +89,7 @@ def test_a_turn_waits_for_another_process_s_turn(path: Path, raw: sqlite3.Connec
 
 def test_a_full_disk_is_said_and_nothing_is_half_written(path: Path) -> None:
     store = SqliteLog(path)
-    writer = store._connection()  # the limit is the writer's own
+    writer = store._for_writing()._connection  # the limit is the writer's own
     pages = writer.execute("PRAGMA page_count").fetchone()[0]
     writer.execute(f"PRAGMA max_page_count = {pages + 2}")
     chain = Chain("w")
@@ -113,7 +113,7 @@ def test_a_full_disk_fails_the_write_of_an_agent_and_the_next_one_is_served(tmp_
     before = workspace.state_hash()
     store = workspace.engine.coordinator.store
     assert isinstance(store, SqliteLog)
-    writer = store._connection()
+    writer = store._for_writing()._connection
     pages = writer.execute("PRAGMA page_count").fetchone()[0]
     writer.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(LogFull):
@@ -141,7 +141,7 @@ def test_a_read_only_log_is_read_and_refuses_to_be_written(path: Path) -> None:
 
 def test_a_file_that_may_not_be_written_is_said(path: Path) -> None:
     store = SqliteLog(path)
-    store._connection().execute("PRAGMA query_only = 1")  # root ignores file permissions; SQLite does not
+    store._for_writing()._connection.execute("PRAGMA query_only = 1")  # root ignores file permissions; SQLite does not
     chain = Chain("w")
     for _ in range(5):
         chain.draft()

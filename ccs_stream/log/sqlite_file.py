@@ -1,0 +1,163 @@
+"""A SQLite log as a file: what stands at a path, how to connect to it, and SQLite's codes in our words.
+
+Guarantees: a file that is not ours is refused before a connection that could change it is opened; every SQLite error
+becomes one of our own, here and nowhere else. Does not: know what the tables mean (`sqlite_schema` does).
+
+Sources: https://www.sqlite.org/fileformat2.html#the_database_header, https://www.sqlite.org/rescode.html,
+https://www.sqlite.org/wal.html#read_only_databases.
+"""
+
+import contextlib
+import os
+import sqlite3
+import urllib.parse
+from pathlib import Path
+from typing import Final
+
+from ccs_stream.log import sqlite_schema
+from ccs_stream.protocol.errors import LogBusy, LogError, LogFull, LogReadOnly, NotALog
+
+_MAGIC: Final = b"SQLite format 3\x00"
+_HEADER_BYTES: Final = 100
+_APPLICATION_ID_AT: Final = 68
+
+
+def connect(path: Path, mode: str, *, busy_timeout_s: float) -> sqlite3.Connection:
+    """A connection in autocommit mode, for use by several threads under their own lock.
+
+    `mode` is SQLite's: `ro`, `rw`, `rwc`, or `immutable` for a file that nothing changes while it is open.
+    """
+    options = "mode=ro&immutable=1" if mode == "immutable" else f"mode={mode}"
+    uri = f"file:{urllib.parse.quote(str(path.absolute()))}?{options}"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=0)
+    try:
+        connection.execute(f"PRAGMA busy_timeout = {int(busy_timeout_s * 1000)}")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def connect_to_read(path: Path, *, busy_timeout_s: float) -> sqlite3.Connection:
+    """A connection that changes nothing, and leaves nothing behind where it finds the file at rest.
+
+    At rest, a connection with the right to write is used (and forbidden to), because only such a one removes the
+    `-wal` and `-shm` that reading needs. Where they cannot be made, on a read-only file system, the file is read as it
+    stands. Raises `sqlite3.Error`, `LogReadOnly`.
+    """
+    at_rest = not _wal_holds_something(path)
+    if at_rest and os.access(path, os.W_OK):
+        with contextlib.suppress(sqlite3.Error):
+            return _only_querying(connect(path, "rw", busy_timeout_s=busy_timeout_s))
+    try:
+        return _only_querying(connect(path, "ro", busy_timeout_s=busy_timeout_s))
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            raise
+        if not at_rest:
+            raise LogReadOnly(
+                f"{path}: its {path.name}-wal holds the end of the log and cannot be read where nothing may be "
+                "written: copy both files to a folder of your own and open the copy"
+            ) from error
+    return _only_querying(connect(path, "immutable", busy_timeout_s=busy_timeout_s))
+
+
+def _only_querying(connection: sqlite3.Connection) -> sqlite3.Connection:
+    try:
+        connection.execute("PRAGMA query_only = 1")
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()  # the first look at the file, which may fail
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _wal_holds_something(path: Path) -> bool:
+    try:
+        return Path(f"{path}-wal").stat().st_size > 0
+    except OSError:
+        return False
+
+
+def refuse_foreign(path: Path) -> None:
+    """Raise `NotALog` for anything at `path` that is neither ours nor empty, by looking only."""
+    if path.exists() and not path.is_file():
+        raise NotALog(f"{path} is not a file: name the file of a log, or a new one")
+    try:
+        with path.open("rb") as file:
+            header = file.read(_HEADER_BYTES)
+    except OSError:
+        return  # SQLite says what is wrong
+    if not header:
+        return
+    if not header.startswith(_MAGIC):
+        raise NotALog(f"{path} is not a SQLite file: choose another file")
+    found = int.from_bytes(header[_APPLICATION_ID_AT : _APPLICATION_ID_AT + 4], "big")
+    if found == sqlite_schema.APPLICATION_ID:
+        return
+    # The first transaction of a log writes its id and its tables, on one page: a page with tables and without our id
+    # is somebody else's. With neither, that transaction may still be in the -wal, where only SQLite can look.
+    if found or _has_tables(path, "immutable") or (_wal_holds_something(path) and _is_foreign(path)):
+        raise NotALog(f"{path} is a SQLite database of something else (application id {found}): choose another file")
+
+
+def _has_tables(path: Path, mode: str) -> bool:
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(connect(path, mode, busy_timeout_s=0)) as connection:
+        return not sqlite_schema.is_new(connection)
+    return False
+
+
+def _is_foreign(path: Path) -> bool:
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(connect(path, "ro", busy_timeout_s=0)) as connection:
+        return not sqlite_schema.is_new(connection) and not sqlite_schema.is_ours(connection)
+    return False
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Whether another connection was in the way."""
+    return _code(error) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+_NOTHING_WRITTEN: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def nothing_was_committed(error: sqlite3.Error) -> bool:
+    """Whether a COMMIT that failed so has certainly left nothing that a later recovery of the file could find.
+
+    A transaction becomes whole with its last frame; what could not write a frame left it torn. After the frames, an
+    fsync or the shared index can still fail, and then the transaction is hidden but may be found after a crash.
+    """
+    code = _code(error)
+    return code & 0xFF in _NOTHING_WRITTEN or code == sqlite3.SQLITE_IOERR_WRITE
+
+
+def translated(error: sqlite3.Error, url: str) -> LogError:
+    """SQLite's codes in our words; the one place that knows them."""
+    code = _code(error)
+    match code & 0xFF:
+        case sqlite3.SQLITE_NOTADB:
+            return NotALog(f"{url} is not a SQLite file: choose another file")
+        case sqlite3.SQLITE_FULL:
+            return LogFull(f"{url}: no space is left; nothing was written: free some space and try again")
+        case sqlite3.SQLITE_READONLY:
+            return LogReadOnly(f"{url} may not be written ({error}): check the permissions of the file and its folder")
+        case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
+            return LogReadOnly(f"{url} cannot be opened ({error}): check that its folder exists and may be written")
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return LogBusy(f"{url}: another process keeps it locked; try again")
+        case sqlite3.SQLITE_CORRUPT:
+            return LogError(
+                f"{url} is damaged ({error}): restore it from a copy, or salvage it with sqlite3's .recover"
+            )
+        case sqlite3.SQLITE_IOERR:
+            return LogError(
+                f"{url}: the disk refused ({error}, {error.sqlite_errorname}); nothing of this call was written: look "
+                "at the disk, and at limits on the size of files"
+            )
+        case _:
+            return LogError(f"{url}: {error} (nothing of this call was written)")
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's extended code; 0 for what Python's module raises by itself."""
+    return getattr(error, "sqlite_errorcode", 0)

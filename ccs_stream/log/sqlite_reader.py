@@ -1,0 +1,116 @@
+"""The connection of a SQLite log that reads.
+
+Guarantees: serves every thread of the process, and never waits for the one that writes; no call leaves a transaction
+open behind it, so that a slow consumer keeps no checkpoint from the file. Does not: see what a turn under way appended.
+"""
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Callable
+from typing import Any, Final, NoReturn
+
+from ccs_stream.log import sqlite_schema
+from ccs_stream.log.port import BEFORE_FIRST
+from ccs_stream.log.sqlite_file import translated
+
+PAGE_RECORDS: Final = 1_000
+"""Records read at once: enough to hide the query, few enough to stay in memory."""
+_PAGE_BYTES: Final = 4 * 1024 * 1024
+"""The same for records with their bodies, which may be long: a page ends with the record that exceeds this."""
+_SHARD: Final = 1 << sqlite_schema.SHARD_BITS
+_LAST_KEY: Final = "SELECT max(key) FROM records WHERE key >= ? AND key < ?"
+_LAST: Final = "SELECT key, first_sequence FROM records WHERE key >= ? AND key < ? ORDER BY key DESC LIMIT 1"
+_TWO: Final = "SELECT key, first_sequence FROM records WHERE key >= ? AND key < ? ORDER BY key LIMIT 2"
+
+
+class Reader:
+    """One per `SqliteLog`. `check` raises when the log may no longer be used."""
+
+    def __init__(self, connection: sqlite3.Connection, url: str, check: Callable[[], None]) -> None:
+        self._connection = connection
+        self._url = url
+        self._check = check
+        self._lock = threading.Lock()
+
+    def query(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        """All rows of a query that returns few. Raises `LogError`s, and what `check` raises."""
+        self._check()
+        try:
+            with self._lock:
+                return self._connection.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            self._raise(error)
+
+    def page(self, after: int, last: int, *, bodies: bool) -> tuple[list[Any], bool]:
+        """Rows of key, head and tail with keys above `after`, to `last`; and whether there may be more of them."""
+        if not bodies:
+            query = "SELECT key, head, NULL FROM records WHERE key > ? AND key <= ? ORDER BY key LIMIT ?"
+            rows = self.query(query, (after, last, PAGE_RECORDS))
+            return rows, len(rows) == PAGE_RECORDS
+        self._check()
+        query = "SELECT key, head, tail FROM records WHERE key > ? AND key <= ? ORDER BY key LIMIT ?"
+        rows, size = [], 0
+        try:
+            with (
+                self._lock,
+                contextlib.closing(self._connection.execute(query, (after, last, PAGE_RECORDS))) as cursor,
+            ):
+                for row in cursor:
+                    rows.append(row)
+                    size += len(row[1]) + len(row[2] or b"")
+                    if size > _PAGE_BYTES:
+                        return rows, True
+        except sqlite3.Error as error:
+            self._raise(error)
+        return rows, len(rows) == PAGE_RECORDS
+
+    def data_version(self) -> int:
+        """SQLite's own change mark: moves with every turn of another connection, the writer's here included."""
+        version: int = self.query("PRAGMA data_version")[0][0]
+        return version
+
+    def end(self, base: int) -> int:
+        """Offset of the last record of the shard whose keys begin at `base`."""
+        last = self.query(_LAST_KEY, (base, base + _SHARD))[0][0]
+        return BEFORE_FIRST if last is None else int(last) - base
+
+    def offset_of(self, base: int, sequence: int) -> int:
+        """Offset of the last record whose first sequence is at most `sequence`.
+
+        Offsets and sequences grow together and nearly evenly, so the log is its own index, for which appending pays
+        nothing: where the sequence should be is computed from two records around it, by turns with plain halving,
+        which bounds the looks at twice the logarithm. Some four looks, where halving alone takes twenty.
+        """
+        rows: list[tuple[int, int]] = self.query(_LAST, (base, base + _SHARD))
+        if not rows or rows[0][1] <= sequence:
+            return rows[0][0] - base if rows else BEFORE_FIRST
+        low: int = 0
+        low_sequence = 0
+        high, high_sequence = rows[0][0] - base, rows[0][1]
+        halve = False
+        while high - low > 1:
+            guess = (low + high) // 2
+            if not halve:
+                guess = low + (sequence - low_sequence) * (high - low) // (high_sequence - low_sequence)
+                guess = min(max(guess, low + 1), high - 1)
+            halve = not halve
+            here, *following = self.query(_TWO, (base + guess, base + _SHARD))
+            if here[1] > sequence:
+                high, high_sequence = guess, here[1]
+                continue
+            low, low_sequence = here[0] - base, here[1]
+            for key, first_sequence in following:
+                if first_sequence > sequence:
+                    return low
+                low, low_sequence = key - base, first_sequence
+        return low
+
+    def close(self) -> None:
+        """Wait for the call that is under way, and disconnect."""
+        with self._lock, contextlib.suppress(sqlite3.Error):
+            self._connection.close()
+
+    def _raise(self, error: sqlite3.Error) -> NoReturn:
+        self._check()  # closed meanwhile, by another thread
+        raise translated(error, self._url) from error
