@@ -3,8 +3,8 @@
 Guarantees: a file that is not ours is refused before a connection that could change it is opened; every SQLite error
 becomes one of our own, here and nowhere else. Does not: know what the tables mean (`sqlite_schema` does).
 
-Sources: https://www.sqlite.org/fileformat2.html#the_database_header, https://www.sqlite.org/rescode.html,
-https://www.sqlite.org/wal.html#read_only_databases.
+Sources: https://www.sqlite.org/rescode.html, https://www.sqlite.org/wal.html#read_only_databases,
+https://www.sqlite.org/howtocorrupt.html.
 """
 
 import contextlib
@@ -17,9 +17,8 @@ from typing import Final
 from ccs_stream.log import sqlite_schema
 from ccs_stream.protocol.errors import LogBusy, LogError, LogFull, LogReadOnly, NotALog
 
-_MAGIC: Final = b"SQLite format 3\x00"
-_HEADER_BYTES: Final = 100
-_APPLICATION_ID_AT: Final = 68
+_SMALLEST_BYTES: Final = 512
+"""Of SQLite's smallest page. A file of one byte it would take for an empty database."""
 
 
 def connect(path: Path, mode: str, *, busy_timeout_s: float) -> sqlite3.Connection:
@@ -80,37 +79,31 @@ def _wal_holds_something(path: Path) -> bool:
 
 
 def refuse_foreign(path: Path) -> None:
-    """Raise `NotALog` for anything at `path` that is neither ours nor empty, by looking only."""
-    if path.exists() and not path.is_file():
+    """Raise `NotALog` for anything at `path` that is neither ours nor empty, by looking only.
+
+    SQLite does the looking: `open()` and `close()` on the file would drop the locks of every connection that this
+    process has to it (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+    """
+    if not path.exists():
+        return
+    if not path.is_file():
         raise NotALog(f"{path} is not a file: name the file of a log, or a new one")
-    try:
-        with path.open("rb") as file:
-            header = file.read(_HEADER_BYTES)
-    except OSError:
-        return  # SQLite says what is wrong
-    if not header:
-        return
-    if not header.startswith(_MAGIC):
+    if 0 < path.stat().st_size < _SMALLEST_BYTES:
         raise NotALog(f"{path} is not a SQLite file: choose another file")
-    found = int.from_bytes(header[_APPLICATION_ID_AT : _APPLICATION_ID_AT + 4], "big")
-    if found == sqlite_schema.APPLICATION_ID:
-        return
     # The first transaction of a log writes its id and its tables, on one page: a page with tables and without our id
-    # is somebody else's. With neither, that transaction may still be in the -wal, where only SQLite can look.
-    if found or _has_tables(path, "immutable") or (_wal_holds_something(path) and _is_foreign(path)):
-        raise NotALog(f"{path} is a SQLite database of something else (application id {found}): choose another file")
+    # is somebody else's. With neither, that transaction may still be in the -wal, which `immutable` does not see.
+    if _is_foreign(path, "immutable") or (_wal_holds_something(path) and _is_foreign(path, "ro")):
+        raise NotALog(f"{path} is a SQLite database of something else: choose another file")
 
 
-def _has_tables(path: Path, mode: str) -> bool:
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(connect(path, mode, busy_timeout_s=0)) as connection:
-        return not sqlite_schema.is_new(connection)
-    return False
-
-
-def _is_foreign(path: Path) -> bool:
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(connect(path, "ro", busy_timeout_s=0)) as connection:
-        return not sqlite_schema.is_new(connection) and not sqlite_schema.is_ours(connection)
-    return False
+def _is_foreign(path: Path, mode: str) -> bool:
+    try:
+        with contextlib.closing(connect(path, mode, busy_timeout_s=0)) as connection:
+            return not sqlite_schema.is_ours(connection) and not sqlite_schema.is_unclaimed(connection)
+    except sqlite3.Error as error:
+        if _code(error) & 0xFF == sqlite3.SQLITE_NOTADB:
+            raise NotALog(f"{path} is not a SQLite file: choose another file") from error
+        return False  # whoever opens it to use it meets this again, and says it
 
 
 def is_busy(error: sqlite3.Error) -> bool:

@@ -34,6 +34,11 @@ def is_new(connection: sqlite3.Connection) -> bool:
     return not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
 
 
+def is_unclaimed(connection: sqlite3.Connection) -> bool:
+    """Whether nobody has put a table or an application id into the file."""
+    return is_new(connection) and not connection.execute("PRAGMA application_id").fetchone()[0]
+
+
 def is_ours(connection: sqlite3.Connection) -> bool:
     """Whether the file says it is a log."""
     return bool(connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID)
