@@ -12,7 +12,7 @@ from ccs_stream import __version__
 from ccs_stream.adapters.langgraph import CoherentStore
 from ccs_stream.cli import main
 from ccs_stream.cli.demo import sources
-from ccs_stream.cli.demo.graph import CODE, FILES_FIXED, REVIEW, build_graph, with_docstring
+from ccs_stream.cli.demo.graph import CODE, FILES_FIXED, REVIEW, build_graph, tally, with_docstring
 from ccs_stream.cli.demo.processes import Child, ChildFailed
 from ccs_stream.cli.demo.run import check_log
 from ccs_stream.cli.demo.sources import collect
@@ -145,6 +145,16 @@ def test_the_graph_takes_any_chat_model_and_any_log() -> None:
         assert [each.agent for each in store.history(CODE, "m0.py")] == ["synthesizer", "setup"]
 
 
+def test_counts_of_a_faster_reviewer_are_kept() -> None:
+    with CoherentStore(writes="guarded") as store:
+        board = store.get(REVIEW, "board")
+        store.workspace.agent("security").write("board", {"round 1": {"security": 2}}, scope=REVIEW)
+        tally(store, board, "round 1", {"style": 3})
+        now = store.get(REVIEW, "board")
+        assert now is not None
+        assert now.value == {"round 1": {"security": 2, "style": 3}}
+
+
 def test_a_model_that_breaks_the_code_changes_nothing() -> None:
     with CoherentStore(writes="guarded") as store:
         build_graph(FakeListChatModel(responses=['"""']), store).invoke({"files": {"a.py": "x = 1\n"}})
@@ -177,9 +187,9 @@ def test_a_module_s_docstring_comes_after_its_first_comments() -> None:
 
 def test_a_child_that_fails_says_why(tmp_path: Path) -> None:
     (tmp_path / "other.db").write_text("something else")
-    with Child("write", f"sqlite:///{tmp_path}/other.db", "demo", "victim") as child:
-        with pytest.raises(ChildFailed, match="not a SQLite file"):
-            child.hear()
+    url = f"sqlite:///{tmp_path}/other.db"
+    with Child("write", url, "demo", "victim") as child, pytest.raises(ChildFailed, match="not a SQLite file"):
+        child.hear()
 
 
 def test_a_log_elsewhere_than_in_sqlite_is_refused() -> None:

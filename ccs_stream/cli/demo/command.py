@@ -40,7 +40,7 @@ def demo(path: Path | None, url: str | None, *, as_json: bool) -> None:
     A real LangGraph graph reviews the Python files under PATH (by default this package's own source; nothing there is
     changed): three reviewers in parallel and one who reads their findings and the code. A scripted model stands where
     a chat model goes. Then processes on the same log write over each other, unguarded and guarded, and are stopped and
-    killed. It takes about ten seconds.
+    killed. It takes some five seconds, more for a large PATH.
     """
     if importlib.util.find_spec("langgraph") is None:
         raise click.UsageError("the demo needs LangGraph: pip install 'ccs-stream[demo]'")

@@ -6,6 +6,8 @@ Guarantees: one data object in the end, from which both renderings are made; not
 import os
 import re
 import shlex
+import shutil
+import sys
 import tempfile
 import time
 import urllib.parse
@@ -28,11 +30,11 @@ from ccs_stream.protocol.events import CommandRefused, RefusalReason
 
 WORKSPACE: Final = "demo"
 REPLAY: Final = (
-    ("ccs-replay {workspace}{url} timeline --artifact reserved/plan", "the stopped holder, event by event"),
-    ("ccs-replay {workspace}{url} artifact race/unguarded", "who wrote over whom, with what each had read"),
-    ("ccs-replay {workspace}{url} verify", "every invariant; it finds the lost updates, and exits with 3"),
+    ("{replay} {workspace}{url} timeline --artifact reserved/plan", "the stopped holder, event by event"),
+    ("{replay} {workspace}{url} artifact race/unguarded", "who wrote over whom, with what each had read"),
+    ("{replay} {workspace}{url} verify", "every invariant; it finds the lost updates, and exits with 3"),
 )
-"""What the demo ends with; `workspace` is an option, needed where the log holds several."""
+"""What the demo ends with, and what each shows; `workspace` is an option, needed where the log holds several."""
 
 Tell = Callable[[str], None]
 
@@ -152,5 +154,15 @@ def _size(url: str) -> int:
 def replay_commands(log: Log) -> list[Command]:
     """Three commands that look at the log."""
     workspace = "" if log.workspace == WORKSPACE else f"-w {log.workspace} "
-    url = shlex.quote(log.url)
-    return [Command(command=each.format(workspace=workspace, url=url), shows=shows) for each, shows in REPLAY]
+    names = {"replay": shlex.quote(_replay_script()), "workspace": workspace, "url": shlex.quote(log.url)}
+    return [Command(command=each.format_map(names), shows=shows) for each, shows in REPLAY]
+
+
+def _replay_script() -> str:
+    """How `ccs-replay` is called from here: by name where that finds the one beside this Python, else by its path."""
+    beside = Path(sys.executable).with_name("ccs-replay")
+    found = shutil.which("ccs-replay")
+    if not beside.exists() or (found is not None and Path(found).resolve() == beside.resolve()):
+        return "ccs-replay"
+    here = Path.cwd()
+    return str(beside.relative_to(here) if beside.is_relative_to(here) else beside)
