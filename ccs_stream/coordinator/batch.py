@@ -16,7 +16,7 @@ from ccs_stream.protocol.admit import Cursor
 from ccs_stream.protocol.commands import Command
 from ccs_stream.protocol.decide import Decision, decide, refusal_for_bug, refusal_of
 from ccs_stream.protocol.directory import Directory, Overlay
-from ccs_stream.protocol.events import RefusalReason
+from ccs_stream.protocol.events import CommandAnswered, RefusalReason
 from ccs_stream.protocol.evolve import fold
 from ccs_stream.protocol.ids import DecisionIndex, Epoch, Hash, LeaderId, Micros, Sequence
 from ccs_stream.protocol.records import DecisionRecord
@@ -28,10 +28,11 @@ _encode: Final = DEFAULT_CODEC.encode_event
 class Planned:
     """One command's decision; `record` and `draft` are None where it appends nothing."""
 
-    __slots__ = ("command", "decision", "digest", "draft", "offset", "record")
+    __slots__ = ("command", "command_offset", "decision", "digest", "draft", "offset", "record")
 
-    def __init__(self, command: Command, decision: Decision) -> None:
+    def __init__(self, command: Command, decision: Decision, command_offset: int | None = None) -> None:
         self.command = command
+        self.command_offset = command_offset
         self.decision = decision
         self.record: DecisionRecord | None = None
         self.draft: Draft | None = None
@@ -40,17 +41,31 @@ class Planned:
         """Where it came to stand in the log."""
 
 
-def plan(state: Directory, cursor: Cursor, workspace: str, commands: SequenceOf[Command], now: Micros) -> list[Planned]:
-    """Decide `commands` in order where `cursor` and `state` stand. Changes neither."""
+def plan(  # where it stands, and what is asked
+    state: Directory,
+    cursor: Cursor,
+    workspace: str,
+    commands: SequenceOf[Command],
+    now: Micros,
+    offsets: SequenceOf[int | None] | None = None,
+) -> list[Planned]:
+    """Decide `commands` in order where `cursor` and `state` stand. Changes neither.
+
+    `offsets` are those of commands that came by the commands topic: each gets a decision, be it one that changes
+    nothing, so that the log always answers and carries the offset on.
+    """
     alone = len(commands) == 1
     view = state if alone else Overlay(state)
     index, prev_hash = cursor.index, cursor.end(workspace).hash
     planned: list[Planned] = []
-    for command in commands:
-        each = Planned(command, _decide(view, command, now))
+    for number, command in enumerate(commands):
+        offset = None if offsets is None else offsets[number]
+        each = Planned(command, _decide(view, command, now), offset)
         planned.append(each)
         if not each.decision.events:
-            continue
+            if offset is None:
+                continue
+            each.decision.events = [CommandAnswered(original_sequence=each.decision.repeats or Sequence(0))]
         index = DecisionIndex(index + 1)
         first = Sequence(view.sequence + 1)
         draft = _frame(each, workspace, cursor.epoch, cursor.leader_id, index, first, now, prev_hash)
@@ -119,7 +134,7 @@ def _frame(  # the fields of an envelope
         session_id=command.session_id,
         number=command.number,
         command_kind=command.KIND,
-        command_offset=None,
+        command_offset=planned.command_offset,
         recorded_at=now,
         prev_hash=prev_hash,
         critical=critical,

@@ -1,0 +1,320 @@
+"""The loop of a coordinator that leads a shard: claim, decide, append, read back, answer.
+
+Guarantees: pure. What happens to a coordinator comes in as inputs, what it is to do goes out as effects, so that fault
+simulation runs this very loop. It never answers from anything but decisions it has read back, admitted; it never claims
+twice on one proof of membership; after a produce error it does not guess, but claims anew. Does not: decide (the shell
+calls `decide` for a batch it is told to decide), and does not know who should lead; the log says who does.
+
+Where a log serialises its writers itself (memory, SQLite) nobody leads, and this loop is not used.
+
+Source of the rules: epochs claimed by compare-and-set in the log, in the manner of KRaft's claim and renounce and of
+XTDB's term fence; see `docs/decisions/0005-leaders-claim-in-the-log.md`.
+"""
+
+import dataclasses
+import enum
+from typing import Final, assert_never
+
+from ccs_stream.protocol.admit import Verdict
+from ccs_stream.protocol.commands import Command
+from ccs_stream.protocol.ids import DecisionIndex, Epoch, LeaderId
+
+PENDING_MAX: Final = 10_000
+"""Commands waiting in one shard; beyond this the shell is told to stop taking them."""
+
+
+class Role(enum.StrEnum):
+    """What a coordinator is for a shard."""
+
+    FOLLOWING = "following"
+    """It reads, and nothing else."""
+    CLAIMING = "claiming"
+    """It has appended a claim, and waits to read it back."""
+    LEADING = "leading"
+    """It has read its claim back, admitted."""
+    RECOVERING = "recovering"
+    """It led, and something it appended may or may not be in the log: it must claim anew."""
+    STOPPED = "stopped"
+    """It has resigned, or never will lead again."""
+
+
+@dataclasses.dataclass(slots=True, kw_only=True, eq=False)
+class Pending:
+    """A command on its way, and where it came from."""
+
+    command: Command
+    offset: int | None
+    """Offset in the commands topic; None when it was handed over directly."""
+
+
+# Effects: what the shell is to do, in order.
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ProveMembership:
+    """Commit an offset synchronously; when that succeeds, say `membership_proved`."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AppendClaim:
+    """Append a claim of this epoch under this id, fresh for every claim."""
+
+    epoch: Epoch
+    leader_id: LeaderId
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AppendResignation:
+    """Append the resignation of this epoch."""
+
+    epoch: Epoch
+    leader_id: LeaderId
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DecideAndAppend:
+    """Decide these commands on an overlay and append their decisions; then say `appended`.
+
+    Decisions carry the loop's epoch and leader id, and indexes that continue from the cursor.
+    """
+
+    batch: tuple[Pending, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """These commands' decisions were read back, admitted, or needed none: answer from the admitted state."""
+
+    batch: tuple[Pending, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AnswerRefusedByBroker:
+    """The broker definitely refused the append (size, authorisation): answer with that error."""
+
+    batch: tuple[Pending, ...]
+    why: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ForwardToTopic:
+    """Put these commands, handed over directly, in the commands topic under their numbers, for whoever leads."""
+
+    batch: tuple[Pending, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DestroyProducer:
+    """Throw the producer away, and with it whatever it may still send late of its own accord."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SeekCommands:
+    """Read the commands topic from the folded offset + 1: what was taken and not decided comes again."""
+
+
+Effect = (
+    ProveMembership
+    | AppendClaim
+    | AppendResignation
+    | DecideAndAppend
+    | Answer
+    | AnswerRefusedByBroker
+    | ForwardToTopic
+    | DestroyProducer
+    | SeekCommands
+)
+
+
+class LeadershipLoop:
+    """One coordinator's loop for one shard. Each input returns the effects it leads to, in order."""
+
+    __slots__ = ("_batch", "_pending", "_proved", "_unread", "assigned", "epoch", "leader_id", "role")
+
+    def __init__(self) -> None:
+        self.role = Role.FOLLOWING
+        self.assigned = False
+        """Whether the group suggests that this coordinator try to lead."""
+        self.epoch = Epoch(0)
+        """The epoch it claims or leads; the last one seen otherwise."""
+        self.leader_id: LeaderId | None = None
+        """Its id in that epoch."""
+        self._proved = False
+        self._pending: list[Pending] = []
+        self._batch: tuple[Pending, ...] = ()
+        self._unread: list[DecisionIndex] = []
+        """Indexes appended and not read back yet."""
+
+    @property
+    def full(self) -> bool:
+        """Whether the shell should take no more commands for now."""
+        return len(self._pending) >= PENDING_MAX
+
+    @property
+    def waiting(self) -> int:
+        """Commands that wait or are being decided."""
+        return len(self._pending) + len(self._batch)
+
+    # The group.
+
+    def assigned_now(self) -> list[Effect]:
+        """The group assigns the shard: a proof of membership, good for one claim."""
+        if self.role is Role.STOPPED:
+            return []
+        self.assigned = self._proved = True
+        return []
+
+    def assignment_lost(self) -> list[Effect]:
+        """The group takes the shard away, or the member was expelled: renounce, and keep following."""
+        self.assigned = self._proved = False
+        return self._renounce()
+
+    def membership_proved(self) -> list[Effect]:
+        """A synchronous offset commit succeeded: a proof of membership, good for one claim."""
+        self._proved = self.assigned and self.role is not Role.STOPPED
+        return []
+
+    def caught_up(self, current: Epoch, leader_id: LeaderId) -> list[Effect]:
+        """The log has been read to its end; `leader_id` is fresh, for a claim. Claims where that is due.
+
+        Call it on a timer, too: an assigned coordinator that the log does not call its leader claims (a dead process's
+        late claim may have won).
+        """
+        if not self.assigned or self.role in (Role.LEADING, Role.CLAIMING, Role.STOPPED):
+            return []
+        if not self._proved:
+            return [ProveMembership()]
+        self._proved = False
+        self.role = Role.CLAIMING
+        self.epoch, self.leader_id = Epoch(current + 1), leader_id
+        return [AppendClaim(self.epoch, leader_id)]
+
+    # The log, in its order.
+
+    def claim_read(self, epoch: Epoch, leader_id: LeaderId, verdict: Verdict) -> list[Effect]:
+        """A claim was read, with its verdict."""
+        own = leader_id == self.leader_id
+        if verdict is Verdict.ADMITTED:
+            if own and self.role is Role.CLAIMING:
+                self.role = Role.LEADING
+                # What came from the topic comes again from there; what was handed over directly is still ours.
+                self._pending = [each for each in (*self._batch, *self._pending) if each.offset is None]
+                self._batch, self._unread = (), []
+                return [SeekCommands(), *self._next_batch()]
+            effects = self._renounce()
+            self.epoch = epoch
+            return effects
+        if own and self.role is Role.CLAIMING:
+            # Another claim of this epoch was first.
+            self.role = Role.FOLLOWING
+            self.leader_id = None
+            return self._let_go()
+        return []
+
+    def resignation_read(self, leader_id: LeaderId, verdict: Verdict) -> list[Effect]:
+        """A resignation was read: if it is ours, others lead now."""
+        if verdict is Verdict.ADMITTED and leader_id == self.leader_id and self.role is not Role.CLAIMING:
+            return self._renounce()
+        return []
+
+    def decision_read(self, leader_id: LeaderId, index: DecisionIndex, verdict: Verdict) -> list[Effect]:
+        """A decision was read, with its verdict. Answers the batch when its last decision is read back, admitted."""
+        if self.role is not Role.LEADING or leader_id != self.leader_id or index not in self._unread:
+            return []
+        if verdict is not Verdict.ADMITTED:
+            # Our own decision is void: like a produce error, something of this epoch is missing.
+            return self._recover()
+        self._unread.remove(index)
+        if self._unread:
+            return []
+        batch, self._batch = self._batch, ()
+        return [Answer(batch), *self._next_batch()]
+
+    # Producing.
+
+    def appended(self, indexes: tuple[DecisionIndex, ...]) -> list[Effect]:
+        """The batch was decided, and its decisions, of these indexes (none, if it needs none), are being produced."""
+        if self.role is not Role.LEADING or not self._batch:
+            return []
+        if not indexes:
+            batch, self._batch = self._batch, ()
+            return [Answer(batch), *self._next_batch()]
+        self._unread = list(indexes)
+        return []
+
+    def append_unknown(self) -> list[Effect]:
+        """A produce error or time-out: what was appended may be there, or come to be there, or not."""
+        if self.role is Role.CLAIMING:
+            self.role = Role.RECOVERING
+            return [DestroyProducer()]
+        return self._recover() if self.role is Role.LEADING else []
+
+    def append_refused(self, why: str) -> list[Effect]:
+        """The broker definitely refused the append of a batch of one: nothing of it is in the log.
+
+        For a batch of several, say `append_unknown`: others of it may have gone through.
+        """
+        if self.role is not Role.LEADING or not self._batch:
+            return []
+        batch, self._batch, self._unread = self._batch, (), []
+        return [AnswerRefusedByBroker(batch, why), *self._next_batch()]
+
+    # Commands.
+
+    def command(self, pending: Pending) -> list[Effect]:
+        """A command came, by the topic or directly."""
+        if self.role is Role.LEADING:
+            self._pending.append(pending)
+            return self._next_batch()
+        if pending.offset is not None:
+            return []  # whoever leads reads it from the topic
+        if self.role in (Role.CLAIMING, Role.RECOVERING):
+            self._pending.append(pending)
+            return []
+        return [ForwardToTopic((pending,))]
+
+    def stop(self) -> list[Effect]:
+        """A graceful stop: resign on the log where this coordinator leads, and never lead again."""
+        leading = self.role is Role.LEADING
+        epoch, leader_id = self.epoch, self.leader_id
+        effects = self._renounce()
+        self.role = Role.STOPPED
+        self.assigned = self._proved = False
+        if leading and leader_id is not None:
+            effects.append(AppendResignation(epoch, leader_id))
+        return effects
+
+    # Within.
+
+    def _next_batch(self) -> list[Effect]:
+        """Stop and wait: one batch is in the air at a time, so that a failure leaves one batch to sort out."""
+        if self.role is not Role.LEADING or self._batch or not self._pending:
+            return []
+        self._batch, self._pending = tuple(self._pending), []
+        return [DecideAndAppend(self._batch)]
+
+    def _recover(self) -> list[Effect]:
+        """Claim anew: that voids whatever may still arrive late, and what is read to the claim is all there is."""
+        self.role = Role.RECOVERING
+        self._unread = []
+        return [DestroyProducer(), ProveMembership()]
+
+    def _renounce(self) -> list[Effect]:
+        """Stop leading, keep following. Nobody is told that anything failed."""
+        match self.role:
+            case Role.STOPPED | Role.FOLLOWING:
+                return []
+            case Role.LEADING | Role.CLAIMING | Role.RECOVERING:
+                in_the_air = bool(self._unread) or self.role is not Role.LEADING
+                self.role = Role.FOLLOWING
+                self.leader_id = None
+                self._unread = []
+                return [*([DestroyProducer()] if in_the_air else []), *self._let_go()]
+            case _:
+                assert_never(self.role)
+
+    def _let_go(self) -> list[Effect]:
+        """Hand on what was handed over directly; what came from the topic is still there."""
+        own = tuple(each for each in (*self._batch, *self._pending) if each.offset is None)
+        self._batch, self._pending = (), []
+        return [ForwardToTopic(own)] if own else []
