@@ -20,7 +20,7 @@ RACE: Final = ("race",)
 RESERVED: Final = ("reserved",)
 KILLED: Final = ("killed",)
 PAUSE_S: Final = 0.004
-"""Between reading and writing, where a real agent would ask its model: some milliseconds instead of some seconds."""
+"""Before reading and before writing, where a real agent would ask its model: milliseconds instead of seconds."""
 PAD: Final = "." * 3_000
 """Makes a write of two values large enough to be caught half-way, if it could be."""
 
@@ -36,6 +36,11 @@ def told() -> str:
     return sys.stdin.readline().strip()
 
 
+def pause() -> None:
+    """Work on something else for a moment."""
+    time.sleep(random.uniform(0, PAUSE_S))  # noqa: S311  # nothing is secret here
+
+
 def append(workspace: Workspace, name: str, key: str, turns: str) -> None:
     """Add entries to a shared list: read, think, write. `key` says whether the writes are guarded."""
     agent = workspace.agent(name)
@@ -43,11 +48,13 @@ def append(workspace: Workspace, name: str, key: str, turns: str) -> None:
     refused = 0
     for turn in range(int(turns)):
         entry = f"{name} {turn + 1}"
+        if turn:
+            pause()
         seen = agent.read(key, scope=RACE)
         if turn == 0:
             say(has_read=0 if seen is None else seen.version)
             told()  # both have read the same version before either writes
-        time.sleep(random.uniform(0, PAUSE_S))  # noqa: S311  # nothing is secret here
+        pause()
         entries, version = (seen.value, int(seen.version)) if seen is not None else ([], None)
         while True:
             try:
