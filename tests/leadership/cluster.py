@@ -61,6 +61,8 @@ class Node:
         """Next offset of the commands topic to take."""
         self.producer = 0
         self.member = False
+        self.handed: list[Command] = []
+        """Commands handed over directly to this node."""
 
 
 class Cluster:
@@ -75,6 +77,8 @@ class Cluster:
         self.nodes = [Node(number) for number in range(nodes)]
         self.answered: dict[tuple[bytes, int], int] = {}
         """By session and number, how often a command was answered."""
+        self.orphans: list[Command] = []
+        """Commands handed over directly to nodes that died before answering."""
         self.producers = 0
         self.now = START
 
@@ -91,8 +95,13 @@ class Cluster:
         self.do(node, node.loop.assignment_lost())
 
     def crash(self, node: Node) -> None:
-        """A node dies and starts again, knowing nothing. What it had sent may still arrive."""
+        """A node dies with its clients, and starts again, knowing nothing. What it had sent may still arrive."""
+        self.orphans += [command for command in node.handed if not self.is_answered(command)]
         self.nodes[node.name] = Node(node.name)
+
+    def is_answered(self, command: Command) -> bool:
+        """Whether somebody answered the command."""
+        return (bytes(command.session_id), int(command.number)) in self.answered
 
     def deliver(self, number: int, *, keep: bool = False) -> None:
         """Something on its way arrives at the end of the log; with `keep`, a copy stays on its way."""
@@ -168,6 +177,7 @@ class Cluster:
 
     def hand_over(self, node: Node, command: Command) -> None:
         """A client in a node's own process hands its command over directly."""
+        node.handed.append(command)
         self.do(node, node.loop.command(Pending(command=command, offset=None)))
 
     # Effects.

@@ -185,7 +185,7 @@ def play(seed: int) -> tuple[Cluster, int]:
     cluster.assign(cluster.nodes[0])
     settle(cluster, cluster.nodes[0])
     number = trouble(cluster, chance)
-    heal(cluster, chance, number)
+    heal(cluster, chance)
     return cluster, number
 
 
@@ -234,20 +234,26 @@ def trouble(cluster: Cluster, chance: random.Random) -> int:
     return number
 
 
-def heal(cluster: Cluster, chance: random.Random, last: int) -> None:
-    """What is on its way arrives or is lost; one node, which knows nothing, leads; clients ask again."""
+def heal(cluster: Cluster, chance: random.Random) -> None:
+    """What is on its way arrives or is lost, and is given up on; one node leads.
+
+    Only clients that died with their node ask again: for all the others the loops must have done what is needed.
+    """
     while cluster.network:
         which = chance.randrange(len(cluster.network))
         if chance.random() < 0.5:
             cluster.deliver(which)
         else:
             del cluster.network[which]
+    for node in cluster.nodes:
+        while cluster.read_one(node):
+            pass
+        cluster.do(node, node.loop.append_unknown() if node.loop.waiting or node.loop.role == "claiming" else [])
     for node in cluster.nodes[1:]:
         cluster.lose(node)
-    cluster.crash(cluster.nodes[0])
-    for number in range(2, last + 1):
-        if (SESSION, number) not in cluster.answered:
-            cluster.topic.append(write(number))
+    if chance.random() < 0.5:
+        cluster.crash(cluster.nodes[0])
+    cluster.topic.extend(cluster.orphans)
     cluster.assign(cluster.nodes[0])
     settle(cluster, cluster.nodes[0])
     for node in cluster.nodes:
