@@ -30,7 +30,7 @@ Examples:
 """
 
 
-@click.command(epilog=EPILOG)
+@click.command(epilog=EPILOG, short_help="Four agents review files; processes race, stop and die.")
 @click.argument("path", required=False, type=click.Path(path_type=Path))
 @click.option("--log", "url", metavar="URL", help="Keep the log here, as in sqlite:///demo.db; by default a new file.")
 @click.option("--json", "as_json", is_flag=True, help="Print what happened as one JSON object.")
