@@ -26,12 +26,14 @@ RESERVATION_LIMIT_S: Final = 30.0
 """Default time limit of a reservation: longer than a read-modify-write around one model call usually takes."""
 
 
-class _AnyVersion:
+class AnyVersion:
+    """The type of `ANY_VERSION`."""
+
     def __repr__(self) -> str:
         return "ANY_VERSION"
 
 
-ANY_VERSION: Final = _AnyVersion()
+ANY_VERSION: Final = AnyVersion()
 """Delete whatever version there is."""
 
 
@@ -192,7 +194,7 @@ class Agent:
         key: str,
         *,
         scope: Scope = (),
-        expected: int | _AnyVersion | None = ANY_VERSION,
+        expected: int | AnyVersion | None = ANY_VERSION,
         reason: str | None = None,
     ) -> Written:
         """Delete; with `expected`, only that version. Deleting what does not exist changes nothing."""
@@ -203,19 +205,19 @@ class Agent:
         key: str,
         *,
         scope: Scope = (),
-        expected: int | _AnyVersion | None = ANY_VERSION,
+        expected: int | AnyVersion | None = ANY_VERSION,
         reason: str | None = None,
     ) -> Coroutine[Any, Any, Written]:
         """As `delete`."""
         return run_async(self._engine.coordinator, self._delete(key, scope, self._here(), expected, reason))
 
     def _delete(
-        self, key: str, scope: Scope, here: ExecutionScope, expected: int | _AnyVersion | None, reason: str | None
+        self, key: str, scope: Scope, here: ExecutionScope, expected: int | AnyVersion | None, reason: str | None
     ) -> Steps[Written]:
         artifact = self._engine.address(tuple(scope), key)
-        conditional = not isinstance(expected, _AnyVersion)
+        conditional = not isinstance(expected, AnyVersion)
         base = here.versions.get(artifact)
-        if not isinstance(expected, _AnyVersion):
+        if not isinstance(expected, AnyVersion):
             base = None if expected is None else Version(expected)
         change = Erase(
             artifact=artifact,

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, Final, Self
 
-from ccs_stream.client.agent import ANY_VERSION, Agent, _AnyVersion, seconds_to_us
+from ccs_stream.client.agent import ANY_VERSION, Agent, AnyVersion, seconds_to_us
 from ccs_stream.client.bodies import DEFAULT_BYTES_MAX, Bodies
 from ccs_stream.client.changes import Past, Watch, reading_of
 from ccs_stream.client.engine import UNNUMBERED, Engine, Outgoing
@@ -38,7 +38,7 @@ class Put:
     key: str
     value: object
     scope: Scope = ()
-    expected: int | _AnyVersion | None = ANY_VERSION
+    expected: int | AnyVersion | None = ANY_VERSION
     ttl_s: float | None = None
     reason: str | None = None
 
@@ -49,7 +49,7 @@ class Delete:
 
     key: str
     scope: Scope = ()
-    expected: int | _AnyVersion | None = ANY_VERSION
+    expected: int | AnyVersion | None = ANY_VERSION
     reason: str | None = None
 
 
@@ -278,8 +278,8 @@ class Workspace:
 
 
 def _condition(
-    expected: int | _AnyVersion | None, here: ExecutionScope, artifact: ArtifactId
+    expected: int | AnyVersion | None, here: ExecutionScope, artifact: ArtifactId
 ) -> tuple[WriteMode, Version | None]:
-    if isinstance(expected, _AnyVersion):
+    if isinstance(expected, AnyVersion):
         return WriteMode.LAST_WRITER_WINS, here.versions.get(artifact)
     return WriteMode.COMPARE_AND_SET, None if expected is None else Version(expected)

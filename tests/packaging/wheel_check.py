@@ -29,7 +29,8 @@ import importlib.resources, json
 root = importlib.resources.files("ccs_stream.schemas")
 print(json.dumps({
     f"ccs_stream/schemas/{folder}/{file.name}": file.read_text("utf-8")
-    for folder in ("log", "audit") for file in (root / folder).iterdir() if file.name.endswith(".avsc")
+    for folder in [each.name for each in root.iterdir() if each.is_dir()]
+    for file in (root / folder).iterdir() if file.name.endswith(".avsc")
 }))
 """
 FIND_FRAMEWORKS = """
