@@ -1,0 +1,252 @@
+"""Each invariant is broken once by hand, and seen to be found."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Self
+
+import pytest
+
+from ccs_stream.log.codec import DEFAULT_CODEC
+from ccs_stream.projections.invariants import EXAMPLES_KEPT, Invariants, Kind
+from ccs_stream.protocol.commands import CommandKind
+from ccs_stream.protocol.events import (
+    ArtifactDeleted,
+    ArtifactRegistered,
+    CommandRefused,
+    DeleteReason,
+    Event,
+    GrantIssued,
+    GrantReclaimed,
+    GrantsInvalidated,
+    ParticipantJoined,
+    ReclaimTrigger,
+    RefusalReason,
+    ReservationAcquired,
+    ReservationEnded,
+    ReservationEndReason,
+    SessionEnded,
+    SessionEndReason,
+    UnknownEvent,
+    WorkspaceOpened,
+    WriteCommitted,
+)
+from ccs_stream.protocol.ids import (
+    ArtifactId,
+    Fence,
+    Hash,
+    Micros,
+    ParticipantNumber,
+    Sequence,
+    SessionId,
+    Version,
+)
+from ccs_stream.protocol.records import DecisionRecord
+from ccs_stream.protocol.settings import WorkspaceSettings
+from ccs_stream.protocol.states import GrantState
+from ccs_stream.testing.records import START, Chain
+
+A = ArtifactId(b"a" * 16)
+S = SessionId(b"s" * 16)
+ONE, TWO = ParticipantNumber(1), ParticipantNumber(2)
+M, E, SHARED, I = GrantState.MODIFIED, GrantState.EXCLUSIVE, GrantState.SHARED, GrantState.INVALID  # noqa: E741
+
+
+class Log:
+    """Checks decisions as they are made up."""
+
+    def __init__(self) -> None:
+        self.chain = Chain("w")
+        self.found = Invariants()
+        self.decide(WorkspaceOpened(**dataclasses.asdict(WorkspaceSettings())))
+        self.decide(ParticipantJoined(participant=ONE, agent="one", session_id=S))
+        self.decide(ParticipantJoined(participant=TWO, agent="two", session_id=SessionId(b"t" * 16)))
+        self.decide(ArtifactRegistered(artifact=A, scope=(), key="k"), self.write(1))
+
+    def decide(self, *events: Event, number: int = 0, session: SessionId = S) -> Self:
+        """One decision, as it would be read from a log."""
+        known = [event for event in events if not isinstance(event, UnknownEvent)]
+        draft = self.chain.draft(known or (), session_id=session, number=number, kind=CommandKind.COMMIT)
+        record, _ = DEFAULT_CODEC.decode_record(draft.head)
+        assert isinstance(record, DecisionRecord)
+        self.found.decision(record, events)
+        return self
+
+    def write(
+        self, version: int, *, by: ParticipantNumber = ONE, base: int | None = None, previous: int | None = None
+    ) -> WriteCommitted:
+        """A write whose links are right unless told otherwise."""
+        return WriteCommitted(
+            artifact=A,
+            participant=by,
+            version=Version(version),
+            base_version=None if base is None else Version(base),
+            previous_sequence=Sequence(self.last if previous is None else previous),
+            content_type="",
+            content_encoding="",
+            content_hash=Hash(bytes(32)),
+            content_size=0,
+            content_index=None,
+        )
+
+    @property
+    def last(self) -> int:
+        """Sequence of the event that made the current version."""
+        known = self.found._artifacts.get(A)  # what the test would otherwise have to count itself
+        return 0 if known is None else known.sequence
+
+
+def read(by: ParticipantNumber, version: int, state: GrantState) -> GrantIssued:
+    """A grant."""
+    return GrantIssued(artifact=A, participant=by, version=Version(version), to_state=state)
+
+
+def named(owner: int, sharers: list[int], version: int, state: GrantState = M) -> GrantsInvalidated:
+    """An invalidation."""
+    return GrantsInvalidated(
+        artifact=A,
+        version=Version(version),
+        owner=ParticipantNumber(owner),
+        owner_state=state if owner else I,
+        sharers=[ParticipantNumber(each) for each in sharers],
+    )
+
+
+def deleted(log: Log, version: int) -> ArtifactDeleted:
+    """A tombstone."""
+    return ArtifactDeleted(
+        artifact=A,
+        participant=ONE,
+        version=Version(version),
+        base_version=None,
+        previous_sequence=Sequence(log.last),
+        reason=DeleteReason.DELETED,
+    )
+
+
+def acquired(by: ParticipantNumber, fence: int, seconds: int = 1000) -> ReservationAcquired:
+    """A reservation."""
+    until = Micros(START + seconds * 1_000_000)
+    return ReservationAcquired(artifact=A, participant=by, fence=Fence(fence), until=until)
+
+
+def ended(by: ParticipantNumber, fence: int, reason: ReservationEndReason) -> ReservationEnded:
+    """Its end."""
+    return ReservationEnded(artifact=A, participant=by, fence=Fence(fence), reason=reason)
+
+
+def expired_then_writes(log: Log) -> None:
+    """A reservation that ran out, and a write by its holder."""
+    log.decide(acquired(ONE, 1, seconds=0))
+    log.decide(ended(ONE, 2, ReservationEndReason.EXPIRED))
+    log.decide(log.write(2))
+
+
+REFUSED = CommandRefused(
+    agent="one",
+    reason=RefusalReason.RESERVED,
+    detail="",
+    artifact=None,
+    current_version=None,
+    fence=None,
+    subject=0,
+)
+
+BREACHES: list[tuple[Kind, Callable[[Log], object]]] = [
+    (Kind.VERSION, lambda log: log.decide(log.write(3))),
+    (Kind.VERSION, lambda log: log.decide(log.write(1))),
+    (Kind.VERSION, lambda log: log.decide(deleted(log, 2), named(1, [], 2)).decide(deleted(log, 3))),
+    (Kind.LINK, lambda log: log.decide(log.write(2, previous=1))),
+    (Kind.INVALIDATION, lambda log: log.decide(log.write(2, by=TWO, base=1))),
+    (Kind.INVALIDATION, lambda log: log.decide(log.write(2, by=TWO, base=1), named(0, [], 2))),
+    (Kind.INVALIDATION, lambda log: log.decide(log.write(2, by=TWO, base=1), named(1, [2], 2))),
+    (Kind.INVALIDATION, lambda log: log.decide(log.write(2, by=TWO, base=1), named(1, [], 2, E))),
+    (Kind.INVALIDATION, lambda log: log.decide(named(1, [], 1))),
+    (Kind.INVALIDATION, lambda log: log.decide(deleted(log, 2))),
+    (Kind.GRANT, lambda log: log.decide(read(TWO, 7, SHARED))),
+    (Kind.GRANT, lambda log: log.decide(read(TWO, 1, I))),
+    (Kind.GRANT, lambda log: log.decide(deleted(log, 2), named(1, [], 2)).decide(read(TWO, 2, E))),
+    (Kind.SINGLE_WRITER, lambda log: log.decide(read(TWO, 1, E))),
+    (Kind.SINGLE_WRITER, lambda log: log.decide(read(TWO, 1, M))),
+    (
+        Kind.FENCE,
+        lambda log: log.decide(acquired(ONE, 1)).decide(ended(ONE, 1, ReservationEndReason.RELEASED)),
+    ),
+    (Kind.RESERVATION, lambda log: log.decide(acquired(ONE, 1)).decide(acquired(TWO, 2))),
+    (Kind.RESERVATION, lambda log: log.decide(acquired(TWO, 1)).decide(log.write(2))),
+    (Kind.RESERVATION, lambda log: log.decide(ended(TWO, 1, ReservationEndReason.RELEASED))),
+    (
+        Kind.RESERVATION,
+        lambda log: log.decide(acquired(ONE, 1)).decide(ended(ONE, 2, ReservationEndReason.EXPIRED)),
+    ),
+    (Kind.ZOMBIE_WRITE, expired_then_writes),
+    (
+        Kind.GRANT,
+        lambda log: log.decide(
+            GrantReclaimed(artifact=A, participant=TWO, from_state=M, trigger=ReclaimTrigger.MAXIMUM_HOLD)
+        ),
+    ),
+    (Kind.UNKNOWN_ARTIFACT, lambda log: log.decide(ArtifactRegistered(artifact=A, scope=(), key="k"))),
+    (
+        Kind.UNKNOWN_ARTIFACT,
+        lambda log: log.decide(dataclasses.replace(read(ONE, 0, I), artifact=ArtifactId(b"?" * 16))),
+    ),
+    (Kind.UNKNOWN_PARTICIPANT, lambda log: log.decide(read(ParticipantNumber(9), 1, SHARED))),
+    (Kind.UNKNOWN_PARTICIPANT, lambda log: log.decide(ParticipantJoined(participant=ONE, agent="x", session_id=S))),
+    (
+        Kind.UNKNOWN_PARTICIPANT,
+        lambda log: log.decide(SessionEnded(session_id=SessionId(b"?" * 16), reason=SessionEndReason.LEFT)),
+    ),
+    (
+        Kind.REPEATED_COMMAND,
+        lambda log: log.decide(read(ONE, 1, M), number=5).decide(read(ONE, 1, M), number=5),
+    ),
+    (Kind.REFUSAL, lambda log: log.decide(REFUSED, read(ONE, 1, M))),
+    (Kind.FIRST_EVENT, lambda log: log.decide(WorkspaceOpened(**dataclasses.asdict(WorkspaceSettings())))),
+    (Kind.UNKNOWN_EVENT, lambda log: log.decide(UnknownEvent(fingerprint=b"12345678", size=3))),
+    (Kind.LOST_UPDATE, lambda log: log.decide(log.write(2, by=TWO), named(1, [], 2))),
+    (Kind.LOST_UPDATE, lambda log: log.decide(log.write(2, by=TWO, base=0), named(1, [], 2))),
+]
+
+
+@pytest.mark.parametrize(("kind", "breach"), BREACHES, ids=[f"{n}-{kind}" for n, (kind, _) in enumerate(BREACHES)])
+def test_a_breach_is_found(kind: Kind, breach: Callable[[Log], object]) -> None:
+    log = Log()
+    assert log.found.counts == {}
+    breach(log)
+    assert kind in log.found.counts, log.found.counts
+    assert log.found.examples[kind][0].detail
+
+
+def test_every_kind_that_events_can_show_is_broken_above() -> None:
+    by_records = {Kind.VOID_RECORD, Kind.HASH_CHAIN, Kind.MISSING_HEAD, Kind.CORRUPT_RECORD, Kind.CUT_TAIL}
+    by_records |= {Kind.DIVERGED, Kind.CONTENT, Kind.CLOCK}
+    assert {kind for kind, _ in BREACHES} == set(Kind) - by_records
+
+
+def test_a_clock_that_goes_back_is_found() -> None:
+    log = Log()
+    log.chain.recorded_at = Micros(START - 1)
+    log.decide(read(ONE, 1, M))
+    assert log.found.counts == {Kind.CLOCK: 1}
+
+
+def test_examples_are_bounded_and_all_are_counted() -> None:
+    log = Log()
+    for _ in range(EXAMPLES_KEPT * 3):
+        log.decide(named(1, [], 1))
+    assert log.found.counts[Kind.INVALIDATION] == EXAMPLES_KEPT * 3
+    assert len(log.found.examples[Kind.INVALIDATION]) == EXAMPLES_KEPT
+
+
+def test_what_is_allowed_is_no_finding() -> None:
+    log = Log()
+    log.decide(read(TWO, 1, SHARED))
+    log.decide(log.write(2, by=TWO, base=1), named(0, [1], 2))
+    log.decide(acquired(TWO, 1))
+    log.decide(log.write(3, by=TWO, base=2))
+    log.decide(ended(TWO, 2, ReservationEndReason.RELEASED))
+    log.decide(deleted(log, 4), named(2, [], 4))
+    log.decide(log.write(5, by=ONE))
+    log.decide(REFUSED, number=9)
+    log.decide(SessionEnded(session_id=S, reason=SessionEndReason.LEFT))
+    assert log.found.counts == {}
