@@ -120,6 +120,18 @@ class ShardReader:
         self.cursor.workspaces[record.workspace] = ChainEnd(position.sequence, position.hash)
         self.offset = position.offset
 
+    def check_head(self) -> None:
+        """See that the shard begins as a log does, for whoever begins to read further on.
+
+        Raises `MissingHead`, `NewerFormat`, `CorruptRecord`.
+        """
+        stored = next(self.store.read(self.shard, BEFORE_FIRST, bodies=False), None)
+        if stored is None:
+            raise MissingHead(
+                f"{self.store.display_url}, shard {self.shard!r}, holds no record: restore it from a copy"
+            )
+        self._check_head(self.decode(stored))
+
     def position(self, workspace: str) -> Position:
         """Where the reader stands in `workspace`."""
         end = self.cursor.end(workspace)

@@ -1,19 +1,27 @@
 """Snapshots: the folded state at a position, so that opening a long log is quick.
 
-Guarantees: taken from admitted state only; holds no bodies, but where they are; trusted only when its digest holds and
-the log has, at its position, the very record whose hash it names. A snapshot that fails this is not used, which is said
-aloud, and the state is folded from zero. Does not: replace anything; a log is complete without one.
+Guarantees: taken from admitted state only; holds no bodies, but where they are; trusted only when its digest holds, the
+state it gives has the state hash it names, and the log has, at its position, the very record whose hash it names. A
+snapshot that fails this is not used, which is said aloud, and the state is folded from zero. What a state from a
+snapshot and a state from zero have in common includes the order of listings. Does not: replace anything; a log is
+complete without one. Nor does it vouch for what lies before it: that is `ccs-replay verify`, from zero.
 
-Data: 32 bytes of SHA-256 over the rest, then one single-object-encoded Avro record (`schemas/snapshot`).
+Data: 32 bytes of SHA-256 over the rest, then one single-object-encoded Avro record (`schemas/snapshot`), which holds
+the artifacts in columns: read so, 100,000 of them take a quarter of a second, and as rows two.
 """
 
+import contextlib
 import dataclasses
 import functools
+import gc
 import hashlib
 import json
 import logging
+from collections.abc import Iterable, Iterator
 from importlib import resources
 from io import BytesIO
+from itertools import starmap
+from operator import attrgetter
 from typing import Any, Final
 
 import fastavro
@@ -26,16 +34,27 @@ from ccs_stream.protocol.directory import ArtifactState, Directory, ParticipantS
 from ccs_stream.protocol.errors import CorruptRecord, LogDiverged, LogError, UnknownSchema
 from ccs_stream.protocol.events import WorkspaceOpened
 from ccs_stream.protocol.evolve import settings_of
-from ccs_stream.protocol.ids import CommandNumber, Hash, LogId, Micros, ParticipantNumber, Sequence, SessionId
-from ccs_stream.protocol.statehash import state_hash
+from ccs_stream.protocol.ids import CommandNumber, Hash, LogId, Micros, ParticipantNumber, Scope, Sequence, SessionId
+from ccs_stream.protocol.statehash import STATE_HASH_VERSION, state_hash
 from ccs_stream.protocol.states import GrantState
 
 LOG = logging.getLogger(__name__)
 
-_DIGEST_BYTES: Final = 32
+_ID_BYTES: Final = 16
+_HASH_BYTES: Final = 32
+_NO_HASH: Final = bytes(_HASH_BYTES)
+"""Stands for the hash of no body in a column of hashes."""
+_NONE: Final = -1
+"""Stands for None in a column of numbers, none of which is negative."""
 _WHAT_BITS: Final = 40
 _STATES: Final = {state.value: state for state in GrantState}
 _ARTIFACT_FIELDS: Final = tuple(field.name for field in dataclasses.fields(ArtifactState))
+_AS_THEY_ARE: Final = (
+    *("key", "version", "sequence", "content_size", "writer", "created_at", "updated_at", "owner", "owned_since"),
+    *("fence", "reserved_by", "reserved_until"),
+)
+_MAYBE: Final = ("content_index", "expires_at", "ttl_us")
+_TEXTS: Final = ("content_type", "content_encoding", "writer_agent")
 
 
 @functools.cache
@@ -62,7 +81,7 @@ def take_snapshot(state: Directory, position: Position) -> SnapshotBlob:
 
 def read_snapshot(blob: SnapshotBlob) -> tuple[Directory, Position, str]:
     """State, position and state hash of a snapshot. Raises `CorruptRecord`, `UnknownSchema`."""
-    digest, body = blob.data[:_DIGEST_BYTES], blob.data[_DIGEST_BYTES:]
+    digest, body = blob.data[:_HASH_BYTES], blob.data[_HASH_BYTES:]
     if hashlib.sha256(body).digest() != digest:
         raise CorruptRecord("the snapshot does not have its own digest: it was cut short or altered")
     schema = snapshot_schema()
@@ -70,6 +89,14 @@ def read_snapshot(blob: SnapshotBlob) -> tuple[Directory, Position, str]:
         raise UnknownSchema("the snapshot is of another release")
     source = BytesIO(body)
     source.seek(PREFIX_BYTES)
+    try:
+        with _without_collection():
+            return _decoded(source, schema)
+    except (ValueError, LookupError, EOFError, TypeError) as error:
+        raise CorruptRecord(f"the snapshot contradicts itself: {error}") from error
+
+
+def _decoded(source: BytesIO, schema: Schema) -> tuple[Directory, Position, str]:
     fields: Any = fastavro.schemaless_reader(source, schema.parsed, None)
     position = Position(
         LogId(fields["log_id"]),
@@ -81,22 +108,44 @@ def read_snapshot(blob: SnapshotBlob) -> tuple[Directory, Position, str]:
     return _state(fields), position, fields["state_hash"]
 
 
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Three objects an artifact are made here and none is garbage: looking for some takes longer than making them."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 def open_at_snapshot(store: LogStore, workspace: str, reader: ShardReader) -> Directory:
-    """The newest state that a snapshot of `store` vouches for, with `reader` standing behind it; else an empty one."""
+    """The newest state that a snapshot of `store` vouches for, with `reader` standing behind it; else an empty one.
+
+    Raises `MissingHead`, `NewerFormat` for a log whose first record, which is not read again, is not what it must be.
+    """
     for blob in store.snapshots(workspace):
         try:
-            state, position, _ = read_snapshot(blob)
+            state, position, said = read_snapshot(blob)
             if position.shard != workspace:
                 raise LogDiverged("the snapshot is of another workspace")
+            if not said.startswith(f"{STATE_HASH_VERSION}:"):
+                raise UnknownSchema("the snapshot holds a state as another release folds it")
+            if state_hash(state) != said:
+                raise CorruptRecord("the snapshot does not give the state whose hash it names")
             reader.seek(position)
         except LogError as error:
             LOG.warning("snapshot %s of %s is not used: %s", blob.snapshot_id, store.display_url, error)
         else:
+            reader.check_head()
             return state
     return Directory()
 
 
 def _fields(state: Directory, position: Position) -> dict[str, Any]:
+    # fastavro takes a tuple for (branch, value), so every array is a list.
     settings = WorkspaceOpened(**dataclasses.asdict(state.settings))
     return {
         "log_id": position.log_id,
@@ -112,7 +161,7 @@ def _fields(state: Directory, position: Position) -> dict[str, Any]:
         "agents": [state.agents[ParticipantNumber(number + 1)] for number in range(state.participants_ever)],
         "ended_sessions": list(state.ended_sessions),
         "sessions": [_session_fields(session) for session in state.sessions.values()],
-        "artifacts": [_artifact_fields(artifact) for artifact in state.artifacts.values()],
+        "artifacts": _columns(state),
     }
 
 
@@ -132,13 +181,86 @@ def _session_fields(session: SessionState) -> dict[str, Any]:
     }
 
 
-def _artifact_fields(artifact: ArtifactState) -> dict[str, Any]:
-    fields = {name: getattr(artifact, name) for name in _ARTIFACT_FIELDS}
-    fields["sharers"] = sorted(artifact.sharers)
-    fields["reclaimed"] = sorted(artifact.reclaimed)
-    if artifact.index_fields is not None:
-        fields["index_fields"] = list(artifact.index_fields)  # fastavro reads a tuple as (branch, value)
-    return fields
+def _columns(state: Directory) -> dict[str, Any]:
+    """The artifacts, a list (or bytes) for each field."""
+    artifacts = list(state.artifacts.values())
+    place = {artifact.artifact: number for number, artifact in enumerate(artifacts)}
+    scopes: dict[Scope, int] = {}
+    texts: dict[str, int] = {}
+    columns: dict[str, Any] = {name: [getattr(each, name) for each in artifacts] for name in _AS_THEY_ARE}
+    for name in _MAYBE:
+        columns[name] = [_NONE if value is None else value for value in map(attrgetter(name), artifacts)]
+    for name in _TEXTS:
+        columns[name] = [texts.setdefault(text, len(texts)) for text in map(attrgetter(name), artifacts)]
+    columns["scope"] = [scopes.setdefault(each.scope, len(scopes)) for each in artifacts]
+    located = [number for number, each in enumerate(artifacts) if each.content_locator is not None]
+    indexed = [number for number, each in enumerate(artifacts) if each.index_fields is not None]
+    columns |= {
+        "ids": b"".join(place),
+        "scopes": [list(scope) for scope in scopes],
+        "texts": list(texts),
+        "deleted": bytes(each.deleted for each in artifacts),
+        "content_hash": b"".join([each.content_hash or _NO_HASH for each in artifacts]),
+        "owner_state": "".join([each.owner_state for each in artifacts]).encode(),
+        "located": located,
+        "locators": [artifacts[number].content_locator for number in located],
+        "indexed": indexed,
+        "index_fields": [list(artifacts[number].index_fields or ()) for number in indexed],
+        "sharer_count": [len(each.sharers) for each in artifacts],
+        "sharers": [number for each in artifacts if each.sharers for number in sorted(each.sharers)],
+        "reclaimed_count": [len(each.reclaimed) for each in artifacts],
+        "reclaimed": [number for each in artifacts if each.reclaimed for number in sorted(each.reclaimed)],
+        "existing": [place[artifact] for keys in state.existing.values() for artifact in keys.values()],
+    }
+    return columns
+
+
+def _artifacts(columns: dict[str, Any]) -> list[ArtifactState]:
+    """What `_columns` took apart."""
+    ids = columns["ids"]
+    count = len(ids) // _ID_BYTES
+    scopes, texts = [tuple(scope) for scope in columns["scopes"]], columns["texts"]
+    hashes = columns["content_hash"]
+    locators = _spread(count, columns["located"], columns["locators"])
+    paths = _spread(count, columns["indexed"], map(tuple, columns["index_fields"]))
+    columns |= {
+        "artifact": [ids[at : at + _ID_BYTES] for at in range(0, len(ids), _ID_BYTES)],
+        "scope": [scopes[number] for number in columns["scope"]],
+        "deleted": map(bool, columns["deleted"]),
+        "content_hash": [hashes[at : at + _HASH_BYTES] for at in range(0, len(hashes), _HASH_BYTES)],
+        "content_locator": locators,
+        "index_fields": paths,
+        "owner_state": [_STATES[letter] for letter in columns["owner_state"].decode()],
+        "sharers": _sets(columns["sharer_count"], columns["sharers"]),
+        "reclaimed": _sets(columns["reclaimed_count"], columns["reclaimed"]),
+    }
+    for name in _TEXTS:
+        columns[name] = [texts[number] for number in columns[name]]
+    for name in _MAYBE:
+        columns[name] = [None if value == _NONE else value for value in columns[name]]
+    rows = zip(*(columns[name] for name in _ARTIFACT_FIELDS), strict=True)
+    artifacts = list(starmap(ArtifactState, rows))
+    for artifact in artifacts:
+        if artifact.content_hash == _NO_HASH:
+            artifact.content_hash = Hash(b"")
+    return artifacts
+
+
+def _spread(count: int, places: list[int], values: Iterable[Any]) -> list[Any]:
+    spread = [None] * count
+    for place, value in zip(places, values, strict=True):
+        spread[place] = value
+    return spread
+
+
+def _sets(counts: list[int], numbers: list[ParticipantNumber]) -> Iterator[set[ParticipantNumber]]:
+    """Sets of so many numbers each, taken one after another."""
+    if sum(counts) != len(numbers):
+        raise ValueError("the numbers of participants do not add up")
+    at = 0
+    for count in counts:
+        yield set(numbers[at : at + count]) if count else set()
+        at += count
 
 
 def _state(fields: dict[str, Any]) -> Directory:
@@ -155,15 +277,13 @@ def _state(fields: dict[str, Any]) -> Directory:
     state.ended_sessions = dict.fromkeys(fields["ended_sessions"])
     for each in fields["sessions"]:
         _load_session(state, each)
-    for each in fields["artifacts"]:
-        each["scope"] = tuple(each["scope"])
-        each["owner_state"] = _STATES[each["owner_state"]]
-        each["sharers"], each["reclaimed"] = set(each["sharers"]), set(each["reclaimed"])
-        if each["index_fields"] is not None:
-            each["index_fields"] = tuple(each["index_fields"])
-        artifact = ArtifactState(**each)
-        state.artifacts[artifact.artifact] = artifact
+    state.participants = dict(sorted(state.participants.items()))
+    artifacts = _artifacts(fields["artifacts"])
+    state.artifacts = {artifact.artifact: artifact for artifact in artifacts}
     state.rebuild_indexes()
+    state.existing = {}  # the order of listings is the log's; times alone do not always tell it
+    for number in fields["artifacts"]["existing"]:
+        state.show(artifacts[number])
     return state
 
 
