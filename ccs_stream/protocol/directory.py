@@ -333,17 +333,21 @@ class Directory:
                     self.participants[number].held.add(artifact.artifact)
 
     def _take_due(self, now: Micros) -> list[ArtifactId]:
-        """Passed deadlines that still stand; those moved or met meanwhile are dropped, so the heap cannot grow."""
-        standing: dict[ArtifactId, Micros] = {}
+        """Whose deadlines passed and still stand; those moved or met meanwhile are dropped, so the heap cannot grow.
+
+        A reservation and a life that both ran out stay two entries: dropping one with the other's end would leave the
+        life without a deadline, should this look have been at a later time than the next one.
+        """
+        standing: dict[tuple[Micros, ArtifactId], None] = {}
         while self.deadlines and self.deadlines[0][0] <= now:
             at, artifact = heapq.heappop(self.deadlines)
             state = self.artifacts[artifact]
-            lapsed = state.reserved_by != NOBODY and state.reserved_until <= now
-            if lapsed or (state.exists and state.expired(now)):
-                standing.setdefault(artifact, at)
-        for artifact, at in standing.items():
-            heapq.heappush(self.deadlines, (at, artifact))
-        return list(standing)
+            lapsed = state.reserved_by != NOBODY and state.reserved_until == at
+            if lapsed or (state.exists and state.expires_at == at):
+                standing[at, artifact] = None
+        for entry in standing:
+            heapq.heappush(self.deadlines, entry)
+        return list(dict.fromkeys(artifact for _, artifact in standing))
 
 
 class Overlay:
