@@ -41,7 +41,7 @@ def lint(tree: Path) -> subprocess.CompletedProcess[str]:
 
 
 def broken(report: str) -> set[str]:
-    return set(re.findall(r"^(.*) BROKEN$", report, re.MULTILINE))
+    return set(re.findall(r"^(.*?) BROKEN(?: \(\d+ ignored imports?\))?$", report, re.MULTILINE))
 
 
 def plant(tree: Path, room: str, *modules: str) -> str:
