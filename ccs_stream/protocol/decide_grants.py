@@ -158,6 +158,7 @@ def decide_sweep(view: View, command: Sweep, now: Micros) -> list[Event]:
     events: list[Event] = []
     left = command.limit
     seen: set[ArtifactId] = set()
+    deleted: set[ArtifactId] = set()
     for artifact_id in view.due(now):
         if left <= 0:
             return events
@@ -170,12 +171,13 @@ def decide_sweep(view: View, command: Sweep, now: Micros) -> list[Event]:
             events.append(reservation_expired(artifact))
         if artifact.exists and artifact.expired(now):
             expire(artifact, events)
+            deleted.add(artifact_id)
         left -= len(events) > before
     ended = _surplus_sessions(view, left)
     events.extend(SessionEnded(session_id=each.session_id, reason=SessionEndReason.EVICTED) for each in ended)
     left -= len(ended)
     if view.settings.crash_recovery and left > 0:
-        events.extend(_reclaims(view, now, left, {each.session_id for each in ended}))
+        events.extend(_reclaims(view, now, left, {each.session_id for each in ended}, deleted))
     return events
 
 
@@ -187,7 +189,7 @@ def _surplus_sessions(view: View, limit: int) -> list[SessionState]:
     return sorted(view.sessions_alive(), key=lambda each: (each.active_at, each.session_id))[:surplus]
 
 
-def _reclaims(view: View, now: Micros, limit: int, ending: set[bytes]) -> list[Event]:
+def _reclaims(view: View, now: Micros, limit: int, ending: set[bytes], deleted: set[ArtifactId]) -> list[Event]:
     settings = view.settings
     events: list[Event] = []
     for session in sorted(view.sessions_alive(), key=lambda each: each.session_id):
@@ -195,6 +197,8 @@ def _reclaims(view: View, now: Micros, limit: int, ending: set[bytes]) -> list[E
             continue
         renewed = max(session.renewed_until, session.active_at + settings.session_timeout_us)
         for artifact in _owned(view, session):
+            if artifact.artifact in deleted:
+                continue  # its owner lost the grant with it
             if len(events) >= limit:
                 return events
             if renewed <= now:

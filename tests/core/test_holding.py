@@ -265,6 +265,12 @@ def test_with_crash_recovery_a_renewed_owner_keeps_its_grant_to_the_maximum() ->
     assert event.trigger is ReclaimTrigger.MAXIMUM_HOLD
 
 
+def test_a_grant_that_ends_with_its_artifact_is_not_reclaimed_as_well() -> None:
+    story = Story(RECOVERY)
+    story.given(story.write("a", "k", ttl_s=1))
+    story.after(30).when(story.sweep()).then(ArtifactDeleted, GrantsInvalidated)
+
+
 def test_a_sweep_is_bounded_and_finding_nothing_decides_nothing() -> None:
     story = Story()
     story.when(story.sweep()).nothing()
