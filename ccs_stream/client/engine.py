@@ -19,7 +19,7 @@ from ccs_stream.client.results import Written
 from ccs_stream.client.scopes import ExecutionScope, Scopes
 from ccs_stream.client.session import ClientSession
 from ccs_stream.client.steps import Ask, Steps, Wait, Work, run
-from ccs_stream.client.values import content_of, decode
+from ccs_stream.client.values import check_text, content_of, decode
 from ccs_stream.coordinator.local import LocalCoordinator
 from ccs_stream.coordinator.ticket import Answer
 from ccs_stream.log.port import Position
@@ -95,6 +95,9 @@ class Engine:
         name = (scope, key)
         found = self.addresses.get(name)
         if found is None:
+            check_text(key, "a key")
+            for part in scope:
+                check_text(part, "a part of a scope")
             if len(self.addresses) >= ADDRESSES_MAX:
                 for old in list(itertools.islice(self.addresses, ADDRESSES_MAX // 10)):
                     self.addresses.pop(old, None)
@@ -123,6 +126,7 @@ class Engine:
         raise AssertionError("unreachable: the second attempt returns")
 
     def _join(self, session: ClientSession, agent: str) -> Steps[RefusalReason | None]:
+        check_text(agent, "an agent's name")
         answer: Answer = yield Ask(Join(session_id=session.session_id, number=UNNUMBERED, agent=agent), session.numbers)
         if answer.refusal is not None:
             return answer.refusal.reason

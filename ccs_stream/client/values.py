@@ -49,6 +49,17 @@ def encode_json(value: object) -> bytes:
     return body
 
 
+def check_text(text: object, what: str) -> str:
+    """A name that the log can hold. Raises `UsageError`."""
+    if not isinstance(text, str):
+        raise UsageError(f"{what} is text, got {text!r}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{what} {text!r} has a lone surrogate, which has no UTF-8 form") from error
+    return text
+
+
 def decode(content_type: str, body: bytes) -> Any:
     """A fresh value from a body."""
     return orjson.loads(body) if content_type == JSON else body

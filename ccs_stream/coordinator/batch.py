@@ -68,7 +68,12 @@ def plan(  # where it stands, and what is asked
             each.decision.events = [CommandAnswered(original_sequence=each.decision.repeats or Sequence(0))]
         index = DecisionIndex(index + 1)
         first = Sequence(view.sequence + 1)
-        draft = _frame(each, workspace, cursor.epoch, cursor.leader_id, index, first, now, prev_hash)
+        try:
+            draft = _frame(each, workspace, cursor.epoch, cursor.leader_id, index, first, now, prev_hash)
+        except Exception as error:
+            LOG.exception("encoding the decision of a %s raised: it is refused as internal_error", command.KIND)
+            each.decision = refusal_for_bug(error)
+            draft = _frame(each, workspace, cursor.epoch, cursor.leader_id, index, first, now, prev_hash)
         size = len(draft.head)
         for body in draft.contents:
             size += len(body)
@@ -105,7 +110,7 @@ def _decide(view: Directory | Overlay, command: Command, now: Micros) -> Decisio
         return decide(view, command, now)
     except Exception as error:
         LOG.exception("deciding a %s raised: it is refused as internal_error", command.KIND)
-        return refusal_for_bug(command, error)
+        return refusal_for_bug(error)
 
 
 def _frame(  # the fields of an envelope

@@ -8,10 +8,14 @@ front, which is what a replay does.
 Source: Apache Avro 1.12 specification, "Object Container Files".
 """
 
+import contextlib
 import dataclasses
+import errno
 import functools
 import json
+import logging
 import os
+import time
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -22,6 +26,7 @@ from typing import Any, BinaryIO, Final, NoReturn
 import fastavro
 
 from ccs_stream.log.codec import DEFAULT_CODEC
+from ccs_stream.log.envelope import chain_hash
 from ccs_stream.log.port import (
     BEFORE_FIRST,
     Appended,
@@ -38,6 +43,7 @@ from ccs_stream.protocol.errors import (
     ContentMissing,
     CorruptRecord,
     LogDiverged,
+    LogFull,
     LogMissing,
     LogReadOnly,
     NotALog,
@@ -46,6 +52,7 @@ from ccs_stream.protocol.events import WriteCommitted
 from ccs_stream.protocol.ids import Hash, LogId
 from ccs_stream.protocol.records import DecisionRecord, LogOpened, LogTruncated
 
+LOG = logging.getLogger(__name__)
 _SYNC_BYTES: Final = 256 * 1024
 """Bytes of a container block: large enough to compress, small enough to hold."""
 _SCHEMAS_KEY: Final = "ccs.schemas"
@@ -72,13 +79,14 @@ def _schema() -> Any:
 def write_archive(store: LogStore, shard: str, path: Path, *, anchor: Anchor) -> int:
     """Write all records of `shard` to `path`, ending with `anchor`; returns how many. The caller has folded them.
 
-    Raises `OSError` where the file cannot be written; then nothing bears its name.
+    Raises `LogFull`, `LogReadOnly` where the file cannot be written, and `LogDiverged` where the log does not end with
+    `anchor`; then nothing bears its name.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     schemas = {schema.prefix.hex(): schema.source for schema in log_registry().by_prefix.values()}
+    rows = _Rows(store, shard, anchor)
     try:
         with temporary.open("wb") as out:
-            rows = _Counted(_rows(store, shard, anchor))
             fastavro.writer(
                 out,
                 _schema(),
@@ -91,55 +99,74 @@ def write_archive(store: LogStore, shard: str, path: Path, *, anchor: Anchor) ->
             os.fsync(out.fileno())
         temporary.replace(path)
         _sync_folder(path.parent)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise LogFull(f"{path}: no space is left; no archive was written: free some space and try again") from error
+        raise LogReadOnly(
+            f"{path} cannot be written ({error}): check that its folder exists and may be written"
+        ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
     return rows.records
 
 
-class _Counted:
-    """Counts the records that pass."""
+class _Rows:
+    """The rows of an archive; `records` counts those that are records of the log."""
 
-    def __init__(self, rows: Iterator[dict[str, Any]]) -> None:
-        self._rows = rows
+    def __init__(self, store: LogStore, shard: str, anchor: Anchor) -> None:
+        self._store = store
+        self._shard = shard
+        self._anchor = anchor
         self.records = 0
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        for row in self._rows:
-            self.records += row["kind"] == "record"
-            yield row
+        ends, end = self._anchor.sequence == 0, BEFORE_FIRST
+        for stored in self._store.read(self._shard, BEFORE_FIRST, until=self._anchor.offset):
+            record, _ = DEFAULT_CODEC.decode_record(stored.head)
+            first = 0
+            if type(record) is DecisionRecord:
+                first = record.first_sequence
+                if first + len(record.events) - 1 == self._anchor.sequence:
+                    ends = ends or chain_hash(stored.head) == self._anchor.hash
+                yield from self._bodies(record)
+            tail = stored.tail if first else b""
+            self.records += 1
+            end = stored.offset
+            yield _row("record", offset=end, head=stored.head, tail=tail, first_sequence=first)
+        if not ends or end != self._anchor.offset:
+            raise _diverged(self._store.display_url)
+        yield _row(
+            "footer",
+            offset=self._anchor.offset,
+            head=self._anchor.hash,
+            first_sequence=self._anchor.sequence,
+            state_hash=self._anchor.state_hash,
+            workspace=self._anchor.workspace,
+            locator=self._anchor.log_id,
+        )
+
+    def _bodies(self, record: DecisionRecord) -> Iterator[dict[str, Any]]:
+        for encoded in record.events:
+            event = DEFAULT_CODEC.decode_event(encoded)
+            if type(event) is not WriteCommitted or event.content_locator is None:
+                continue
+            try:
+                body = self._store.get_content(event.content_locator)
+            except ContentMissing as error:
+                # As in the log, so in the archive: what was redacted stays so, and the chain still verifies.
+                LOG.warning("the archive is without a body: %s", error)
+                continue
+            yield _row("content", locator=event.content_locator, head=body)
+
+
+def _diverged(url: str) -> LogDiverged:
+    return LogDiverged(f"{url} does not end as its anchor says: it was cut or altered, or is of another log")
 
 
 def _row(kind: str, **fields: Any) -> dict[str, Any]:
     empty = {"offset": -1, "locator": b"", "head": b"", "tail": b"", "first_sequence": 0}
     return {"kind": kind, **empty, **fields}
-
-
-def _rows(store: LogStore, shard: str, anchor: Anchor) -> Iterator[dict[str, Any]]:
-    for stored in store.read(shard, BEFORE_FIRST, until=anchor.offset):
-        record, _ = DEFAULT_CODEC.decode_record(stored.head)
-        first = 0
-        if type(record) is DecisionRecord:
-            first = record.first_sequence
-            for locator in _locators(record):
-                yield _row("content", locator=locator, head=store.get_content(locator))
-        tail = stored.tail if first else b""
-        yield _row("record", offset=stored.offset, head=stored.head, tail=tail, first_sequence=first)
-    yield _row(
-        "footer",
-        offset=anchor.offset,
-        head=anchor.hash,
-        first_sequence=anchor.sequence,
-        state_hash=anchor.state_hash,
-        workspace=anchor.workspace,
-        locator=anchor.log_id,
-    )
-
-
-def _locators(record: DecisionRecord) -> Iterator[bytes]:
-    for encoded in record.events:
-        event = DEFAULT_CODEC.decode_event(encoded)
-        if type(event) is WriteCommitted and event.content_locator is not None:
-            yield event.content_locator
 
 
 def _sync_folder(folder: Path) -> None:
@@ -165,11 +192,14 @@ class ArchiveLog:
         self._closed = False
         if not self._path.is_file():
             raise LogMissing(f"there is no archive {self._path}: check the path")
-        self._blocks: list[tuple[int, int]] = []
-        """By block of the container: first offset in it, and how many rows precede it."""
+        self._blocks: list[int] = []
+        """By block of the container: where it begins in the file."""
+        self._offsets: list[int] = []
+        """By block: offset of the first record in it, or after it."""
         self._first_sequences: list[int] = []
+        """By block: the highest first sequence before it, or that of its first record."""
         self._contents: dict[bytes, int] = {}
-        self._first_rows: list[int] = []
+        """Which block a body is in."""
         anchor = self._scan()
         if anchor is None:
             raise LogDiverged(
@@ -177,6 +207,9 @@ class ArchiveLog:
             )
         self.anchor: Anchor = anchor
         """The footer: where the log ended."""
+        found = self.find(anchor.workspace, anchor.sequence)
+        if anchor.sequence and (found is None or chain_hash(found.head) != anchor.hash):
+            raise _diverged(str(self._path))
 
     @property
     def log_id(self) -> LogId:
@@ -187,6 +220,7 @@ class ArchiveLog:
         return f"file:{self._path}"
 
     def workspaces(self) -> list[str]:
+        self._check()
         return [self.anchor.workspace]
 
     def turn(self, shard: str) -> AbstractContextManager[None]:
@@ -200,7 +234,7 @@ class ArchiveLog:
         self._check()
         if shard != self.anchor.workspace:
             return
-        for row in self._rows_from(after + 1):
+        for row in self._rows(max(bisect_right(self._offsets, after + 1) - 1, 0)):
             if row["kind"] != "record" or row["offset"] <= after:
                 continue
             if until is not None and row["offset"] > until:
@@ -208,11 +242,11 @@ class ArchiveLog:
             yield StoredRecord(row["offset"], row["head"], tail=row["tail"] if bodies else b"")
 
     def find(self, shard: str, sequence: int) -> StoredRecord | None:
+        self._check()
         if shard != self.anchor.workspace or not 0 < sequence <= self.anchor.sequence:
             return None
-        block = max(bisect_right(self._first_sequences, sequence) - 1, 0)
         before: StoredRecord | None = None
-        for row in self._rows_of(range(block, len(self._blocks))):
+        for row in self._rows(max(bisect_right(self._first_sequences, sequence) - 1, 0)):
             if row["kind"] != "record":
                 continue
             if row["first_sequence"] > sequence:
@@ -222,24 +256,29 @@ class ArchiveLog:
         return before
 
     def end(self, shard: str) -> int:
+        self._check()
         return self.anchor.offset if shard == self.anchor.workspace else BEFORE_FIRST
 
     def change_mark(self, shard: str) -> int:
         del shard
+        self._check()
         return 0
 
     def wait(self, shard: str, after: int, timeout_s: float) -> bool:
-        del timeout_s  # nothing will ever come
-        return self.end(shard) > after
+        if self.end(shard) > after:
+            return True
+        time.sleep(timeout_s)  # nothing will ever come, and a loop around this must not spin
+        return False
 
     def put_content(self, body: bytes) -> bytes:
         del body
         self._refuse("")
 
     def get_content(self, locator: bytes) -> bytes:
+        self._check()
         block = self._contents.get(locator)
         if block is not None:
-            for row in self._rows_of(range(block, block + 1)):
+            for row in self._rows(block):
                 if row["kind"] == "content" and row["locator"] == locator:
                     return bytes(row["head"])
         raise ContentMissing(f"no body at locator {locator!r} in {self.display_url}")
@@ -250,6 +289,7 @@ class ArchiveLog:
 
     def snapshots(self, shard: str) -> Iterator[SnapshotBlob]:
         del shard
+        self._check()
         return iter(())
 
     def append_deliveries(self, shard: str, deliveries: Sequence[bytes]) -> None:
@@ -258,6 +298,7 @@ class ArchiveLog:
 
     def read_deliveries(self, shard: str) -> Iterator[bytes]:
         del shard
+        self._check()
         return iter(())
 
     def close(self) -> None:
@@ -269,77 +310,84 @@ class ArchiveLog:
 
     def _refuse(self, shard: str) -> NoReturn:
         del shard
+        self._check()
         raise LogReadOnly(f"{self.display_url} is an archive, which nobody appends to")
 
     def _scan(self) -> Anchor | None:
-        anchor: Anchor | None = None
-        first = True
-        with self._path.open("rb") as source:
-            for number, block in enumerate(self._container(source)):
-                offsets = sequences = None
-                for row in self._decoded(block):
-                    if row["kind"] == "footer":
-                        anchor = _anchor(row)
-                    elif row["kind"] == "content":
-                        self._contents[row["locator"]] = number
-                    else:
-                        if first:
-                            self._check_head(row["head"])
-                            first = False
-                        offsets = row["offset"] if offsets is None else offsets
-                        sequences = row["first_sequence"] if sequences is None else sequences
-                last_offset = self._blocks[-1][0] if self._blocks else 0
-                last_sequence = self._first_sequences[-1] if self._first_sequences else 0
-                self._blocks.append((last_offset if offsets is None else offsets, block.offset))
-                self._first_sequences.append(last_sequence if sequences is None else sequences)
-        return anchor
+        """Read everything once: where things are, and the footer, which is None unless it is the last row."""
+        footer: dict[str, Any] | None = None
+        offset, sequence = BEFORE_FIRST, 0
+        for start, rows in self._container(None):
+            self._blocks.append(start)
+            self._offsets.append(offset + 1)
+            self._first_sequences.append(sequence)
+            met = False
+            for row in rows:
+                footer = row if row["kind"] == "footer" else None
+                if row["kind"] == "content":
+                    self._contents[row["locator"]] = len(self._blocks) - 1
+                elif row["kind"] == "record":
+                    if offset == BEFORE_FIRST:
+                        self._check_head(row["head"])
+                    offset, sequence = row["offset"], max(sequence, row["first_sequence"])
+                    if not met:
+                        self._offsets[-1], self._first_sequences[-1], met = offset, sequence, True
+        if footer is not None and footer["offset"] != offset:
+            raise _diverged(str(self._path))
+        return None if footer is None else self._anchor_of(footer)
 
     def _check_head(self, head: bytes) -> None:
         record, _ = DEFAULT_CODEC.decode_record(head)
         if type(record) not in (LogOpened, LogTruncated):
             raise LogDiverged(f"{self._path} does not begin with the record that opens a log: export it again")
 
-    def _rows_from(self, offset: int) -> Iterator[dict[str, Any]]:
-        block = max(bisect_right(self._blocks, (offset, 1 << 62)) - 1, 0)
-        return self._rows_of(range(block, len(self._blocks)))
+    def _rows(self, block: int) -> Iterator[dict[str, Any]]:
+        """Every row from a block on."""
+        for _, rows in self._container(self._blocks[block]):
+            yield from rows
 
-    def _rows_of(self, blocks: range) -> Iterator[dict[str, Any]]:
-        if not blocks or blocks.start >= len(self._blocks):
-            return
-        with self._path.open("rb") as source:
-            for number, block in enumerate(self._container(source)):
-                if number < blocks.start:
-                    continue
-                if number >= blocks.stop:
-                    return
-                yield from self._decoded(block)
-
-    def _container(self, source: BinaryIO) -> Iterator[Any]:
+    def _container(self, start: int | None) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        """Each block from the one that begins at `start` on (None: the first): where it begins, and its rows."""
         try:
-            yield from fastavro.block_reader(source)
-        except (ValueError, EOFError, KeyError) as error:
-            if not self._blocks:
-                raise NotALog(
-                    f"{self._path} is not an Avro container of ours ({error}): choose another file"
-                ) from error
-            raise CorruptRecord(f"{self._path} is damaged or cut short: {error}; export the log again") from error
+            source = self._path.open("rb")
+        except OSError as error:
+            raise LogMissing(f"{self._path} cannot be read: {error}") from error
+        with source:
+            blocks = self._opened(source)
+            if start is not None:
+                source.seek(start)
+            while (block := self._next(blocks)) is not None:
+                yield block
 
-    def _decoded(self, block: Any) -> Iterator[dict[str, Any]]:
+    def _opened(self, source: BinaryIO) -> Any:
         try:
-            for row in block:
-                if "kind" not in row or "first_sequence" not in row:
-                    raise NotALog(f"{self._path} is an Avro file of something else: choose another file")
-                yield row
-        except (ValueError, EOFError, IndexError) as error:
-            raise CorruptRecord(f"{self._path} is damaged: {error}; export the log again") from error
+            blocks = fastavro.block_reader(source, _schema())
+        except Exception as error:  # fastavro raises what its C code meets: EOFError, KeyError, UnicodeDecodeError, ...
+            raise NotALog(f"{self._path} is not an Avro container ({error}): choose another file") from error
+        schema = blocks.writer_schema
+        name = schema.get("name") if isinstance(schema, dict) else schema
+        if name != _schema()["name"]:
+            raise NotALog(f"{self._path} is an Avro file of something else ({name}): choose another file")
+        return blocks
 
+    def _next(self, blocks: Any) -> tuple[int, list[dict[str, Any]]] | None:
+        try:
+            block = next(blocks, None)
+            return None if block is None else (block.offset, list(block))
+        except Exception as error:  # as above, and those of zlib
+            raise CorruptRecord(
+                f"{self._path} is damaged or cut short ({type(error).__name__}): export the log again, or restore it"
+            ) from error
 
-def _anchor(row: dict[str, Any]) -> Anchor:
-    return Anchor(
-        workspace=row["workspace"],
-        log_id=LogId(row["locator"]),
-        offset=row["offset"],
-        sequence=row["first_sequence"],
-        hash=Hash(row["head"]),
-        state_hash=row["state_hash"],
-    )
+    def _anchor_of(self, row: dict[str, Any]) -> Anchor:
+        try:
+            return Anchor(
+                workspace=str(row["workspace"] or ""),
+                log_id=LogId(row["locator"]),
+                offset=row["offset"],
+                sequence=row["first_sequence"],
+                hash=Hash(row["head"]),
+                state_hash=str(row["state_hash"]),
+            )
+        except KeyError as error:
+            raise CorruptRecord(f"{self._path}: its footer is without {error}: export the log again") from error

@@ -94,10 +94,22 @@ def decide(view: View, command: Command, now: Micros) -> Decision:
         return Decision([refusal.event(command)])
 
 
-def refusal_for_bug(command: Command, error: Exception) -> Decision:
-    """The refusal for a command whose decision raised: answered, recorded, and the next command is served."""
+def refusal_for_bug(error: Exception) -> Decision:
+    """The refusal for a command whose decision raised: answered, recorded, and the next command is served.
+
+    It takes nothing from the command, which may be what is broken.
+    """
     detail = f"{type(error).__name__} while deciding: this is a bug of ccs-stream, and a retry does not help"
-    return Decision([Refusal(RefusalReason.INTERNAL_ERROR, detail).event(command)])
+    refused = CommandRefused(
+        agent="",
+        reason=RefusalReason.INTERNAL_ERROR,
+        detail=detail,
+        artifact=None,
+        current_version=None,
+        fence=None,
+        subject=0,
+    )
+    return Decision([refused])
 
 
 def refusal_of(command: Command, reason: RefusalReason, detail: str) -> Decision:
