@@ -55,7 +55,7 @@ class Source:
     def state_at(self, at: str | None) -> tuple[Directory, Position]:
         """The folded state at a position (the end, where none is given)."""
         until = None if at is None else self.offset(at)
-        reader, state = self.reader(), Directory()
+        reader, state = self.reader(tolerant=False), Directory()
         end = self.store.end(self.workspace) if until is None else until
         for entry in progress(reader.read(until=until, bodies=False), end + 1):
             fold_entry(state, entry)

@@ -13,12 +13,12 @@ import click
 
 from ccs_stream.log.archive import ArchiveLog
 from ccs_stream.log.port import Position
-from ccs_stream.log.reader import Entry
+from ccs_stream.log.reader import Entry, ShardReader, record_is_missing
 from ccs_stream.projections.invariants import Invariants, Kind
 from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.errors import ContentMissing, CorruptRecord, LogDiverged, MissingHead, UsageError
 from ccs_stream.protocol.events import WriteCommitted
-from ccs_stream.protocol.ids import NO_LEADER, Hash
+from ccs_stream.protocol.ids import Hash
 from ccs_stream.protocol.ids import Sequence as SequenceNumber
 from ccs_stream.protocol.records import DecisionRecord
 from ccs_stream.replay.output import console, print_json, progress, table
@@ -97,7 +97,7 @@ def check(source: Source, wanted: Wanted) -> tuple[Invariants, int]:
     try:
         for entry in progress(reader.read(bodies=wanted.bodies), total):
             records += 1
-            _entry(source, found, entry, bodies=wanted.bodies)
+            _entry(source, found, reader, entry, bodies=wanted.bodies)
             if expected and isinstance(entry.record, DecisionRecord) and entry.verdict is Verdict.ADMITTED:
                 _expect(found, expected, reader.cursor.end(source.workspace).sequence, entry.hash)
     except MissingHead as error:
@@ -114,11 +114,10 @@ def check(source: Source, wanted: Wanted) -> tuple[Invariants, int]:
     return found, records
 
 
-def _entry(source: Source, found: Invariants, entry: Entry, *, bodies: bool) -> None:
+def _entry(source: Source, found: Invariants, reader: ShardReader, entry: Entry, *, bodies: bool) -> None:
     record = entry.record
     if entry.verdict is not Verdict.ADMITTED:
-        # Where leaders can fail void records are ordinary; a log that serialises its writers never holds one.
-        if isinstance(record, DecisionRecord) and record.leader_id == NO_LEADER:
+        if record_is_missing(reader.cursor, record):
             found.find(Kind.VOID_RECORD, f"record at offset {entry.offset} does not continue the log: {entry.verdict}")
         return
     if not isinstance(record, DecisionRecord):

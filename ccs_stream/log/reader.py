@@ -1,8 +1,8 @@
 """The one way to read a log: decode, admit, check the chain, decode the events.
 
 Guarantees: every reader agrees on what happened, because every reader is this one; a void record is yielded with its
-verdict and never with events; a log without its first record, a broken chain, a garbled record or a record of a later
-release raise, with the place. Does not: fold.
+verdict and never with events; a log without its first record or with one missing later on, a broken chain, a garbled
+record or a record of a later release raise, with the place. Does not: fold.
 """
 
 import dataclasses
@@ -15,10 +15,15 @@ from ccs_stream.log.port import BEFORE_FIRST, LOG_FORMAT, LogStore, Position, St
 from ccs_stream.protocol.admit import ChainEnd, Cursor, Verdict, admit, advance, chain_holds
 from ccs_stream.protocol.errors import CorruptRecord, LogDiverged, MissingHead, NewerFormat, UnknownSchema
 from ccs_stream.protocol.events import Event, UnknownEvent
-from ccs_stream.protocol.ids import GENESIS_HASH, Hash, LogId
+from ccs_stream.protocol.ids import GENESIS_HASH, NO_LEADER, Hash, LogId
 from ccs_stream.protocol.records import DecisionRecord, LogOpened, LogTruncated, Record
 
 _NO_LOG: Final = LogId(bytes(16))
+
+
+def record_is_missing(cursor: Cursor, record: Record) -> bool:
+    """Whether a void record says that others were cut out: where leaders can fail it is ordinary, elsewhere never."""
+    return cursor.leader_id == NO_LEADER and isinstance(record, DecisionRecord) and record.leader_id == NO_LEADER
 
 
 @dataclasses.dataclass(slots=True)
@@ -41,7 +46,7 @@ class ShardReader:
     """Reads one shard from a place on; `cursor` and `offset` are where it stands."""
 
     def __init__(self, store: LogStore, shard: str, *, codec: Codec = DEFAULT_CODEC, tolerant: bool = False) -> None:
-        """With `tolerant`, unknown critical events are yielded as `UnknownEvent` (for tools) instead of raising."""
+        """With `tolerant` (for tools), unknown critical events and what follows a gap are yielded, not raised for."""
         self.store = store
         self.shard = shard
         self.cursor = Cursor()
@@ -79,6 +84,11 @@ class ShardReader:
                 events = self._decode_events(record, stored.offset)
             advance(cursor, record, digest)
         else:
+            if record_is_missing(cursor, record) and not self._tolerant:
+                raise LogDiverged(
+                    f"a record is missing before {self._where(stored.offset)} ({verdict}): something was cut out of "
+                    "this log; restore it from a copy"
+                )
             cursor.void += 1
         self.offset = stored.offset
         return Entry(stored, record, verdict, events, digest)

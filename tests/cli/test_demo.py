@@ -126,8 +126,8 @@ def test_a_lost_update_is_on_record(told: dict[str, Any]) -> None:
     race = told["unguarded"]
     assert race["lost"]
     assert race["kept"] + len(race["lost"]) == race["acknowledged"] == 20
-    first = race["overwrites"][0]
-    assert (first["version"], first["had_read"], len(first["unseen"])) == (2, 0, 1)
+    for each in race["overwrites"]:
+        assert each["version"] == each["had_read"] + len(each["unseen"]) + 1
     assert told["lost_updates"] == len(race["overwrites"])
     assert told["violations"] == 0
 

@@ -109,7 +109,7 @@ def test_a_full_disk_is_said_and_nothing_is_half_written(path: Path) -> None:
     writer.execute(f"PRAGMA max_page_count = {pages + 1_000}")
     with store.turn("w"):
         assert store.append("w", large, 5) == Appended(8)
-    assert sum(1 for _ in ShardReader(store, "w").read()) == 9
+    assert sum(1 for _ in store.read("w", -1)) == 9
     store.close()
 
 
