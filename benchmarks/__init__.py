@@ -1,5 +1,6 @@
-"""Benchmarks, run with `make bench`; measured against other stores where these do the same work.
+"""Benchmarks, run with `make bench`: this store next to others that do the same work, in the same run.
 
-Guarantees: prints what was measured and on which machine, next to each number.
-Does not: run in CI, or decide whether a change is good.
+Guarantees: every number stands next to that of a peer or a floor, measured in turns with it on the same values, so
+that a busy machine slows both; the targets are written beside. Does not: run in CI beyond a smoke test, or decide
+whether a change is good.
 """

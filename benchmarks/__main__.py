@@ -1,0 +1,58 @@
+"""`python -m benchmarks`: run them, print the table."""
+
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import click
+
+from benchmarks import durable, fan_out, in_process, long_log, memory
+from benchmarks.report import Row, as_json, print_rows
+from benchmarks.run import Run
+from ccs_stream.adapters.langgraph import LostUpdateWarning
+
+Section = Callable[[Run], Iterator[Row]]
+SECTIONS: Final[dict[str, Section]] = {
+    "in-process": in_process.rows,
+    "fan-out": fan_out.rows,
+    "durable": durable.rows,
+    "long-log": long_log.rows,
+    "memory": memory.rows,
+}
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("sections", nargs=-1, type=click.Choice(tuple(SECTIONS)), metavar="[SECTION]...")
+@click.option("--quick", is_flag=True, help="A look at whether all of it runs: the numbers mean nothing.")
+@click.option("--json", "json_", is_flag=True, help="One JSON document on stdout, instead of the table.")
+@click.option(
+    "--folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Put the files of the durable benchmarks on the disk of this folder (default: the system's temporary folder).",
+)
+def main(sections: tuple[str, ...], quick: bool, json_: bool, folder: Path | None) -> None:  # noqa: FBT001
+    """Time ccs-stream next to its peers and print ratios; each peer is measured in the same run on the same values.
+
+    SECTION is in-process, fan-out, durable, long-log or memory; without any, all run, which takes about ten minutes.
+
+    Exit codes: 0, all ran (a missed target is printed, not an error); 1, something failed; 2, wrong usage.
+    """
+    warnings.simplefilter("ignore", LostUpdateWarning)  # blind puts are what is measured
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(dir=folder) as made:
+        for name in sections or tuple(SECTIONS):
+            place = Path(made) / name
+            place.mkdir()
+            run = Run(place, quick)
+            rows.extend(SECTIONS[name](run))
+            run.done()
+    if json_:
+        click.echo(as_json(rows))
+    else:
+        print_rows(rows)
+
+
+if __name__ == "__main__":
+    main()
