@@ -80,7 +80,7 @@ class _Author:
         if number <= len(AGENTS) + 1:
             return Join(session_id=SESSION, number=number, agent=AGENTS[number - 2])
         chance = self._chance
-        if self._written and chance.random() < 0.1:
+        if self._written and chance.random() < 0.25:
             return Read(
                 session_id=SESSION, number=number, agent=chance.choice(AGENTS), artifact=self._ids[self._written[-1]]
             )

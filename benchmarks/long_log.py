@@ -184,17 +184,34 @@ def _ratio(many: list[float], over: list[float]) -> float:
 
 
 class Artifact(Aggregate):
-    """The nearest thing in eventsourcing's own terms: an aggregate whose events set its version and content."""
+    """The nearest thing in eventsourcing's own terms: an aggregate whose events carry what a write carries here."""
 
     def __init__(self) -> None:
-        self.content_hash = ""
         self.writer = 0
+        self.base = 0
+        self.content_type = ""
+        self.content_encoding = ""
+        self.content_hash = ""
+        self.content_size = 0
 
     @event("Written")
-    def write(self, writer: int, content_hash: str) -> None:
+    def write(  # the fields of a write
+        self,
+        *,
+        writer: int,
+        base: int,
+        content_type: str,
+        content_encoding: str,
+        content_hash: str,
+        content_size: int,
+    ) -> None:
         """Write."""
         self.writer = writer
+        self.base = base
+        self.content_type = content_type
+        self.content_encoding = content_encoding
         self.content_hash = content_hash
+        self.content_size = content_size
 
 
 class _Peer:
@@ -210,7 +227,14 @@ class _Peer:
         )
         artifact = Artifact()
         for number in range(events - 1):
-            artifact.write(number % 20, "0" * 64)
+            artifact.write(
+                writer=number % 20,
+                base=number,
+                content_type="application/json",
+                content_encoding="",
+                content_hash=f"{number:064x}",
+                content_size=200,
+            )
             if number % 500 == 0:
                 self._application.save(artifact)
         self._application.save(artifact)

@@ -81,7 +81,7 @@ def _folding(change: Callable[[Directory, Event], None]) -> Fold:
 
 
 def _no_reclaimed_mark(artifact: ArtifactState, _command: Command, _now: Micros) -> None:
-    artifact.reclaimed.clear()
+    artifact.reclaimed = frozenset()
 
 
 def _lapsed_still_stands(artifact: ArtifactState, _command: Command, now: Micros) -> None:
@@ -192,14 +192,14 @@ def _restart_version(state: Directory, event: Event) -> None:
 
 def _keep_own_copy(state: Directory, event: Event) -> None:
     if type(event) is ArtifactDeleted and event.participant:
-        state.artifacts[event.artifact].sharers.add(event.participant)
+        state.artifacts[event.artifact].share(event.participant)
 
 
 def _keep_old_copy(state: Directory, event: Event) -> None:
     if type(event) is GrantsInvalidated and event.owner:
         artifact = state.artifacts[event.artifact]
         artifact.owner, artifact.owner_state = NOBODY, GrantState.INVALID
-        artifact.sharers.add(event.owner)
+        artifact.share(event.owner)
 
 
 def _release_for_anybody(state: Directory, command: Command, now: Micros) -> Decision:

@@ -15,10 +15,11 @@ from ccs_stream.log.port import Draft
 from ccs_stream.protocol.admit import Cursor
 from ccs_stream.protocol.commands import Command
 from ccs_stream.protocol.decide import Decision, decide, refusal_for_bug, refusal_of
-from ccs_stream.protocol.directory import Directory, Overlay
+from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.events import CommandAnswered, RefusalReason
 from ccs_stream.protocol.evolve import fold
 from ccs_stream.protocol.ids import DecisionIndex, Epoch, Hash, LeaderId, Micros, Sequence
+from ccs_stream.protocol.overlay import Overlay
 from ccs_stream.protocol.records import DecisionRecord
 
 LOG = logging.getLogger(__name__)

@@ -102,6 +102,8 @@ class Codec:
             return self._encode_write_with_options(self._by_class[ev.WriteCommitted], event)
         if type(event) is ev.GrantIssued:
             return express.encode_grant(event)
+        if type(event) is ev.GrantsInvalidated:
+            return express.encode_invalidation(event)
         return self._by_class[type(event)].encode(event)
 
     def _encode_write_with_options(self, kind: _Type, event: ev.WriteCommitted) -> bytes:
@@ -124,6 +126,8 @@ class Codec:
                 return write
         elif prefix == express.GRANT_PREFIX:
             return express.decode_grant(data)
+        elif prefix == express.INVALIDATION_PREFIX:
+            return express.decode_invalidation(data)
         kind = self._by_prefix.get(prefix)
         if kind is not None:
             return cast("ev.Event", kind.build(_read(data, kind.schema, None)))

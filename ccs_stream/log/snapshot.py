@@ -30,7 +30,7 @@ from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.log.port import LogStore, Position, SnapshotBlob
 from ccs_stream.log.reader import ShardReader
 from ccs_stream.log.schemas import PREFIX_BYTES, Schema, load
-from ccs_stream.protocol.directory import ArtifactState, Directory, ParticipantState, SessionState
+from ccs_stream.protocol.directory import NOBODYS, ArtifactState, Directory, ParticipantState, SessionState
 from ccs_stream.protocol.errors import CorruptRecord, LogDiverged, LogError, UnknownSchema
 from ccs_stream.protocol.events import WorkspaceOpened
 from ccs_stream.protocol.evolve import settings_of
@@ -232,7 +232,7 @@ def _artifacts(columns: dict[str, Any]) -> list[ArtifactState]:
         "index_fields": paths,
         "owner_state": [_STATES[letter] for letter in columns["owner_state"].decode()],
         "sharers": _sets(columns["sharer_count"], columns["sharers"]),
-        "reclaimed": _sets(columns["reclaimed_count"], columns["reclaimed"]),
+        "reclaimed": map(frozenset, _sets(columns["reclaimed_count"], columns["reclaimed"])),
     }
     for name in _TEXTS:
         columns[name] = [texts[number] for number in columns[name]]
@@ -253,13 +253,15 @@ def _spread(count: int, places: list[int], values: Iterable[Any]) -> list[Any]:
     return spread
 
 
-def _sets(counts: list[int], numbers: list[ParticipantNumber]) -> Iterator[set[ParticipantNumber]]:
+def _sets(
+    counts: list[int], numbers: list[ParticipantNumber]
+) -> Iterator[set[ParticipantNumber] | frozenset[ParticipantNumber]]:
     """Sets of so many numbers each, taken one after another."""
     if sum(counts) != len(numbers):
         raise ValueError("the numbers of participants do not add up")
     at = 0
     for count in counts:
-        yield set(numbers[at : at + count]) if count else set()
+        yield set(numbers[at : at + count]) if count else NOBODYS
         at += count
 
 

@@ -1,8 +1,7 @@
 """The coordinator's projection: who holds what, at which version, under which reservation.
 
-Guarantees: the whole state is a fold of the log (`evolve`), read by `decide` through `View`; an `Overlay` answers like
-the directory it lies on and never changes it, so a batch of commands can be decided on it and thrown away.
-Does not: hold bodies. It holds their hashes and where the log keeps them.
+Guarantees: the whole state is a fold of the log (`evolve`), read by `decide` through `View`. Does not: hold bodies. It
+holds their hashes and where the log keeps them.
 
 Three indexes are derived and not part of the state hash: what each participant holds, what exists under each scope,
 and the heap of times at which a reservation or a life ends. `rebuild_indexes` makes them anew from the rest.
@@ -11,8 +10,8 @@ and the heap of times at which a reservation or a life ends. `rebuild_indexes` m
 import copy
 import dataclasses
 import heapq
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterable, Iterator, MutableSet
+from typing import Final, Protocol
 
 from ccs_stream.protocol.ids import (
     NOBODY,
@@ -32,6 +31,10 @@ from ccs_stream.protocol.states import GrantState
 
 ENDED_SESSIONS_KEPT = 65_536
 """Ids of ended sessions remembered so that a late command of one is told so; older ones are unknown sessions."""
+
+
+NOBODYS: Final[frozenset[ParticipantNumber]] = frozenset()
+"""The empty set that artifacts share: a set of its own for each would be a fifth of what an artifact takes."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -62,11 +65,11 @@ class ArtifactState:
     """The one participant in M or E, if any; then there are no sharers."""
     owner_state: GrantState = GrantState.INVALID
     owned_since: Micros = Micros(0)
-    sharers: set[ParticipantNumber] = dataclasses.field(default_factory=set)
+    sharers: set[ParticipantNumber] | frozenset[ParticipantNumber] = NOBODYS
     fence: Fence = Fence(0)
     reserved_by: ParticipantNumber = NOBODY
     reserved_until: Micros = Micros(0)
-    reclaimed: set[ParticipantNumber] = dataclasses.field(default_factory=set)
+    reclaimed: frozenset[ParticipantNumber] = NOBODYS
     """Who lost a reservation or a grant here and has not read since: their writes are refused."""
 
     @property
@@ -96,10 +99,23 @@ class ArtifactState:
         """Whether `participant` has a copy of the current version."""
         return participant == self.owner or participant in self.sharers
 
+    def share(self, participant: ParticipantNumber) -> None:
+        """`participant` holds a copy in S."""
+        if isinstance(self.sharers, set):
+            self.sharers.add(participant)
+        else:
+            self.sharers = {participant}
+
+    def unshare(self, participants: Iterable[ParticipantNumber]) -> None:
+        """None of `participants` holds a copy in S."""
+        if self.sharers:
+            self.sharers = self.sharers.difference(participants) or NOBODYS
+
     def fork(self) -> "ArtifactState":
         """A copy whose changes do not show here."""
         other = copy.copy(self)
-        other.sharers, other.reclaimed = set(self.sharers), set(self.reclaimed)
+        if other.sharers:
+            other.sharers = set(other.sharers)
         return other
 
 
@@ -110,7 +126,7 @@ class ParticipantState:
     number: ParticipantNumber
     agent: str
     session_id: SessionId
-    held: set[ArtifactId] = dataclasses.field(default_factory=set)
+    held: MutableSet[ArtifactId] = dataclasses.field(default_factory=set)
     reserved: set[ArtifactId] = dataclasses.field(default_factory=set)
     reclaimed: set[ArtifactId] = dataclasses.field(default_factory=set)
 
@@ -206,6 +222,9 @@ class Foldable(View, Protocol):
     def drop_participant(self, number: ParticipantNumber) -> None:
         """Forget a participant."""
 
+    def drop_copies(self, artifact: ArtifactId, numbers: Iterable[ParticipantNumber]) -> None:
+        """These participants no longer hold `artifact`. Ended ones are passed over."""
+
     def schedule(self, at: Micros, artifact: ArtifactId) -> None:
         """Remember that something of `artifact` runs out at `at`."""
 
@@ -299,6 +318,13 @@ class Directory:
     def drop_participant(self, number: ParticipantNumber) -> None:
         self.participants.pop(number, None)
 
+    def drop_copies(self, artifact: ArtifactId, numbers: Iterable[ParticipantNumber]) -> None:
+        participants = self.participants
+        for number in numbers:
+            participant = participants.get(number)
+            if participant is not None:
+                participant.held.discard(artifact)
+
     def show(self, artifact: ArtifactState) -> None:
         self.existing.setdefault(artifact.scope, {})[artifact.key] = artifact.artifact
 
@@ -348,110 +374,3 @@ class Directory:
         for entry in standing:
             heapq.heappush(self.deadlines, entry)
         return list(dict.fromkeys(artifact for _, artifact in standing))
-
-
-class Overlay:
-    """A directory as it would be after further decisions, which are not in the log yet.
-
-    Everything edited is copied first; thrown away, it leaves no trace below. Nothing is ever answered from it.
-    """
-
-    __slots__ = (
-        "_artifacts",
-        "_base",
-        "_ended",
-        "_participants",
-        "_sessions",
-        "opened",
-        "participants_ever",
-        "recorded_at",
-        "sequence",
-        "settings",
-        "unknown_events",
-    )
-
-    def __init__(self, base: Directory) -> None:
-        self._base = base
-        self.sequence = base.sequence
-        self.recorded_at = base.recorded_at
-        self.opened = base.opened
-        self.settings = base.settings
-        self.participants_ever = base.participants_ever
-        self.unknown_events = base.unknown_events
-        self._artifacts: dict[ArtifactId, ArtifactState] = {}
-        self._sessions: dict[SessionId, SessionState | None] = {}
-        self._participants: dict[ParticipantNumber, ParticipantState | None] = {}
-        self._ended: set[SessionId] = set()
-
-    def artifact(self, artifact: ArtifactId) -> ArtifactState | None:
-        return self._artifacts.get(artifact) or self._base.artifact(artifact)
-
-    def session(self, session_id: SessionId) -> SessionState | None:
-        if session_id in self._sessions:
-            return self._sessions[session_id]
-        return self._base.session(session_id)
-
-    def participant(self, number: ParticipantNumber) -> ParticipantState | None:
-        if number in self._participants:
-            return self._participants[number]
-        return self._base.participant(number)
-
-    def has_ended(self, session_id: SessionId) -> bool:
-        return session_id in self._ended or self._base.has_ended(session_id)
-
-    def sessions_alive(self) -> Iterator[SessionState]:
-        for session in self._sessions.values():
-            if session is not None:
-                yield session
-        for session in self._base.sessions_alive():
-            if session.session_id not in self._sessions:
-                yield session
-
-    def session_count(self) -> int:
-        return sum(1 for _ in self.sessions_alive())
-
-    def due(self, now: Micros) -> Iterator[ArtifactId]:
-        return self._base.due(now)
-
-    def add_artifact(self, artifact: ArtifactState) -> None:
-        self._artifacts[artifact.artifact] = artifact
-
-    def edit_artifact(self, artifact: ArtifactId) -> ArtifactState:
-        own = self._artifacts.get(artifact)
-        if own is None:
-            own = self._artifacts[artifact] = self._base.edit_artifact(artifact).fork()
-        return own
-
-    def show(self, artifact: ArtifactState) -> None:
-        """Nothing: `decide` asks for no addresses."""
-
-    def hide(self, artifact: ArtifactState) -> None:
-        """Nothing, likewise."""
-
-    def add_session(self, session: SessionState) -> None:
-        self._sessions[session.session_id] = session
-
-    def edit_session(self, session_id: SessionId) -> SessionState | None:
-        if session_id not in self._sessions:
-            below = self._base.session(session_id)
-            self._sessions[session_id] = None if below is None else below.fork()
-        return self._sessions[session_id]
-
-    def drop_session(self, session_id: SessionId) -> None:
-        self._sessions[session_id] = None
-        self._ended.add(session_id)
-
-    def add_participant(self, participant: ParticipantState) -> None:
-        self._participants[participant.number] = participant
-
-    def edit_participant(self, number: ParticipantNumber) -> ParticipantState | None:
-        if number not in self._participants:
-            below = self._base.participant(number)
-            self._participants[number] = None if below is None else below.fork()
-        return self._participants[number]
-
-    def drop_participant(self, number: ParticipantNumber) -> None:
-        self._participants[number] = None
-
-    def schedule(self, at: Micros, artifact: ArtifactId) -> None:
-        """Nothing: an overlay lives shorter than any deadline, and the fold schedules again."""

@@ -140,7 +140,7 @@ def _write_committed(state: Foldable, event: WriteCommitted) -> None:
         if options.expires_at is not None:
             state.schedule(options.expires_at, event.artifact)
     if artifact.owner != writer or artifact.owner_state is not GrantState.MODIFIED:
-        artifact.sharers.discard(writer)
+        artifact.unshare((writer,))
         artifact.owner, artifact.owner_state = writer, GrantState.MODIFIED
         artifact.owned_since = state.recorded_at
     if artifact.writer != writer:
@@ -154,7 +154,7 @@ def _grant_issued(state: Foldable, event: GrantIssued) -> None:
     artifact = state.edit_artifact(event.artifact)
     reader = event.participant
     if reader in artifact.reclaimed:
-        artifact.reclaimed.discard(reader)
+        artifact.reclaimed -= {reader}
         participant = state.edit_participant(reader)
         if participant is not None:
             participant.reclaimed.discard(event.artifact)
@@ -165,9 +165,9 @@ def _grant_issued(state: Foldable, event: GrantIssued) -> None:
         artifact.owned_since = state.recorded_at
     else:
         if artifact.owner != NOBODY:
-            artifact.sharers.add(artifact.owner)
+            artifact.share(artifact.owner)
             artifact.owner, artifact.owner_state = NOBODY, GrantState.INVALID
-        artifact.sharers.add(reader)
+        artifact.share(reader)
     _hold(state, reader, event.artifact)
 
 
@@ -182,7 +182,7 @@ def _hold(state: Foldable, number: ParticipantNumber, artifact: ArtifactId) -> N
 def _drop_grant(state: Foldable, artifact: ArtifactState, number: ParticipantNumber) -> None:
     if artifact.owner == number:
         artifact.owner, artifact.owner_state = NOBODY, GrantState.INVALID
-    artifact.sharers.discard(number)
+    artifact.unshare((number,))
     participant = state.edit_participant(number)
     if participant is not None:
         participant.held.discard(artifact.artifact)
@@ -192,11 +192,8 @@ def _grants_invalidated(state: Foldable, event: GrantsInvalidated) -> None:
     artifact = state.edit_artifact(event.artifact)
     if event.owner != NOBODY:
         _drop_grant(state, artifact, event.owner)
-    artifact.sharers.difference_update(event.sharers)
-    for number in event.sharers:
-        participant = state.edit_participant(number)
-        if participant is not None:
-            participant.held.discard(event.artifact)
+    artifact.unshare(event.sharers)
+    state.drop_copies(event.artifact, event.sharers)
 
 
 def _artifact_deleted(state: Foldable, event: ArtifactDeleted) -> None:
@@ -241,7 +238,7 @@ def _mark_reclaimed(state: Foldable, artifact: ArtifactState, number: Participan
     participant = state.edit_participant(number)
     if participant is not None:
         participant.reclaimed.add(artifact.artifact)
-        artifact.reclaimed.add(number)
+        artifact.reclaimed |= {number}
 
 
 def _free(artifact: ArtifactState, fence: Fence) -> None:
@@ -273,7 +270,7 @@ def _session_ended(state: Foldable, event: SessionEnded) -> None:
             artifact = state.edit_artifact(reserved)
             _free(artifact, Fence(artifact.fence + 1))
         for reclaimed in participant.reclaimed:
-            state.edit_artifact(reclaimed).reclaimed.discard(number)
+            state.edit_artifact(reclaimed).reclaimed -= {number}
         state.drop_participant(number)
     state.drop_session(event.session_id)
 

@@ -24,6 +24,7 @@ from ccs_stream.protocol.events import (
     EVENT_TYPES,
     ArtifactDeleted,
     GrantIssued,
+    GrantsInvalidated,
     UnknownEvent,
     WorkspaceOpened,
     WriteCommitted,
@@ -101,11 +102,42 @@ def test_a_write_is_what_fastavro_writes_and_reads(event: WriteCommitted) -> Non
     assert DEFAULT_CODEC.decode_event(encoded) == event
 
 
-@given(st.builds(GrantIssued, artifact=ids, participant=longs, version=longs, to_state=st.sampled_from(GrantState)))
+@given(
+    st.builds(
+        GrantIssued,
+        artifact=ids,
+        participant=longs,
+        version=longs,
+        to_state=st.sampled_from(GrantState),
+    )
+)
 def test_a_grant_is_what_fastavro_writes_and_reads(event: GrantIssued) -> None:
     encoded = express.encode_grant(event)
     assert encoded == by_fastavro("GrantIssued", dataclasses.asdict(event))
     assert express.decode_grant(encoded) == event
+
+
+@given(
+    st.builds(
+        GrantsInvalidated,
+        artifact=ids,
+        version=longs,
+        owner=longs,
+        owner_state=st.sampled_from(GrantState),
+        sharers=st.lists(longs, max_size=300),
+    )
+)
+def test_an_invalidation_is_what_fastavro_writes_and_reads(event: GrantsInvalidated) -> None:
+    encoded = express.encode_invalidation(event)
+    assert encoded == by_fastavro("GrantsInvalidated", dataclasses.asdict(event))
+    assert express.decode_invalidation(encoded) == event
+    assert DEFAULT_CODEC.decode_event(encoded) == event
+
+
+@given(st.integers(0, 2**63 - 1) | st.integers(2**54, 2**56))
+def test_times_survive(number: int) -> None:
+    for data in (envelope.write_long(number), envelope.write_long(number) + b"more behind it"):
+        assert envelope.read_time(data, 0) == (number, len(envelope.write_long(number)))
 
 
 @given(st.integers(0, 2**63 - 1))

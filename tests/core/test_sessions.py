@@ -7,7 +7,6 @@ import pytest
 from ccs_stream.protocol.commands import Command, Open
 from ccs_stream.protocol.decide import decide, refusal_for_bug
 from ccs_stream.protocol.dedupe import subject_of_command, subject_of_events
-from ccs_stream.protocol.directory import Overlay
 from ccs_stream.protocol.events import (
     CommandRefused,
     ParticipantJoined,
@@ -17,6 +16,7 @@ from ccs_stream.protocol.events import (
 )
 from ccs_stream.protocol.evolve import fold
 from ccs_stream.protocol.ids import NO_SESSION, CommandNumber
+from ccs_stream.protocol.overlay import Overlay
 from ccs_stream.protocol.settings import WorkspaceSettings
 from ccs_stream.protocol.statehash import state_hash
 from ccs_stream.testing.given_when_then import Story

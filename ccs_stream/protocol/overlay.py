@@ -1,0 +1,169 @@
+"""The state as it would be after decisions that are not in the log yet.
+
+Guarantees: an `Overlay` answers like the directory it lies on and never changes it, so that a batch of commands can be
+decided on it and thrown away; making one, and editing a participant on it, costs nothing that grows with what there
+is. Does not: answer anybody; only what is in the log does.
+"""
+
+import copy
+from collections.abc import Iterable, Iterator, MutableSet
+from typing import TypeVar
+
+from ccs_stream.protocol.directory import ArtifactState, Directory, ParticipantState, SessionState
+from ccs_stream.protocol.ids import ArtifactId, Micros, ParticipantNumber, SessionId
+
+T = TypeVar("T")
+
+
+class Layered(MutableSet[T]):
+    """A set with changes laid over another one, which stays as it is: a participant may hold 100,000 copies."""
+
+    __slots__ = ("_added", "_below", "_gone")
+
+    def __init__(self, below: MutableSet[T]) -> None:
+        self._below = below
+        self._added: set[T] = set()
+        self._gone: set[T] = set()
+
+    def __contains__(self, value: object) -> bool:
+        return value in self._added or (value in self._below and value not in self._gone)
+
+    def __iter__(self) -> Iterator[T]:
+        yield from self._added
+        for value in self._below:
+            if value not in self._gone and value not in self._added:
+                yield value
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def add(self, value: T) -> None:
+        """Add it here."""
+        self._added.add(value)
+        self._gone.discard(value)
+
+    def discard(self, value: T) -> None:
+        """Take it away here."""
+        self._added.discard(value)
+        self._gone.add(value)
+
+
+def _laid_over(participant: ParticipantState) -> ParticipantState:
+    """As `fork`, without a copy of all it holds."""
+    other = copy.copy(participant)
+    other.held = Layered(participant.held)
+    other.reserved, other.reclaimed = set(participant.reserved), set(participant.reclaimed)
+    return other
+
+
+class Overlay:
+    """A directory as it would be after further decisions, which are not in the log yet.
+
+    Everything edited is copied first; thrown away, it leaves no trace below. Nothing is ever answered from it.
+    """
+
+    __slots__ = (
+        "_artifacts",
+        "_base",
+        "_ended",
+        "_participants",
+        "_sessions",
+        "opened",
+        "participants_ever",
+        "recorded_at",
+        "sequence",
+        "settings",
+        "unknown_events",
+    )
+
+    def __init__(self, base: Directory) -> None:
+        self._base = base
+        self.sequence = base.sequence
+        self.recorded_at = base.recorded_at
+        self.opened = base.opened
+        self.settings = base.settings
+        self.participants_ever = base.participants_ever
+        self.unknown_events = base.unknown_events
+        self._artifacts: dict[ArtifactId, ArtifactState] = {}
+        self._sessions: dict[SessionId, SessionState | None] = {}
+        self._participants: dict[ParticipantNumber, ParticipantState | None] = {}
+        self._ended: set[SessionId] = set()
+
+    def artifact(self, artifact: ArtifactId) -> ArtifactState | None:
+        return self._artifacts.get(artifact) or self._base.artifact(artifact)
+
+    def session(self, session_id: SessionId) -> SessionState | None:
+        if session_id in self._sessions:
+            return self._sessions[session_id]
+        return self._base.session(session_id)
+
+    def participant(self, number: ParticipantNumber) -> ParticipantState | None:
+        if number in self._participants:
+            return self._participants[number]
+        return self._base.participant(number)
+
+    def has_ended(self, session_id: SessionId) -> bool:
+        return session_id in self._ended or self._base.has_ended(session_id)
+
+    def sessions_alive(self) -> Iterator[SessionState]:
+        for session in self._sessions.values():
+            if session is not None:
+                yield session
+        for session in self._base.sessions_alive():
+            if session.session_id not in self._sessions:
+                yield session
+
+    def session_count(self) -> int:
+        return sum(1 for _ in self.sessions_alive())
+
+    def due(self, now: Micros) -> Iterator[ArtifactId]:
+        return self._base.due(now)
+
+    def add_artifact(self, artifact: ArtifactState) -> None:
+        self._artifacts[artifact.artifact] = artifact
+
+    def edit_artifact(self, artifact: ArtifactId) -> ArtifactState:
+        own = self._artifacts.get(artifact)
+        if own is None:
+            own = self._artifacts[artifact] = self._base.edit_artifact(artifact).fork()
+        return own
+
+    def show(self, artifact: ArtifactState) -> None:
+        """Nothing: `decide` asks for no addresses."""
+
+    def hide(self, artifact: ArtifactState) -> None:
+        """Nothing, likewise."""
+
+    def add_session(self, session: SessionState) -> None:
+        self._sessions[session.session_id] = session
+
+    def edit_session(self, session_id: SessionId) -> SessionState | None:
+        if session_id not in self._sessions:
+            below = self._base.session(session_id)
+            self._sessions[session_id] = None if below is None else below.fork()
+        return self._sessions[session_id]
+
+    def drop_session(self, session_id: SessionId) -> None:
+        self._sessions[session_id] = None
+        self._ended.add(session_id)
+
+    def add_participant(self, participant: ParticipantState) -> None:
+        self._participants[participant.number] = participant
+
+    def edit_participant(self, number: ParticipantNumber) -> ParticipantState | None:
+        if number not in self._participants:
+            below = self._base.participant(number)
+            self._participants[number] = None if below is None else _laid_over(below)
+        return self._participants[number]
+
+    def drop_participant(self, number: ParticipantNumber) -> None:
+        self._participants[number] = None
+
+    def drop_copies(self, artifact: ArtifactId, numbers: Iterable[ParticipantNumber]) -> None:
+        for number in numbers:
+            participant = self.edit_participant(number)
+            if participant is not None:
+                participant.held.discard(artifact)
+
+    def schedule(self, at: Micros, artifact: ArtifactId) -> None:
+        """Nothing: an overlay lives shorter than any deadline, and the fold schedules again."""
