@@ -8,7 +8,7 @@ Source: Apache Avro 1.12 specification, "Binary encoding".
 
 from typing import Any, Final
 
-from ccs_stream.log.envelope import read_long, write_long, write_longs
+from ccs_stream.log.envelope import NOT_SMALL, read_long, write_long, write_longs
 from ccs_stream.log.schemas import PREFIX_BYTES, log_registry
 from ccs_stream.protocol.errors import CorruptRecord
 from ccs_stream.protocol.events import GrantIssued, GrantsInvalidated, WriteCommitted
@@ -79,22 +79,34 @@ def decode_write(data: bytes) -> WriteCommitted | None:
     try:
         at = PREFIX_BYTES + _ID
         event.artifact = raw[PREFIX_BYTES:at]
-        event.participant, at = read_long(data, at)
+        # Small numbers are read where they are, as in the envelope.
+        if (small := raw[at]) & NOT_SMALL:
+            event.participant, at = read_long(data, at)
+        else:
+            event.participant, at = small >> 1, at + 1
         event.version, at = read_long(data, at)
         if data[at] == _PRESENT:
             event.base_version, at = read_long(data, at + 1)
         else:
             at = _absent(data, at)
         event.previous_sequence, at = read_long(data, at)
-        length, at = read_long(data, at)
+        if (length := data[at]) & NOT_SMALL:
+            length, at = read_long(data, at)
+        else:
+            length, at = length >> 1, at + 1
         event.content_type = data[at : at + length].decode()
-        length, at = read_long(data, at + length)
-        event.content_encoding = data[at : at + length].decode()
         at += length
+        if data[at]:
+            length, at = read_long(data, at)
+            event.content_encoding = data[at : at + length].decode()
+            at += length
+        else:
+            event.content_encoding = ""
+            at += 1
         event.content_hash = raw[at : at + _HASH]
         event.content_size, at = read_long(data, at + _HASH)
         if data[at] == _PRESENT:
-            event.content_index, at = read_long(data, at + 1)
+            event.content_index, at = (0, at + 2) if data[at + 1] == 0 else read_long(data, at + 1)
         else:
             at = _absent(data, at)
         if data[at] == _PRESENT:

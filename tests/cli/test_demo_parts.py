@@ -7,15 +7,19 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from langchain_core.language_models.fake_chat_models import FakeListChatModel
+from langgraph.graph import START, MessagesState, StateGraph
 
 from ccs_stream import __version__
 from ccs_stream.adapters.langgraph import CoherentStore
 from ccs_stream.cli import main
 from ccs_stream.cli.demo import sources
+from ccs_stream.cli.demo.evidence import Evidence
 from ccs_stream.cli.demo.graph import CODE, FILES_FIXED, REVIEW, build_graph, tally, with_docstring
 from ccs_stream.cli.demo.processes import Child, ChildFailed
 from ccs_stream.cli.demo.run import check_log
 from ccs_stream.cli.demo.sources import collect
+from ccs_stream.cli.demo.tokens import SIGNAL_TOKENS, UNCHANGED_TOKENS, MeteredStore, count, tokens_of
+from ccs_stream.client.values import encode_json
 from ccs_stream.protocol.errors import UsageError
 
 # Wrong usage.
@@ -195,3 +199,37 @@ def test_a_child_that_fails_says_why(tmp_path: Path) -> None:
 def test_a_log_elsewhere_than_in_sqlite_is_refused() -> None:
     with pytest.raises(UsageError, match="kept in SQLite"):
         check_log("kafka://localhost:9092")
+
+
+# Counting tokens.
+
+
+def test_refetches_and_pushes_billed_as_hits_or_for_free(tmp_path: Path) -> None:
+    url, namespace = f"sqlite:///{tmp_path}/log.db", ("shared",)
+    store = MeteredStore(url, workspace="w")
+    value = {"text": "x" * 400}
+    whole = tokens_of(len(encode_json(value)))
+
+    def look(state: MessagesState) -> MessagesState:
+        assert store.get(namespace, "plan") is not None
+        return state
+
+    graph = StateGraph(MessagesState)
+    graph.add_node("reviewer", look)
+    graph.add_edge(START, "reviewer")
+    reads = graph.compile()
+
+    def put(expected: int | None) -> None:
+        store.compare_and_set(namespace, "plan", value, expected=expected)
+
+    put(None)
+    reads.invoke({"messages": []})
+    reads.invoke({"messages": []})
+    put(1)
+    reads.invoke({"messages": []})
+    store.workspace.close()
+    (reviewer,) = [each for each in count(store.reads, Evidence.read(url, "w")) if each.agent == "reviewer"]
+    # The value moved again after the write, and being told of it was not for nothing either.
+    assert (reviewer.reads, reviewer.fetched, reviewer.unchanged, reviewer.signals) == (3, 2, 1, 1)
+    assert reviewer.tokens == 2 * whole + UNCHANGED_TOKENS + SIGNAL_TOKENS
+    assert reviewer.tokens_rereading == 3 * whole

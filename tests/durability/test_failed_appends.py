@@ -55,6 +55,34 @@ def test_an_unknown_outcome_is_asked_again_and_applied_once(failure: str) -> Non
     assert reading.value == 2
 
 
+def test_an_answer_from_state_that_never_reached_the_log() -> None:
+    # given two commands decided in one batch, the second on top of what the first would leave
+    store = FaultyLog()
+    store.instantaneous = False
+    workspace = Workspace(store, "w")
+    agent = workspace.agent("a")
+    agent.write("k", 1)
+    outcomes: list[object] = []
+
+    async def both() -> None:
+        with workspace.coordinator.lock:  # held, so that both are one batch
+            store.plan = ["full-at-end"]
+            waiting = [
+                asyncio.ensure_future(agent.acompare_and_set("k", 2, expected=1)),
+                asyncio.ensure_future(agent.acompare_and_set("k", 3, expected=1)),
+            ]
+            await asyncio.sleep(0.01)
+        outcomes.extend(await asyncio.gather(*waiting, return_exceptions=True))
+
+    # when the log refuses the batch
+    asyncio.run(both())
+    # then neither is told anything that was true on the overlay only, such as "refused: the version is 2"
+    assert [type(outcome) for outcome in outcomes] == [LogFull, LogFull]
+    assert [version for version, _ in writes_in(store)] == [1]
+    assert agent.compare_and_set("k", 4, expected=1).version == 2
+    workspace.close()
+
+
 def test_an_outcome_that_stays_unknown_is_never_reported_as_done() -> None:
     store = FaultyLog()
     workspace = Workspace(store, "w")
