@@ -6,6 +6,7 @@ and the next command is served. Does not: append.
 """
 
 import logging
+from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
 from typing import Final
 
@@ -19,6 +20,7 @@ from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.events import CommandAnswered, RefusalReason
 from ccs_stream.protocol.evolve import fold
 from ccs_stream.protocol.ids import DecisionIndex, Epoch, Hash, LeaderId, Micros, Sequence
+from ccs_stream.protocol.leadership import Pending
 from ccs_stream.protocol.overlay import Overlay
 from ccs_stream.protocol.records import DecisionRecord
 
@@ -42,54 +44,98 @@ class Planned:
         """Where it came to stand in the log."""
 
 
-def plan(  # where it stands, and what is asked
-    state: Directory,
-    cursor: Cursor,
-    workspace: str,
-    commands: SequenceOf[Command],
-    now: Micros,
-    offsets: SequenceOf[int | None] | None = None,
-) -> list[Planned]:
-    """Decide `commands` in order where `cursor` and `state` stand. Changes neither.
+class _Line:
+    """Where one workspace would stand after what was planned so far."""
 
-    `offsets` are those of commands that came by the commands topic: each gets a decision, be it one that changes
-    nothing, so that the log always answers and carries the offset on.
-    """
+    __slots__ = ("hash", "state", "view", "workspace")
+
+    def __init__(self, workspace: str, state: Directory, cursor: Cursor, *, alone: bool) -> None:
+        self.workspace = workspace
+        self.state = state
+        self.view: Directory | Overlay = state if alone else Overlay(state)
+        self.hash = cursor.end(workspace).hash
+
+
+def plan(state: Directory, cursor: Cursor, workspace: str, commands: SequenceOf[Command], now: Micros) -> list[Planned]:
+    """Decide `commands` in order where `cursor` and `state` stand. Changes neither."""
     alone = len(commands) == 1
-    view = state if alone else Overlay(state)
-    index, prev_hash = cursor.index, cursor.end(workspace).hash
+    line = _Line(workspace, state, cursor, alone=alone)
+    index = cursor.index
     planned: list[Planned] = []
-    for number, command in enumerate(commands):
-        offset = None if offsets is None else offsets[number]
-        each = Planned(command, _decide(view, command, now), offset)
+    for command in commands:
+        each = _plan(line, cursor, index, Planned(command, _decide(line.view, command, now)), now)
         planned.append(each)
-        if not each.decision.events:
-            if offset is None:
-                continue
-            each.decision.events = [CommandAnswered(original_sequence=each.decision.repeats or Sequence(0))]
-        index = DecisionIndex(index + 1)
-        first = Sequence(view.sequence + 1)
-        try:
-            draft = _frame(each, workspace, cursor.epoch, cursor.leader_id, index, first, now, prev_hash)
-        except Exception as error:
-            LOG.exception("encoding the decision of a %s raised: it is refused as internal_error", command.KIND)
-            each.decision = refusal_for_bug(error)
-            draft = _frame(each, workspace, cursor.epoch, cursor.leader_id, index, first, now, prev_hash)
-        size = len(draft.head)
-        for body in draft.contents:
-            size += len(body)
-        if size > state.settings.maximum_decision_bytes:
-            each.decision = refusal_of(
-                command,
-                RefusalReason.DECISION_TOO_LARGE,
-                f"the decision is larger than the {state.settings.maximum_decision_bytes} bytes this workspace allows: "
-                "change fewer artifacts at once",
-            )
-            draft = _frame(each, workspace, cursor.epoch, cursor.leader_id, index, first, now, prev_hash)
-        prev_hash = each.digest = chain_hash(draft.head)
-        if not alone:
-            fold_record(view, each)
+        if each.record is not None:
+            index = each.record.index
+            if not alone:
+                fold_record(line.view, each)
     return planned
+
+
+def plan_shard(
+    state_of: Callable[[str], Directory], cursor: Cursor, batch: SequenceOf[Pending], now: Micros
+) -> list[Planned]:
+    """Decide a batch of commands of any workspaces of one shard, in order. Changes nothing.
+
+    A command that came by the commands topic gets a decision, be it one that changes nothing, so that the log always
+    answers and carries the command's offset on. A command that the log's broker would not take before is refused.
+    """
+    alone = len(batch) == 1
+    lines: dict[str, _Line] = {}
+    index = cursor.index
+    planned: list[Planned] = []
+    for pending in batch:
+        command, offset = pending.command, pending.offset
+        line = lines.get(pending.workspace)
+        if line is None:
+            line = _Line(pending.workspace, state_of(pending.workspace), cursor, alone=alone)
+            lines[pending.workspace] = line
+        at = max(now, line.state.recorded_at)
+        if pending.refused is None:
+            decision = _decide(line.view, command, at)
+        else:
+            decision = refusal_of(command, RefusalReason.DECISION_TOO_LARGE, pending.refused)
+        each = Planned(command, decision, offset)
+        if not decision.events and offset is not None:
+            decision.events = [CommandAnswered(original_sequence=decision.repeats or Sequence(0))]
+        planned.append(_plan(line, cursor, index, each, at))
+        if each.record is not None:
+            index = each.record.index
+            if not alone:
+                fold_record(line.view, each)
+    return planned
+
+
+def _plan(line: _Line, cursor: Cursor, index: DecisionIndex, each: Planned, now: Micros) -> Planned:
+    """Frame a decision that has events, behind `index`; as a refusal, where it cannot be encoded or is too large."""
+    if not each.decision.events:
+        return each
+    command, prev_hash, settings = each.command, line.hash, line.state.settings
+    index = DecisionIndex(index + 1)
+    first = Sequence(line.view.sequence + 1)
+
+    def frame() -> Draft:
+        return _frame(each, line.workspace, cursor.epoch, cursor.leader_id, index, first, now, prev_hash)
+
+    try:
+        draft = frame()
+    except Exception as error:
+        LOG.exception("encoding the decision of a %s raised: it is refused as internal_error", command.KIND)
+        each.decision = refusal_for_bug(error)
+        draft = frame()
+    size = len(draft.head)
+    for body in draft.contents:
+        size += len(body)
+    if size > settings.maximum_decision_bytes:
+        each.decision = refusal_of(
+            command,
+            RefusalReason.DECISION_TOO_LARGE,
+            f"the decision is larger than the {settings.maximum_decision_bytes} bytes this workspace allows: "
+            "change fewer artifacts at once",
+        )
+        draft = frame()
+    line.hash = each.digest = chain_hash(draft.head)
+    return each
 
 
 def fold_record(state: Directory | Overlay, planned: Planned) -> None:

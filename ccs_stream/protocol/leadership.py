@@ -21,6 +21,8 @@ from ccs_stream.protocol.ids import DecisionIndex, Epoch, LeaderId
 
 PENDING_MAX: Final = 10_000
 """Commands waiting in one shard; beyond this the shell is told to stop taking them."""
+BATCH_MAX: Final = 512
+"""Commands in one batch: enough to hide the round trip to the log, few enough that those who wait are not kept long."""
 
 
 class Role(enum.StrEnum):
@@ -42,9 +44,12 @@ class Role(enum.StrEnum):
 class Pending:
     """A command on its way, and where it came from."""
 
+    workspace: str
     command: Command
     offset: int | None
     """Offset in the commands topic; None when it was handed over directly."""
+    refused: str | None = None
+    """Why the broker would not take its decision, in an earlier attempt: it is to be decided as a refusal."""
 
 
 # Effects: what the shell is to do, in order.
@@ -75,7 +80,8 @@ class AppendResignation:
 class DecideAndAppend:
     """Decide these commands on an overlay and append their decisions; then say `appended`.
 
-    Decisions carry the loop's epoch and leader id, and indexes that continue from the cursor.
+    One that is marked `refused` is decided as a refusal. Decisions carry the loop's epoch and leader id, and indexes
+    that continue from the cursor.
     """
 
     batch: tuple[Pending, ...]
@@ -86,14 +92,6 @@ class Answer:
     """These commands' decisions were read back, admitted, or needed none: answer from the admitted state."""
 
     batch: tuple[Pending, ...]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class AnswerRefusedByBroker:
-    """The broker definitely refused the append (size, authorisation): answer with that error."""
-
-    batch: tuple[Pending, ...]
-    why: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -119,7 +117,6 @@ Effect = (
     | AppendResignation
     | DecideAndAppend
     | Answer
-    | AnswerRefusedByBroker
     | ForwardToTopic
     | DestroyProducer
     | SeekCommands
@@ -129,7 +126,7 @@ Effect = (
 class LeadershipLoop:
     """One coordinator's loop for one shard. Each input returns the effects it leads to, in order."""
 
-    __slots__ = ("_batch", "_pending", "_proved", "_unread", "assigned", "epoch", "leader_id", "role")
+    __slots__ = ("_batch", "_pending", "_proved", "_refused", "_unread", "assigned", "epoch", "leader_id", "role")
 
     def __init__(self) -> None:
         self.role = Role.FOLLOWING
@@ -144,6 +141,8 @@ class LeadershipLoop:
         self._batch: tuple[Pending, ...] = ()
         self._unread: list[DecisionIndex] = []
         """Indexes appended and not read back yet."""
+        self._refused: dict[int, str] = {}
+        """By offset in the commands topic, what the broker would not take; kept until it was decided otherwise."""
 
     @property
     def full(self) -> bool:
@@ -228,6 +227,10 @@ class LeadershipLoop:
         if self._unread:
             return []
         batch, self._batch = self._batch, ()
+        if self._refused:
+            for each in batch:
+                if each.offset is not None:
+                    self._refused.pop(each.offset, None)
         return [Answer(batch), *self._next_batch()]
 
     # Producing.
@@ -249,21 +252,28 @@ class LeadershipLoop:
             return [DestroyProducer()]
         return self._recover() if self.role is Role.LEADING else []
 
-    def append_refused(self, why: str) -> list[Effect]:
-        """The broker definitely refused the append of a batch of one: nothing of it is in the log.
+    def append_refused(self, pending: Pending, why: str) -> list[Effect]:
+        """The broker definitely refused this command's decision (for its size): it is not and will not be in the log.
 
-        For a batch of several, say `append_unknown`: others of it may have gone through.
+        It is decided again, as a refusal. What stood behind it in its batch has left the epoch with a gap.
         """
-        if self.role is not Role.LEADING or not self._batch:
+        if self.role is not Role.LEADING or pending not in self._batch:
             return []
-        batch, self._batch, self._unread = self._batch, (), []
-        return [AnswerRefusedByBroker(batch, why), *self._next_batch()]
+        pending.refused = why
+        if pending.offset is not None:
+            self._refused[pending.offset] = why
+        if len(self._batch) > 1:
+            return self._recover()
+        self._unread = []
+        return [DecideAndAppend(self._batch)]
 
     # Commands.
 
     def command(self, pending: Pending) -> list[Effect]:
         """A command came, by the topic or directly."""
         if self.role is Role.LEADING:
+            if pending.offset in self._refused:
+                pending.refused = self._refused[pending.offset]
             self._pending.append(pending)
             return self._next_batch()
         if pending.offset is not None:
@@ -290,7 +300,7 @@ class LeadershipLoop:
         """Stop and wait: one batch is in the air at a time, so that a failure leaves one batch to sort out."""
         if self.role is not Role.LEADING or self._batch or not self._pending:
             return []
-        self._batch, self._pending = tuple(self._pending), []
+        self._batch, self._pending = tuple(self._pending[:BATCH_MAX]), self._pending[BATCH_MAX:]
         return [DecideAndAppend(self._batch)]
 
     def _recover(self) -> list[Effect]:

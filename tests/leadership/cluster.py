@@ -8,7 +8,7 @@ import dataclasses
 import random
 import uuid
 
-from ccs_stream.coordinator.batch import plan
+from ccs_stream.coordinator.batch import plan_shard
 from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.log.envelope import chain_hash
 from ccs_stream.protocol.admit import Cursor, Verdict, admit, advance
@@ -19,7 +19,6 @@ from ccs_stream.protocol.evolve import fold
 from ccs_stream.protocol.ids import DecisionIndex, LeaderId, LogId, Micros
 from ccs_stream.protocol.leadership import (
     Answer,
-    AnswerRefusedByBroker,
     AppendClaim,
     AppendResignation,
     DecideAndAppend,
@@ -171,14 +170,14 @@ class Cluster:
     def take(self, node: Node) -> None:
         """A leader takes its next command from the topic."""
         if node.loop.role == "leading" and node.taken < len(self.topic):
-            pending = Pending(command=self.topic[node.taken], offset=node.taken)
+            pending = Pending(workspace=WORKSPACE, command=self.topic[node.taken], offset=node.taken)
             node.taken += 1
             self.do(node, node.loop.command(pending))
 
     def hand_over(self, node: Node, command: Command) -> None:
         """A client in a node's own process hands its command over directly."""
         node.handed.append(command)
-        self.do(node, node.loop.command(Pending(command=command, offset=None)))
+        self.do(node, node.loop.command(Pending(workspace=WORKSPACE, command=command, offset=None)))
 
     # Effects.
 
@@ -221,20 +220,11 @@ class Cluster:
                     self.new_producer(node)
                 case SeekCommands():
                     node.taken = node.folded_offset + 1
-                case AnswerRefusedByBroker():
-                    raise AssertionError("this broker refuses nothing")
 
     def decide(self, node: Node, batch: tuple[Pending, ...]) -> None:
         """Decide a batch where the node stands, and send it."""
         self.now += 1
-        planned = plan(
-            node.state,
-            node.cursor,
-            WORKSPACE,
-            [pending.command for pending in batch],
-            max(Micros(self.now), node.state.recorded_at),
-            [pending.offset for pending in batch],
-        )
+        planned = plan_shard(lambda _: node.state, node.cursor, batch, Micros(self.now))
         records = [each.draft.head for each in planned if each.draft is not None]
         indexes = tuple(DecisionIndex(each.record.index) for each in planned if each.record is not None)
         self.send(node, records)

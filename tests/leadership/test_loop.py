@@ -60,7 +60,7 @@ def write(number: int) -> Command:
 
 def pending(number: int, *, offset: int | None = None) -> Pending:
     """A command on its way."""
-    return Pending(command=write(number), offset=offset)
+    return Pending(workspace=WORKSPACE, command=write(number), offset=offset)
 
 
 def leading() -> LeadershipLoop:
@@ -139,15 +139,35 @@ def test_a_void_decision_of_one_s_own_is_a_produce_error() -> None:
     assert loop.role is Role.RECOVERING
 
 
-def test_a_definite_refusal_by_the_broker_is_answered_and_the_next_is_served() -> None:
+def test_what_the_broker_will_not_take_is_decided_as_a_refusal_and_the_next_is_served() -> None:
     loop = leading()
     first, second = pending(1), pending(2)
     loop.command(first)
     loop.appended((DecisionIndex(1),))
     loop.command(second)
-    effects = loop.append_refused("too large")
-    assert [type(effect).__name__ for effect in effects] == ["AnswerRefusedByBroker", "DecideAndAppend"]
-    assert loop.role is Role.LEADING
+    assert loop.append_refused(first, "too large") == [DecideAndAppend((first,))]
+    assert (loop.role, first.refused) == (Role.LEADING, "too large")
+    loop.appended((DecisionIndex(1),))
+    assert loop.decision_read(ME, DecisionIndex(1), Verdict.ADMITTED) == [Answer((first,)), DecideAndAppend((second,))]
+
+
+def test_what_the_broker_will_not_take_out_of_a_batch_is_a_gap_and_is_refused_when_it_comes_again() -> None:
+    loop = leading()
+    loop.command(pending(0))
+    loop.appended((DecisionIndex(1),))
+    for number in (1, 2, 3):
+        loop.command(pending(number, offset=number))
+    effects = loop.decision_read(ME, DecisionIndex(1), Verdict.ADMITTED)
+    (batch,) = [effect.batch for effect in effects if isinstance(effect, DecideAndAppend)]
+    loop.appended((DecisionIndex(2), DecisionIndex(3), DecisionIndex(4)))
+    assert loop.append_refused(batch[1], "too large") == [DestroyProducer(), ProveMembership()]
+    loop.membership_proved()
+    loop.caught_up(Epoch(1), OTHER)
+    assert loop.claim_read(Epoch(2), OTHER, Verdict.ADMITTED) == [SeekCommands()]
+    again = [pending(number, offset=number) for number in (1, 2, 3)]
+    for each in again:
+        loop.command(each)
+    assert [each.refused for each in again] == [None, "too large", None]
 
 
 def test_a_batch_that_needs_no_decision_is_answered_from_the_state() -> None:
