@@ -9,3 +9,5 @@ from hypothesis import settings
 # No deadline: examples share their machine with other work, and a slow second says nothing about the property.
 settings.register_profile("ccs-stream", deadline=None, print_blob=True)
 settings.load_profile("ccs-stream")
+
+pytest_plugins = ["ccs_stream.testing.pytest_plugin"]

@@ -181,6 +181,7 @@ class ArchiveLog:
     """The reading half of `ccs_stream.log.port.LogStore`, from an archive."""
 
     serialises_writers = True
+    default_freshness = "latest"
     instantaneous = False
 
     def __init__(self, path: Path | str) -> None:

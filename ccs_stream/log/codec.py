@@ -6,11 +6,8 @@ says whether that matters. Does not: know where bytes are stored.
 """
 
 from collections.abc import Callable, Mapping
-from io import BytesIO
 from operator import attrgetter
 from typing import Any, Final, cast
-
-import fastavro
 
 from ccs_stream.log import envelope, express
 from ccs_stream.log.schemas import MARKER, PREFIX_BYTES, Registry, Schema, log_registry
@@ -19,9 +16,6 @@ from ccs_stream.protocol import records as rec
 from ccs_stream.protocol.errors import CorruptRecord, UnknownSchema
 from ccs_stream.protocol.states import GrantState
 from ccs_stream.protocol.upcast import STEPS, Step, upcast
-
-RECORD_BYTES_MAX: Final = 64 * 1024 * 1024
-"""A longer record is refused unread: no log of ours holds one, and decoding garbage must not exhaust memory."""
 
 _GRANT_STATES: Final = {state.value: state for state in GrantState}
 _Convert = Callable[[Any], Any]
@@ -59,7 +53,7 @@ class _Type:
 
     def __init__(self, cls: type[Any], schema: Schema) -> None:
         self.cls = cls
-        self.schema = schema.parsed
+        self.schema = schema
         self.prefix = schema.prefix
         self.names = tuple(field["name"] for field in schema.source["fields"])
         self.take = attrgetter(*self.names) if len(self.names) > 1 else None
@@ -67,10 +61,7 @@ class _Type:
 
     def encode(self, value: Any) -> bytes:
         taken = self.take(value) if self.take is not None else (getattr(value, self.names[0]),)
-        out = BytesIO()
-        out.write(self.prefix)
-        fastavro.schemaless_writer(out, self.schema, dict(zip(self.names, taken, strict=True)))
-        return out.getvalue()
+        return self.schema.write(dict(zip(self.names, taken, strict=True)))
 
     def build(self, fields: dict[str, Any]) -> Any:
         for name, convert in self.conversions:
@@ -112,10 +103,7 @@ class Codec:
         if options["index_fields"] is not None:
             options["index_fields"] = list(options["index_fields"])  # fastavro reads a tuple as (branch, value)
         fields["options"] = options
-        out = BytesIO()
-        out.write(kind.prefix)
-        fastavro.schemaless_writer(out, kind.schema, fields)
-        return out.getvalue()
+        return kind.schema.write(fields)
 
     def decode_event(self, data: bytes) -> ev.Event:
         """One event; an `UnknownEvent` for a schema of a later release. Raises `CorruptRecord`."""
@@ -130,7 +118,7 @@ class Codec:
             return express.decode_invalidation(data)
         kind = self._by_prefix.get(prefix)
         if kind is not None:
-            return cast("ev.Event", kind.build(_read(data, kind.schema, None)))
+            return cast("ev.Event", kind.build(kind.schema.read(data)))
         older = self._older(data)
         if older is None:
             return ev.UnknownEvent(fingerprint=data[len(MARKER) : PREFIX_BYTES], size=len(data))
@@ -149,7 +137,7 @@ class Codec:
             return envelope.decode_head(data)
         kind = self._by_prefix.get(data[:PREFIX_BYTES])
         if kind is not None:
-            record = kind.build(_read(data, kind.schema, None))
+            record = kind.build(kind.schema.read(data))
         else:
             older = self._older(data)
             if older is None:
@@ -169,22 +157,8 @@ class Codec:
 
     def _resolve(self, data: bytes, older: Schema) -> Any:
         kind = self._types[older.name]
-        fields = upcast(older.name, older.prefix, _read(data, older.parsed, kind.schema), self._steps)
+        fields = upcast(older.name, older.prefix, older.read(data, kind.schema), self._steps)
         return kind.build(fields)
-
-
-def _read(data: bytes, writer: Any, reader: Any) -> dict[str, Any]:
-    if len(data) > RECORD_BYTES_MAX:
-        raise CorruptRecord(f"the record has {len(data)} bytes, more than any log of ours holds")
-    source = BytesIO(data)
-    source.seek(PREFIX_BYTES)
-    try:
-        fields = fastavro.schemaless_reader(source, writer, reader)
-    except Exception as error:  # fastavro raises what its C code meets: EOFError, IndexError, UnicodeDecodeError, ...
-        raise CorruptRecord(f"the record is cut short or garbled ({type(error).__name__})") from error
-    if source.tell() != len(data):
-        raise CorruptRecord("bytes follow the end of the record")
-    return cast("dict[str, Any]", fields)
 
 
 DEFAULT_CODEC: Final = Codec(log_registry())

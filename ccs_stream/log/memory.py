@@ -48,6 +48,7 @@ class MemoryLog:
     """See the module's docstring; the port is `ccs_stream.log.port.LogStore`."""
 
     serialises_writers = True
+    default_freshness = "latest"
     instantaneous = True
 
     def __init__(self, *, log_id: LogId | None = None) -> None:

@@ -5,6 +5,9 @@ records that never changes; an append happens whole or not at all, and only wher
 end; what was acknowledged is read by everybody from then on; half a batch is never seen.
 Does not: look into records. Which of them are facts is `protocol.admit`'s to say, through `ccs_stream.log.reader`.
 
+A shard is named by any workspace in it. Where a shard holds several workspaces (a Kafka partition), what is read of it
+is all of theirs, and `find` looks for the workspace's own sequence.
+
 A store keeps four things for a log, so that one URL is always enough: records, bodies too large to travel in their
 decision, snapshots, and deliveries.
 """
@@ -20,6 +23,7 @@ from ccs_stream.log.envelope import decode_tail, write_parts
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.ids import Hash, LogId
 from ccs_stream.protocol.ids import Sequence as SequenceNumber
+from ccs_stream.protocol.records import Record
 
 BEFORE_FIRST: Final = -1
 """Offset before a shard's first record."""
@@ -63,13 +67,21 @@ class Position:
 class StoredRecord:
     """One record as a store keeps it: the head, which is chained, and the contents, which are not."""
 
-    __slots__ = ("_contents", "_tail", "head", "offset")
+    __slots__ = ("_contents", "_tail", "head", "offset", "record")
 
     def __init__(
-        self, offset: int, head: bytes, *, tail: bytes | None = None, contents: tuple[bytes, ...] | None = None
+        self,
+        offset: int,
+        head: bytes,
+        *,
+        tail: bytes | None = None,
+        contents: tuple[bytes, ...] | None = None,
+        record: Record | None = None,
     ) -> None:
         self.offset = offset
         self.head = head
+        self.record = record
+        """The record in `head`, where a store had to decode it to tell head from tail."""
         self._tail = tail
         self._contents = contents
 
@@ -148,8 +160,12 @@ class LogStore(Protocol):
     def instantaneous(self) -> bool:
         """Whether no call ever waits for I/O: an event loop may then call it directly."""
 
+    @property
+    def default_freshness(self) -> str:
+        """How fresh a read is unless it says otherwise: `latest` where asking costs microseconds, else `own_writes`."""
+
     def workspaces(self) -> list[str]:
-        """Names of the workspaces that have a shard of their own, sorted."""
+        """Names of the workspaces in the log, sorted. May read all of it."""
 
     def turn(self, shard: str) -> AbstractContextManager[None]:
         """The exclusive right to append to `shard`; what is appended inside is durable when the block ends.

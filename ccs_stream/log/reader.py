@@ -16,12 +16,12 @@ from ccs_stream.protocol.admit import ChainEnd, Cursor, Verdict, admit, advance,
 from ccs_stream.protocol.errors import CorruptRecord, LogDiverged, MissingHead, NewerFormat, UnknownSchema
 from ccs_stream.protocol.events import Event, UnknownEvent
 from ccs_stream.protocol.ids import GENESIS_HASH, NO_LEADER, Hash, LogId
-from ccs_stream.protocol.records import DecisionRecord, LogOpened, LogTruncated, Record
+from ccs_stream.protocol.records import DecisionRecord, ForeignRecord, LogOpened, LogTruncated, Record
 
 _NO_LOG: Final = LogId(bytes(16))
 
 
-def record_is_missing(cursor: Cursor, record: Record) -> bool:
+def record_is_missing(cursor: Cursor, record: Record | ForeignRecord) -> bool:
     """Whether a void record says that others were cut out: where leaders can fail it is ordinary, elsewhere never."""
     return cursor.leader_id == NO_LEADER and isinstance(record, DecisionRecord) and record.leader_id == NO_LEADER
 
@@ -31,7 +31,7 @@ class Entry:
     """One record of the log, judged. `events` is empty unless it is an admitted decision."""
 
     stored: StoredRecord
-    record: Record
+    record: Record | ForeignRecord
     verdict: Verdict
     events: list[Event]
     hash: Hash
@@ -45,10 +45,22 @@ class Entry:
 class ShardReader:
     """Reads one shard from a place on; `cursor` and `offset` are where it stands."""
 
-    def __init__(self, store: LogStore, shard: str, *, codec: Codec = DEFAULT_CODEC, tolerant: bool = False) -> None:
-        """With `tolerant` (for tools), unknown critical events and what follows a gap are yielded, not raised for."""
+    def __init__(
+        self,
+        store: LogStore,
+        shard: str,
+        *,
+        codec: Codec = DEFAULT_CODEC,
+        tolerant: bool = False,
+        all_workspaces: bool = False,
+    ) -> None:
+        """Yields what concerns the workspace `shard` (or all workspaces of its shard); judges everything.
+
+        With `tolerant` (for tools), unknown critical events and what follows a gap are yielded, not raised for.
+        """
         self.store = store
         self.shard = shard
+        self._all_workspaces = all_workspaces
         self.cursor = Cursor()
         self.offset = BEFORE_FIRST
         self._codec = codec
@@ -61,12 +73,21 @@ class ShardReader:
         before the record that raised.
         """
         for stored in self.store.read(self.shard, self.offset, until=until, bodies=bodies):
-            yield self.take(stored)
+            entry = self.take(stored)
+            if entry is not None:
+                yield entry
 
-    def take(self, stored: StoredRecord) -> Entry:
-        """Judge the next stored record and move over it."""
+    def take(self, stored: StoredRecord) -> Entry | None:
+        """Judge the next stored record and move over it; None for a decision of a workspace that is not asked for."""
         cursor = self.cursor
-        record = self.decode(stored)
+        try:
+            record = self.decode(stored)
+        except UnknownSchema:
+            raise
+        except CorruptRecord as error:
+            if self.store.serialises_writers or cursor.log_id is None:
+                raise
+            return self._void(stored, ForeignRecord(size=len(stored.head), why=str(error)), Verdict.FOREIGN)
         if cursor.log_id is None:
             self._check_head(record)
         verdict = admit(cursor, record)
@@ -81,20 +102,31 @@ class ShardReader:
                         "comes from another log; restore the log from a copy, or verify an archive of it"
                     )
                 digest = chain_hash(stored.head)
+                if record.workspace != self.shard and not self._all_workspaces:
+                    advance(cursor, record, digest)
+                    self.offset = stored.offset
+                    return None
                 events = self._decode_events(record, stored.offset)
             advance(cursor, record, digest)
         else:
-            if record_is_missing(cursor, record) and not self._tolerant:
+            if record_is_missing(cursor, record) and not self._tolerant and self.store.serialises_writers:
                 raise LogDiverged(
                     f"a record is missing before {self._where(stored.offset)} ({verdict}): something was cut out of "
                     "this log; restore it from a copy"
                 )
-            cursor.void += 1
+            return self._void(stored, record, verdict)
         self.offset = stored.offset
         return Entry(stored, record, verdict, events, digest)
 
+    def _void(self, stored: StoredRecord, record: Record | ForeignRecord, verdict: Verdict) -> Entry:
+        self.cursor.void += 1
+        self.offset = stored.offset
+        return Entry(stored, record, verdict, [], GENESIS_HASH)
+
     def decode(self, stored: StoredRecord) -> Record:
         """A stored record, unjudged. Raises `CorruptRecord`, `UnknownSchema`."""
+        if stored.record is not None:
+            return stored.record
         try:
             return self._codec.decode_record(stored.head)[0]
         except CorruptRecord as error:
@@ -128,7 +160,18 @@ class ShardReader:
             )
         self.cursor = Cursor(log_id=position.log_id, epoch=record.epoch, leader_id=record.leader_id, index=record.index)
         self.cursor.workspaces[record.workspace] = ChainEnd(position.sequence, position.hash)
+        self.cursor.midway = True
         self.offset = position.offset
+
+    def stand(self, cursor: Cursor, offset: int) -> None:
+        """Stand behind `offset` with what admission knew there; `cursor` is this reader's from now on."""
+        self.cursor, self.offset = cursor, offset
+
+    def another(self) -> "ShardReader":
+        """A reader that stands here and moves by itself."""
+        other = ShardReader(self.store, self.shard, codec=self._codec, tolerant=self._tolerant)
+        other.stand(self.cursor.copy(), self.offset)
+        return other
 
     def check_head(self) -> None:
         """See that the shard begins as a log does, for whoever begins to read further on.

@@ -12,14 +12,19 @@ import functools
 import json
 from importlib import resources
 from importlib.resources.abc import Traversable
-from typing import Any, Final
+from io import BytesIO
+from typing import Any, Final, cast
 
 import fastavro
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
+from ccs_stream.protocol.errors import CorruptRecord
+
 MARKER: Final = b"\xc3\x01"
 PREFIX_BYTES: Final = 10
 """Length of marker and fingerprint."""
+RECORD_BYTES_MAX: Final = 64 * 1024 * 1024
+"""A longer record is refused unread: no log of ours holds one, and decoding garbage must not exhaust memory."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -33,6 +38,29 @@ class Schema:
     source: dict[str, Any]
     parsed: Any
     current: bool
+
+    def write(self, fields: dict[str, Any]) -> bytes:
+        """A record of these fields, single-object-encoded."""
+        out = BytesIO()
+        out.write(self.prefix)
+        fastavro.schemaless_writer(out, self.parsed, fields)
+        return out.getvalue()
+
+    def read(self, data: bytes, reader: "Schema | None" = None) -> dict[str, Any]:
+        """The fields of a record under this schema's prefix, as `reader` has them. Raises `CorruptRecord`."""
+        if len(data) > RECORD_BYTES_MAX:
+            raise CorruptRecord(f"the record has {len(data)} bytes, more than any log of ours holds")
+        source = BytesIO(data)
+        source.seek(PREFIX_BYTES)
+        try:
+            fields = fastavro.schemaless_reader(source, self.parsed, None if reader is None else reader.parsed)
+        except (
+            Exception
+        ) as error:  # fastavro raises what its C code meets: EOFError, IndexError, UnicodeDecodeError, ...
+            raise CorruptRecord(f"the record is cut short or garbled ({type(error).__name__})") from error
+        if source.tell() != len(data):
+            raise CorruptRecord("bytes follow the end of the record")
+        return cast("dict[str, Any]", fields)
 
 
 def prefix_of(source: dict[str, Any]) -> bytes:
@@ -70,9 +98,14 @@ def _read(folder: Traversable, *, current: bool) -> list[Schema]:
 
 
 @functools.cache
-def log_registry() -> Registry:
-    """The schemas of the private log: `schemas/log`, and superseded ones in `schemas/log/superseded`."""
-    folder = resources.files("ccs_stream.schemas") / "log"
+def registry(name: str) -> Registry:
+    """The schemas of a folder of `schemas`, and superseded ones in its folder `superseded`."""
+    folder = resources.files("ccs_stream.schemas") / name
     superseded = folder / "superseded"
     older = _read(superseded, current=False) if superseded.is_dir() else []
     return Registry(older + _read(folder, current=True))
+
+
+def log_registry() -> Registry:
+    """The schemas of the private log."""
+    return registry("log")

@@ -12,13 +12,10 @@ the artifacts in columns: read so, 100,000 of them take a quarter of a second, a
 
 import contextlib
 import dataclasses
-import functools
 import gc
 import hashlib
-import json
 import logging
 from collections.abc import Iterable, Iterator
-from importlib import resources
 from io import BytesIO
 from itertools import starmap
 from operator import attrgetter
@@ -29,7 +26,7 @@ import fastavro
 from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.log.port import LogStore, Position, SnapshotBlob
 from ccs_stream.log.reader import ShardReader
-from ccs_stream.log.schemas import PREFIX_BYTES, Schema, load
+from ccs_stream.log.schemas import PREFIX_BYTES, Schema, registry
 from ccs_stream.protocol.directory import NOBODYS, ArtifactState, Directory, ParticipantState, SessionState
 from ccs_stream.protocol.errors import CorruptRecord, LogDiverged, LogError, UnknownSchema
 from ccs_stream.protocol.events import WorkspaceOpened
@@ -57,11 +54,9 @@ _MAYBE: Final = ("content_index", "expires_at", "ttl_us")
 _TEXTS: Final = ("content_type", "content_encoding", "writer_agent")
 
 
-@functools.cache
 def snapshot_schema() -> Schema:
     """The schema of a snapshot."""
-    source = (resources.files("ccs_stream.schemas") / "snapshot" / "Snapshot.avsc").read_text("utf-8")
-    return load(json.loads(source))
+    return registry("snapshot").current("Snapshot")
 
 
 def take_snapshot(state: Directory, position: Position) -> SnapshotBlob:

@@ -63,6 +63,7 @@ class SqliteLog:
     """See the module's docstring; the port is `ccs_stream.log.port.LogStore`."""
 
     serialises_writers = True
+    default_freshness = "latest"
     instantaneous = False
 
     def __init__(

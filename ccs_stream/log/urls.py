@@ -16,17 +16,22 @@ from ccs_stream.log.port import LogStore
 from ccs_stream.log.sqlite import SqliteLog
 from ccs_stream.protocol.errors import UsageError
 
-SCHEMES: Final = ("memory", "sqlite", "file")
+SCHEMES: Final = ("memory", "sqlite", "file", "kafka")
 
 
-def open_log(url: str | None, *, create: bool = True, read_only: bool = False) -> LogStore:
-    """Open the log at `url`: None or `memory:`, `sqlite:///relative.db`, `sqlite:////absolute.db`, `file:archive.avro`.
+def open_log(
+    url: str | None, *, create: bool = True, read_only: bool = False, client: Mapping[str, Any] | None = None
+) -> LogStore:
+    """Open the log at `url`.
 
-    With `create` False a log that does not exist raises `LogMissing`; with `read_only` nothing is ever written. Raises
-    `UsageError` for a URL that is none of these.
+    None or `memory:`, `sqlite:///relative.db`, `sqlite:////absolute.db`, `file:archive.avro`, `kafka://HOST:PORT?...`.
+    With `create` False a log that does not exist raises `LogMissing`, as a log on Kafka always does; with `read_only`
+    nothing is ever written. `client` are settings of librdkafka. Raises `UsageError` for a URL that is none of these.
     """
     if url is None:
         return MemoryLog()
+    if client and not url.startswith("kafka:"):
+        raise UsageError(f"settings of librdkafka were given for {url!r}, which is not on Kafka")
     parts = urllib.parse.urlsplit(url)
     options = dict(urllib.parse.parse_qsl(parts.query, keep_blank_values=True))
     match parts.scheme:
@@ -46,7 +51,11 @@ def open_log(url: str | None, *, create: bool = True, read_only: bool = False) -
             _known(options, {}, url)
             return ArchiveLog(Path(urllib.parse.unquote(parts.netloc + parts.path)))
         case "kafka":
-            raise UsageError("this release keeps logs in memory and in SQLite; kafka:// comes with a later one")
+            # librdkafka takes a tenth of a second to load, and most logs do without it.
+            from ccs_stream.log.kafka.settings import KafkaSettings  # noqa: PLC0415
+            from ccs_stream.log.kafka.store import KafkaLog  # noqa: PLC0415
+
+            return KafkaLog(KafkaSettings.parse(url, client), read_only=read_only)
         case "":
             raise UsageError(
                 f"{url!r} is no URL: write sqlite:///{url} for a log in that file, file:{url} for an archive"

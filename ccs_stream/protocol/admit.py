@@ -45,6 +45,8 @@ class Verdict(enum.StrEnum):
     OLD_EPOCH = "old_epoch"
     INDEX_GAP = "index_gap"
     SEQUENCE_GAP = "sequence_gap"
+    FOREIGN = "foreign"
+    """No record of a log at all: something else wrote to the topic."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -68,10 +70,18 @@ class Cursor:
     admitted: int = 0
     void: int = 0
     workspaces: dict[str, ChainEnd] = dataclasses.field(default_factory=dict)
+    midway: bool = False
+    """Whether reading began in the middle, where only one workspace's end was known: another's is then taken from its
+    first decision met, which the epoch, the leader and the index still have to admit."""
 
     def end(self, workspace: str) -> ChainEnd:
         """Where `workspace` stands; at the beginning if it has no decision yet."""
         return self.workspaces.get(workspace) or ChainEnd()
+
+    def copy(self) -> "Cursor":
+        """A cursor that stands at the same place and moves by itself."""
+        ends = {name: ChainEnd(end.sequence, end.hash) for name, end in self.workspaces.items()}
+        return dataclasses.replace(self, workspaces=ends)
 
 
 def admit(cursor: Cursor, record: Record) -> Verdict:
@@ -101,7 +111,7 @@ def _admit_decision(cursor: Cursor, record: DecisionRecord) -> Verdict:
     if record.index != cursor.index + 1:
         return Verdict.INDEX_GAP
     end = cursor.workspaces.get(record.workspace)
-    if record.first_sequence != (1 if end is None else end.sequence + 1):
+    if record.first_sequence != (1 if end is None else end.sequence + 1) and (end is not None or not cursor.midway):
         return Verdict.SEQUENCE_GAP
     return Verdict.ADMITTED
 
@@ -134,4 +144,7 @@ def advance(cursor: Cursor, record: Record, chain_hash: Hash = GENESIS_HASH) -> 
 
 def chain_holds(cursor: Cursor, record: DecisionRecord) -> bool:
     """Whether an admitted decision continues the hash chain of its workspace."""
-    return record.prev_hash == cursor.end(record.workspace).hash
+    end = cursor.workspaces.get(record.workspace)
+    if end is None:
+        return cursor.midway or record.prev_hash == GENESIS_HASH
+    return record.prev_hash == end.hash

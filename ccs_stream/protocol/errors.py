@@ -135,5 +135,19 @@ class LogReadOnly(LogError):
     """The log cannot be written to from here."""
 
 
+class LogUnavailable(LogError):
+    """No broker answered in time; what was asked may be asked again."""
+
+    retryable = True
+
+
+class NotAuthorised(LogError):
+    """The broker refuses who we say we are, or what we may do; the message names the setting or the ACL."""
+
+
+class RefusedByBroker(LogError):
+    """The broker will never take this message, for its size; nothing was appended."""
+
+
 class ContentMissing(LogError):
     """A body is gone (redacted or collected), or its hash is not the one on the log."""

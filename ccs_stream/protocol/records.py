@@ -91,3 +91,11 @@ class DecisionRecord:
 
 
 Record = LogOpened | LogTruncated | LeaderClaimed | LeaderResigned | DecisionRecord
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class ForeignRecord:
+    """Bytes in a shard that are no record. Void for every reader, because every reader judges the same bytes."""
+
+    size: int
+    why: str

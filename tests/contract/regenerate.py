@@ -44,7 +44,7 @@ def main() -> None:
     put(GOLDEN / "log.json", json.dumps(log, indent=1) + "\n")
     position = Position(LOG_ID, WORKSPACE, len(drafts) - 1, end.sequence, end.hash)
     put(GOLDEN / "snapshot.hex", take_snapshot(state, position).data.hex() + "\n")
-    for folder in ("log", "snapshot", "archive"):
+    for folder in ("log", "snapshot", "archive", "commands", "content"):
         for each in (resources.files("ccs_stream.schemas") / folder).iterdir():
             if each.name.endswith(".avsc"):
                 put(GOLDEN / "schemas" / folder / each.name, each.read_text("utf-8"))

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccs_stream.log import envelope, express
-from ccs_stream.log.codec import DEFAULT_CODEC, RECORD_BYTES_MAX, Codec
+from ccs_stream.log.codec import DEFAULT_CODEC, Codec
 from ccs_stream.log.fold import fold_log
 from ccs_stream.log.memory import MemoryLog
 from ccs_stream.log.reader import ShardReader
-from ccs_stream.log.schemas import MARKER, Registry, load, log_registry, prefix_of
+from ccs_stream.log.schemas import MARKER, RECORD_BYTES_MAX, Registry, load, log_registry, prefix_of
 from ccs_stream.protocol.commands import CommandKind
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.errors import CorruptRecord, UnknownSchema

@@ -1,0 +1,134 @@
+"""Producers, consumers and admin clients of a log, each made with what the log's promises rest on.
+
+Guarantees: made when first needed; refused in a forked child; the settings of `settings.FIXED` are these. Does not:
+share one client between two owners.
+"""
+
+import logging
+import os
+from collections.abc import Callable
+from typing import Any, Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
+from confluent_kafka.admin import AdminClient
+
+from ccs_stream.log.kafka.errors import Trouble, translated
+from ccs_stream.log.kafka.names import TopicNames
+from ccs_stream.log.kafka.settings import KafkaSettings
+from ccs_stream.protocol.errors import ForkedProcess, UsageError
+
+LOG = logging.getLogger(__name__)
+CLIENT_LOG: Final = logging.getLogger("ccs_stream.librdkafka")
+_FETCH_WAIT_MS: Final = 100
+"""How long a fetch waits at the broker when nothing comes; the most that a broker costs which does not wake it."""
+_RECONNECT_MAX_MS: Final = 1_000
+"""A broker that comes back is noticed within a second."""
+
+DeliveryCallback = Callable[[KafkaError | None, Message], None]
+
+
+class Clients:
+    """Makes the clients of one log for one process."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self.settings = settings
+        self.names = TopicNames(settings.prefix)
+        self.trouble = Trouble()
+        self._pid = os.getpid()
+        self._admin: AdminClient | None = None
+
+    def check_process(self) -> None:
+        """Raises `ForkedProcess` in a forked child."""
+        if os.getpid() != self._pid:
+            raise ForkedProcess(
+                f"{self.settings.display_url} was opened before this process was forked; Kafka clients do not survive "
+                "that: open it in the child (or start processes with the 'spawn' method)"
+            )
+
+    def producer(self, *, only_errors: bool = False, client_id: str = "ccs-producer") -> Producer:
+        """An idempotent producer that is told of failed deliveries (of all, unless `only_errors`)."""
+        made: Producer = self._make(
+            Producer,
+            {
+                "client.id": client_id,
+                "acks": "all",
+                "enable.idempotence": True,
+                "linger.ms": 0,
+                "message.timeout.ms": round(self.settings.delivery_timeout_s * 1_000),
+                "delivery.report.only.error": only_errors,
+            },
+        )
+        return made
+
+    def reader(self, *, client_id: str = "ccs-reader", fetch_wait_ms: int = _FETCH_WAIT_MS) -> Consumer:
+        """A consumer to be assigned by hand: in no group, committing nothing.
+
+        `fetch_wait_ms` bounds how long a new assignment waits behind a fetch of the old one.
+        """
+        made: Consumer = self._make(
+            Consumer,
+            {
+                "client.id": client_id,
+                "group.id": self.names.readers,
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "auto.offset.reset": "error",
+                "fetch.wait.max.ms": fetch_wait_ms,
+                "fetch.error.backoff.ms": 50,
+                "allow.auto.create.topics": False,
+            },
+        )
+        return made
+
+    def member(self, *, client_id: str) -> Consumer:
+        """A member of the coordinators' group."""
+        timeout_ms = round(self.settings.session_timeout_s * 1_000)
+        made: Consumer = self._make(
+            Consumer,
+            {
+                "client.id": client_id,
+                "group.id": self.names.coordinators,
+                "session.timeout.ms": timeout_ms,
+                "max.poll.interval.ms": timeout_ms,
+                "heartbeat.interval.ms": max(timeout_ms // 4, 100),
+                "partition.assignment.strategy": "cooperative-sticky",
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "auto.offset.reset": "error",
+                "fetch.wait.max.ms": _FETCH_WAIT_MS,
+                "fetch.error.backoff.ms": 50,
+                "allow.auto.create.topics": False,
+            },
+        )
+        return made
+
+    @property
+    def admin(self) -> AdminClient:
+        """The one admin client."""
+        if self._admin is None:
+            self._admin = self._make(AdminClient, {"client.id": "ccs-admin"})
+        return self._admin
+
+    def _make(self, kind: Callable[..., Any], own: dict[str, Any]) -> Any:
+        self.check_process()
+        # A user's choice wins where it is allowed: what is not was refused when the settings were read.
+        settings = {
+            "reconnect.backoff.max.ms": _RECONNECT_MAX_MS,
+            "error_cb": self._heard,
+            **own,
+            **self.settings.librdkafka(),
+        }
+        if kind is not Producer and kind is not Consumer:
+            settings = {name: value for name, value in settings.items() if name != "allow.auto.create.topics"}
+        elif kind is Producer:
+            settings.pop("allow.auto.create.topics", None)
+        try:
+            return kind(settings, logger=CLIENT_LOG)
+        except KafkaException as error:
+            raise translated(error, f"the settings of {self.settings.display_url}") from None
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"the settings of {self.settings.display_url}: {error}") from None
+
+    def _heard(self, error: KafkaError) -> None:
+        LOG.debug("librdkafka: %s", error)
+        self.trouble.heard(error)

@@ -1,0 +1,128 @@
+"""Reading one partition: its bounds, ranges of it, single records.
+
+Guarantees: a range is what the partition holds of it, in order, to where it ended when it was asked for; a reader whose
+place is gone raises. Does not: follow; whoever follows has a consumer of its own.
+
+Consumers are pooled: opening one costs a dozen round trips, assigning one anew costs one.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from typing import Final
+
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+
+from ccs_stream.log.kafka.clients import Clients
+from ccs_stream.log.kafka.errors import transient, translated
+from ccs_stream.protocol.errors import LogDiverged, LogUnavailable
+
+BATCH_RECORDS: Final = 1_000
+"""Records taken at once."""
+_IDLE_MAX: Final = 4
+"""Consumers kept for the next range."""
+_FETCH_WAIT_MS: Final = 5
+"""A range ends where a partition does: the next one must not wait behind a fetch for what comes after it."""
+_AGAIN_S: Final = 0.05
+"""Pause before asking again while a partition has no leader."""
+_STALL_S: Final = 0.5
+"""How long one look for more records waits before it asks whether the deadline is over."""
+
+
+class Partitions:
+    """Reads partitions of any topics of one log; one object for all threads."""
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+        self._idle: list[Consumer] = []
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        """Offset of the first record kept, and of the one that will come next. Raises `LogUnavailable` and others."""
+        deadline = time.monotonic() + self._clients.settings.timeout_s
+        with self._consumer(f"asking where {topic} [{partition}] ends") as consumer:
+            while True:
+                left = max(deadline - time.monotonic(), 0.001)
+                try:
+                    low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=left)
+                except KafkaException as error:
+                    if not transient(error) or time.monotonic() > deadline:
+                        raise
+                    time.sleep(_AGAIN_S)
+                else:
+                    self._clients.trouble.over()
+                    return int(low), int(high)
+
+    def read(self, topic: str, partition: int, after: int, until: int | None = None) -> Iterator[Message]:
+        """Messages with offsets above `after`, to `until` or the end as it is now.
+
+        Raises `LogDiverged` where they begin later than that, `LogUnavailable` where none comes for `timeout_s`.
+        """
+        low, high = self.bounds(topic, partition)
+        begin, end = max(after + 1, 0), high if until is None else min(high, until + 1)
+        if after >= 0 and begin < low:
+            raise LogDiverged(
+                f"{topic} [{partition}] now begins at offset {low}, and offset {begin} is needed: its head was "
+                "deleted, or the topic was made anew; look with `ccs-stream topics check URL`"
+            )
+        begin = max(begin, low)
+        if begin >= end:
+            return
+        with self._consumer(f"reading {topic} [{partition}]") as consumer:
+            consumer.assign([TopicPartition(topic, partition, begin)])
+            yield from self._take(consumer, topic, partition, begin, end)
+            consumer.unassign()
+
+    def _take(self, consumer: Consumer, topic: str, partition: int, begin: int, end: int) -> Iterator[Message]:
+        deadline = time.monotonic() + self._clients.settings.timeout_s
+        while begin < end:
+            messages = consumer.consume(min(BATCH_RECORDS, end - begin), _STALL_S)
+            for message in messages:
+                error = message.error()
+                if error is not None:
+                    if transient(error):
+                        continue
+                    raise translated(error, f"reading {topic} [{partition}]", self._clients.trouble)
+                offset = message.offset()
+                if offset is None or offset >= end:
+                    return
+                yield message
+                begin = offset + 1
+            if messages:
+                deadline = time.monotonic() + self._clients.settings.timeout_s
+            elif time.monotonic() > deadline:
+                raise LogUnavailable(
+                    f"reading {topic} [{partition}] stands still at offset {begin} of {end} for "
+                    f"{self._clients.settings.timeout_s:g} s: check the brokers"
+                )
+
+    def close(self) -> None:
+        """Let go of the consumers."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for consumer in idle:
+            consumer.close()
+
+    @contextlib.contextmanager
+    def _consumer(self, doing: str) -> Iterator[Consumer]:
+        self._clients.check_process()
+        with self._lock:
+            consumer = self._idle.pop() if self._idle else None
+        if consumer is None:
+            consumer = self._clients.reader(fetch_wait_ms=_FETCH_WAIT_MS)
+        sound = False
+        try:
+            yield consumer
+            sound = True
+        except KafkaException as error:
+            raise translated(error, doing, self._clients.trouble) from error
+        finally:
+            with self._lock:
+                keep = sound and not self._closed and len(self._idle) < _IDLE_MAX
+                if keep:
+                    self._idle.append(consumer)
+            if not keep:
+                consumer.close()

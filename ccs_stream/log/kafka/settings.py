@@ -1,0 +1,181 @@
+"""What a Kafka log is opened with: one model, from a URL, a properties file, the environment and arguments.
+
+Guarantees: an option nobody knows raises and names the nearest known one; librdkafka's own settings are passed through
+untouched, but for the few that the log's promises rest on, which raise; secrets are in no repr and no message.
+Does not: check that a broker answers.
+
+Where a librdkafka setting is given twice, the argument wins over the environment, and that over the file. In the
+environment `sasl.username` is written `CCS_KAFKA_SASL_USERNAME`; `CCS_KAFKA_CONFIG` names the file.
+"""
+
+import difflib
+import os
+import urllib.parse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
+
+from ccs_stream.protocol.errors import UsageError
+
+ENVIRONMENT_PREFIX: Final = "CCS_KAFKA_"
+CONFIG_VARIABLE: Final = "CCS_KAFKA_CONFIG"
+DEFAULT_PREFIX: Final = "ccs"
+DEFAULT_PARTITIONS: Final = 12
+"""Cannot be changed later, because a workspace's partition follows from it; allows as many leaders at a time."""
+
+FIXED: Final[Mapping[str, str]] = {
+    "acks": "what is acknowledged must be on all in-sync replicas",
+    "request.required.acks": "what is acknowledged must be on all in-sync replicas",
+    "enable.idempotence": "a retry of the client must not append twice",
+    "transactional.id": "the log is fenced by its own claims, not by transactions",
+    "max.in.flight.requests.per.connection": "records must stay in order",
+    "max.in.flight": "records must stay in order",
+    "enable.auto.commit": "positions come from the log, not from group offsets",
+    "enable.auto.offset.store": "positions come from the log, not from group offsets",
+    "auto.offset.reset": "a reader that lost its place must stop, not begin elsewhere",
+    "group.id": "it follows from prefix=, so that ACLs can name it",
+    "bootstrap.servers": "they are the host part of the URL",
+    "allow.auto.create.topics": "topics are made by `ccs-stream topics create`",
+    "enable.partition.eof": "the reader sets it",
+    "session.timeout.ms": "it is session_timeout_s= in the URL",
+    "max.poll.interval.ms": "it follows from session_timeout_s=, so that a stuck process loses its partitions",
+    "message.timeout.ms": "it is delivery_timeout_s= in the URL",
+    "delivery.timeout.ms": "it is delivery_timeout_s= in the URL",
+    "delivery.report.only.error": "the producer sets it",
+}
+"""Settings of librdkafka that are not passed through, and why."""
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", min_length=1, max_length=200)]
+
+
+class KafkaSettings(BaseModel):
+    """A Kafka log: `kafka://HOST:PORT[,HOST:PORT]?OPTION=VALUE&...`; every field but the first two is an option."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    bootstrap_servers: Annotated[str, StringConstraints(min_length=1)]
+    """Brokers to begin with, `host:port` separated by commas: the host part of the URL."""
+    client: dict[str, Any] = Field(default_factory=dict, repr=False)
+    """librdkafka's own settings (`security.protocol`, `sasl.username`, `compression.type`, `oauth_cb`, ...)."""
+    workspace: str | None = None
+    """The workspace, where the program does not name one."""
+    prefix: Name = DEFAULT_PREFIX
+    """First part of the names of all topics and groups: one cluster can hold several logs."""
+    coordinator: Literal["embedded", "remote"] = "embedded"
+    """`embedded`: this process offers itself to lead while no dedicated coordinator runs. `remote`: it never does."""
+    config: Path | None = None
+    """A properties file (`key=value` lines) with settings of librdkafka."""
+    timeout_s: float = Field(default=30.0, gt=0, le=3_600)
+    """How long a command may take before its outcome is called unknown, and a connection before it is called dead."""
+    session_timeout_s: float = Field(default=6.0, ge=1, le=300)
+    """A coordinator that is silent for this long loses its partitions. Brokers bound it: 6 s to 30 min as shipped."""
+    delivery_timeout_s: float = Field(default=10.0, ge=1, le=300)
+    """How long the producer tries before the outcome of an append is called unknown."""
+
+    @classmethod
+    def parse(cls, url: str, client: Mapping[str, Any] | None = None) -> Self:
+        """The settings of a URL, with the file and the environment. Raises `UsageError`."""
+        parts = urllib.parse.urlsplit(url)
+        shown = display_url(url)
+        if parts.scheme != "kafka" or not parts.netloc or parts.path not in ("", "/"):
+            raise UsageError(f"{shown!r} is no Kafka URL: write kafka://HOST:9092?workspace=NAME")
+        if "@" in parts.netloc:
+            raise UsageError(
+                f"{shown!r} carries credentials, which end up in logs and process lists: put sasl.username and "
+                f"sasl.password in a file and name it with config=FILE or ${CONFIG_VARIABLE}"
+            )
+        options = dict(urllib.parse.parse_qsl(parts.query, keep_blank_values=True))
+        known = [name for name in cls.model_fields if name not in ("bootstrap_servers", "client")]
+        for name in options:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else f"; its options: {', '.join(known)}"
+                raise UsageError(
+                    f"unknown option {name!r} in {shown!r}{hint}. Settings of librdkafka go into config=FILE"
+                )
+        file = options.get("config") or os.environ.get(CONFIG_VARIABLE)
+        settings = {
+            **({} if file is None else read_properties(Path(file))),
+            **from_environment(os.environ),
+            **(client or {}),
+        }
+        _refuse_fixed(settings)
+        try:
+            return cls(bootstrap_servers=_servers(parts.netloc, shown), client=_veiled(settings), **options)
+        except ValidationError as error:
+            said = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+            raise UsageError(f"{shown!r}: {said}") from None
+
+    @property
+    def display_url(self) -> str:
+        """The log, to show: no credentials are in it."""
+        prefix = "" if self.prefix == DEFAULT_PREFIX else f"?prefix={self.prefix}"
+        return f"kafka://{self.bootstrap_servers}{prefix}"
+
+    def librdkafka(self) -> dict[str, Any]:
+        """Settings every client of this log begins with. Holds secrets: never log it."""
+        revealed = {
+            name: value.get_secret_value() if isinstance(value, SecretStr) else value
+            for name, value in self.client.items()
+        }
+        return {**revealed, "bootstrap.servers": self.bootstrap_servers, "allow.auto.create.topics": False}
+
+
+def display_url(url: str) -> str:
+    """A URL as it may be shown: without the user part."""
+    parts = urllib.parse.urlsplit(url)
+    return urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def read_properties(path: Path) -> dict[str, str]:
+    """The settings of a properties file: `key=value` lines, `#` for comments. Raises `UsageError`."""
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the properties file {path} cannot be read: {error}") from error
+    found: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        stripped = line.strip()
+        if not stripped or stripped.startswith(("#", "!")):
+            continue
+        name, equals, value = stripped.partition("=")
+        if not equals:
+            # What is in the line may be a secret: it is not shown.
+            raise UsageError(f"line {number} of {path} is no `key=value`")
+        found[name.strip()] = value.strip()
+    return found
+
+
+def from_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Settings of librdkafka named in the environment: `CCS_KAFKA_SASL_USERNAME` is `sasl.username`."""
+    return {
+        name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("_", "."): value
+        for name, value in environment.items()
+        if name.startswith(ENVIRONMENT_PREFIX) and name != CONFIG_VARIABLE
+    }
+
+
+def _refuse_fixed(settings: Mapping[str, Any]) -> None:
+    for name in settings:
+        why = FIXED.get(name)
+        if why is not None:
+            raise UsageError(f"the setting {name!r} of librdkafka cannot be chosen: {why}")
+
+
+def _veiled(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Every text is kept as a secret: which of them are passwords is librdkafka's to know."""
+    return {name: SecretStr(value) if isinstance(value, str) else value for name, value in settings.items()}
+
+
+def _servers(netloc: str, shown: str) -> str:
+    servers: list[str] = []
+    for each in netloc.split(","):
+        host, colon, port = each.rpartition(":")
+        if not colon or each.endswith("]"):
+            host, port = each, "9092"
+        if not host or not port.isdigit() or not 0 < int(port) < 65_536:
+            raise UsageError(f"{each!r} in {shown!r} is no HOST:PORT")
+        servers.append(f"{host}:{port}")
+    return ",".join(servers)

@@ -1,0 +1,115 @@
+"""Snapshots in a compacted topic: parts under keys of their own, and a manifest that comes last.
+
+Guarantees: a snapshot is found only when all of its parts are there and have the digest its manifest names; one that is
+cut short, or that compaction has begun to remove, is as if it had never been. Does not: vouch for the state in it;
+`ccs_stream.log.snapshot` verifies that against the log.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+from ccs_stream.log.kafka.appending import Appender
+from ccs_stream.log.kafka.partition import Partitions
+from ccs_stream.log.port import SnapshotBlob
+from ccs_stream.log.schemas import Schema, registry
+from ccs_stream.protocol.errors import CorruptRecord
+from ccs_stream.protocol.ids import Sequence as SequenceNumber
+
+PART_BYTES: Final = 512 * 1024
+"""As for chunks of bodies."""
+SNAPSHOTS_KEPT: Final = 3
+_PART: Final = registry("snapshot").current("SnapshotPart")
+_MANIFEST: Final = registry("snapshot").current("SnapshotManifest")
+
+
+class Snapshots:
+    """The snapshots of one log; a workspace's are in the partition of the workspace."""
+
+    def __init__(self, topic: str, appender: Appender, reading: Partitions) -> None:
+        self._topic = topic
+        self._appender = appender
+        self._reading = reading
+
+    def save(self, partition: int, workspace: str, blob: SnapshotBlob) -> None:
+        """Keep a snapshot, and let compaction remove those beyond the newest few."""
+        parts = [blob.data[at : at + PART_BYTES] for at in range(0, len(blob.data), PART_BYTES)] or [b""]
+        records: list[tuple[bytes | None, bytes | None]] = []
+        for index, data in enumerate(parts):
+            fields = {"workspace": workspace, "snapshot_id": blob.snapshot_id, "index": index, "data": data}
+            records.append((_key(workspace, blob.snapshot_id, index), _PART.write(fields)))
+        manifest = {
+            "workspace": workspace,
+            "snapshot_id": blob.snapshot_id,
+            "sequence": blob.sequence,
+            "parts": len(parts),
+            "size": len(blob.data),
+            "sha256": hashlib.sha256(blob.data).digest(),
+        }
+        records.append((_key(workspace, blob.snapshot_id, None), _MANIFEST.write(manifest)))
+        older = self._found(partition, workspace)
+        self._appender.append(self._topic, partition, records)
+        newer_first = sorted(older.values(), key=lambda each: -int(each["sequence"]))
+        stale = [each for each in newer_first[SNAPSHOTS_KEPT - 1 :] if each["snapshot_id"] != blob.snapshot_id]
+        graves: list[tuple[bytes | None, bytes | None]] = [
+            (_key(workspace, each["snapshot_id"], index), None)
+            for each in stale
+            for index in (None, *range(each["parts"]))  # the manifest first: without it the parts are nothing
+        ]
+        if graves:
+            self._appender.append(self._topic, partition, graves)
+
+    def all(self, partition: int, workspace: str) -> Iterator[SnapshotBlob]:
+        """Whole snapshots of a workspace, newest first."""
+        found = self._found(partition, workspace, parts=True)
+        for manifest in sorted(found.values(), key=lambda each: (-int(each["sequence"]), each["snapshot_id"])):
+            data = b"".join(manifest["data"].get(index, b"") for index in range(manifest["parts"]))
+            if len(data) == manifest["size"] and hashlib.sha256(data).digest() == manifest["sha256"]:
+                yield SnapshotBlob(
+                    snapshot_id=manifest["snapshot_id"], sequence=SequenceNumber(manifest["sequence"]), data=data
+                )
+
+    def _found(self, partition: int, workspace: str, *, parts: bool = False) -> dict[str, dict[str, Any]]:
+        """Manifests by snapshot id, with their parts where asked for."""
+        manifests: dict[str, dict[str, Any]] = {}
+        data: dict[str, dict[int, bytes]] = {}
+        for message in self._reading.read(self._topic, partition, -1):
+            key, value = _parsed(message.key()), message.value()
+            if key is None or key[0] != workspace:
+                continue
+            snapshot_id = key[1]
+            if value is None:
+                manifests.pop(snapshot_id, None)
+                data.pop(snapshot_id, None)
+            elif value.startswith(_MANIFEST.prefix):
+                fields = _decode(_MANIFEST, value)
+                if fields is not None:
+                    manifests[snapshot_id] = fields
+            elif parts and value.startswith(_PART.prefix):
+                fields = _decode(_PART, value)
+                if fields is not None:
+                    data.setdefault(snapshot_id, {})[fields["index"]] = fields["data"]
+        for snapshot_id, manifest in manifests.items():
+            manifest["data"] = data.get(snapshot_id, {})
+        return manifests
+
+
+def _key(workspace: str, snapshot_id: str, index: int | None) -> bytes:
+    return json.dumps([workspace, snapshot_id, index], separators=(",", ":")).encode()
+
+
+def _parsed(key: Any) -> tuple[str, str] | None:
+    try:
+        workspace, snapshot_id, _ = json.loads(key)
+    except (TypeError, ValueError):
+        return None
+    return workspace, snapshot_id
+
+
+def _decode(schema: Schema, value: bytes) -> dict[str, Any] | None:
+    """The record; None for a garbled one, which is as good as none."""
+    try:
+        return schema.read(value)
+    except CorruptRecord:
+        return None

@@ -1,0 +1,261 @@
+"""The log in a Kafka topic: `ccs_stream.log.port.LogStore` over brokers.
+
+Guarantees: a partition is a shard; what `append` reports as appended is on all in-sync replicas; what is read is below
+the high watermark, so that no failure of a broker takes it back. Does not: exclude other writers; whose records are
+facts is what claims in the log decide (`protocol.admit`), and coordinators append under such a claim.
+
+A shard is named by a workspace in it. Bodies, snapshots and deliveries are in topics of their own beside the log.
+"""
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Final
+
+from confluent_kafka import Message
+
+from ccs_stream.log.codec import DEFAULT_CODEC
+from ccs_stream.log.kafka import topics
+from ccs_stream.log.kafka.appending import Appender
+from ccs_stream.log.kafka.clients import Clients
+from ccs_stream.log.kafka.content import Content
+from ccs_stream.log.kafka.index import SequenceIndex
+from ccs_stream.log.kafka.names import partition_of
+from ccs_stream.log.kafka.partition import Partitions
+from ccs_stream.log.kafka.settings import KafkaSettings
+from ccs_stream.log.kafka.snapshots import Snapshots
+from ccs_stream.log.port import Appended, Conflict, Draft, SnapshotBlob, StoredRecord, Unknown
+from ccs_stream.log.reader import ShardReader
+from ccs_stream.protocol.errors import Closed, CorruptRecord, LogDiverged, LogMissing, LogReadOnly, OutcomeUnknown
+from ccs_stream.protocol.ids import LogId
+from ccs_stream.protocol.records import DecisionRecord
+
+_POLL_S: Final = 0.005
+"""How often `wait` asks where a partition ends; a look is one round trip."""
+
+
+class KafkaLog:
+    """See the module's docstring."""
+
+    serialises_writers = False
+    instantaneous = False
+    default_freshness = "own_writes"
+
+    def __init__(self, settings: KafkaSettings, *, read_only: bool = False) -> None:
+        """Find the log. Raises `LogMissing` where there is none, `LogDiverged`, `LogUnavailable`, `NotAuthorised`."""
+        self.settings = settings
+        self.clients = Clients(settings)
+        self.names = self.clients.names
+        self._read_only = read_only
+        self._closed = False
+        self._lock = threading.Lock()
+        self._turns: dict[int, threading.RLock] = {}
+        self._indexes: dict[str, SequenceIndex] = {}
+        self._scans: dict[str, ShardReader] = {}
+        self._reading = Partitions(self.clients)
+        self._appender = Appender(self.clients)
+        there = topics.describe(self.clients)
+        missing = [name for name in self.names.all if name not in there]
+        if missing:
+            raise LogMissing(
+                f"{self.display_url} has no topic {', '.join(missing)}: make the topics of a new log with "
+                f"`ccs-stream topics create {self.display_url}`; where there was a log before, restore it from a copy"
+            )
+        self.commands_id = there[self.names.commands].topic_id
+        """Which commands topic this is: a topic made anew has another id."""
+        self.partitions = there[self.names.log].partitions
+        self._check_partitions(there)
+        self._log_id = topics.read_opened(self._reading, self.names.log, 0).log_id
+        content = there[self.names.content].partitions
+        self._content = Content(self.names.content, content, self._appender, self._reading)
+        self._snapshots = Snapshots(self.names.snapshots, self._appender, self._reading)
+
+    @property
+    def log_id(self) -> LogId:
+        return self._log_id
+
+    @property
+    def display_url(self) -> str:
+        return self.settings.display_url
+
+    def partition(self, workspace: str) -> int:
+        """The partition of a workspace."""
+        return partition_of(workspace, self.partitions)
+
+    def workspaces(self) -> list[str]:
+        found: set[str] = set()
+        for partition in range(self.partitions):
+            for message in self._read(partition, -1, None):
+                key: Any = message.key()
+                if key:
+                    found.add(key.decode(errors="replace"))
+        return sorted(found)
+
+    def turn(self, shard: str) -> AbstractContextManager[None]:
+        """The turn among the threads of this process; other processes are excluded by claims alone."""
+        self._check()
+        with self._lock:
+            return self._turns.setdefault(self.partition(shard), threading.RLock())  # type: ignore[return-value]
+
+    def append(self, shard: str, drafts: Sequence[Draft], expected: int) -> Appended | Conflict | Unknown:
+        """As the port says, except that another process may append between the look at the end and the append."""
+        self._check_writable()
+        partition = self.partition(shard)
+        with self.turn(shard):
+            end = self.end(shard)
+            if end != expected:
+                return Conflict(end)
+            key = shard.encode()
+            records: list[tuple[bytes | None, bytes | None]] = [
+                (key if draft.decision else None, message_of(draft)) for draft in drafts
+            ]
+            try:
+                offsets = self._appender.append(self.names.log, partition, records)
+            except OutcomeUnknown as error:
+                return Unknown(str(error))
+            return Appended(max(offsets, default=end))
+
+    def read(self, shard: str, after: int, *, until: int | None = None, bodies: bool = True) -> Iterator[StoredRecord]:
+        self._check()
+        for message in self._read(self.partition(shard), after, until):
+            yield stored_of(message, bodies=bodies)
+
+    def find(self, shard: str, sequence: int) -> StoredRecord | None:
+        self._check()
+        offset = self._offset_of(shard, sequence)
+        if offset is None:
+            return None
+        message = next(iter(self._read(self.partition(shard), offset - 1, offset)), None)
+        if message is None:
+            raise LogDiverged(f"offset {offset} of {self.names.log} was read before and is gone")
+        return stored_of(message)
+
+    def learn(self, workspace: str, first_sequence: int, last_sequence: int, offset: int) -> None:
+        """Remember where an admitted decision is; whoever follows the log says so."""
+        self.index(workspace).learn(first_sequence, last_sequence, offset)
+
+    def index(self, workspace: str) -> SequenceIndex:
+        """Where the decisions of a workspace are."""
+        found = self._indexes.get(workspace)
+        if found is None:
+            found = self._indexes.setdefault(workspace, SequenceIndex())
+        return found
+
+    def end(self, shard: str) -> int:
+        self._check()
+        return self._reading.bounds(self.names.log, self.partition(shard))[1] - 1
+
+    def change_mark(self, shard: str) -> int:
+        return self.end(shard)
+
+    def wait(self, shard: str, after: int, timeout_s: float) -> bool:
+        deadline = time.monotonic() + timeout_s
+        while self.end(shard) <= after:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_POLL_S)
+        return True
+
+    # Beside the records.
+
+    def put_content(self, body: bytes) -> bytes:
+        self._check_writable()
+        return self._content.put(body)
+
+    def get_content(self, locator: bytes) -> bytes:
+        self._check()
+        return self._content.get(locator)
+
+    def save_snapshot(self, shard: str, snapshot: SnapshotBlob) -> None:
+        self._check_writable()
+        self._snapshots.save(self.partition(shard), shard, snapshot)
+
+    def snapshots(self, shard: str) -> Iterator[SnapshotBlob]:
+        self._check()
+        return self._snapshots.all(self.partition(shard), shard)
+
+    def append_deliveries(self, shard: str, deliveries: Sequence[bytes]) -> None:
+        self._check_writable()
+        key = shard.encode()
+        self._appender.append(self.names.deliveries, self.partition(shard), [(key, each) for each in deliveries])
+
+    def read_deliveries(self, shard: str) -> Iterator[bytes]:
+        self._check()
+        key = shard.encode()
+        for message in self._reading.read(self.names.deliveries, self.partition(shard), -1):
+            value = message.value()
+            if message.key() == key and isinstance(value, bytes):
+                yield value
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._reading.close()
+        self._appender.close()
+
+    # Within.
+
+    def _check(self) -> None:
+        if self._closed:
+            raise Closed(f"{self.display_url} was closed: open it again")
+        self.clients.check_process()
+
+    def _check_writable(self) -> None:
+        self._check()
+        if self._read_only:
+            raise LogReadOnly(f"{self.display_url} was opened read-only: open it for writing to append")
+
+    def _check_partitions(self, there: Mapping[str, topics.Topic]) -> None:
+        opened = topics.read_opened(self._reading, self.names.log, 0)
+        for name in (self.names.log, self.names.commands):
+            if there[name].partitions != opened.shards:
+                raise LogDiverged(
+                    f"{name} has {there[name].partitions} partitions, and the log was opened with {opened.shards}: a "
+                    "workspace would be looked for in the wrong one. Partitions cannot be taken away: make a new log "
+                    "under another prefix, or restore the topic from a copy"
+                )
+
+    def _read(self, partition: int, after: int, until: int | None) -> Iterator[Message]:
+        return self._reading.read(self.names.log, partition, after, until)
+
+    def _offset_of(self, workspace: str, sequence: int) -> int | None:
+        if sequence < 1:
+            return None
+        known = self.index(workspace).offset_of(sequence)
+        if known is not None:
+            return known
+        # Nobody who follows has read that far back: judge the partition from its beginning, once.
+        with self._lock:
+            scan = self._scans.get(workspace)
+            if scan is None:
+                scan = self._scans[workspace] = ShardReader(self, workspace)
+                self._indexes[workspace] = SequenceIndex()
+            index = self._indexes[workspace]
+            for entry in scan.read(bodies=False):
+                record = entry.record
+                if type(record) is DecisionRecord and entry.events:
+                    last = record.first_sequence + len(record.events) - 1
+                    index.learn(record.first_sequence, last, entry.offset)
+        return index.offset_of(sequence)
+
+
+def message_of(draft: Draft) -> bytes:
+    """A record as one message."""
+    return draft.head + StoredRecord(0, b"", contents=draft.contents).tail if draft.decision else draft.head
+
+
+def stored_of(message: Message, *, bodies: bool = True) -> StoredRecord:
+    """A message as a stored record. What is no record becomes one that does not decode."""
+    value: Any = message.value()
+    data: bytes = value if isinstance(value, bytes) else b""
+    offset = message.offset() or 0
+    try:
+        record, at = DEFAULT_CODEC.decode_record(data)
+    except CorruptRecord:
+        return StoredRecord(offset, data, tail=b"")
+    tail = data[at:]
+    if not bodies:
+        return StoredRecord(offset, data[:at], tail=b"", record=record)
+    return StoredRecord(offset, data[:at], tail=tail, record=record)

@@ -1,0 +1,361 @@
+"""The topics of a log: making them, and comparing what is there with what the log's promises rest on.
+
+Guarantees: making is idempotent and finishes what an interrupted one began; a log that was deleted while its other
+topics still stand is not replaced by an empty one. Does not: change or delete a topic that exists.
+
+A log is opened by one record (`LogOpened`) in each of its partitions. Its id is the id that the broker gave the log's
+topic, so that two who open it at the same moment write the same one.
+"""
+
+import dataclasses
+import enum
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]  # it is public
+
+from ccs_stream.log.codec import DEFAULT_CODEC
+from ccs_stream.log.kafka.appending import Appender
+from ccs_stream.log.kafka.clients import Clients
+from ccs_stream.log.kafka.errors import translated
+from ccs_stream.log.kafka.names import PARTITIONER
+from ccs_stream.log.kafka.partition import Partitions
+from ccs_stream.log.kafka.settings import DEFAULT_PARTITIONS
+from ccs_stream.log.port import LOG_FORMAT
+from ccs_stream.protocol.errors import CorruptRecord, LogDiverged, LogMissing, UsageError
+from ccs_stream.protocol.ids import LogId, Micros
+from ccs_stream.protocol.records import LogOpened
+
+T = TypeVar("T")
+
+MESSAGE_BYTES: Final = 1_048_588
+"""Kafka's own default of `max.message.bytes`: decisions and chunks are kept below it."""
+REPLICATION: Final = 3
+"""Copies of each record that a log needs to survive the loss of a broker."""
+_FOREVER: Final = "-1"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a topic should be."""
+
+    name: str
+    purpose: str
+    compacted: bool = False
+    partitions_of_log: bool = True
+    """Whether it must have as many partitions as the log."""
+
+    def config(self, replication: int) -> dict[str, str]:
+        """Its settings at the broker."""
+        return {
+            "cleanup.policy": "compact" if self.compacted else "delete",
+            "retention.ms": _FOREVER,
+            "retention.bytes": _FOREVER,
+            "max.message.bytes": str(MESSAGE_BYTES),
+            "min.insync.replicas": str(2 if replication >= REPLICATION else 1),
+            "unclean.leader.election.enable": "false",
+        }
+
+
+class Severity(enum.StrEnum):
+    """How much a difference matters."""
+
+    OK = "ok"
+    WARNING = "warning"
+    """Something promised holds less well than it could."""
+    DANGEROUS = "dangerous"
+    """Something promised does not hold: the log is not to be used like this."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at."""
+
+    topic: str
+    what: str
+    wanted: str
+    found: str
+    severity: Severity
+    explanation: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as the broker describes it."""
+
+    name: str
+    topic_id: bytes
+    partitions: int
+    replication: int
+    config: Mapping[str, str]
+
+
+def wanted(clients: Clients) -> tuple[Wanted, ...]:
+    """The topics of a log."""
+    names = clients.names
+    return (
+        Wanted(names.commands, "what participants ask for"),
+        Wanted(names.snapshots, "folded states, for opening quickly", compacted=True),
+        Wanted(names.content, "bodies too large to travel in their decision", partitions_of_log=False),
+        Wanted(names.deliveries, "who was given what"),
+        Wanted(names.log, "the log: every decision and claim"),
+    )
+
+
+def describe(clients: Clients) -> dict[str, Topic]:
+    """The topics that are there, by name. Raises `LogUnavailable`, `NotAuthorised`."""
+    doing = f"describing the topics of {clients.settings.display_url}"
+    listed = _asked(clients, doing, lambda: clients.admin.list_topics(timeout=clients.settings.timeout_s)).topics
+    names = [each.name for each in wanted(clients) if each.name in listed]
+    if not names:
+        return {}
+    timeout = clients.settings.timeout_s
+    described = clients.admin.describe_topics(TopicCollection(names), request_timeout=timeout)
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+    configured = clients.admin.describe_configs(resources, request_timeout=timeout)
+    found: dict[str, Topic] = {}
+    for resource in resources:
+        name = resource.name
+        topic = _asked(clients, f"describing {name}", described[name].result)
+        entries = _asked(clients, f"describing the settings of {name}", configured[resource].result)
+        found[name] = Topic(
+            name,
+            _uuid_bytes(topic.topic_id),
+            len(topic.partitions),
+            min(len(each.replicas) for each in topic.partitions),
+            {key: str(entry.value) for key, entry in entries.items()},
+        )
+    return found
+
+
+def create(clients: Clients, *, partitions: int | None = None, replication: int | None = None) -> list[str]:
+    """Make the topics that are missing, and open the log; returns what was done, a sentence each.
+
+    `partitions` of a new log (12 unless given) cannot be changed later. `replication` is 3, or as many as there are
+    brokers. Raises `UsageError` for what contradicts the topics there are, `LogDiverged` where a log was deleted.
+    """
+    there = describe(clients)
+    names = clients.names
+    count = _partitions(clients, there, partitions)
+    listed = _asked(clients, "listing brokers", lambda: clients.admin.list_topics(timeout=_timeout(clients)))
+    brokers = len(listed.brokers)
+    copies = replication or min(REPLICATION, brokers)
+    if not 1 <= copies <= brokers:
+        raise UsageError(f"replication {copies} needs as many brokers, there are {brokers}")
+    looking = Partitions(clients)
+    try:
+        if names.log not in there and names.commands in there:
+            _refuse_lost_log(clients, looking, there[names.commands].partitions)
+        done = _create(clients, [each for each in wanted(clients) if each.name not in there], count, copies)
+        log = _until_described(clients)[names.log]
+        opened = _open_log(clients, looking, log)
+    finally:
+        looking.close()
+    if opened:
+        done.append(f"opened the log in {opened} of {log.partitions} partitions of {names.log}")
+    return done
+
+
+def check(clients: Clients) -> list[Finding]:
+    """What is there against what is wanted, the good included. Raises `LogUnavailable`, `NotAuthorised`."""
+    there = describe(clients)
+    found: list[Finding] = []
+    log = there.get(clients.names.log)
+    for each in wanted(clients):
+        topic = there.get(each.name)
+        if topic is None:
+            found.append(
+                Finding(each.name, "exists", "yes", "no", Severity.DANGEROUS, "run `ccs-stream topics create URL`")
+            )
+            continue
+        found.extend(_compare(each, topic, log))
+    return found
+
+
+def _compare(each: Wanted, topic: Topic, log: Topic | None) -> list[Finding]:
+    found: list[Finding] = []
+
+    def say(what: str, want: str, have: str, severity: Severity, explanation: str) -> None:
+        found.append(Finding(topic.name, what, want, have, Severity.OK if want == have else severity, explanation))
+
+    if log is not None and each.partitions_of_log:
+        say(
+            "partitions",
+            str(log.partitions),
+            str(topic.partitions),
+            Severity.DANGEROUS,
+            "a workspace's partition must be the same in all of them: make this topic anew with as many as the log",
+        )
+    policy = topic.config.get("cleanup.policy", "")
+    say(
+        "cleanup.policy",
+        "compact" if each.compacted else "delete",
+        policy,
+        Severity.WARNING if each.compacted else Severity.DANGEROUS,
+        "grows without end" if each.compacted else "compaction deletes records that readers need, in the middle of it",
+    )
+    if not each.compacted:
+        severity = Severity.DANGEROUS if log is not None and topic.name == log.name else Severity.WARNING
+        for name in ("retention.ms", "retention.bytes"):
+            have = topic.config.get(name, "")
+            say(name, _FOREVER, have, severity, "the broker deletes the oldest records; a log without its head is lost")
+    size = int(topic.config.get("max.message.bytes", "0"))
+    if size < MESSAGE_BYTES:
+        say(
+            "max.message.bytes",
+            f"{MESSAGE_BYTES} or more",
+            str(size),
+            Severity.WARNING,
+            "larger decisions and chunks are refused; lower maximum_decision_bytes of new workspaces, or raise this",
+        )
+    _compare_durability(topic, say)
+    return found
+
+
+def _compare_durability(topic: Topic, say: Callable[[str, str, str, Severity, str], None]) -> None:
+    copies = str(topic.replication) if topic.replication >= REPLICATION else f"{REPLICATION} or more"
+    say(
+        "replication",
+        copies,
+        str(topic.replication),
+        Severity.WARNING,
+        "the loss of one broker can lose what was acknowledged",
+    )
+    insync = int(topic.config.get("min.insync.replicas", "1"))
+    say(
+        "min.insync.replicas",
+        str(insync) if insync >= 2 else "2 or more",
+        str(insync),
+        Severity.WARNING,
+        "what is acknowledged may be on one broker only",
+    )
+    say(
+        "unclean.leader.election.enable",
+        "false",
+        topic.config.get("unclean.leader.election.enable", ""),
+        Severity.DANGEROUS,
+        "a broker that fell behind may become leader, and drop what was acknowledged",
+    )
+
+
+def read_opened(looking: Partitions, topic: str, partition: int) -> LogOpened:
+    """The record that opens a partition of the log. Raises `LogMissing`, `LogDiverged`."""
+    low, high = looking.bounds(topic, partition)
+    if high == 0:
+        raise LogMissing(
+            f"{topic} [{partition}] holds no record: the log was never opened, or its topic was made anew. Run "
+            "`ccs-stream topics create URL`; where there was a log before, restore it from a copy"
+        )
+    if low > 0:
+        raise LogDiverged(
+            f"{topic} [{partition}] begins at offset {low}: its head was deleted, by retention or by hand. Restore it "
+            "from a copy; the topic's retention.ms must be -1"
+        )
+    message = next(iter(looking.read(topic, partition, -1, 0)), None)
+    value = None if message is None else message.value()
+    try:
+        record = None if value is None else DEFAULT_CODEC.decode_record(value)[0]
+    except CorruptRecord:
+        record = None
+    if type(record) is not LogOpened:
+        raise LogDiverged(
+            f"{topic} [{partition}] does not begin with the record that opens a log: something else writes to this "
+            "topic, or its head was cut off; choose another prefix, or restore it from a copy"
+        )
+    return record
+
+
+def _partitions(clients: Clients, there: Mapping[str, Topic], asked: int | None) -> int:
+    if asked is not None and asked < 1:
+        raise UsageError(f"a log has at least one partition, not {asked}")
+    for each in (clients.names.log, clients.names.commands):
+        if each in there:
+            have = there[each].partitions
+            if asked is not None and asked != have:
+                raise UsageError(
+                    f"{each} has {have} partitions, and {asked} were asked for: the number cannot change, because a "
+                    "workspace's partition follows from it. Make a new log under another prefix instead"
+                )
+            return have
+    return asked or DEFAULT_PARTITIONS
+
+
+def _refuse_lost_log(clients: Clients, looking: Partitions, partitions: int) -> None:
+    commands = clients.names.commands
+    if any(looking.bounds(commands, partition)[1] for partition in range(partitions)):
+        raise LogDiverged(
+            f"{clients.names.log} is not there, and {commands} holds commands of a log that was: it was deleted. "
+            "Restore it from a copy, or delete all topics of this prefix to begin anew"
+        )
+
+
+def _create(clients: Clients, missing: list[Wanted], partitions: int, replication: int) -> list[str]:
+    if not missing:
+        return []
+    made = [NewTopic(each.name, partitions, replication, config=each.config(replication)) for each in missing]
+    futures = clients.admin.create_topics(made, operation_timeout=_timeout(clients))
+    done: list[str] = []
+    for each in missing:
+        try:
+            futures[each.name].result()
+        except KafkaException as error:
+            first: Any = error.args[0]
+            if first.code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise translated(error, f"making {each.name}", clients.trouble) from error
+            done.append(f"found {each.name}, made by somebody else meanwhile")
+        else:
+            done.append(f"made {each.name}: {partitions} partitions, {replication} copies ({each.purpose})")
+    return done
+
+
+def _until_described(clients: Clients) -> dict[str, Topic]:
+    """The topics, once all are known to the broker that is asked: right after making them they may not be."""
+    deadline = time.monotonic() + _timeout(clients)
+    while True:
+        there = describe(clients)
+        if len(there) == len(wanted(clients)):
+            return there
+        if time.monotonic() > deadline:
+            missing = ", ".join(each.name for each in wanted(clients) if each.name not in there)
+            raise LogMissing(f"the broker does not know topics that were just made: {missing}; ask again in a moment")
+        time.sleep(0.1)
+
+
+def _open_log(clients: Clients, looking: Partitions, log: Topic) -> int:
+    opened = LogOpened(
+        log_id=LogId(log.topic_id),
+        shards=log.partitions,
+        partitioner=PARTITIONER,
+        format=LOG_FORMAT,
+        opened_at=Micros(time.time_ns() // 1_000),
+    )
+    value = DEFAULT_CODEC.encode_record(opened)
+    appender, count = Appender(clients), 0
+    try:
+        for partition in range(log.partitions):
+            if looking.bounds(log.name, partition)[1] == 0:
+                appender.append(log.name, partition, [(None, value)])
+                count += 1
+    finally:
+        appender.close()
+    return count
+
+
+def _uuid_bytes(topic_id: Any) -> bytes:
+    high, low = topic_id.get_most_significant_bits(), topic_id.get_least_significant_bits()
+    return int(high % (1 << 64)).to_bytes(8, "big") + int(low % (1 << 64)).to_bytes(8, "big")
+
+
+def _timeout(clients: Clients) -> float:
+    return clients.settings.timeout_s
+
+
+def _asked(clients: Clients, doing: str, ask: Callable[[], T]) -> T:
+    try:
+        answer = ask()
+    except KafkaException as error:
+        raise translated(error, doing, clients.trouble) from error
+    clients.trouble.over()
+    return answer

@@ -1,0 +1,91 @@
+"""A real Apache Kafka for tests and benchmarks, with one call.
+
+    with start_broker() as broker:
+        producer = Producer({"bootstrap.servers": broker.bootstrap_servers})
+
+Guarantees: never a stand-in; `how` says which source was taken, and `NoBroker` what each source lacks. Does not: keep
+anything when it stops.
+
+Sources, in this order:
+
+1. the address in the environment variable `CCS_TEST_KAFKA`, and then no other;
+2. a container, when a Docker engine answers and the image can be had;
+3. Java and, the first time, Maven.
+"""
+
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol
+
+from ccs_stream.testing import broker_container, broker_java
+from ccs_stream.testing.broker_base import (
+    KAFKA_VERSION,
+    PLAINTEXT,
+    BorrowedBroker,
+    Broker,
+    BrokerFailed,
+    NoBroker,
+    Wanted,
+)
+from ccs_stream.testing.broker_config import QUICK_FAILOVER
+
+__all__ = ["KAFKA_VERSION", "QUICK_FAILOVER", "Broker", "BrokerFailed", "NoBroker", "prepare", "start_broker"]
+
+
+class _Source(Protocol):
+    def prepare(self) -> None: ...
+
+    def start(self, wanted: Wanted) -> Broker: ...
+
+
+ADDRESS_VARIABLE: Final = "CCS_TEST_KAFKA"
+
+_SOURCES: Final[Mapping[str, _Source]] = {"A container": broker_container, "Java": broker_java}
+
+
+def start_broker(
+    *,
+    nodes: int = 1,
+    settings: Mapping[str, str] | None = None,
+    listeners: Mapping[str, str] | None = None,
+    format_arguments: Sequence[str] = (),
+) -> Broker:
+    """A running broker, from the first source that has one.
+
+    `settings` are lines of server.properties, which win over ours. `listeners` adds listeners: a name in capital
+    letters, and its protocol; `Broker.listener` has the address. `format_arguments` go to the tool that formats the
+    storage: `["--add-scram", "SCRAM-SHA-512=[name=admin,password=secret]"]`.
+
+    Raises `NoBroker`, and `BrokerFailed` with the node's log when what was asked for does not start.
+    """
+    wanted = Wanted(nodes=nodes, settings=settings or {}, listeners=listeners or {}, format_arguments=format_arguments)
+    address = os.environ.get(ADDRESS_VARIABLE)
+    if address:
+        return _at(address, wanted)
+    lacking = []
+    for name, source in _SOURCES.items():
+        try:
+            return source.start(wanted)
+        except NoBroker as error:
+            lacking.append(f"{name}: {error}")
+    raise NoBroker(f"no Kafka broker can be had. {ADDRESS_VARIABLE} is not set. {'. '.join(lacking)}")
+
+
+def prepare() -> None:
+    """Download what `start_broker()` would have to. Where there is no broker to be had, that call will say so."""
+    if os.environ.get(ADDRESS_VARIABLE):
+        return
+    for source in _SOURCES.values():
+        with contextlib.suppress(NoBroker):
+            source.prepare()
+            return
+
+
+def _at(address: str, wanted: Wanted) -> Broker:
+    refusal = NoBroker(f"{ADDRESS_VARIABLE} names a broker that is not ours to change: unset it")
+    if not wanted.is_plain:
+        raise refusal
+    return BorrowedBroker(
+        how=f"the broker at {address}, from {ADDRESS_VARIABLE}", addresses={PLAINTEXT: address}, refusal=refusal
+    )

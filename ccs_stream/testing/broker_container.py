@@ -1,0 +1,222 @@
+"""A broker in a container, by testcontainers.
+
+Guarantees: the container's ports are open on 127.0.0.1 only; it is removed when the broker is stopped, when the process
+that started it exits, and when that process is killed. Does not: run several nodes, or format the storage otherwise
+than the image does; Java does both.
+"""
+
+import atexit
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from ccs_stream.protocol.errors import UsageError
+from ccs_stream.testing import broker_container_watch
+from ccs_stream.testing.broker_base import (
+    KAFKA_VERSION,
+    PLAINTEXT,
+    STARTED,
+    Broker,
+    BrokerFailed,
+    NoBroker,
+    Wanted,
+    telling_lines,
+)
+from ccs_stream.testing.broker_config import CONTROLLER, Layout, escaped, layout, server_settings
+
+IMAGE: Final = f"apache/kafka:{KAFKA_VERSION}"
+
+_DATA: Final = "/tmp/kraft-combined-logs"  # noqa: S108  # in the container, where the image's user may write
+
+_ENGINE_TIMEOUT_S: Final = 120
+"""Of one answer; while an image is pulled the engine says something more often than that."""
+
+_START_TIMEOUT_S: Final = 90
+"""Some six seconds on an idle machine."""
+
+_END_TIMEOUT_S: Final = 60
+
+_POLL_S: Final = 0.2
+
+
+def prepare() -> None:
+    """Pull now what the first start would have to. Raises `NoBroker`."""
+    with contextlib.closing(_container().get_docker_client().client):
+        pass
+
+
+def start(wanted: Wanted) -> Broker:
+    """Start a broker. Raises `NoBroker` where it cannot be done, `BrokerFailed` where it should have worked."""
+    if wanted.nodes > 1 or wanted.format_arguments:
+        raise NoBroker("one node only, and no arguments for its storage")
+    broker = ContainerBroker(_container(), wanted, layout(wanted))
+    try:
+        broker.start()
+    except BaseException:
+        broker.stop()
+        raise
+    return broker
+
+
+def _container() -> Any:
+    """A container that could be started: an engine answers, and the image is there."""
+    try:
+        from docker.errors import DockerException  # noqa: PLC0415  # an extra
+        from testcontainers.core.config import testcontainers_config  # noqa: PLC0415
+        from testcontainers.core.container import DockerContainer  # noqa: PLC0415
+    except ImportError as error:
+        raise NoBroker(f"testcontainers is not installed ({error})") from error
+    try:
+        container = DockerContainer(IMAGE, docker_client_kw={"timeout": _ENGINE_TIMEOUT_S})
+    except (DockerException, OSError) as error:
+        raise NoBroker(f"no Docker engine answers ({error})") from error
+    client = container.get_docker_client().client
+    try:
+        _pull(client, container.image)
+        if not testcontainers_config.ryuk_disabled:
+            _pull(client, testcontainers_config.ryuk_image)
+    except NoBroker as error:
+        if container.image in str(error):
+            client.close()
+            raise
+        # What would remove containers of dead processes cannot be had; our own watch removes this one.
+        os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"
+        testcontainers_config.ryuk_disabled = True
+    return container
+
+
+def _pull(client: Any, image: str) -> None:
+    from docker.errors import DockerException, ImageNotFound  # noqa: PLC0415  # an extra
+
+    try:
+        try:
+            client.images.get(image)
+        except ImageNotFound:
+            client.images.pull(image)
+    except (DockerException, OSError) as error:
+        raise NoBroker(f"the image {image} cannot be had ({error})") from error
+
+
+class ContainerBroker(Broker):
+    """See the module."""
+
+    def __init__(self, container: Any, wanted: Wanted, ports: Layout) -> None:
+        addresses = {name: ports.addresses(name) for name in (PLAINTEXT, *wanted.listeners)}
+        super().__init__(how=f"Apache Kafka {KAFKA_VERSION}, in a container of {IMAGE}", addresses=addresses, nodes=1)
+        self._owner = os.getpid()
+        self._port = ports.ports[1][PLAINTEXT]
+        self._log = Path(tempfile.mkdtemp(prefix="ccs-kafka-")) / "broker.log"
+        self._watch: subprocess.Popen[bytes] | None = None
+        self._container = container.with_env("KAFKA_HEAP_OPTS", "-Xmx256m")
+        for name, value in server_settings(wanted, ports, 1, _DATA, bind="0.0.0.0").items():  # noqa: S104  # in there
+            self._container.with_env(_variable(name), escaped(value))
+        for name, port in ports.ports[1].items():
+            if name != CONTROLLER:
+                self._container.ports[str(port)] = ("127.0.0.1", port)
+        self._stopped = False
+        atexit.register(self._stop_at_exit)
+
+    def start(self) -> None:
+        """Start the container, and wait until its broker serves."""
+        from docker.errors import DockerException  # noqa: PLC0415  # an extra
+
+        try:
+            self._container.start()
+        except (DockerException, OSError) as error:
+            raise NoBroker(f"the container cannot be started ({error})") from error
+        watch = [sys.executable, broker_container_watch.__file__, str(os.getpid()), self._container.get_container_id()]
+        self._watch = subprocess.Popen(watch, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603  # our own
+        self._await_started(1)
+        try:
+            socket.create_connection(("127.0.0.1", self._port), timeout=5).close()
+        except OSError as error:
+            raise NoBroker(f"the engine does not open ports on this machine's 127.0.0.1 ({error})") from error
+
+    def stop(self) -> None:
+        if self._stopped:
+            return
+        self._stopped = True
+        self._container.stop()
+        if self._watch is not None:
+            self._watch.kill()
+            self._watch.wait()
+        self._log.unlink(missing_ok=True)
+        self._log.parent.rmdir()
+        atexit.unregister(self._stop_at_exit)
+
+    def kill(self, node: int) -> None:
+        with self._running(node) as container:
+            container.kill("SIGKILL")
+            container.wait(timeout=_END_TIMEOUT_S)
+
+    def terminate(self, node: int) -> None:
+        with self._running(node) as container:
+            if container.status == "paused":
+                container.unpause()
+            container.stop(timeout=_END_TIMEOUT_S)
+
+    def pause(self, node: int) -> None:
+        with self._running(node) as container:
+            container.pause()
+
+    def resume(self, node: int) -> None:
+        with self._running(node) as container:
+            container.unpause()
+
+    def restart(self, node: int, *, wait: bool = True) -> None:
+        container = self._container.get_wrapped_container()
+        container.reload()
+        if container.status in ("running", "paused"):
+            self.terminate(node)
+        before = self._said().count(STARTED)
+        container.start()
+        if wait:
+            self._await_started(before + 1)
+
+    def log_of(self, node: int) -> Path:
+        _check(node)
+        self._log.write_bytes(self._said())
+        return self._log
+
+    @contextlib.contextmanager
+    def _running(self, node: int) -> Iterator[Any]:
+        _check(node)
+        container = self._container.get_wrapped_container()
+        container.reload()
+        if container.status not in ("running", "paused"):
+            raise UsageError(f"node {node} is not running: restart it first")
+        yield container
+
+    def _said(self) -> bytes:
+        said: bytes = self._container.get_wrapped_container().logs()
+        return said
+
+    def _await_started(self, times: int) -> None:
+        container = self._container.get_wrapped_container()
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while self._said().count(STARTED) < times:
+            container.reload()
+            if container.status != "running" or time.monotonic() > deadline:
+                raise BrokerFailed(f"the container did not start:\n{telling_lines(self._said())}")
+            time.sleep(_POLL_S)
+
+    def _stop_at_exit(self) -> None:
+        if os.getpid() == self._owner:  # a forked child's exit is not the broker's end
+            self.stop()
+
+
+def _variable(setting: str) -> str:
+    """The environment variable that the image makes this setting from."""
+    return "KAFKA_" + setting.replace("_", "__").replace("-", "___").replace(".", "_").upper()
+
+
+def _check(node: int) -> None:
+    if node != 1:
+        raise UsageError(f"there is no node {node}: this broker has one, node 1")

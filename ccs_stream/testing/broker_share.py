@@ -1,0 +1,127 @@
+"""One broker for all processes of a test run.
+
+Guarantees: the broker is started once, by whoever asks first, and belongs to the process that holds the `BrokerHost`:
+what becomes of the processes that ask is nothing to it. Does not: let them hurt it; tests that want to start their own.
+"""
+
+import contextlib
+import secrets
+import threading
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client, Listener
+from typing import Final, NotRequired, TypedDict
+
+from ccs_stream.protocol.errors import UsageError
+from ccs_stream.testing.broker import start_broker
+from ccs_stream.testing.broker_base import BorrowedBroker, Broker, BrokerFailed, NoBroker
+
+_WAITING: Final = 64
+"""Workers that may ask at once; each waits while the broker starts."""
+
+_REFUSAL: Final = UsageError("this broker is shared with other tests: one that hurts its broker starts its own")
+
+
+class Invitation(TypedDict):
+    """What another process needs to ask. Plain values, so that any channel can carry it."""
+
+    port: int
+    key: bytes
+
+
+class _Answer(TypedDict):
+    how: NotRequired[str]
+    addresses: NotRequired[dict[str, str]]
+    logs: NotRequired[list[str]]
+    missing: NotRequired[str]
+    failed: NotRequired[str]
+
+
+class BrokerHost:
+    """Owns the broker of a run."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._broker: Broker | None = None
+        self._answer: _Answer | None = None
+        self._listener: Listener | None = None
+        self._key = secrets.token_bytes(16)
+        self._closing = False
+
+    @property
+    def how(self) -> str | None:
+        """Which broker it is, if it was ever asked for and could be had."""
+        return (self._answer or {}).get("how")
+
+    def get(self) -> Broker:
+        """The broker, started now if nobody asked before. Raises `NoBroker`, `BrokerFailed`."""
+        return _borrowed(self._ask())
+
+    def invite(self) -> Invitation:
+        """Make it possible for other processes to ask."""
+        with self._lock:
+            if self._listener is None:
+                self._listener = Listener(("127.0.0.1", 0), backlog=_WAITING, authkey=self._key)
+                threading.Thread(
+                    target=self._serve, args=[self._listener], name="kafka-broker-host", daemon=True
+                ).start()
+            port: int = self._listener.address[1]
+        return Invitation(port=port, key=self._key)
+
+    def stop(self) -> None:
+        """End the broker."""
+        with self._lock:
+            self._closing = True
+            broker, self._broker = self._broker, None
+            listener, self._listener = self._listener, None
+        if broker is not None:
+            broker.stop()
+        if listener is not None:
+            with contextlib.suppress(OSError, EOFError, AuthenticationError):
+                Client(listener.address, authkey=self._key).close()  # ends the wait in _serve
+            listener.close()
+
+    def _ask(self) -> _Answer:
+        with self._lock:
+            if self._answer is None:
+                self._answer = self._start()
+            return self._answer
+
+    def _start(self) -> _Answer:
+        if self._closing:
+            return _Answer(missing="the run is over")
+        try:
+            broker = self._broker = start_broker()
+        except NoBroker as error:
+            return _Answer(missing=str(error))
+        except Exception as error:  # noqa: BLE001  # raised again in whichever process asked
+            return _Answer(failed=f"{type(error).__name__}: {error}")
+        logs = [str(broker.log_of(node)) for node in broker.nodes]
+        return _Answer(how=broker.how, addresses=dict(broker.listeners), logs=logs)
+
+    def _serve(self, listener: Listener) -> None:
+        while not self._closing:
+            # What one process does wrong, or its death while it waits, must not cost the others their broker.
+            with contextlib.suppress(OSError, EOFError, AuthenticationError), listener.accept() as connection:
+                connection.send(self._ask())
+
+
+class BrokerGuest:
+    """Asks the host of another process."""
+
+    def __init__(self, invitation: Invitation) -> None:
+        self._invitation = invitation
+
+    def get(self) -> Broker:
+        """The broker. Raises `NoBroker`, `BrokerFailed`."""
+        address = ("127.0.0.1", self._invitation["port"])
+        with Client(address, authkey=self._invitation["key"]) as connection:
+            answer: _Answer = connection.recv()
+        return _borrowed(answer)
+
+
+def _borrowed(answer: _Answer) -> Broker:
+    if "missing" in answer:
+        raise NoBroker(answer["missing"])
+    if "failed" in answer:
+        raise BrokerFailed(answer["failed"])
+    return BorrowedBroker(how=answer["how"], addresses=answer["addresses"], logs=answer["logs"], refusal=_REFUSAL)

@@ -1,0 +1,390 @@
+"""A small world around the real leadership loop: a log, a commands topic, clients, coordinators and a bad network.
+
+Guarantees: every coordinator runs the product's `LeadershipLoop` and reads by the product's `admit`; the onlooker's
+account (who asked, who was answered, who was told that something failed) is kept apart from them. A world is copied
+cheaply: what does not change is shared, and a loop is forked when it is to change.
+Does not: let a coordinator read late what cannot make a difference to it (a follower is always at the log's end; a
+leader sees at once what is void and not its own), for that multiplies states and shows nothing.
+"""
+
+import dataclasses
+import operator
+from collections.abc import Callable, Hashable
+from typing import Final
+
+from ccs_stream.protocol.admit import Verdict, admit
+from ccs_stream.protocol.ids import LeaderId
+from ccs_stream.protocol.leadership import (
+    Answer,
+    AppendClaim,
+    AppendResignation,
+    DecideAndAppend,
+    DestroyProducer,
+    Effect,
+    ForwardToTopic,
+    LeadershipLoop,
+    Pending,
+    ProveMembership,
+    Role,
+    SeekCommands,
+)
+from ccs_stream.protocol.records import DecisionRecord, LeaderClaimed, LeaderResigned
+from formal.leader_facts import (
+    Admit,
+    LoggedRecord,
+    Plan,
+    View,
+    claim,
+    command,
+    decided_by,
+    follow,
+    fresh_leader_id,
+    name_of,
+    opened,
+    plan,
+    require,
+)
+
+NOBODY: Final = -1
+_NO_OFFSET: Final = -1_000
+_FIELDS: Final = tuple(LeadershipLoop.__slots__)
+_values = operator.attrgetter(*_FIELDS)
+_batch_of = operator.attrgetter("_batch")
+_inside = operator.attrgetter("_pending", "_batch", "_unread", "_refused", "_proved")
+
+
+class Failed(ForwardToTopic):
+    """What no loop may say: tell the clients of these commands that they failed."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What is explored: the product, or the product with one rule weakened."""
+
+    loop: type[LeadershipLoop] = LeadershipLoop
+    admit: Admit = admit
+    plan: Plan = plan
+    resolves: Callable[[Verdict], bool] = lambda verdict: verdict is Verdict.ADMITTED
+    """Whether a client that reads its command's decision, with this verdict, takes it for the answer."""
+    forgetful: bool = False
+    """Whether sessions are forgotten when leadership moves."""
+    expulsion_is_told: bool = True
+    """Whether a coordinator whose proof of membership fails is told, in the end, that it lost the shard."""
+
+
+REAL: Final = Rules()
+
+
+def fork(loop: LeadershipLoop, *, deeply: bool = False) -> LeadershipLoop:
+    """A loop of its own, which shares its commands unless `deeply`."""
+    other = object.__new__(type(loop))
+    for name, value in zip(_FIELDS, _values(loop), strict=True):
+        kept = value.copy() if isinstance(value, list | dict) else value
+        if deeply and isinstance(value, list | tuple):
+            kept = type(value)(dataclasses.replace(each) if isinstance(each, Pending) else each for each in value)
+        setattr(other, name, kept)
+    return other
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """A record that somebody has still to read."""
+
+    record: LoggedRecord
+    verdict: Verdict
+    after: View
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Flight:
+    """Records on their way to the log, in order."""
+
+    owner: int
+    """Whose producer still waits for them; nobody's when it was destroyed: then they are late."""
+    records: tuple[LoggedRecord, ...]
+
+
+class World:
+    """One state of everything."""
+
+    __slots__ = (
+        "answered",
+        "asked",
+        "base",
+        "claims",
+        "flights",
+        "group",
+        "healing",
+        "hosts",
+        "left",
+        "loops",
+        "lost",
+        "orphans",
+        "reads",
+        "rules",
+        "tail",
+        "taken",
+        "told",
+        "topic",
+    )
+
+    def __init__(self, rules: Rules, coordinators: int, left: tuple[int, ...]) -> None:
+        self.rules = rules
+        self.loops = [rules.loop() for _ in range(coordinators)]
+        self.reads = [0] * coordinators
+        """How much of `tail` each has read."""
+        self.taken = [0] * coordinators
+        """Next offset of the commands topic that each takes."""
+        self.lost = [False] * coordinators
+        """Whether something of each one's producer was lost, so that it will time out."""
+        self.base = opened()
+        self.tail: tuple[Entry, ...] = ()
+        self.flights: tuple[Flight, ...] = ()
+        self.topic: tuple[str, ...] = ()
+        self.group = NOBODY
+        """Whom the consumer group gives the shard; others may not have noticed that they lost it."""
+        self.asked: frozenset[str] = frozenset()
+        self.hosts: dict[str, int] = {}
+        """Whose process a client that handed its command over lives in."""
+        self.orphans: frozenset[str] = frozenset()
+        """Commands whose clients died without an answer, and will ask again when they are started again."""
+        self.answered: frozenset[str] = frozenset()
+        self.told: frozenset[str] = frozenset()
+        """Commands whose clients were told that they failed."""
+        self.claims = 0
+        self.left = left
+        """How often each kind of fault may still happen; last, how often any."""
+        self.healing = False
+
+    def copy(self) -> "World":
+        """A world whose changes do not show here."""
+        other: World = object.__new__(World)
+        other.rules, other.base, other.tail, other.flights = self.rules, self.base, self.tail, self.flights
+        other.topic, other.group, other.asked, other.orphans = self.topic, self.group, self.asked, self.orphans
+        other.answered, other.told, other.claims, other.left = self.answered, self.told, self.claims, self.left
+        other.loops, other.reads, other.taken = self.loops.copy(), self.reads.copy(), self.taken.copy()
+        other.lost, other.hosts, other.healing = self.lost.copy(), self.hosts.copy(), self.healing
+        return other
+
+    def own(self, i: int, *, deeply: bool = False) -> LeadershipLoop:
+        """The loop of a coordinator, to be changed."""
+        loop = self.loops[i] = fork(self.loops[i], deeply=deeply)
+        return loop
+
+    # The log.
+
+    @property
+    def end(self) -> View:
+        """What is known at the log's end."""
+        return self.tail[-1].after if self.tail else self.base
+
+    def view(self, i: int) -> View:
+        """What a coordinator knows."""
+        read = self.reads[i]
+        return self.tail[read - 1].after if read else self.base
+
+    def append(self, record: LoggedRecord) -> Verdict:
+        """A record comes to stand at the log's end, where clients read it at once."""
+        view = self.end
+        verdict = self.rules.admit(view.cursor, record)
+        if verdict is Verdict.ADMITTED:
+            view = follow(view, record, self.topic, forgetful=self.rules.forgetful)
+        self.tail = (*self.tail, Entry(record, verdict, view))
+        if isinstance(record, DecisionRecord):
+            name = decided_by(record)
+            if self.rules.resolves(verdict):
+                require(name in view.decided, "an answer comes from an admitted decision")
+            require(name not in view.decided or name not in self.told, "no client is told failed for what is decided")
+        return verdict
+
+    def read(self, i: int) -> None:
+        """A coordinator reads its next record."""
+        entry = self.tail[self.reads[i]]
+        self.reads[i] += 1
+        loop, record = self.own(i), entry.record
+        match record:
+            case LeaderClaimed():
+                self.do(i, loop.claim_read(record.epoch, record.leader_id, entry.verdict))
+            case LeaderResigned():
+                self.do(i, loop.resignation_read(record.leader_id, entry.verdict))
+            case DecisionRecord():
+                self.do(i, loop.decision_read(record.leader_id, record.index, entry.verdict))
+
+    def settle(self) -> None:
+        """Let everybody read what makes no difference to it, and forget what everybody has read."""
+        if not self.tail:
+            return
+        for i, loop in enumerate(self.loops):
+            while self.reads[i] < len(self.tail) and not _matters(loop, self.tail[self.reads[i]]):
+                self.reads[i] += 1
+        least = min(self.reads)
+        if least:
+            self.base, self.tail = self.tail[least - 1].after, self.tail[least:]
+            self.reads = [each - least for each in self.reads]
+
+    # Effects.
+
+    def do(self, i: int, effects: list[Effect]) -> None:
+        """Carry out what a loop says."""
+        loop = self.loops[i]
+        for effect in effects:
+            match effect:
+                case ProveMembership():
+                    self._prove(i)
+                case AppendClaim():
+                    self._send(i, (claim(effect.epoch, effect.leader_id),))
+                case AppendResignation():
+                    self._send(i, (LeaderResigned(epoch=effect.epoch, leader_id=effect.leader_id),))
+                case DecideAndAppend():
+                    planned = self.rules.plan(self.view(i), effect.batch, self.taken[i])
+                    records = tuple(each for each in planned if each is not None)
+                    self._send(i, records)
+                    self.do(i, loop.appended(tuple(each.index for each in records)))
+                case Answer():
+                    self._answer(i, effect.batch)
+                case Failed():
+                    self.told |= {name_of(each) for each in effect.batch}
+                    require(not self.told & self.end.decided, "no client is told failed for what is decided")
+                case ForwardToTopic():
+                    self.topic += tuple(name_of(each) for each in effect.batch)
+                case DestroyProducer():
+                    self.abandon(i)
+                case SeekCommands():
+                    self.taken[i] = self.view(i).folded + 1
+
+    def abandon(self, i: int) -> None:
+        """Nobody waits any longer for what a coordinator's producer has sent."""
+        self.flights = tuple(Flight(NOBODY, each.records) if each.owner == i else each for each in self.flights)
+        self.lost[i] = False
+
+    def _prove(self, i: int) -> None:
+        if self.group == i:
+            self.do(i, self.loops[i].membership_proved())
+        elif self.healing and self.rules.expulsion_is_told:
+            self.do(i, self.loops[i].assignment_lost())
+
+    def _send(self, i: int, records: tuple[LoggedRecord, ...]) -> None:
+        if records:
+            self.flights = (*self.flights, Flight(i, records))
+
+    def _answer(self, i: int, batch: tuple[Pending, ...]) -> None:
+        decided = self.view(i).decided
+        for each in batch:
+            name = name_of(each)
+            unrecorded = name.endswith("?") and each.offset is None
+            require(name in decided or unrecorded, "an answer comes from an admitted decision")
+        self.answered |= {name_of(each) for each in batch}
+
+    def pending(self, name: str, offset: int | None) -> Pending:
+        """A command on its way."""
+        return Pending(workspace=name[0], command=command(name), offset=offset)
+
+    def fresh_id(self, i: int) -> LeaderId:
+        """An id for a claim."""
+        self.claims += 1
+        return fresh_leader_id(i, self.claims)
+
+    def refuse(self, i: int, record: DecisionRecord) -> None:
+        """The broker says to a coordinator that it will not take a decision."""
+        loop = self.own(i, deeply=True)
+        refused = next(each for each in _batch_of(loop) if _decides(record, each))
+        self.do(i, loop.append_refused(refused, "too large"))
+
+    def in_batch(self, i: int, record: DecisionRecord) -> bool:
+        """Whether a coordinator still waits for this decision's command."""
+        return any(_decides(record, each) for each in _batch_of(self.loops[i]))
+
+    # Identity.
+
+    def key(self) -> Hashable:
+        """What tells two worlds apart, as far as anything to come can tell: numbers relative to what all have read."""
+        base = self.base
+        cursor = base.cursor
+        known = {cursor.leader_id: 0}
+        for loop in self.loops:
+            if loop.leader_id is not None and loop.role in (Role.LEADING, Role.CLAIMING):
+                known.setdefault(loop.leader_id, len(known))
+        start = base.folded + 1
+        loops = tuple([self._loop_key(i, known) for i in range(len(self.loops))])
+        tail = tuple([_record_key(each.record, base, known) for each in self.tail])
+        flights = sorted(
+            [(each.owner, *[_record_key(record, base, known) for record in each.records]) for each in self.flights]
+        )
+        open_ended = self.end.decided
+        return (
+            cursor.resigned,
+            base.decided,
+            base.applied,
+            base.window,
+            loops,
+            tail,
+            tuple(flights),
+            self.topic[start:],
+            self.group,
+            self.asked,
+            tuple(sorted(self.hosts.items())),
+            self.orphans,
+            self.answered - open_ended,
+            self.told,
+        )
+
+    def _loop_key(self, i: int, known: dict[LeaderId, int]) -> Hashable:
+        loop, start, cursor = self.loops[i], self.base.folded + 1, self.base.cursor
+        pending, batch, unread, refused, proved = _inside(loop)
+        term: Hashable = None
+        if loop.role in (Role.LEADING, Role.CLAIMING):
+            epoch = loop.epoch - cursor.epoch
+            first = 0 if epoch else cursor.index
+            term = (epoch, known.get(loop.leader_id or LeaderId(b"")), tuple([index - first for index in unread]))
+        return (
+            loop.role,
+            loop.assigned,
+            proved,
+            term,
+            tuple([_pending_key(each, start) for each in batch]),
+            tuple([_pending_key(each, start) for each in pending]),
+            tuple([offset - start for offset in refused if offset >= start]) if refused else (),
+            self.reads[i],
+            0 if loop.role in (Role.FOLLOWING, Role.STOPPED) else self.taken[i] - start,
+            self.lost[i],
+        )
+
+
+def _matters(loop: LeadershipLoop, entry: Entry) -> bool:
+    """Whether it makes a difference when a coordinator reads a record."""
+    if loop.role in (Role.FOLLOWING, Role.STOPPED):
+        return False
+    if isinstance(entry.record, DecisionRecord) and loop.role is not Role.LEADING:
+        return False
+    return entry.verdict is Verdict.ADMITTED or entry.record.leader_id == loop.leader_id
+
+
+def _decides(record: DecisionRecord, pending: Pending) -> bool:
+    return decided_by(record) == name_of(pending) and record.command_offset == pending.offset
+
+
+def _pending_key(pending: Pending, start: int) -> Hashable:
+    offset = _NO_OFFSET if pending.offset is None else pending.offset - start
+    return name_of(pending), offset, pending.refused is not None
+
+
+def _record_key(record: LoggedRecord, base: View, known: dict[LeaderId, int]) -> tuple[object, ...]:
+    cursor = base.cursor
+    epoch = record.epoch - cursor.epoch
+    if epoch < 0 or (epoch == 0 and not isinstance(record, DecisionRecord | LeaderResigned)):
+        # Void for ever, whatever else it says; but a client may look at it.
+        return ("old", decided_by(record)) if isinstance(record, DecisionRecord) else ("old",)
+    leader = known.get(record.leader_id, 99)
+    if not isinstance(record, DecisionRecord):
+        return type(record).__name__, epoch, leader
+    offset = _NO_OFFSET if record.command_offset is None else max(record.command_offset - base.folded, 0)
+    return (
+        "decision",
+        epoch,
+        leader,
+        record.index - (0 if epoch else cursor.index),
+        record.first_sequence - cursor.end(record.workspace).sequence,
+        decided_by(record),
+        offset,
+        record.events,
+    )
