@@ -145,7 +145,7 @@ def put(world: World, name: str) -> None:
 def hand(world: World, name: str, i: int) -> None:
     """A client in a coordinator's own process hands its command over directly."""
     world.asked |= {name}
-    world.hosts[name] = i
+    world.hosts = {**world.hosts, name: i}
     world.do(i, world.own(i).command(world.pending(name, None)))
 
 
@@ -182,7 +182,8 @@ def crash(world: World, i: int) -> None:
     world.orphans |= {name for name, host in world.hosts.items() if host == i and name not in known}
     world.hosts = {name: host for name, host in world.hosts.items() if host != i}
     world.abandon(i)
-    world.loops[i], world.reads[i], world.taken[i] = world.rules.loop(), len(world.tail), 0
+    world.put_loop(i, world.rules.loop())
+    world.reads[i], world.taken[i] = len(world.tail), 0
     _leave_group(world, i)
 
 
@@ -245,12 +246,12 @@ def _pop(world: World, number: int) -> Any:
 # Healing.
 
 
-def heal(world: World, known: set[int]) -> None:
+def heal(world: World, here: int, known: set[int]) -> None:
     """From here on nothing goes wrong: what is on its way arrives, and in the end everything is decided, and quiet.
 
-    `known` are worlds that are known to heal; where it comes by one, it stops. Raises `BrokenRule`.
+    `here` is the hash of its key. `known` are those of worlds that are known to heal; where it comes by one, it stops.
+    Raises `BrokenRule`.
     """
-    here = hash(world.key())
     if here in known:
         return
     healing = world.copy()

@@ -38,7 +38,7 @@ def explore(scope: Scope, *, seconds: float, depth: int = 1_000, rules: Rules = 
     """Explore until the time or the depth is reached, or a rule is broken."""
     found, began = Found(), time.monotonic()
     world = begin(scope, rules)
-    seen, healed = {hash((world.left, world.key()))}, set[int]()
+    seen, healed = {hash((world.left, hash(world.key())))}, set[int]()
     came: list[tuple[int, str]] = [(0, "")]
     """By number of a world, from which one it was come to, and how."""
     frontier: list[tuple[int, World]] = [(0, world)]
@@ -53,14 +53,15 @@ def explore(scope: Scope, *, seconds: float, depth: int = 1_000, rules: Rules = 
                 label = move[0]
                 try:
                     there, label = step(here, move)
-                    key = hash((there.left, there.key()))
+                    core = hash(there.key())
+                    key = hash((there.left, core))
                     if key in seen:
                         continue
                     seen.add(key)
                     came.append((number, label))
                     following.append((len(came) - 1, there))
                     label = f"{label}; {HEALS}"
-                    heal(there, healed)
+                    heal(there, core, healed)
                 except BrokenRule as broken:
                     found.broken, found.history = str(broken), (*_history(came, number), label)
                     found.states, found.seconds = len(came), time.monotonic() - began

@@ -47,6 +47,9 @@ from formal.leader_facts import (
 
 NOBODY: Final = -1
 _NO_OFFSET: Final = -1_000
+_NAMED: Final = (Role.LEADING, Role.CLAIMING)
+"""Where it matters under which id a loop leads or claims."""
+_IDLE: Final = (Role.FOLLOWING, Role.STOPPED)
 _FIELDS: Final = tuple(LeadershipLoop.__slots__)
 _values = operator.attrgetter(*_FIELDS)
 _batch_of = operator.attrgetter("_batch")
@@ -111,6 +114,7 @@ class World:
         "answered",
         "asked",
         "base",
+        "cached",
         "claims",
         "flights",
         "group",
@@ -152,6 +156,8 @@ class World:
         self.told: frozenset[str] = frozenset()
         """Commands whose clients were told that they failed."""
         self.claims = 0
+        self.cached: list[tuple[View, Hashable] | None] = [None] * coordinators
+        """What was worked out about each loop for `key`, and for which `base`."""
         self.left = left
         """How often each kind of fault may still happen; last, how often any."""
         self.healing = False
@@ -163,13 +169,19 @@ class World:
         other.topic, other.group, other.asked, other.orphans = self.topic, self.group, self.asked, self.orphans
         other.answered, other.told, other.claims, other.left = self.answered, self.told, self.claims, self.left
         other.loops, other.reads, other.taken = self.loops.copy(), self.reads.copy(), self.taken.copy()
-        other.lost, other.hosts, other.healing = self.lost.copy(), self.hosts.copy(), self.healing
+        other.lost, other.hosts, other.healing = self.lost.copy(), self.hosts, self.healing
+        other.cached = self.cached.copy()
         return other
 
     def own(self, i: int, *, deeply: bool = False) -> LeadershipLoop:
         """The loop of a coordinator, to be changed."""
-        loop = self.loops[i] = fork(self.loops[i], deeply=deeply)
+        loop = fork(self.loops[i], deeply=deeply)
+        self.put_loop(i, loop)
         return loop
+
+    def put_loop(self, i: int, loop: LeadershipLoop) -> None:
+        """A coordinator gets a loop that differs from the one it had."""
+        self.loops[i], self.cached[i] = loop, None
 
     # The log.
 
@@ -300,59 +312,51 @@ class World:
         """What tells two worlds apart, as far as anything to come can tell: numbers relative to what all have read."""
         base = self.base
         cursor = base.cursor
-        known = {cursor.leader_id: 0}
-        for loop in self.loops:
-            if loop.leader_id is not None and loop.role in (Role.LEADING, Role.CLAIMING):
-                known.setdefault(loop.leader_id, len(known))
         start = base.folded + 1
-        loops = tuple([self._loop_key(i, known) for i in range(len(self.loops))])
-        tail = tuple([_record_key(each.record, base, known) for each in self.tail])
-        flights = sorted(
-            [(each.owner, *[_record_key(record, base, known) for record in each.records]) for each in self.flights]
-        )
-        open_ended = self.end.decided
+        leaders = {loop.leader_id: i + 1 for i, loop in enumerate(self.loops) if loop.role in _NAMED}
+        leaders[cursor.leader_id] = 0
+        flights = [(each.owner, *[_record_key(one, base, leaders) for one in each.records]) for each in self.flights]
+        flights.sort()
+        loops = [self._loop_key(i) for i in range(len(self.loops))]
+        taken = [
+            0 if loop.role in _IDLE else taken - start for loop, taken in zip(self.loops, self.taken, strict=True)
+        ]
         return (
-            cursor.resigned,
-            base.decided,
-            base.applied,
-            base.window,
-            loops,
-            tail,
+            (cursor.resigned, base.decided, base.applied, base.window),
+            (*loops, *self.reads, *taken, *self.lost),
+            tuple([_record_key(each.record, base, leaders) for each in self.tail]),
             tuple(flights),
-            self.topic[start:],
-            self.group,
-            self.asked,
-            tuple(sorted(self.hosts.items())),
-            self.orphans,
-            self.answered - open_ended,
-            self.told,
+            (self.topic[start:], self.group, self.asked, self.orphans, self.told),
+            tuple(self.hosts.items()),
+            self.answered - self.end.decided,
         )
 
-    def _loop_key(self, i: int, known: dict[LeaderId, int]) -> Hashable:
-        loop, start, cursor = self.loops[i], self.base.folded + 1, self.base.cursor
-        pending, batch, unread, refused, proved = _inside(loop)
-        term: Hashable = None
-        if loop.role in (Role.LEADING, Role.CLAIMING):
-            epoch = loop.epoch - cursor.epoch
-            first = 0 if epoch else cursor.index
-            term = (epoch, known.get(loop.leader_id or LeaderId(b"")), tuple([index - first for index in unread]))
-        return (
-            loop.role,
-            loop.assigned,
-            proved,
-            term,
-            tuple([_pending_key(each, start) for each in batch]),
-            tuple([_pending_key(each, start) for each in pending]),
-            tuple([offset - start for offset in refused if offset >= start]) if refused else (),
-            self.reads[i],
-            0 if loop.role in (Role.FOLLOWING, Role.STOPPED) else self.taken[i] - start,
-            self.lost[i],
-        )
+    def _loop_key(self, i: int) -> Hashable:
+        cached, base = self.cached[i], self.base
+        if cached is None or cached[0] is not base:
+            cached = self.cached[i] = base, _loop_key(self.loops[i], base)
+        return cached[1]
+
+
+def _loop_key(loop: LeadershipLoop, base: View) -> Hashable:
+    start, cursor = base.folded + 1, base.cursor
+    pending, batch, unread, refused, proved = _inside(loop)
+    term: Hashable = None
+    if loop.role in _NAMED:
+        epoch = loop.epoch - cursor.epoch
+        first = 0 if epoch else cursor.index
+        term = epoch, loop.leader_id == cursor.leader_id, tuple([index - first for index in unread])
+    return (
+        (loop.role, loop.assigned, proved, term),
+        tuple([_pending_key(each, start) for each in batch]),
+        tuple([_pending_key(each, start) for each in pending]),
+        tuple([offset - start for offset in refused if offset >= start]) if refused else (),
+    )
 
 
 def _matters(loop: LeadershipLoop, entry: Entry) -> bool:
     """Whether it makes a difference when a coordinator reads a record."""
-    if loop.role in (Role.FOLLOWING, Role.STOPPED):
+    if loop.role in _IDLE:
         return False
     if isinstance(entry.record, DecisionRecord) and loop.role is not Role.LEADING:
         return False
@@ -368,13 +372,13 @@ def _pending_key(pending: Pending, start: int) -> Hashable:
     return name_of(pending), offset, pending.refused is not None
 
 
-def _record_key(record: LoggedRecord, base: View, known: dict[LeaderId, int]) -> tuple[object, ...]:
+def _record_key(record: LoggedRecord, base: View, leaders: dict[LeaderId | None, int]) -> tuple[object, ...]:
     cursor = base.cursor
     epoch = record.epoch - cursor.epoch
     if epoch < 0 or (epoch == 0 and not isinstance(record, DecisionRecord | LeaderResigned)):
         # Void for ever, whatever else it says; but a client may look at it.
         return ("old", decided_by(record)) if isinstance(record, DecisionRecord) else ("old",)
-    leader = known.get(record.leader_id, 99)
+    leader = leaders.get(record.leader_id, 99)
     if not isinstance(record, DecisionRecord):
         return type(record).__name__, epoch, leader
     offset = _NO_OFFSET if record.command_offset is None else max(record.command_offset - base.folded, 0)

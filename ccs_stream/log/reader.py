@@ -7,7 +7,6 @@ record or a record of a later release raise, with the place. Does not: fold.
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Final
 
 from ccs_stream.log.codec import DEFAULT_CODEC, Codec
 from ccs_stream.log.envelope import chain_hash
@@ -15,10 +14,8 @@ from ccs_stream.log.port import BEFORE_FIRST, LOG_FORMAT, LogStore, Position, St
 from ccs_stream.protocol.admit import ChainEnd, Cursor, Verdict, admit, advance, chain_holds
 from ccs_stream.protocol.errors import CorruptRecord, LogDiverged, MissingHead, NewerFormat, UnknownSchema
 from ccs_stream.protocol.events import Event, UnknownEvent
-from ccs_stream.protocol.ids import GENESIS_HASH, NO_LEADER, Hash, LogId
+from ccs_stream.protocol.ids import GENESIS_HASH, NO_LEADER, NO_LOG, Hash
 from ccs_stream.protocol.records import DecisionRecord, ForeignRecord, LogOpened, LogTruncated, Record
-
-_NO_LOG: Final = LogId(bytes(16))
 
 
 def record_is_missing(cursor: Cursor, record: Record | ForeignRecord) -> bool:
@@ -188,7 +185,7 @@ class ShardReader:
     def position(self, workspace: str) -> Position:
         """Where the reader stands in `workspace`."""
         end = self.cursor.end(workspace)
-        return Position(self.cursor.log_id or _NO_LOG, self.shard, self.offset, end.sequence, end.hash)
+        return Position(self.cursor.log_id or NO_LOG, self.shard, self.offset, end.sequence, end.hash)
 
     def _check_head(self, record: Record) -> None:
         if type(record) is LogOpened:

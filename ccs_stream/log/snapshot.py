@@ -15,23 +15,33 @@ import dataclasses
 import gc
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator
-from io import BytesIO
+from collections.abc import Callable, Iterable, Iterator
 from itertools import starmap
 from operator import attrgetter
 from typing import Any, Final
-
-import fastavro
 
 from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.log.port import LogStore, Position, SnapshotBlob
 from ccs_stream.log.reader import ShardReader
 from ccs_stream.log.schemas import PREFIX_BYTES, Schema, registry
+from ccs_stream.protocol.admit import ChainEnd, Cursor
 from ccs_stream.protocol.directory import NOBODYS, ArtifactState, Directory, ParticipantState, SessionState
 from ccs_stream.protocol.errors import CorruptRecord, LogDiverged, LogError, UnknownSchema
 from ccs_stream.protocol.events import WorkspaceOpened
 from ccs_stream.protocol.evolve import settings_of
-from ccs_stream.protocol.ids import CommandNumber, Hash, LogId, Micros, ParticipantNumber, Scope, Sequence, SessionId
+from ccs_stream.protocol.ids import (
+    CommandNumber,
+    DecisionIndex,
+    Epoch,
+    Hash,
+    LeaderId,
+    LogId,
+    Micros,
+    ParticipantNumber,
+    Scope,
+    Sequence,
+    SessionId,
+)
 from ccs_stream.protocol.statehash import STATE_HASH_VERSION, state_hash
 from ccs_stream.protocol.states import GrantState
 
@@ -59,40 +69,61 @@ def snapshot_schema() -> Schema:
     return registry("snapshot").current("Snapshot")
 
 
-def take_snapshot(state: Directory, position: Position) -> SnapshotBlob:
-    """A snapshot of `state`, which was folded exactly to `position`."""
+@dataclasses.dataclass(slots=True)
+class Opened:
+    """A snapshot, read."""
+
+    state: Directory
+    position: Position
+    state_hash: str
+    """The hash it says the state has."""
+    cursor: Cursor | None
+    """What admission knew of the shard there; None where the log serialises its writers."""
+    body_offsets: dict[int, int]
+    """By sequence, the offsets of the decisions that made what is current; empty where the log finds them."""
+
+
+def take_snapshot(
+    state: Directory,
+    position: Position,
+    *,
+    cursor: Cursor | None = None,
+    offset_of: Callable[[int], int | None] | None = None,
+) -> SnapshotBlob:
+    """A snapshot of `state`, which was folded exactly to `position`.
+
+    Where several workspaces share a shard, `cursor` is what admission knew of it there; where the log does not find a
+    decision by its sequence, `offset_of` does.
+    """
     if state.sequence != position.sequence:
         raise AssertionError(f"state at {state.sequence} and position at {position.sequence} are not of one moment")
     schema = snapshot_schema()
-    out = BytesIO()
-    out.write(schema.prefix)
-    fastavro.schemaless_writer(out, schema.parsed, _fields(state, position))
-    body = out.getvalue()
+    fields = _fields(state, position)
+    fields["cursor"] = None if cursor is None else _cursor_fields(cursor)
+    fields["body_offsets"] = None if offset_of is None else _body_offsets(state, offset_of)
+    body = schema.write(fields)
     digest = hashlib.sha256(body).digest()
     return SnapshotBlob(
         snapshot_id=f"{position.sequence}-{digest[:8].hex()}", sequence=position.sequence, data=digest + body
     )
 
 
-def read_snapshot(blob: SnapshotBlob) -> tuple[Directory, Position, str]:
-    """State, position and state hash of a snapshot. Raises `CorruptRecord`, `UnknownSchema`."""
+def read_snapshot(blob: SnapshotBlob) -> Opened:
+    """A snapshot, unverified but for its own digest. Raises `CorruptRecord`, `UnknownSchema`."""
     digest, body = blob.data[:_HASH_BYTES], blob.data[_HASH_BYTES:]
     if hashlib.sha256(body).digest() != digest:
         raise CorruptRecord("the snapshot does not have its own digest: it was cut short or altered")
-    schema = snapshot_schema()
-    if not body.startswith(schema.prefix):
+    written = registry("snapshot").by_prefix.get(body[:PREFIX_BYTES])
+    if written is None or written.name != snapshot_schema().name:
         raise UnknownSchema("the snapshot is of another release")
-    source = BytesIO(body)
-    source.seek(PREFIX_BYTES)
     try:
         with _without_collection():
-            return _decoded(source, schema)
-    except (ValueError, LookupError, EOFError, TypeError) as error:
+            return _opened(written.read(body, None if written.current else snapshot_schema()))
+    except (ValueError, LookupError, TypeError) as error:
         raise CorruptRecord(f"the snapshot contradicts itself: {error}") from error
 
 
-def _decoded(source: BytesIO, schema: Schema) -> tuple[Directory, Position, str]:
-    fields: Any = fastavro.schemaless_reader(source, schema.parsed, None)
+def _opened(fields: dict[str, Any]) -> Opened:
     position = Position(
         LogId(fields["log_id"]),
         fields["workspace"],
@@ -100,7 +131,56 @@ def _decoded(source: BytesIO, schema: Schema) -> tuple[Directory, Position, str]
         Sequence(fields["sequence"]),
         Hash(fields["chain_hash"]),
     )
-    return _state(fields), position, fields["state_hash"]
+    state, offsets = _state(fields), fields["body_offsets"]
+    pins = {} if offsets is None else _pins(state, offsets)
+    cursor = None if fields["cursor"] is None else _cursor(position.log_id, fields["cursor"])
+    return Opened(state, position, fields["state_hash"], cursor, pins)
+
+
+def _body_offsets(state: Directory, offset_of: Callable[[int], int | None]) -> list[int]:
+    offsets = (offset_of(each.sequence) for each in state.artifacts.values())
+    return [_NONE if offset is None else offset for offset in offsets]
+
+
+def _pins(state: Directory, offsets: list[int]) -> dict[int, int]:
+    artifacts = state.artifacts.values()
+    return {each.sequence: at for each, at in zip(artifacts, offsets, strict=True) if at != _NONE}
+
+
+def _cursor_fields(cursor: Cursor) -> dict[str, Any]:
+    return {
+        "epoch": cursor.epoch,
+        "leader_id": cursor.leader_id,
+        "index": cursor.index,
+        "resigned": cursor.resigned,
+        "admitted": cursor.admitted,
+        "void": cursor.void,
+        "commands_log_id": cursor.commands_log_id,
+        "command_offset": cursor.command_offset,
+        "workspaces": list(cursor.workspaces),
+        "sequences": [end.sequence for end in cursor.workspaces.values()],
+        "hashes": b"".join([end.hash for end in cursor.workspaces.values()]),
+    }
+
+
+def _cursor(log_id: LogId, fields: dict[str, Any]) -> Cursor:
+    hashes = fields["hashes"]
+    ends = {
+        name: ChainEnd(Sequence(sequence), Hash(hashes[place * _HASH_BYTES : (place + 1) * _HASH_BYTES]))
+        for place, (name, sequence) in enumerate(zip(fields["workspaces"], fields["sequences"], strict=True))
+    }
+    return Cursor(
+        log_id=log_id,
+        epoch=Epoch(fields["epoch"]),
+        leader_id=LeaderId(fields["leader_id"]),
+        index=DecisionIndex(fields["index"]),
+        resigned=fields["resigned"],
+        admitted=fields["admitted"],
+        void=fields["void"],
+        workspaces=ends,
+        commands_log_id=LogId(fields["commands_log_id"]),
+        command_offset=fields["command_offset"],
+    )
 
 
 @contextlib.contextmanager
@@ -123,20 +203,29 @@ def open_at_snapshot(store: LogStore, workspace: str, reader: ShardReader) -> Di
     """
     for blob in store.snapshots(workspace):
         try:
-            state, position, said = read_snapshot(blob)
-            if position.shard != workspace:
-                raise LogDiverged("the snapshot is of another workspace")
-            if not said.startswith(f"{STATE_HASH_VERSION}:"):
-                raise UnknownSchema("the snapshot holds a state as another release folds it")
-            if state_hash(state) != said:
-                raise CorruptRecord("the snapshot does not give the state whose hash it names")
-            reader.seek(position)
+            opened = verified_snapshot(blob, workspace)
+            reader.seek(opened.position)
         except LogError as error:
             LOG.warning("snapshot %s of %s is not used: %s", blob.snapshot_id, store.display_url, error)
         else:
             reader.check_head()
-            return state
+            return opened.state
     return Directory()
+
+
+def verified_snapshot(blob: SnapshotBlob, workspace: str) -> Opened:
+    """A snapshot of `workspace` whose state has the hash it names. Raises `CorruptRecord`, `LogDiverged`, ...
+
+    That the log has its position is still to be seen.
+    """
+    opened = read_snapshot(blob)
+    if opened.position.shard != workspace:
+        raise LogDiverged("the snapshot is of another workspace")
+    if not opened.state_hash.startswith(f"{STATE_HASH_VERSION}:"):
+        raise UnknownSchema("the snapshot holds a state as another release folds it")
+    if state_hash(opened.state) != opened.state_hash:
+        raise CorruptRecord("the snapshot does not give the state whose hash it names")
+    return opened
 
 
 def _fields(state: Directory, position: Position) -> dict[str, Any]:

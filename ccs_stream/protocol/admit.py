@@ -17,6 +17,7 @@ import enum
 from ccs_stream.protocol.ids import (
     GENESIS_HASH,
     NO_LEADER,
+    NO_LOG,
     DecisionIndex,
     Epoch,
     Hash,
@@ -73,6 +74,10 @@ class Cursor:
     midway: bool = False
     """Whether reading began in the middle, where only one workspace's end was known: another's is then taken from its
     first decision met, which the epoch, the leader and the index still have to admit."""
+    commands_log_id: LogId = NO_LOG
+    """The commands topic that the leader named in its claim."""
+    command_offset: int = -1
+    """Highest offset of that topic that an admitted decision carries: whoever leads next goes on behind it."""
 
     def end(self, workspace: str) -> ChainEnd:
         """Where `workspace` stands; at the beginning if it has no decision yet."""
@@ -125,6 +130,9 @@ def advance(cursor: Cursor, record: Record, chain_hash: Hash = GENESIS_HASH) -> 
     match record:
         case DecisionRecord():
             cursor.index = record.index
+            offset = record.command_offset
+            if offset is not None and offset > cursor.command_offset:
+                cursor.command_offset = offset
             end = cursor.workspaces.get(record.workspace)
             if end is None:
                 end = cursor.workspaces[record.workspace] = ChainEnd()
@@ -133,6 +141,9 @@ def advance(cursor: Cursor, record: Record, chain_hash: Hash = GENESIS_HASH) -> 
         case LeaderClaimed():
             cursor.epoch, cursor.leader_id = record.epoch, record.leader_id
             cursor.index, cursor.resigned = DecisionIndex(0), False
+            if record.commands_log_id != cursor.commands_log_id:
+                # Offsets are those of one topic. From another one, commands are taken from the earliest.
+                cursor.commands_log_id, cursor.command_offset = record.commands_log_id, -1
         case LeaderResigned():
             cursor.resigned = True
         case LogOpened():

@@ -39,6 +39,8 @@ Micros = NewType("Micros", int)
 
 NO_LEADER: Final = LeaderId(bytes(16))
 """Leader of epoch 0: the log serialises its writers itself."""
+NO_LOG: Final = LogId(bytes(16))
+"""No log, or none known yet."""
 NO_SESSION: Final = SessionId(bytes(16))
 """Session of commands the coordinator gives itself."""
 NOBODY: Final = ParticipantNumber(0)

@@ -1,18 +1,20 @@
 """A broker in a container, by testcontainers.
 
 Guarantees: the container's ports are open on 127.0.0.1 only; it is removed when the broker is stopped, when the process
-that started it exits, and when that process is killed. Does not: run several nodes, or format the storage otherwise
-than the image does; Java does both.
+that started it exits, and when that process is killed. Does not: run several nodes, add
+listeners, or format the storage otherwise than the image does; Java does all of that.
 """
 
 import atexit
 import contextlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -29,11 +31,15 @@ from ccs_stream.testing.broker_base import (
     Wanted,
     telling_lines,
 )
-from ccs_stream.testing.broker_config import CONTROLLER, Layout, escaped, layout, server_settings
+from ccs_stream.testing.broker_config import Layout, escaped, layout, server_settings
 
 IMAGE: Final = f"apache/kafka:{KAFKA_VERSION}"
 
 _DATA: Final = "/tmp/kraft-combined-logs"  # noqa: S108  # in the container, where the image's user may write
+
+_DEFAULT_ENGINE: Final = "unix:///var/run/docker.sock"
+
+_KNOCK_TIMEOUT_S: Final = 3
 
 _ENGINE_TIMEOUT_S: Final = 120
 """Of one answer; while an image is pulled the engine says something more often than that."""
@@ -54,8 +60,8 @@ def prepare() -> None:
 
 def start(wanted: Wanted) -> Broker:
     """Start a broker. Raises `NoBroker` where it cannot be done, `BrokerFailed` where it should have worked."""
-    if wanted.nodes > 1 or wanted.format_arguments:
-        raise NoBroker("one node only, and no arguments for its storage")
+    if wanted.nodes > 1 or wanted.listeners or wanted.format_arguments:
+        raise NoBroker("it would have one node, no further listeners and no arguments for its storage")
     broker = ContainerBroker(_container(), wanted, layout(wanted))
     try:
         broker.start()
@@ -67,6 +73,7 @@ def start(wanted: Wanted) -> Broker:
 
 def _container() -> Any:
     """A container that could be started: an engine answers, and the image is there."""
+    _knock(os.environ.get("DOCKER_HOST") or _DEFAULT_ENGINE)
     try:
         from docker.errors import DockerException  # noqa: PLC0415  # an extra
         from testcontainers.core.config import testcontainers_config  # noqa: PLC0415
@@ -92,6 +99,20 @@ def _container() -> Any:
     return container
 
 
+def _knock(engine: str) -> None:
+    """Raise `NoBroker` where nobody listens. Docker's own client would leave a socket open then."""
+    address = urllib.parse.urlsplit(engine)
+    try:
+        if address.scheme == "unix":
+            with contextlib.closing(socket.socket(socket.AF_UNIX)) as probe:
+                probe.settimeout(_KNOCK_TIMEOUT_S)
+                probe.connect(address.path)
+        elif address.scheme in ("tcp", "http", "https") and address.hostname:
+            socket.create_connection((address.hostname, address.port or 2375), _KNOCK_TIMEOUT_S).close()
+    except (OSError, ValueError) as error:
+        raise NoBroker(f"no Docker engine answers at {engine} ({error})") from error
+
+
 def _pull(client: Any, image: str) -> None:
     from docker.errors import DockerException, ImageNotFound  # noqa: PLC0415  # an extra
 
@@ -108,8 +129,8 @@ class ContainerBroker(Broker):
     """See the module."""
 
     def __init__(self, container: Any, wanted: Wanted, ports: Layout) -> None:
-        addresses = {name: ports.addresses(name) for name in (PLAINTEXT, *wanted.listeners)}
-        super().__init__(how=f"Apache Kafka {KAFKA_VERSION}, in a container of {IMAGE}", addresses=addresses, nodes=1)
+        how = f"Apache Kafka {KAFKA_VERSION}, in a container of {IMAGE}"
+        super().__init__(how=how, addresses={PLAINTEXT: ports.addresses(PLAINTEXT)}, nodes=1)
         self._owner = os.getpid()
         self._port = ports.ports[1][PLAINTEXT]
         self._log = Path(tempfile.mkdtemp(prefix="ccs-kafka-")) / "broker.log"
@@ -117,9 +138,7 @@ class ContainerBroker(Broker):
         self._container = container.with_env("KAFKA_HEAP_OPTS", "-Xmx256m")
         for name, value in server_settings(wanted, ports, 1, _DATA, bind="0.0.0.0").items():  # noqa: S104  # in there
             self._container.with_env(_variable(name), escaped(value))
-        for name, port in ports.ports[1].items():
-            if name != CONTROLLER:
-                self._container.ports[str(port)] = ("127.0.0.1", port)
+        self._container.ports[str(self._port)] = ("127.0.0.1", self._port)
         self._stopped = False
         atexit.register(self._stop_at_exit)
 
@@ -131,7 +150,8 @@ class ContainerBroker(Broker):
             self._container.start()
         except (DockerException, OSError) as error:
             raise NoBroker(f"the container cannot be started ({error})") from error
-        watch = [sys.executable, broker_container_watch.__file__, str(os.getpid()), self._container.get_container_id()]
+        watch = [sys.executable, broker_container_watch.__file__, str(os.getpid()), str(self._log.parent)]
+        watch.append(self._container.get_container_id())
         self._watch = subprocess.Popen(watch, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603  # our own
         self._await_started(1)
         try:
@@ -147,8 +167,7 @@ class ContainerBroker(Broker):
         if self._watch is not None:
             self._watch.kill()
             self._watch.wait()
-        self._log.unlink(missing_ok=True)
-        self._log.parent.rmdir()
+        shutil.rmtree(self._log.parent, ignore_errors=True)
         atexit.unregister(self._stop_at_exit)
 
     def kill(self, node: int) -> None:

@@ -1,12 +1,13 @@
 """Removes a container when the process that started it is gone, however that one ended.
 
-    python broker_container_watch.py OWNER CONTAINER
+    python broker_container_watch.py OWNER FOLDER CONTAINER
 
-Guarantees: soon after the process OWNER has ended, the container is removed. Does not: survive a signal of its own; the
+Guarantees: soon after the process OWNER has ended, the container and FOLDER are removed. Does not: survive a signal of its own; the
 owner ends it once it has removed the container itself.
 """
 
 import os
+import shutil
 import sys
 import time
 from typing import Final
@@ -14,13 +15,14 @@ from typing import Final
 _POLL_S: Final = 0.2
 
 
-def main(owner: int, container: str) -> None:
+def main(owner: int, folder: str, container: str) -> None:
     while os.getppid() == owner:
         time.sleep(_POLL_S)
+    shutil.rmtree(folder, ignore_errors=True)
     import docker  # noqa: PLC0415  # only now, as most watches never need it
 
     docker.from_env().containers.get(container).remove(force=True, v=True)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3])

@@ -43,11 +43,11 @@ def main() -> None:
     }
     put(GOLDEN / "log.json", json.dumps(log, indent=1) + "\n")
     position = Position(LOG_ID, WORKSPACE, len(drafts) - 1, end.sequence, end.hash)
-    put(GOLDEN / "snapshot.hex", take_snapshot(state, position).data.hex() + "\n")
-    for folder in ("log", "snapshot", "archive", "commands", "content"):
-        for each in (resources.files("ccs_stream.schemas") / folder).iterdir():
-            if each.name.endswith(".avsc"):
-                put(GOLDEN / "schemas" / folder / each.name, each.read_text("utf-8"))
+    snapshot = take_snapshot(state, position, cursor=cursor, offset_of=lambda sequence: 2 * sequence)
+    put(GOLDEN / "snapshot-2.hex", snapshot.data.hex() + "\n")
+    schemas = Path(str(resources.files("ccs_stream.schemas")))
+    for each in sorted(schemas.rglob("*.avsc")):
+        put(GOLDEN / "schemas" / each.relative_to(schemas), each.read_text("utf-8"))
     addresses = [
         ("w", ("a:b",), "k"),
         ("w", ("a", "b"), "k"),

@@ -92,10 +92,12 @@ def test_the_same_history_still_leads_to_the_same_bytes() -> None:
     assert state_hash(state) == LOG["state_hash"]
 
 
-def test_the_golden_snapshot_is_that_state() -> None:
-    data = bytes.fromhex((GOLDEN / "snapshot.hex").read_text("utf-8"))
+@pytest.mark.parametrize("name", ["snapshot.hex", "snapshot-2.hex"])
+def test_the_golden_snapshots_are_that_state(name: str) -> None:
+    data = bytes.fromhex((GOLDEN / name).read_text("utf-8"))
     blob = SnapshotBlob(snapshot_id="golden", sequence=Sequence(LOG["sequence"]), data=data)
-    state, position, said = read_snapshot(blob)
+    read = read_snapshot(blob)
+    state, position, said = read.state, read.position, read.state_hash
     assert (position.sequence, said, state_hash(state)) == (LOG["sequence"], LOG["state_hash"], LOG["state_hash"])
     store = GoldenLog()
     store.save_snapshot(LOG["workspace"], blob)
@@ -103,6 +105,14 @@ def test_the_golden_snapshot_is_that_state() -> None:
     opened = open_at_snapshot(store, LOG["workspace"], reader)
     assert reader.offset == store.end(LOG["workspace"])
     assert opened.existing.keys() == state.existing.keys()
+
+
+def test_the_golden_cursor_is_where_the_golden_log_ends() -> None:
+    data = bytes.fromhex((GOLDEN / "snapshot-2.hex").read_text("utf-8"))
+    read = read_snapshot(SnapshotBlob(snapshot_id="golden", sequence=Sequence(LOG["sequence"]), data=data))
+    _, state, cursor = play()
+    assert read.cursor == cursor
+    assert read.body_offsets == {each.sequence: each.sequence * 2 for each in state.artifacts.values()}
 
 
 def test_a_snapshot_of_another_log_is_not_used(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,86 @@
+"""What a client needs of a coordinator, wherever it runs.
+
+Guarantees (the store's own test suite runs on each): a command is answered only from what is in the log; the state is
+changed under `lock` only. Two implementations: `local` (the caller's process decides) and `remote` (a leader found
+through Kafka decides, which may be in the caller's process too).
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from ccs_stream.coordinator.ticket import Answer, Numbers
+from ccs_stream.log.port import LogStore, Position
+from ccs_stream.log.reader import ShardReader
+from ccs_stream.protocol.commands import Command
+from ccs_stream.protocol.directory import Directory
+from ccs_stream.protocol.ids import Micros
+
+
+def wall_clock() -> Micros:
+    """Microseconds since 1970-01-01T00:00:00Z."""
+    return Micros(time.time_ns() // 1_000)
+
+
+class Coordinator(Protocol):
+    """See the module's docstring."""
+
+    store: LogStore
+    workspace: str
+    state: Directory
+    clock: Callable[[], Micros]
+
+    @property
+    def lock(self) -> threading.RLock:
+        """Held while the state changes; take it to look at several things at one position."""
+
+    @property
+    def stale(self) -> bool:
+        """Whether the log cannot be reached now, so that the state may be older than it should be."""
+
+    @property
+    def folded_offset(self) -> int:
+        """Offset of the last record folded."""
+
+    @property
+    def position(self) -> Position:
+        """Where the folded state stands."""
+
+    @property
+    def void_records(self) -> int:
+        """Records of the log that were never applied."""
+
+    def execute(
+        self, command: Command, numbers: Numbers | None = None, work: Callable[[], object] | None = None
+    ) -> Answer:
+        """Have `command` decided and wait for its decision. `work` (an upload it needs) is done just before.
+
+        Raises `LogError`s, `OutcomeUnknown`, `Closed`, `ForkedProcess`; a refusal is an answer, not an error.
+        """
+
+    async def execute_async(
+        self, command: Command | None, numbers: Numbers | None = None, work: Callable[[], object] | None = None
+    ) -> Answer:
+        """The same from a coroutine. Without a command: do `work`, which may wait, and catch up."""
+
+    def behind(self) -> bool:
+        """Whether another writer may have appended what is not folded yet."""
+
+    def catch_up(self) -> None:
+        """Fold what other writers have appended."""
+
+    def wait(self, done: Callable[[], bool], timeout_s: float) -> bool:
+        """Wait until `done()` holds of the folded state, for at most `timeout_s`; whether it does."""
+
+    async def wait_async(self, done: Callable[[], bool], timeout_s: float) -> bool:
+        """The same from a coroutine."""
+
+    def reader_here(self) -> ShardReader:
+        """A reader that stands where the state is folded to, and moves by itself."""
+
+    def sweep(self) -> int:
+        """End what has run out, where that is this process's to do; returns how many events that took."""
+
+    def close(self) -> None:
+        """Answer what waits, and let go. The store stays open."""
