@@ -29,15 +29,19 @@ class Scope:
 
     commands: dict[str, str]
     """By name, how each may come: `topic`, `direct`, or both."""
-    faults: dict[str, int] | None = None
-    """How often each kind may happen; None: as often as the sum allows."""
-    at_most: int = 2
-    """How many faults there may be altogether."""
+    at_most: int
+    """How many faults there may be."""
+    faults: tuple[str, ...] = FAULTS
+    """Of which kinds."""
     coordinators: int = 2
 
     def describe(self) -> str:
-        """In the table."""
-        return f"{self.coordinators} coordinators, commands {' '.join(self.commands)}, {self.at_most} faults"
+        """In what is printed."""
+        kinds = "" if self.faults == FAULTS else f" ({', '.join(self.faults)})"
+        plural = "" if self.at_most == 1 else "s"
+        return (
+            f"{self.coordinators} coordinators, commands {' '.join(self.commands)}, {self.at_most} fault{plural}{kinds}"
+        )
 
 
 Move = tuple[str, str | None, Callable[..., Any], tuple[Any, ...]]
@@ -46,8 +50,7 @@ Move = tuple[str, str | None, Callable[..., Any], tuple[Any, ...]]
 
 def begin(scope: Scope, rules: Rules = REAL) -> World:
     """A log that was just opened, led by the first coordinator; nobody has asked for anything."""
-    left = [scope.at_most if scope.faults is None else scope.faults.get(kind, 0) for kind in FAULTS]
-    world = World(rules, scope.coordinators, (*left, scope.at_most))
+    world = World(rules, scope.coordinators, scope.at_most)
     move(world, 0)
     tick(world, 0)
     deliver(world, 0)
@@ -75,10 +78,8 @@ def moves(world: World, scope: Scope) -> Iterator[Move]:
             yield f"{name}'s producer gives up", None, time_out, (i,)
     for number, flight in enumerate(world.flights):
         yield f"{describe(flight.records[0])} arrives", None, deliver, (number,)
-    if world.left[-1]:
-        for each in _faults(world):
-            if world.left[FAULTS.index(each[1] or "")]:
-                yield each
+    if world.left:
+        yield from (each for each in _faults(world) if each[1] in scope.faults)
 
 
 def _asks(world: World, scope: Scope) -> Iterator[Move]:
@@ -123,10 +124,7 @@ def step(world: World, chosen: Move) -> tuple[World, str]:
     label, fault, call, arguments = chosen
     after = world.copy()
     if fault is not None:
-        left = list(world.left)
-        left[FAULTS.index(fault)] -= 1
-        left[-1] -= 1
-        after.left = tuple(left)
+        after.left -= 1
     note = call(after, *arguments)
     after.settle()
     return after, f"{label} ({note})" if note else label
@@ -246,11 +244,11 @@ def _pop(world: World, number: int) -> Any:
 # Healing.
 
 
-def heal(world: World, here: int, known: set[int]) -> None:
+def heal(world: World, here: int, known: set[int], history: list[str]) -> None:
     """From here on nothing goes wrong: what is on its way arrives, and in the end everything is decided, and quiet.
 
     `here` is the hash of its key. `known` are those of worlds that are known to heal; where it comes by one, it stops.
-    Raises `BrokenRule`.
+    What happens is written to `history`. Raises `BrokenRule`.
     """
     if here in known:
         return
@@ -260,37 +258,46 @@ def heal(world: World, here: int, known: set[int]) -> None:
     while here not in known:
         require(here not in seen, "progress: when everything works, somebody leads for good (no livelock)")
         seen.add(here)
-        if not _heal_one(healing):
+        chosen = _next_healing(healing)
+        if chosen is None:
             _check_healed(healing)
             break
+        label, _, call, arguments = chosen
+        history.append(label)
+        call(healing, *arguments)
         healing.settle()
         here = hash(healing.key())
     known |= seen
 
 
-def _heal_one(world: World) -> bool:
-    """What happens next, when nothing goes wrong; False when nothing does."""
-    for i in range(len(world.loops)):
+def _next_healing(world: World) -> Move | None:
+    """What happens next, when nothing goes wrong; None when nothing does."""
+    for i, name in enumerate(LETTERS[: len(world.loops)]):
         if world.reads[i] < len(world.tail):
-            world.read(i)
-            return True
+            return f"{name} reads", None, World.read, (i,)
     if world.flights:
-        deliver(world, 0)
-        return True
-    for i, loop in enumerate(world.loops):
+        return f"{describe(world.flights[0].records[0])} arrives", None, deliver, (0,)
+    for i, (name, loop) in enumerate(zip(LETTERS, world.loops, strict=False)):
         if world.lost[i]:
-            time_out(world, i)
-            return True
+            return f"{name}'s producer gives up", None, time_out, (i,)
         if loop.role is Role.LEADING and world.taken[i] < len(world.topic):
-            take(world, i)
-            return True
-    for name in sorted(world.orphans):
-        put(world, name)
-        return True
+            return f"{name} takes {world.topic[world.taken[i]]}", None, take, (i,)
+    for command in sorted(world.orphans):
+        return f"{command} is put into the topic by its client, started again", None, put, (command,)
     if world.group == NOBODY:
-        _assign(world)
-        return True
-    return _ticks(world)
+        return "somebody is assigned the shard", None, _assign, ()
+    return _next_tick(world)
+
+
+def _next_tick(world: World) -> Move | None:
+    """The first timer that does something."""
+    for i, loop in enumerate(world.loops):
+        if loop.assigned and loop.role in _SERVED:
+            tried = world.copy()
+            tick(tried, i)
+            if tried.key() != world.key():
+                return f"{LETTERS[i]}'s timer", None, tick, (i,)
+    return None
 
 
 def _assign(world: World) -> None:
@@ -299,17 +306,6 @@ def _assign(world: World) -> None:
             move(world, i)
             return
     crash(world, 0)
-
-
-def _ticks(world: World) -> bool:
-    """Every timer fires that does something."""
-    for i, loop in enumerate(world.loops):
-        if loop.assigned and loop.role in _SERVED:
-            before = world.key()
-            tick(world, i)
-            if world.key() != before:
-                return True
-    return False
 
 
 def _check_healed(world: World) -> None:

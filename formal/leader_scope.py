@@ -7,15 +7,16 @@ more than it visited.
 
 import argparse
 import dataclasses
+import gc
 import sys
 import time
 
-from formal.leader_moves import Scope, begin, heal, moves, step
+from formal.leader_moves import Move, Scope, begin, heal, moves, step
 from formal.leader_world import REAL, Rules, World
 from formal.world import BrokenRule
 
 DEFAULT_SECONDS = 60.0
-HEALS = "from here on everything works"
+HEALS = "(from here on everything works)"
 
 
 @dataclasses.dataclass(slots=True)
@@ -24,61 +25,85 @@ class Found:
 
     states: int = 0
     transitions: int = 0
-    depth: int = 0
     seconds: float = 0.0
-    finished: bool = False
-    """Whether every history of `depth` moves was explored."""
+    depth: int = 0
+    """Every history of so many moves was explored."""
     exhausted: bool = False
-    """Whether there are no longer ones that lead anywhere else."""
+    """Whether longer ones lead nowhere else."""
     broken: str | None = None
     history: tuple[str, ...] = ()
 
 
-def explore(scope: Scope, *, seconds: float, depth: int = 1_000, rules: Rules = REAL) -> Found:
-    """Explore until the time or the depth is reached, or a rule is broken."""
-    found, began = Found(), time.monotonic()
-    world = begin(scope, rules)
-    seen, healed = {hash((world.left, hash(world.key())))}, set[int]()
-    came: list[tuple[int, str]] = [(0, "")]
-    """By number of a world, from which one it was come to, and how."""
-    frontier: list[tuple[int, World]] = [(0, world)]
-    while frontier and found.depth < depth:
+class _Exploration:
+    """What is known while exploring."""
+
+    def __init__(self, scope: Scope, rules: Rules) -> None:
+        self.scope, self.found = scope, Found()
+        self.began = time.process_time()
+        world = begin(scope, rules)
+        self.frontier: list[tuple[int, World]] = [(0, world)]
+        self.came: list[tuple[int, str]] = [(0, "")]
+        """By number of a world, from which one it was come to, and how."""
+        self.seen = {hash(world.key()): world.left}
+        """By its hash, with how many faults left a world was visited: with fewer, nothing else can follow."""
+        self.healed: set[int] = set()
+
+    def deepen(self, deadline: float) -> bool:
+        """Explore one more move; False when the time is over, or a rule is broken."""
         following: list[tuple[int, World]] = []
-        for number, here in frontier:
-            if time.monotonic() - began > seconds:
-                found.states, found.seconds = len(came), time.monotonic() - began
-                return found
-            for move in moves(here, scope):
-                found.transitions += 1
-                label = move[0]
-                try:
-                    there, label = step(here, move)
-                    core = hash(there.key())
-                    key = hash((there.left, core))
-                    if key in seen:
-                        continue
-                    seen.add(key)
-                    came.append((number, label))
-                    following.append((len(came) - 1, there))
-                    label = f"{label}; {HEALS}"
-                    heal(there, core, healed)
-                except BrokenRule as broken:
-                    found.broken, found.history = str(broken), (*_history(came, number), label)
-                    found.states, found.seconds = len(came), time.monotonic() - began
-                    return found
-        frontier = following
-        found.depth += 1
-    found.states, found.seconds = len(came), time.monotonic() - began
-    found.finished, found.exhausted = True, not frontier
+        for number, here in self.frontier:
+            if time.process_time() > deadline:
+                return False
+            for chosen in moves(here, self.scope):
+                there = self._try(number, here, chosen)
+                if self.found.broken:
+                    return False
+                if there is not None:
+                    following.append((len(self.came) - 1, there))
+        self.frontier = following
+        self.found.depth += 1
+        return True
+
+    def _try(self, number: int, here: World, chosen: Move) -> World | None:
+        """Make a move; the world that it leads to, if that is new."""
+        self.found.transitions += 1
+        label, healing = chosen[0], list[str]()
+        try:
+            there, label = step(here, chosen)
+            key = hash(there.key())
+            if self.seen.get(key, -1) >= there.left:
+                return None
+            self.seen[key] = there.left
+            self.came.append((number, label))
+            heal(there, key, self.healed, healing)
+        except BrokenRule as broken:
+            self.found.broken = str(broken)
+            self.found.history = (*self._history(number), label, *([HEALS] if healing else []), *healing)
+            return None
+        return there
+
+    def _history(self, number: int) -> tuple[str, ...]:
+        labels: list[str] = []
+        while number:
+            number, label = self.came[number]
+            labels.append(label)
+        return tuple(reversed(labels))
+
+
+def explore(scope: Scope, *, seconds: float, depth: int = 1_000, rules: Rules = REAL) -> Found:
+    """Explore until the processor time or the depth is used up, or a rule is broken."""
+    exploring = _Exploration(scope, rules)
+    found = exploring.found
+    # Worlds hold no cycles, and looking for some in a million of them takes a third of the time.
+    gc.disable()
+    try:
+        while exploring.frontier and found.depth < depth and exploring.deepen(exploring.began + seconds):
+            pass
+    finally:
+        gc.enable()
+    found.states, found.seconds = len(exploring.seen), time.process_time() - exploring.began
+    found.exhausted = not exploring.frontier
     return found
-
-
-def _history(came: list[tuple[int, str]], number: int) -> tuple[str, ...]:
-    labels: list[str] = []
-    while number:
-        number, label = came[number]
-        labels.append(label)
-    return tuple(reversed(labels))
 
 
 if __name__ == "__main__":

@@ -132,7 +132,7 @@ class World:
         "topic",
     )
 
-    def __init__(self, rules: Rules, coordinators: int, left: tuple[int, ...]) -> None:
+    def __init__(self, rules: Rules, coordinators: int, left: int) -> None:
         self.rules = rules
         self.loops = [rules.loop() for _ in range(coordinators)]
         self.reads = [0] * coordinators
@@ -159,7 +159,7 @@ class World:
         self.cached: list[tuple[View, Hashable] | None] = [None] * coordinators
         """What was worked out about each loop for `key`, and for which `base`."""
         self.left = left
-        """How often each kind of fault may still happen; last, how often any."""
+        """How many faults there may still be."""
         self.healing = False
 
     def copy(self) -> "World":
@@ -327,7 +327,7 @@ class World:
             tuple([_record_key(each.record, base, leaders) for each in self.tail]),
             tuple(flights),
             (self.topic[start:], self.group, self.asked, self.orphans, self.told),
-            tuple(self.hosts.items()),
+            frozenset(self.hosts.items()),
             self.answered - self.end.decided,
         )
 

@@ -41,7 +41,7 @@ from ccs_stream.client.freshness import Freshness
 from ccs_stream.client.reservation import Reservation
 from ccs_stream.client.results import Change, Written
 from ccs_stream.client.steps import Steps, in_background, run, run_async
-from ccs_stream.client.workspace import DEFAULT_WORKSPACE, Workspace
+from ccs_stream.client.workspace import Workspace
 from ccs_stream.log.port import Position
 from ccs_stream.protocol import commands
 from ccs_stream.protocol.errors import UsageError
@@ -66,14 +66,15 @@ class CoherentStore(BaseStore):
         self,
         url: str | None = None,
         *,
-        workspace: str = DEFAULT_WORKSPACE,
+        workspace: str | None = None,
         identity: Identity | None = None,
         writes: Writes = "last_writer_wins",
         index: IndexConfig | None = None,
         ttl: TTLConfig | None = None,
-        freshness: Freshness | str = Freshness.LATEST,
+        freshness: Freshness | str | None = None,
         settings: WorkspaceSettings | None = None,
         body_cache_bytes: int = DEFAULT_BYTES_MAX,
+        kafka: Mapping[str, Any] | None = None,
         **unknown: Any,
     ) -> None:
         """Open the store.
@@ -91,7 +92,12 @@ class CoherentStore(BaseStore):
         addressing = Addressing(self.DEFAULT_IDENTITY if identity is None else identity, self._running)
         vectors = None if index is None else VectorIndex(index)
         self._workspace = connect(
-            url, workspace=workspace, settings=settings, freshness=freshness, body_cache_bytes=body_cache_bytes
+            url,
+            workspace=workspace,
+            settings=settings,
+            freshness=freshness,
+            body_cache_bytes=body_cache_bytes,
+            kafka=kafka,
         )
         engine = self._workspace.engine
         self._operations = Operations(engine, addressing, self._running, guarded=writes == "guarded", vectors=vectors)

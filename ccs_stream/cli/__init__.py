@@ -13,7 +13,9 @@ import click
 import ccs_stream
 
 COMMANDS: Final = {
+    "coordinator": "ccs_stream.cli.kafka.coordinator:coordinator",
     "demo": "ccs_stream.cli.demo.command:demo",
+    "topics": "ccs_stream.cli.kafka.topics:topics",
 }
 """Where each command is, to be imported when it is asked for; such a module imports no framework at its top."""
 

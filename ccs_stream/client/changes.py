@@ -6,11 +6,11 @@ never seen. Does not: take copies for anybody; looking at history makes nobody a
 
 import collections
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from ccs_stream.client.results import Change, Reading, instant
 from ccs_stream.client.values import decode
-from ccs_stream.coordinator.local import POLL_S, LocalCoordinator
+from ccs_stream.coordinator.port import Coordinator
 from ccs_stream.log.bodies import fetch_body
 from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.log.envelope import chain_hash
@@ -23,6 +23,9 @@ from ccs_stream.protocol.events import ArtifactDeleted, DeleteReason, WriteCommi
 from ccs_stream.protocol.ids import ArtifactId, Hash, Micros, Scope, Sequence, artifact_id
 from ccs_stream.protocol.records import DecisionRecord
 from ccs_stream.protocol.statehash import state_hash
+
+LOOK_S: Final = 0.5
+"""How long one wait for the next change takes at most, so that a closed watch ends."""
 
 
 class _Made:
@@ -80,7 +83,7 @@ def _value(store: LogStore, shard: str, made: _Made) -> Any:
 
 
 def history(
-    coordinator: LocalCoordinator, artifact: ArtifactId, *, limit: int | None = None, values: bool = True
+    coordinator: Coordinator, artifact: ArtifactId, *, limit: int | None = None, values: bool = True
 ) -> list[Change]:
     """The versions of an artifact, newest first, following each event's link to the one it replaced.
 
@@ -117,16 +120,16 @@ class Watch:
     Iteration waits for the next change; `poll()` returns what there is. Close it, or leave its `with` block.
     """
 
-    def __init__(
-        self, coordinator: LocalCoordinator, *, scope: Scope, after: Position | None, values: bool = True
-    ) -> None:
+    def __init__(self, coordinator: Coordinator, *, scope: Scope, after: Position | None, values: bool = True) -> None:
         self._coordinator = coordinator
         self._scope = scope
         self._values = values
         self._ready: collections.deque[Change] = collections.deque()
-        self._reader = ShardReader(coordinator.store, coordinator.workspace)
         self._closed = False
-        self._reader.seek(coordinator.position if after is None else after)
+        self._reader = coordinator.reader_here()
+        if after is not None:
+            self._reader = ShardReader(coordinator.store, coordinator.workspace)
+            self._reader.seek(after)
 
     @property
     def position(self) -> Position:
@@ -161,7 +164,7 @@ class Watch:
                 return self._ready.popleft()
             self._look()
             if not self._ready:
-                self._coordinator.wait(self._anything_new, POLL_S * 50)
+                self._coordinator.wait(self._anything_new, LOOK_S)
         raise StopIteration
 
     def __aiter__(self) -> Self:
@@ -173,7 +176,7 @@ class Watch:
                 return self._ready.popleft()
             await self._coordinator.execute_async(None, work=self._look)
             if not self._ready:
-                await self._coordinator.wait_async(self._anything_new, POLL_S * 50)
+                await self._coordinator.wait_async(self._anything_new, LOOK_S)
         raise StopAsyncIteration
 
     def _anything_new(self) -> bool:

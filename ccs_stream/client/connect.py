@@ -4,6 +4,9 @@ Guarantees: one URL is enough; an option nobody knows raises and names the neare
 twice; two calls with one file are two connections that see each other through the log.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from ccs_stream.client.bodies import DEFAULT_BYTES_MAX
 from ccs_stream.client.freshness import Freshness
 from ccs_stream.client.workspace import DEFAULT_WORKSPACE, Workspace
@@ -15,23 +18,34 @@ from ccs_stream.protocol.settings import WorkspaceSettings
 def connect(
     url: str | None = None,
     *,
-    workspace: str = DEFAULT_WORKSPACE,
+    workspace: str | None = None,
     settings: WorkspaceSettings | None = None,
-    freshness: Freshness | str = Freshness.LATEST,
+    freshness: Freshness | str | None = None,
     body_cache_bytes: int = DEFAULT_BYTES_MAX,
+    kafka: Mapping[str, Any] | None = None,
 ) -> Workspace:
-    """Open `workspace` on the log at `url`, creating both where they do not exist.
+    """Open `workspace` on the log at `url`, creating both where they do not exist (a log on Kafka is never created).
 
-    `url` is `sqlite:///FILE.db`, or None for a log in memory. `settings` fix the limits of a new workspace; given for
-    one that was opened with others, they raise. `freshness` is the default of reads. `body_cache_bytes` bounds the
-    bodies kept in this process. Raises `UsageError` and the `LogError`s of the log.
+    `url` is `sqlite:///FILE.db`, `kafka://HOST:PORT`, or None for a log in memory. `workspace` is the one that the URL
+    names, else `default`. `settings` fix the limits of a new workspace; given for one that was opened with others,
+    they raise. `freshness` is the default of reads: `latest` on embedded logs, `own_writes` on Kafka.
+    `body_cache_bytes` bounds the bodies kept in this process. `kafka` are settings of librdkafka.
+
+    Raises `UsageError` and the `LogError`s of the log.
     """
-    if type(workspace) is not str or not workspace:
+    if workspace is not None and (type(workspace) is not str or not workspace):
         raise UsageError(f"a workspace's name is a non-empty string, got {workspace!r}")
-    wanted = Freshness.parse(freshness)
-    store = open_log(url)
+    wanted = None if freshness is None else Freshness.parse(freshness)
+    store = open_log(url, client=kafka)
     try:
-        return Workspace(store, workspace, settings=settings, freshness=wanted, body_cache_bytes=body_cache_bytes)
+        name = _name(workspace, store.named_workspace)
+        return Workspace(store, name, settings=settings, freshness=wanted, body_cache_bytes=body_cache_bytes)
     except BaseException:
         store.close()
         raise
+
+
+def _name(asked: str | None, named: str | None) -> str:
+    if asked is not None and named is not None and asked != named:
+        raise UsageError(f"workspace={asked!r} was asked for, and the URL names {named!r}: say one of them")
+    return asked or named or DEFAULT_WORKSPACE

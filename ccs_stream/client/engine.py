@@ -20,7 +20,7 @@ from ccs_stream.client.scopes import ExecutionScope, Scopes
 from ccs_stream.client.session import ClientSession
 from ccs_stream.client.steps import Ask, Steps, Wait, Work, run
 from ccs_stream.client.values import check_text, content_of, decode
-from ccs_stream.coordinator.local import LocalCoordinator
+from ccs_stream.coordinator.port import Coordinator
 from ccs_stream.coordinator.ticket import Answer
 from ccs_stream.log.port import Position
 from ccs_stream.protocol.commands import (
@@ -40,6 +40,7 @@ from ccs_stream.protocol.directory import ArtifactState
 from ccs_stream.protocol.errors import LogDiverged, Reserved, TooLarge, VersionConflict
 from ccs_stream.protocol.events import (
     ArtifactDeleted,
+    Event,
     GrantIssued,
     ParticipantJoined,
     RefusalReason,
@@ -78,12 +79,11 @@ class Outgoing:
 class Engine:
     """The operations of one workspace, for all its agents."""
 
-    def __init__(
-        self, coordinator: LocalCoordinator, *, bodies: Bodies, freshness: Freshness = Freshness.LATEST
-    ) -> None:
+    def __init__(self, coordinator: Coordinator, *, bodies: Bodies, freshness: Freshness = Freshness.LATEST) -> None:
         self.coordinator = coordinator
         self.state = coordinator.state
         self.bodies = bodies
+        coordinator.on_bodies = self._learn_bodies
         self.freshness = freshness
         self.scopes = Scopes()
         self.session = ClientSession()
@@ -103,6 +103,14 @@ class Engine:
                     self.addresses.pop(old, None)
             found = self.addresses[name] = artifact_id(self.coordinator.workspace, scope, key)
         return found
+
+    def _learn_bodies(self, events: Sequence[Event], contents: Sequence[bytes]) -> None:
+        """Bodies came with decisions, whoever made them: what an agent asks for next need not be fetched."""
+        for event in events:
+            if type(event) is WriteCommitted and event.content_index is not None:
+                state = self.state.artifacts.get(event.artifact)
+                if state is not None:
+                    self.bodies.keep(state, contents[event.content_index], event.version)
 
     # Asking.
 

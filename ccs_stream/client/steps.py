@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, TypeVar, assert_never
 
-from ccs_stream.coordinator.local import LocalCoordinator
+from ccs_stream.coordinator.port import Coordinator
 from ccs_stream.coordinator.ticket import Numbers
 from ccs_stream.protocol.commands import Command
 
@@ -52,7 +52,7 @@ Step = Ask | Work | Wait | Either
 Steps = Generator[Step, Any, T]
 
 
-def run(coordinator: LocalCoordinator, steps: Steps[T]) -> T:
+def run(coordinator: Coordinator, steps: Steps[T]) -> T:
     """Take the steps in the calling thread."""
     try:
         step = next(steps)
@@ -67,7 +67,7 @@ def run(coordinator: LocalCoordinator, steps: Steps[T]) -> T:
         return done.value  # type: ignore[no-any-return]
 
 
-async def run_async(coordinator: LocalCoordinator, steps: Steps[T]) -> T:
+async def run_async(coordinator: Coordinator, steps: Steps[T]) -> T:
     """Take the steps in the running event loop."""
     try:
         step = next(steps)
@@ -82,14 +82,14 @@ async def run_async(coordinator: LocalCoordinator, steps: Steps[T]) -> T:
         return done.value  # type: ignore[no-any-return]
 
 
-async def in_background(coordinator: LocalCoordinator, work: Callable[[], T]) -> T:
+async def in_background(coordinator: Coordinator, work: Callable[[], T]) -> T:
     """The result of `work`, done by the workspace's own thread where it may wait for a disk."""
     results: list[T] = []
     await coordinator.execute_async(None, work=lambda: results.append(work()))
     return results[0]
 
 
-def _do(coordinator: LocalCoordinator, step: Step) -> Any:
+def _do(coordinator: Coordinator, step: Step) -> Any:
     match step:
         case Ask():
             return coordinator.execute(step.command, step.numbers, step.work)
@@ -107,7 +107,7 @@ def _do(coordinator: LocalCoordinator, step: Step) -> Any:
             assert_never(step)
 
 
-async def _do_async(coordinator: LocalCoordinator, step: Step) -> Any:
+async def _do_async(coordinator: Coordinator, step: Step) -> Any:
     match step:
         case Ask():
             return await coordinator.execute_async(step.command, step.numbers, step.work)

@@ -20,7 +20,7 @@ from ccs_stream.client.results import Reading, Written
 from ccs_stream.client.scopes import ExecutionScope
 from ccs_stream.client.steps import Steps, in_background, run, run_async
 from ccs_stream.client.values import encode
-from ccs_stream.coordinator.local import LocalCoordinator, sweep_command
+from ccs_stream.coordinator.opening import open_coordinator
 from ccs_stream.log.port import LogStore, Position
 from ccs_stream.protocol.commands import Change, Erase, Leave, Write, WriteMode
 from ccs_stream.protocol.errors import CcsError, Closed, UsageError
@@ -66,7 +66,7 @@ class Workspace:
         name: str,
         *,
         settings: WorkspaceSettings | None = None,
-        freshness: Freshness | str = Freshness.LATEST,
+        freshness: Freshness | str | None = None,
         body_cache_bytes: int = DEFAULT_BYTES_MAX,
         owns_store: bool = True,
     ) -> None:
@@ -74,11 +74,12 @@ class Workspace:
         self._store = store
         self._owns_store = owns_store
         self._closed = False
-        self.coordinator = LocalCoordinator(store, name, settings=settings)
+        wanted = Freshness.parse(store.default_freshness if freshness is None else freshness)
+        self.coordinator = open_coordinator(store, name, settings)
         self.engine = Engine(
             self.coordinator,
             bodies=Bodies(store, name, bytes_max=body_cache_bytes),
-            freshness=Freshness.parse(freshness),
+            freshness=wanted,
         )
 
     def __repr__(self) -> str:
@@ -242,7 +243,7 @@ class Workspace:
     def sweep(self) -> int:
         """End what has run out now, instead of when a command meets it; returns how many events that took."""
         self._check_open()
-        return len(self.coordinator.execute(sweep_command()).events)
+        return self.coordinator.sweep()
 
     # Leaving.
 

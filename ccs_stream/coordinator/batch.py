@@ -14,7 +14,7 @@ from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.log.envelope import chain_hash, encode_head
 from ccs_stream.log.port import Draft
 from ccs_stream.protocol.admit import Cursor
-from ccs_stream.protocol.commands import Command
+from ccs_stream.protocol.commands import Command, Open
 from ccs_stream.protocol.decide import Decision, decide, refusal_for_bug, refusal_of
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.events import CommandAnswered, RefusalReason
@@ -31,7 +31,7 @@ _encode: Final = DEFAULT_CODEC.encode_event
 class Planned:
     """One command's decision; `record` and `draft` are None where it appends nothing."""
 
-    __slots__ = ("command", "command_offset", "decision", "digest", "draft", "offset", "record")
+    __slots__ = ("command", "command_offset", "decision", "digest", "draft", "message", "offset", "record")
 
     def __init__(self, command: Command, decision: Decision, command_offset: int | None = None) -> None:
         self.command = command
@@ -40,6 +40,8 @@ class Planned:
         self.record: DecisionRecord | None = None
         self.draft: Draft | None = None
         self.digest: Hash | None = None
+        self.message = b""
+        """Its record as one message, where the log keeps it so."""
         self.offset = -1
         """Where it came to stand in the log."""
 
@@ -91,6 +93,10 @@ def plan_shard(
             line = _Line(pending.workspace, state_of(pending.workspace), cursor, alone=alone)
             lines[pending.workspace] = line
         at = max(now, line.state.recorded_at)
+        if not line.view.opened and type(command) is not Open:
+            # Its author never opened the workspace: what it saw was another log. Nothing may come before sequence 1.
+            planned.append(Planned(command, Decision([], dropped=True), offset))
+            continue
         if pending.refused is None:
             decision = _decide(line.view, command, at)
         else:

@@ -22,6 +22,8 @@ from typing import Final
 
 from ccs_stream.coordinator.batch import Planned, fold_record, plan
 from ccs_stream.coordinator.forks import ForkGuard
+from ccs_stream.coordinator.port import wall_clock
+from ccs_stream.coordinator.sweeping import sweep_command, sweep_is_due
 from ccs_stream.coordinator.ticket import Answer, Numbers, Ticket, wake
 from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.log.envelope import chain_hash
@@ -29,9 +31,10 @@ from ccs_stream.log.fold import fold_entry
 from ccs_stream.log.port import Appended, LogStore, Position
 from ccs_stream.log.reader import ShardReader
 from ccs_stream.log.snapshot import open_at_snapshot, take_snapshot
-from ccs_stream.protocol.commands import Command, Open, Sweep
+from ccs_stream.protocol.commands import Command, Open
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.errors import CcsError, Closed, LogDiverged, OutcomeUnknown
+from ccs_stream.protocol.events import Event
 from ccs_stream.protocol.ids import (
     NO_SESSION,
     CommandNumber,
@@ -53,13 +56,6 @@ SNAPSHOT_ON_CLOSE: Final = 5_000
 """With fewer unsaved decisions than this, closing keeps no snapshot."""
 POLL_S: Final = 0.01
 """How often a waiter asks whether another process wrote: a few microseconds every ten milliseconds."""
-SWEEP_LIMIT: Final = 256
-"""Things one sweep ends: keeps its decision small."""
-
-
-def wall_clock() -> Micros:
-    """Microseconds since 1970-01-01T00:00:00Z."""
-    return Micros(time.time_ns() // 1_000)
 
 
 class LocalCoordinator:
@@ -78,6 +74,8 @@ class LocalCoordinator:
         self.lock = threading.RLock()
         """Held while the state changes; take it to look at several things at one position."""
         self.clock = clock
+        self.on_bodies: Callable[[list[Event], tuple[bytes, ...]], None] | None = None
+        """Never told: bodies are not read along with what other processes decided."""
         self._log_id = store.log_id
         self._reader = ShardReader(store, workspace)
         self.state: Directory = open_at_snapshot(store, workspace, self._reader)
@@ -197,6 +195,20 @@ class LocalCoordinator:
     def void_records(self) -> int:
         """Records of the log that were never applied."""
         return self._reader.cursor.void
+
+    @property
+    def stale(self) -> bool:
+        """Never: a log on this machine is asked, or the call fails."""
+        return False
+
+    def reader_here(self) -> ShardReader:
+        """A reader that stands where the state is folded to, and moves by itself."""
+        with self.lock:
+            return self._reader.another()
+
+    def sweep(self) -> int:
+        """End what has run out now; returns how many events that took."""
+        return len(self.execute(sweep_command()).events)
 
     def close(self) -> None:
         """Answer what waits, and let go. The store stays open."""
@@ -417,9 +429,7 @@ class LocalCoordinator:
         if now - self._swept_at < SWEEP_INTERVAL_US or self._closed:
             return
         self._swept_at = now
-        deadline = self.state.next_deadline()
-        crowded = self.state.session_count() > self.state.settings.maximum_sessions
-        if crowded or self.state.settings.crash_recovery or (deadline is not None and deadline <= now):
+        if sweep_is_due(self.state, now):
             with contextlib.suppress(CcsError):  # a sweep is a courtesy: the command before it was answered
                 self._settle(self._append((sweep_command(),)))
 
@@ -439,8 +449,3 @@ class LocalCoordinator:
             self._wakeup.acquire()
             with self.lock:
                 self._drain()
-
-
-def sweep_command() -> Sweep:
-    """The coordinator's own command."""
-    return Sweep(session_id=NO_SESSION, number=CommandNumber(0), limit=SWEEP_LIMIT)

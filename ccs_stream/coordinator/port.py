@@ -15,6 +15,7 @@ from ccs_stream.log.port import LogStore, Position
 from ccs_stream.log.reader import ShardReader
 from ccs_stream.protocol.commands import Command
 from ccs_stream.protocol.directory import Directory
+from ccs_stream.protocol.events import Event
 from ccs_stream.protocol.ids import Micros
 
 
@@ -26,10 +27,15 @@ def wall_clock() -> Micros:
 class Coordinator(Protocol):
     """See the module's docstring."""
 
-    store: LogStore
+    @property
+    def store(self) -> LogStore:
+        """The log."""
+
     workspace: str
     state: Directory
     clock: Callable[[], Micros]
+    on_bodies: Callable[[list[Event], tuple[bytes, ...]], None] | None
+    """Told, under the lock, of bodies that came with decisions read from the log."""
 
     @property
     def lock(self) -> threading.RLock:

@@ -182,6 +182,7 @@ class ArchiveLog:
 
     serialises_writers = True
     default_freshness = "latest"
+    named_workspace = None
     instantaneous = False
 
     def __init__(self, path: Path | str) -> None:

@@ -49,6 +49,7 @@ class MemoryLog:
 
     serialises_writers = True
     default_freshness = "latest"
+    named_workspace = None
     instantaneous = True
 
     def __init__(self, *, log_id: LogId | None = None) -> None:

@@ -161,6 +161,10 @@ class LogStore(Protocol):
         """Whether no call ever waits for I/O: an event loop may then call it directly."""
 
     @property
+    def named_workspace(self) -> str | None:
+        """The workspace that the URL names, if it does."""
+
+    @property
     def default_freshness(self) -> str:
         """How fresh a read is unless it says otherwise: `latest` where asking costs microseconds, else `own_writes`."""
 

@@ -64,6 +64,7 @@ class SqliteLog:
 
     serialises_writers = True
     default_freshness = "latest"
+    named_workspace = None
     instantaneous = False
 
     def __init__(

@@ -145,6 +145,11 @@ class LeadershipLoop:
         """By offset in the commands topic, what the broker would not take; kept until it was decided otherwise."""
 
     @property
+    def batch(self) -> tuple[Pending, ...]:
+        """The commands being decided."""
+        return self._batch
+
+    @property
     def full(self) -> bool:
         """Whether the shell should take no more commands for now."""
         return len(self._pending) >= PENDING_MAX

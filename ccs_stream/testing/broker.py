@@ -18,6 +18,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
 from ccs_stream.testing import broker_container, broker_java
 from ccs_stream.testing.broker_base import (
     KAFKA_VERSION,
@@ -32,14 +35,19 @@ from ccs_stream.testing.broker_config import QUICK_FAILOVER
 
 __all__ = ["KAFKA_VERSION", "QUICK_FAILOVER", "Broker", "BrokerFailed", "NoBroker", "prepare", "start_broker"]
 
+ADDRESS_VARIABLE: Final = "CCS_TEST_KAFKA"
+
+_ANSWER_TIMEOUT_S: Final = 5
+
+_SILENT: Final = 0
+"""The client would print each attempt to connect; the error says it once."""
+
 
 class _Source(Protocol):
     def prepare(self) -> None: ...
 
     def start(self, wanted: Wanted) -> Broker: ...
 
-
-ADDRESS_VARIABLE: Final = "CCS_TEST_KAFKA"
 
 _SOURCES: Final[Mapping[str, _Source]] = {"A container": broker_container, "Java": broker_java}
 
@@ -83,9 +91,14 @@ def prepare() -> None:
 
 
 def _at(address: str, wanted: Wanted) -> Broker:
-    refusal = NoBroker(f"{ADDRESS_VARIABLE} names a broker that is not ours to change: unset it")
+    refusal = NoBroker(f"{ADDRESS_VARIABLE} names a broker that is not ours to set up, hurt or stop: unset it for this")
     if not wanted.is_plain:
         raise refusal
-    return BorrowedBroker(
-        how=f"the broker at {address}, from {ADDRESS_VARIABLE}", addresses={PLAINTEXT: address}, refusal=refusal
-    )
+    client = AdminClient({"bootstrap.servers": address, "log_level": _SILENT})
+    try:
+        client.list_topics(timeout=_ANSWER_TIMEOUT_S)
+    except KafkaException as error:
+        reason = error.args[0].str()
+        raise NoBroker(f"{ADDRESS_VARIABLE} names {address}, where no broker answers ({reason})") from error
+    how = f"the broker at {address}, as {ADDRESS_VARIABLE} says"
+    return BorrowedBroker(how=how, addresses={PLAINTEXT: address}, refusal=refusal)

@@ -41,6 +41,19 @@ _DEFAULT_ENGINE: Final = "unix:///var/run/docker.sock"
 
 _KNOCK_TIMEOUT_S: Final = 3
 
+_COMMAND: Final = (
+    "if [ -e /tmp/was-started ]; "
+    "then exec /opt/kafka/bin/kafka-server-start.sh /opt/kafka/config/server.properties; "
+    "else touch /tmp/was-started; exec /etc/kafka/docker/run; fi"
+)
+"""The image's own command, which makes settings of the environment and formats the storage, the first time only."""
+
+_JVM: Final = {
+    "KAFKA_HEAP_OPTS": "-Xmx256m",
+    "KAFKA_JVM_PERFORMANCE_OPTS": "-XX:+UseSerialGC",  # instead of another collector, which the image would name here
+    "KAFKA_OPTS": "-XX:TieredStopAtLevel=1",
+}
+
 _ENGINE_TIMEOUT_S: Final = 120
 """Of one answer; while an image is pulled the engine says something more often than that."""
 
@@ -135,7 +148,7 @@ class ContainerBroker(Broker):
         self._port = ports.ports[1][PLAINTEXT]
         self._log = Path(tempfile.mkdtemp(prefix="ccs-kafka-")) / "broker.log"
         self._watch: subprocess.Popen[bytes] | None = None
-        self._container = container.with_env("KAFKA_HEAP_OPTS", "-Xmx256m")
+        self._container = container.with_command(["bash", "-c", _COMMAND]).with_envs(**_JVM)
         for name, value in server_settings(wanted, ports, 1, _DATA, bind="0.0.0.0").items():  # noqa: S104  # in there
             self._container.with_env(_variable(name), escaped(value))
         self._container.ports[str(self._port)] = ("127.0.0.1", self._port)

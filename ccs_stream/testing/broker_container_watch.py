@@ -2,8 +2,8 @@
 
     python broker_container_watch.py OWNER FOLDER CONTAINER
 
-Guarantees: soon after the process OWNER has ended, the container and FOLDER are removed. Does not: survive a signal of its own; the
-owner ends it once it has removed the container itself.
+Guarantees: soon after the process OWNER has ended, the container and FOLDER are removed. Does not:
+end by itself while the owner lives; the owner ends it once it has removed the container itself.
 """
 
 import os

@@ -45,7 +45,7 @@ def kafka_jars() -> Path:
         raise NoBroker(f"Maven (mvn) is not on the PATH, and {folder} does not exist")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(folder.with_name(f"{folder.name}.lock")):
+        with locked(folder.with_name(f"{folder.name}.lock")):
             if not folder.is_dir():
                 _fetch(maven, folder)
     except OSError as error:
@@ -54,11 +54,12 @@ def kafka_jars() -> Path:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Only one process at a time. The lock ends with its process, too; the file stays."""
     import fcntl  # noqa: PLC0415  # POSIX only, and this module is imported everywhere
 
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # ends with the file, and with the process
+        fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

@@ -1,104 +1,79 @@
-"""A broker as Java processes of this machine, one per node, in KRaft's combined mode.
+"""A broker by this machine's Java, with jars by Maven.
 
-Guarantees: nodes listen on 127.0.0.1 only; they end, and their data is deleted, when the broker is stopped, when the
-process that started it exits, and when that process is killed. A terminal's Ctrl-C does not reach them.
-Does not: run on Windows.
+Guarantees: what it keeps in the user's cache directory (the jars, and Java's archive of their classes) is complete
+wherever it exists, however many processes ask at once and wherever one is killed. Does not: renew the jars; their
+folder is named after Kafka's version.
 """
 
-import atexit
-import base64
 import contextlib
 import os
 import re
 import shutil
-import signal
 import subprocess
-import sys
-import tempfile
-import time
-import uuid
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ccs_stream.protocol.errors import UsageError
-from ccs_stream.testing import broker_watch
-from ccs_stream.testing.broker_base import (
-    KAFKA_VERSION,
-    PLAINTEXT,
-    STARTED,
-    Broker,
-    BrokerFailed,
-    NoBroker,
-    Wanted,
-    telling_lines,
-)
-from ccs_stream.testing.broker_config import Layout, layout, server_settings, write_properties
-from ccs_stream.testing.broker_jars import kafka_jars
+from ccs_stream.testing.broker_base import KAFKA_VERSION, Broker, BrokerFailed, NoBroker, Wanted
+from ccs_stream.testing.broker_jars import kafka_jars, locked
+from ccs_stream.testing.broker_nodes import JavaBroker
 
 OLDEST_JAVA: Final = 17
 """Kafka's brokers of this version start on no older one."""
 
-_JVM_FLAGS: Final = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
-"""Measured: one node starts in 2.2 s so, in 2.8 s with Java's defaults, on two cores."""
-
-_START_TIMEOUT_S: Final = 90
-"""Two to five seconds on an idle machine."""
-
-_END_TIMEOUT_S: Final = 60
-"""A node that is told to end tries for a while to hand over what it leads."""
+_FLAGS: Final = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+"""Measured on two cores: one node is formatted and started in 3.1 s so, in 3.9 s with Java's defaults."""
 
 _ATTEMPTS: Final = 3
 """Another process may take a port between our look at it and the node's."""
 
-_POLL_S: Final = 0.05
-
 _PORT_TAKEN: Final = "Address already in use"
 
-_LOG4J: Final = {
-    "rootLogger.level": "INFO",
-    "rootLogger.appenderRef.out.ref": "out",
-    "appender.out.type": "Console",
-    "appender.out.name": "out",
-    "appender.out.layout.type": "PatternLayout",
-    "appender.out.layout.pattern": "[%d] %p %m (%c)%n",
-}
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Java:
+    """A Java that can run Kafka."""
+
+    path: str
+    version: str
 
 
-def find_java() -> tuple[str, int]:
-    """The path of a Java that can run Kafka, and its version. Raises `NoBroker`."""
+def find_java() -> Java:
+    """Java from JAVA_HOME or the PATH. Raises `NoBroker`."""
     if os.name != "posix":
         raise NoBroker("processes of Java are started on POSIX systems only")
     home = os.environ.get("JAVA_HOME")
-    java = shutil.which("java", path=str(Path(home) / "bin")) if home else None
-    java = java or shutil.which("java")
-    if java is None:
+    path = shutil.which("java", path=str(Path(home) / "bin")) if home else None
+    path = path or shutil.which("java")
+    if path is None:
         raise NoBroker(f"Java (java, {OLDEST_JAVA} or newer) is neither in JAVA_HOME nor on the PATH")
     try:
-        said = subprocess.run([java, "-version"], capture_output=True, timeout=30, check=False).stderr  # noqa: S603
+        said = subprocess.run([path, "-version"], capture_output=True, timeout=30, check=False).stderr  # noqa: S603
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise NoBroker(f"{java} does not run: {error}") from error
-    match = re.search(rb'version "(?:1\.)?(\d+)', said)
+        raise NoBroker(f"{path} does not run: {error}") from error
+    match = re.search(r'version "((?:1\.)?(\d+)[\w.+-]*)"', said.decode(errors="replace"))
     if match is None:
-        raise NoBroker(f"{java} does not say its version")
-    version = int(match[1])
-    if version < OLDEST_JAVA:
-        raise NoBroker(f"{java} is Java {version}; Kafka {KAFKA_VERSION} needs {OLDEST_JAVA} or newer")
-    return java, version
+        raise NoBroker(f"{path} does not say its version")
+    if int(match[2]) < OLDEST_JAVA:
+        raise NoBroker(f"{path} is Java {match[1]}; Kafka {KAFKA_VERSION} needs {OLDEST_JAVA} or newer")
+    return Java(path=path, version=match[1])
 
 
 def prepare() -> None:
-    """Fetch now what the first start would have to. Raises `NoBroker`."""
-    find_java()
-    kafka_jars()
+    """Fetch and make now what the first start would have to. Raises `NoBroker`."""
+    _command(find_java())
 
 
 def start(wanted: Wanted) -> Broker:
     """Start a broker. Raises `NoBroker` where it cannot be done, `BrokerFailed` where it should have worked."""
-    java, version = find_java()
-    jars = kafka_jars()
-    how = f"Apache Kafka {KAFKA_VERSION}, started here with Java {version} and the jars in {jars}"
+    java = find_java()
+    how = f"Apache Kafka {KAFKA_VERSION}, started here with Java {java.version}"
+    return _started(wanted, _command(java), how)
+
+
+def _started(wanted: Wanted, command: list[str], how: str) -> JavaBroker:
     for attempt in range(1, _ATTEMPTS + 1):
-        broker = JavaBroker(wanted, layout(wanted), java=java, jars=jars, how=how)
+        broker = JavaBroker(wanted, java=command, how=how)
         try:
             broker.start()
         except BaseException as error:
@@ -110,143 +85,39 @@ def start(wanted: Wanted) -> Broker:
     raise AssertionError("unreachable")
 
 
-class JavaBroker(Broker):
-    """See the module."""
-
-    def __init__(self, wanted: Wanted, ports: Layout, *, java: str, jars: Path, how: str) -> None:
-        names = [PLAINTEXT, *wanted.listeners]
-        super().__init__(how=how, addresses={name: ports.addresses(name) for name in names}, nodes=wanted.nodes)
-        self._owner = os.getpid()
-        self._folder = Path(tempfile.mkdtemp(prefix="ccs-kafka-"))
-        self._java = [java, *_JVM_FLAGS, f"-Dlog4j2.configurationFile={self._folder / 'log4j2.properties'}"]
-        self._java += ["-cp", f"{jars}/*"]
-        self._format_arguments = list(wanted.format_arguments)
-        self._running: dict[int, _Process] = {}
-        write_properties(self._folder / "log4j2.properties", _LOG4J)
-        for node in self.nodes:
-            self._home(node).mkdir()
-            settings = server_settings(wanted, ports, node, str(self._home(node) / "data"))
-            write_properties(self._home(node) / "server.properties", settings)
-        atexit.register(self._stop_at_exit)
-
-    def start(self) -> None:
-        """Format the storage and start every node."""
-        # An id that began with "-" would be taken for an option.
-        cluster = "A" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
-        tool = ["kafka.tools.StorageTool", "format", "-t", cluster, *self._format_arguments, "-c"]
-        formatting = {node: self._run(node, [*tool, self._properties(node)]) for node in self.nodes}
-        for node, process in formatting.items():
-            if process.wait(_START_TIMEOUT_S) != 0:
-                raise BrokerFailed(f"the storage of node {node} cannot be formatted:\n{self._end_of_log(node)}")
-        marks = {node: self._launch(node) for node in self.nodes}
-        for node, mark in marks.items():
-            self._await_started(node, mark)
-
-    def stop(self) -> None:
-        for process in self._running.values():
-            process.signal(signal.SIGKILL)
-        for process in self._running.values():
-            process.wait(_END_TIMEOUT_S)
-        self._running.clear()
-        shutil.rmtree(self._folder, ignore_errors=True)
-        atexit.unregister(self._stop_at_exit)
-
-    def kill(self, node: int) -> None:
-        self._end(node, signal.SIGKILL)
-
-    def terminate(self, node: int) -> None:
-        self._signal(node, signal.SIGCONT)  # one that stands still would not hear it
-        self._end(node, signal.SIGTERM)
-
-    def pause(self, node: int) -> None:
-        self._signal(node, signal.SIGSTOP)
-
-    def resume(self, node: int) -> None:
-        self._signal(node, signal.SIGCONT)
-
-    def restart(self, node: int, *, wait: bool = True) -> None:
-        if node in self._running and self._running[node].is_running:
-            self.terminate(node)
-        mark = self._launch(node)
-        if wait:
-            self._await_started(node, mark)
-
-    def log_of(self, node: int) -> Path:
-        return self._home(node) / "broker.log"
-
-    def _home(self, node: int) -> Path:
-        if node not in self.nodes:
-            raise UsageError(f"there is no node {node}: nodes are numbered from 1 to {len(self.nodes)}")
-        return self._folder / f"node-{node}"
-
-    def _properties(self, node: int) -> str:
-        return str(self._home(node) / "server.properties")
-
-    def _launch(self, node: int) -> int:
-        """Start a node, and return where its log of this run begins."""
-        log = self.log_of(node)
-        mark = log.stat().st_size if log.exists() else 0
-        self._running[node] = self._run(node, ["kafka.Kafka", self._properties(node)])
-        return mark
-
-    def _run(self, node: int, arguments: list[str]) -> "_Process":
-        return _Process([*self._java, *arguments], log=self.log_of(node), folder=self._folder)
-
-    def _await_started(self, node: int, mark: int) -> None:
-        deadline = time.monotonic() + _START_TIMEOUT_S
-        while STARTED not in self.log_of(node).read_bytes()[mark:]:
-            if not self._running[node].is_running or time.monotonic() > deadline:
-                raise BrokerFailed(f"node {node} did not start:\n{self._end_of_log(node)}")
-            time.sleep(_POLL_S)
-
-    def _end_of_log(self, node: int) -> str:
-        return telling_lines(self.log_of(node).read_bytes())
-
-    def _signal(self, node: int, number: signal.Signals) -> None:
-        self._home(node)
-        process = self._running.get(node)
-        if process is None or not process.is_running:
-            raise UsageError(f"node {node} is not running: restart it first")
-        process.signal(number)
-
-    def _end(self, node: int, number: signal.Signals) -> None:
-        self._signal(node, number)
-        self._running[node].wait(_END_TIMEOUT_S)
-
-    def _stop_at_exit(self) -> None:
-        if os.getpid() == self._owner:  # a forked child's exit is not the broker's end
-            self.stop()
+def _command(java: Java) -> list[str]:
+    """What every node's command begins with."""
+    jars = kafka_jars()
+    plain = [java.path, *_FLAGS, "-cp", f"{jars}/*"]
+    archive = _archive(java, jars, plain)
+    return plain if archive is None else [*plain, f"-XX:SharedArchiveFile={archive}"]
 
 
-class _Process:
-    """A Java process under a watch that ends it with this process."""
+def _archive(java: Java, jars: Path, command: list[str]) -> Path | None:
+    """Java's archive of the classes that a broker loads, made by starting one: the next starts in half the time.
 
-    def __init__(self, command: list[str], *, log: Path, folder: Path) -> None:
-        watch = [sys.executable, "-I", "-S", broker_watch.__file__, str(os.getpid()), str(folder)]
-        with log.open("ab") as out:
-            self._watch = subprocess.Popen(  # noqa: S603  # the command is our own
-                [*watch, *command],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=out,
-                start_new_session=True,
-            )
-        assert self._watch.stdout is not None
-        with self._watch.stdout as answer:
-            line = answer.readline()
-        if not line:
-            raise BrokerFailed(f"{command[0]} cannot be run; {log} says why")
-        self._pid = int(line)
+    An empty file stands for a Java that cannot make one. Java ignores an archive that does not fit.
+    """
+    archive = jars.with_name(f"{jars.name}-java-{java.version}.jsa")
+    if not archive.exists():
+        try:
+            with locked(archive.with_suffix(".lock")):
+                if not archive.exists():
+                    _make_archive(archive, command)
+        except OSError:
+            return None
+    return archive if archive.stat().st_size else None
 
-    @property
-    def is_running(self) -> bool:
-        return self._watch.poll() is None
 
-    def signal(self, number: signal.Signals) -> None:
-        """Signal the process itself; the watch follows it."""
-        if self.is_running:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._pid, number)
-
-    def wait(self, timeout_s: float) -> int:
-        return self._watch.wait(timeout_s)
+def _make_archive(archive: Path, command: list[str]) -> None:
+    """Under the lock, so that what another process left half done can be thrown away."""
+    part = archive.with_suffix(".part")
+    part.unlink(missing_ok=True)
+    with (
+        contextlib.suppress(BrokerFailed, subprocess.TimeoutExpired),
+        _started(Wanted(), [*command, f"-XX:ArchiveClassesAtExit={part}"], how="") as broker,
+    ):
+        broker.terminate(1)
+    if not part.exists():
+        part.touch()
+    part.rename(archive)

@@ -19,6 +19,8 @@ from ccs_stream.protocol.errors import ForkedProcess, UsageError
 
 LOG = logging.getLogger(__name__)
 CLIENT_LOG: Final = logging.getLogger("ccs_stream.librdkafka")
+BATCH_BYTES: Final = 1_000_000
+"""librdkafka's own default of `batch.size`."""
 _FETCH_WAIT_MS: Final = 100
 """How long a fetch waits at the broker when nothing comes; the most that a broker costs which does not wake it."""
 _RECONNECT_MAX_MS: Final = 1_000
@@ -45,8 +47,13 @@ class Clients:
                 "that: open it in the child (or start processes with the 'spawn' method)"
             )
 
-    def producer(self, *, only_errors: bool = False, client_id: str = "ccs-producer") -> Producer:
-        """An idempotent producer that is told of failed deliveries (of all, unless `only_errors`)."""
+    def producer(
+        self, *, only_errors: bool = False, client_id: str = "ccs-producer", batch_bytes: int = BATCH_BYTES
+    ) -> Producer:
+        """An idempotent producer that is told of failed deliveries (of all, unless `only_errors`).
+
+        Brokers measure batches, not messages, against their largest message: `batch_bytes` must be below that.
+        """
         made: Producer = self._make(
             Producer,
             {
@@ -56,6 +63,7 @@ class Clients:
                 "linger.ms": 0,
                 "message.timeout.ms": round(self.settings.delivery_timeout_s * 1_000),
                 "delivery.report.only.error": only_errors,
+                "batch.size": max(min(batch_bytes, BATCH_BYTES), 1),
             },
         )
         return made

@@ -70,6 +70,15 @@ class Snapshots:
                     snapshot_id=manifest["snapshot_id"], sequence=SequenceNumber(manifest["sequence"]), data=data
                 )
 
+    def workspaces(self, partition: int) -> frozenset[str]:
+        """Names of the workspaces that have a snapshot in a partition."""
+        found: set[str] = set()
+        for message in self._reading.read(self._topic, partition, -1):
+            key, value = _parsed(message.key()), message.value()
+            if key is not None and isinstance(value, bytes) and value.startswith(_MANIFEST.prefix):
+                found.add(key[0])
+        return frozenset(found)
+
     def _found(self, partition: int, workspace: str, *, parts: bool = False) -> dict[str, dict[str, Any]]:
         """Manifests by snapshot id, with their parts where asked for."""
         manifests: dict[str, dict[str, Any]] = {}

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from importlib import metadata
 from typing import Any, Final
 
 from confluent_kafka import Message
@@ -64,12 +65,20 @@ class KafkaLog:
             )
         self.commands_id = there[self.names.commands].topic_id
         """Which commands topic this is: a topic made anew has another id."""
+        self.largest_message = int(there[self.names.log].config.get("max.message.bytes", topics.MESSAGE_BYTES))
+        """Bytes of the largest batch that the log's topic takes."""
+        self.build = f"ccs-stream {metadata.version('ccs-stream')}"
+        """Named in claims, so that an incident shows who led with what."""
         self.partitions = there[self.names.log].partitions
         self._check_partitions(there)
         self._log_id = topics.read_opened(self._reading, self.names.log, 0).log_id
         content = there[self.names.content].partitions
         self._content = Content(self.names.content, content, self._appender, self._reading)
         self._snapshots = Snapshots(self.names.snapshots, self._appender, self._reading)
+
+    @property
+    def named_workspace(self) -> str | None:
+        return self.settings.workspace
 
     @property
     def log_id(self) -> LogId:
@@ -145,6 +154,31 @@ class KafkaLog:
     def end(self, shard: str) -> int:
         self._check()
         return self._reading.bounds(self.names.log, self.partition(shard))[1] - 1
+
+    def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        """Offsets of the first message of a partition of any topic, and of the one that will come next."""
+        self._check()
+        return self._reading.bounds(topic, partition)
+
+    def record_at(self, shard: str, offset: int) -> StoredRecord | None:
+        """The record at an offset; None beyond the end."""
+        self._check()
+        message = next(iter(self._read(self.partition(shard), offset - 1, offset)), None)
+        return None if message is None or message.offset() != offset else stored_of(message)
+
+    def check_head(self, partition: int) -> None:
+        """See that a partition begins with the record that opens this log. Raises `LogMissing`, `LogDiverged`."""
+        opened = topics.read_opened(self._reading, self.names.log, partition)
+        if opened.log_id != self._log_id:
+            raise LogDiverged(
+                f"{self.names.log} [{partition}] is of another log than partition 0: the topic was put together from "
+                "two; restore it from one copy"
+            )
+
+    def snapshotted(self, partition: int) -> frozenset[str]:
+        """Workspaces of a partition that have snapshots."""
+        self._check()
+        return self._snapshots.workspaces(partition)
 
     def change_mark(self, shard: str) -> int:
         return self.end(shard)

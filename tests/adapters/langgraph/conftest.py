@@ -1,5 +1,6 @@
-"""Stores on both embedded logs: every test of the store runs on each."""
+"""Stores on every log: every test of the store runs on each."""
 
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -7,17 +8,40 @@ from typing import Any
 import pytest
 
 from ccs_stream.adapters.langgraph import CCSStore, CoherentStore
+from ccs_stream.testing.broker import Broker
+from tests.kafka import coordinated_log
 
 OpenStore = Callable[..., CoherentStore]
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(scope="session")
+def kafka_log(kafka_broker: Broker) -> Iterator[str]:
+    """A log on Kafka with a coordinator in a process of its own."""
+    with coordinated_log(kafka_broker.bootstrap_servers, f"store-{uuid.uuid4().hex[:12]}") as url:
+        yield f"{url}&coordinator=remote"
+
+
+@pytest.fixture(
+    params=[
+        "memory",
+        "sqlite",
+        pytest.param("kafka", marks=[pytest.mark.kafka, pytest.mark.xdist_group("kafka-store")]),
+    ]
+)
 def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenStore]:
-    """Opens stores that are closed at the end; on SQLite, all on one file."""
+    """Opens stores that are closed at the end; all of one test on one log, except in memory."""
     opened: list[CoherentStore] = []
+    workspace = uuid.uuid4().hex
 
     def open_one(cls: type[CoherentStore] = CoherentStore, **options: Any) -> CoherentStore:
-        url = None if request.param == "memory" else f"sqlite:///{tmp_path}/log.db"
+        match request.param:
+            case "memory":
+                url = None
+            case "sqlite":
+                url = f"sqlite:///{tmp_path}/log.db"
+            case _:
+                url = request.getfixturevalue("kafka_log")
+                options.setdefault("workspace", workspace)
         store = cls(url, **options)
         opened.append(store)
         return store

@@ -1,0 +1,136 @@
+"""`ccs-stream topics create|check|describe URL`: the topics of a log on Kafka.
+
+Guarantees: `create` is idempotent, and changes nothing that exists; `check` explains each difference. Exit codes: 0
+fine, 1 an error or a dangerous difference, 2 wrong usage.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from ccs_stream.log.kafka import topics as kafka_topics
+from ccs_stream.log.kafka.clients import Clients
+from ccs_stream.log.kafka.settings import KafkaSettings
+from ccs_stream.log.kafka.topics import Severity
+from ccs_stream.protocol.errors import CcsError, UsageError
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+_STYLES = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.DANGEROUS: "bold red"}
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Errors as one line on stderr, with the exit codes of this project."""
+    try:
+        yield
+    except UsageError as error:
+        raise click.UsageError(str(error)) from error
+    except CcsError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+
+
+def clients_of(url: str) -> Clients:
+    """The clients of the log at a URL. Raises `UsageError`."""
+    return Clients(KafkaSettings.parse(url))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def topics() -> None:
+    """Make the topics of a log on Kafka, or look at them."""
+
+
+@topics.command()
+@click.argument("url")
+@click.option("--partitions", type=int, help="Partitions of a new log (12 unless given). They can never be changed.")
+@click.option("--replication", type=int, help="Copies of each record (3, or as many as there are brokers).")
+@as_json
+def create(url: str, *, partitions: int | None, replication: int | None, as_json: bool) -> None:
+    """Make the topics that are missing, and open the log. Run again, it finishes what was interrupted.
+
+    Exit codes: 0, the topics are there; 1, an error, such as a log that was deleted while its commands are still there;
+    2, wrong usage.
+    """
+    with explained():
+        done = kafka_topics.create(clients_of(url), partitions=partitions, replication=replication)
+    if as_json:
+        click.echo(json.dumps({"done": done}, indent=2))
+        return
+    for line in done or ["nothing to do: all topics are there, and the log is open"]:
+        click.echo(line)
+
+
+@topics.command()
+@click.argument("url")
+@as_json
+def check(url: str, *, as_json: bool) -> None:
+    """Compare the topics with what the log's promises rest on, and explain each difference.
+
+    Exit codes: 0, nothing dangerous; 1, something dangerous, or an error; 2, wrong usage.
+    """
+    with explained():
+        findings = kafka_topics.check(clients_of(url))
+    dangerous = any(each.severity is Severity.DANGEROUS for each in findings)
+    if as_json:
+        listed = [{name: str(getattr(each, name)) for name in each.__slots__} for each in findings]
+        click.echo(json.dumps({"dangerous": dangerous, "findings": listed}, indent=2))
+    else:
+        _print_findings([each for each in findings if each.severity is not Severity.OK])
+        click.echo(f"{sum(each.severity is Severity.OK for each in findings)} of {len(findings)} are as they should be")
+    sys.exit(1 if dangerous else 0)
+
+
+@topics.command()
+@click.argument("url")
+@as_json
+def describe(url: str, *, as_json: bool) -> None:
+    """Show the topics of a log: partitions, copies, settings.
+
+    Exit codes: 0, shown; 1, an error; 2, wrong usage.
+    """
+    with explained():
+        there = kafka_topics.describe(clients_of(url))
+    if as_json:
+        listed = {name: {**_described(each), "topic_id": each.topic_id.hex()} for name, each in there.items()}
+        click.echo(json.dumps(listed, indent=2))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    columns: dict[str, Callable[[dict[str, Any]], str]] = {
+        "partitions": lambda each: str(each["partitions"]),
+        "copies": lambda each: str(each["replication"]),
+        "min.insync": lambda each: each["config"].get("min.insync.replicas", ""),
+        "cleanup": lambda each: each["config"].get("cleanup.policy", ""),
+        "retention.ms": lambda each: each["config"].get("retention.ms", ""),
+        "largest message": lambda each: each["config"].get("max.message.bytes", ""),
+    }
+    for column in ("topic", *columns):
+        table.add_column(column, justify="left" if column == "topic" else "right", overflow="fold")
+    for name, topic in sorted(there.items()):
+        table.add_row(name, *(of(_described(topic)) for of in columns.values()))
+    _console().print(table)
+
+
+def _described(topic: kafka_topics.Topic) -> dict[str, Any]:
+    return {"partitions": topic.partitions, "replication": topic.replication, "config": dict(topic.config)}
+
+
+def _print_findings(findings: list[kafka_topics.Finding]) -> None:
+    if not findings:
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("", "topic", "what", "wanted", "found", "why it matters"):
+        table.add_column(column, overflow="fold")
+    for each in findings:
+        severity = f"[{_STYLES[each.severity]}]{each.severity.value}[/]"
+        table.add_row(severity, each.topic, each.what, each.wanted, each.found, each.explanation)
+    _console().print(table)
+
+
+def _console() -> Console:
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=160)

@@ -1,0 +1,78 @@
+"""The producer of a leader: appends to one partition, and tells only of failures.
+
+Guarantees: what is appended is sent in order, by an idempotent producer that waits for all in-sync replicas; a failure
+is told once, by `poll`, in the thread that polls. Does not: tell of success; a leader reads its own decisions back.
+"""
+
+import collections
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from ccs_stream.log.kafka.clients import Clients
+from ccs_stream.log.kafka.errors import Refusal, refusal_of, translated
+from ccs_stream.protocol.errors import CcsError
+
+_CLIENT_ID: Final = "ccs-leader"
+Failed = Callable[[object, Refusal, CcsError], None]
+"""What failed (as given to `append`), how certainly, and the error."""
+
+
+class LeaderLog:
+    """One partition of the log, to append to; made anew after every failure."""
+
+    def __init__(self, clients: Clients, topic: str, partition: int, *, batch_bytes: int) -> None:
+        self._clients = clients
+        self._topic = topic
+        self._partition = partition
+        self._batch_bytes = batch_bytes
+        self._producer: Producer | None = None
+        self._failures: collections.deque[tuple[object, KafkaError]] = collections.deque()
+
+    def append(self, messages: Sequence[tuple[object, bytes | None, bytes]]) -> None:
+        """Send (what, key, value) in order. A failure, also one that shows at once, is told by `poll`."""
+        producer = self._producer
+        if producer is None:
+            producer = self._producer = self._clients.producer(
+                only_errors=True, client_id=_CLIENT_ID, batch_bytes=self._batch_bytes
+            )
+        topic, partition = self._topic, self._partition
+        for what, key, value in messages:
+            try:
+                producer.produce(topic, value, key, partition, functools.partial(self._told, what))
+            except BufferError:
+                self._failures.append((what, KafkaError(KafkaError._QUEUE_FULL)))  # noqa: SLF001  # its only name
+            except KafkaException as error:
+                first: Any = error.args[0]
+                self._failures.append((what, first))
+                if refusal_of(first) is Refusal.TOO_LARGE:
+                    continue  # what follows it leaves a gap, which readers see; it must not be half-sent
+                return
+
+    def poll(self, failed: Failed) -> None:
+        """Tell of failures."""
+        if self._producer is not None:
+            self._producer.poll(0)
+        while self._failures:
+            what, error = self._failures.popleft()
+            doing = f"appending to {self._topic} [{self._partition}]"
+            failed(what, refusal_of(error), translated(error, doing, self._clients.trouble))
+
+    def destroy(self) -> None:
+        """Throw the producer away, with what it has not sent. What is on its way may still arrive."""
+        producer, self._producer = self._producer, None
+        self._failures.clear()
+        if producer is not None:
+            producer.purge(in_queue=True, in_flight=True, blocking=False)
+
+    def flush(self, timeout_s: float) -> None:
+        """Wait until everything was sent, for at most so long."""
+        if self._producer is not None:
+            self._producer.flush(timeout_s)
+
+    def _told(self, what: object, error: KafkaError | None, message: Message) -> None:
+        del message
+        if error is not None:
+            self._failures.append((what, error))

@@ -1,0 +1,242 @@
+"""A process in the coordinators' group: which partitions it should try to lead, and their commands.
+
+Guarantees: one thread owns the group's consumer; rebalance callbacks only note what happened; a proof of membership is
+a synchronous offset commit that the broker accepted; commands of a partition flow only from where its shard said they
+go on. Does not: lead; the group only suggests who should try.
+
+The consumer is polled only while the process makes progress (`alive`), so that a stuck one loses its partitions.
+"""
+
+import collections
+import functools
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Protocol
+
+from confluent_kafka import OFFSET_END, Consumer, KafkaException, Message, TopicPartition
+
+from ccs_stream.coordinator.shard import Shard
+from ccs_stream.log.commands import decode_command
+from ccs_stream.log.kafka.errors import transient, translated
+from ccs_stream.log.kafka.store import KafkaLog
+from ccs_stream.protocol.errors import CcsError, CorruptRecord, LogDiverged
+from ccs_stream.protocol.leadership import Pending
+
+LOG = logging.getLogger(__name__)
+
+POLL_S: Final = 0.02
+"""How long one look for commands waits: bounds how soon a seek or a proof that was asked for is done."""
+BATCH_COMMANDS: Final = 500
+COMMIT_EVERY_S: Final = 5.0
+"""How often progress is committed, for dashboards of lag; nothing reads it back."""
+DEDICATED_CLIENT: Final = "ccs-coordinator"
+EMBEDDED_CLIENT: Final = "ccs-embedded"
+
+
+class Shards(Protocol):
+    """Where the member finds the shards it is assigned."""
+
+    def follow(self, partition: int, ready: Callable[[Shard], None]) -> None:
+        """Follow a partition, if that is not done already, and say when its shard is there. Must not block."""
+
+    def alive(self) -> bool:
+        """Whether this process has made progress lately."""
+
+    def fail(self, error: CcsError) -> None:
+        """Something is wrong that this process cannot go on with."""
+
+
+class Member:
+    """See the module's docstring."""
+
+    def __init__(self, store: KafkaLog, shards: Shards, *, client_id: str) -> None:
+        self._store = store
+        self._shards = shards
+        self._client_id = client_id
+        self._topic = store.names.commands
+        self._requests: collections.deque[Callable[[Consumer], None]] = collections.deque()
+        self._mine: dict[int, Shard | None] = {}
+        """Partitions the group assigns to this process; None until their shard is there."""
+        self._flowing: set[int] = set()
+        """Those whose commands are being taken."""
+        self._paused: set[int] = set()
+        """Those of them that wait until their shard has room again."""
+        self._committed_at = 0.0
+        self._stop = threading.Event()
+        self.garbage = 0
+        """Messages in the commands topic that were no commands."""
+        self._thread = threading.Thread(target=self._run, name="ccs-member", daemon=True)
+        self._thread.start()
+
+    # Asked for by shards, from any thread.
+
+    def prove_membership(self, partition: int) -> None:
+        """See `Surroundings`."""
+        self._requests.append(functools.partial(self._prove, partition))
+
+    def seek_commands(self, partition: int, offset: int) -> None:
+        """See `Surroundings`."""
+        self._requests.append(functools.partial(self._seek, partition, offset))
+
+    def leave(self) -> None:
+        """Leave the group, and wait until that is done."""
+        self._stop.set()
+        if self._thread is not threading.current_thread():
+            self._thread.join(self._store.settings.timeout_s)
+
+    @property
+    def partitions(self) -> tuple[int, ...]:
+        """What the group assigns to this process now."""
+        return tuple(sorted(self._mine))
+
+    # The thread.
+
+    def _run(self) -> None:
+        try:
+            consumer = self._store.clients.member(client_id=self._client_id)
+            consumer.subscribe([self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
+        except (CcsError, KafkaException) as error:
+            self._shards.fail(error if isinstance(error, CcsError) else translated(error, "joining the coordinators"))
+            return
+        try:
+            while not self._stop.is_set():
+                self._round(consumer)
+        except CcsError as error:
+            self._shards.fail(error)
+        except KafkaException as error:
+            self._shards.fail(translated(error, "leading", self._store.clients.trouble))
+        finally:
+            for shard in self._mine.values():
+                if shard is not None:
+                    shard.lost()
+            consumer.close()
+
+    def _round(self, consumer: Consumer) -> None:
+        while self._requests:
+            self._requests.popleft()(consumer)
+        if not self._shards.alive():
+            time.sleep(POLL_S)
+            return
+        self._make_room(consumer)
+        first = consumer.poll(POLL_S)
+        if first is not None:
+            self._take(consumer, [first, *consumer.consume(BATCH_COMMANDS, 0)])
+        now = time.monotonic()
+        if now - self._committed_at > COMMIT_EVERY_S:
+            self._committed_at = now
+            self._commit(consumer)
+
+    def _take(self, consumer: Consumer, messages: Iterable[Message]) -> None:
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                if not transient(error):
+                    LOG.warning("%s", translated(error, f"taking commands from {self._topic}"))
+                continue
+            partition, offset = message.partition(), message.offset()
+            shard = None if partition is None else self._mine.get(partition)
+            if shard is None or offset is None or partition not in self._flowing:
+                continue
+            value: Any = message.value()
+            try:
+                workspace, command = decode_command(value if isinstance(value, bytes) else b"")
+            except CorruptRecord as wrong:
+                self.garbage += 1
+                LOG.warning("offset %d of %s [%d] is no command: %s", offset, self._topic, partition, wrong)
+                continue
+            shard.command(Pending(workspace=workspace, command=command, offset=offset))
+            if shard.full and partition not in self._paused:
+                self._paused.add(partition)
+                consumer.pause([TopicPartition(self._topic, partition)])
+
+    def _make_room(self, consumer: Consumer) -> None:
+        for partition in tuple(self._paused):
+            shard = self._mine.get(partition)
+            if shard is None or not shard.full:
+                self._paused.discard(partition)
+                if partition in self._flowing:
+                    consumer.resume([TopicPartition(self._topic, partition)])
+
+    # The group.
+
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        # Nothing is taken until the shard says from where.
+        places = [TopicPartition(self._topic, each.partition, OFFSET_END) for each in partitions]
+        consumer.incremental_assign(places)
+        consumer.pause(places)
+        for each in partitions:
+            self._mine[each.partition] = None
+            self._requests.append(functools.partial(self._follow, each.partition))
+
+    def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        del consumer
+        for each in partitions:
+            shard = self._mine.pop(each.partition, None)
+            self._flowing.discard(each.partition)
+            self._paused.discard(each.partition)
+            if shard is not None:
+                self._requests.append(functools.partial(self._lost, shard))
+
+    def _lost(self, shard: Shard, _: Consumer) -> None:
+        if shard.partition not in self._mine:
+            shard.lost()
+
+    def _follow(self, partition: int, _: Consumer) -> None:
+        if partition in self._mine:
+            self._shards.follow(partition, self._ready)
+
+    def _ready(self, shard: Shard) -> None:
+        """The shard is followed; called from any thread."""
+        self._requests.append(functools.partial(self._lead, shard))
+
+    def _lead(self, shard: Shard, _: Consumer) -> None:
+        if shard.partition in self._mine:
+            self._mine[shard.partition] = shard
+            shard.assigned()
+
+    def _prove(self, partition: int, consumer: Consumer) -> None:
+        shard = self._mine.get(partition)
+        if shard is None:
+            return
+        place = TopicPartition(self._topic, partition, max(shard.next_command_offset(), 0))
+        try:
+            (committed,) = consumer.commit(offsets=[place], asynchronous=False) or [place]
+        except KafkaException as error:
+            LOG.info("no proof of membership for %s [%d]: %s", self._topic, partition, error)
+            return
+        if committed.error is None:
+            shard.membership_proved()
+
+    def _seek(self, partition: int, offset: int, consumer: Consumer) -> None:
+        if self._mine.get(partition) is None:
+            return
+        low, high = self._store.bounds(self._topic, partition)
+        if offset > high:
+            raise LogDiverged(
+                f"the log was decided to offset {offset - 1} of {self._topic} [{partition}], which ends at {high - 1}: "
+                "the commands topic was made anew or cut. Stop all coordinators, and look with "
+                "`ccs-stream topics check URL`; a new topic needs a new log"
+            )
+        if offset < low:
+            LOG.warning("commands %d to %d of %s [%d] were deleted", offset, low - 1, self._topic, partition)
+        place = TopicPartition(self._topic, partition, max(offset, low))
+        # A seek of a consumer that fetches for another offset may be lost behind it: assigned anew, it is not.
+        consumer.incremental_unassign([place])
+        consumer.incremental_assign([place])
+        consumer.resume([place])
+        self._paused.discard(partition)
+        self._flowing.add(partition)
+
+    def _commit(self, consumer: Consumer) -> None:
+        places = [
+            TopicPartition(self._topic, partition, shard.next_command_offset())
+            for partition, shard in self._mine.items()
+            if shard is not None and partition in self._flowing
+        ]
+        if places:
+            try:
+                consumer.commit(offsets=places, asynchronous=True)
+            except KafkaException as error:
+                LOG.debug("progress was not committed: %s", error)

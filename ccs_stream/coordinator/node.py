@@ -1,0 +1,255 @@
+"""One process among those that share a log on Kafka: which partitions it follows, and whether it offers to lead.
+
+Guarantees: one thread follows all partitions, with one consumer; nothing is restored inside a rebalance callback; when
+following fails, everybody who waits is told why. Does not: answer anybody; whoever waits listens to a shard.
+"""
+
+import collections
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+
+from ccs_stream.coordinator.commands_topic import CommandsTopic
+from ccs_stream.coordinator.member import Member
+from ccs_stream.coordinator.restoring import restore
+from ccs_stream.coordinator.shard import Shard
+from ccs_stream.log.kafka.errors import transient, translated
+from ccs_stream.log.kafka.store import KafkaLog
+from ccs_stream.protocol.commands import Sweep
+from ccs_stream.protocol.errors import CcsError, LogError
+from ccs_stream.protocol.ids import Micros
+from ccs_stream.protocol.leadership import Pending
+
+LOG = logging.getLogger(__name__)
+
+POLL_S: Final = 0.02
+"""How long one look at the log waits, and so how often time passes for shards."""
+BATCH_RECORDS: Final = 1_000
+PROBE_EVERY_S: Final = 0.5
+"""While the brokers do not answer, how often they are asked whether they do again."""
+_PROBE_S: Final = 0.3
+
+
+class Node:
+    """See the module's docstring."""
+
+    def __init__(
+        self,
+        store: KafkaLog,
+        *,
+        clock: Callable[[], Micros],
+        client_id: str | None,
+        workspace: str | None = None,
+        after: Callable[[], None] | None = None,
+    ) -> None:
+        """Follow nothing, until `start` is called.
+
+        With `client_id`, offer to lead under that name; with `workspace`, follow only that one.
+
+        `after` is called in the following thread, without a lock, after each round: it wakes those who wait.
+        """
+        self.store = store
+        self.clock = clock
+        self.shards: dict[int, Shard] = {}
+        self.commands = CommandsTopic(store)
+        self.error: CcsError | None = None
+        """Why following ended."""
+        self._workspace = workspace
+        self._after = after
+        self._waiting: dict[int, list[Callable[[Shard], None]]] = {}
+        self._starting: collections.deque[Shard] = collections.deque()
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._rounds_at = time.monotonic()
+        self._probed_at = 0.0
+        self._client_id = client_id
+        self.member: Member | None = None
+        self._thread = threading.Thread(target=self._run, name="ccs-follow", daemon=True)
+
+    def join_group(self) -> None:
+        """Offer to lead."""
+        if self.member is None and self._client_id is not None:
+            self.member = Member(self.store, self, client_id=self._client_id)
+
+    def leave_group(self) -> None:
+        """Lead nothing any more: resign what is led, and let others have it."""
+        member, self.member = self.member, None
+        if member is None:
+            return
+        for partition in member.partitions:
+            shard = self.shards.get(partition)
+            if shard is not None:
+                shard.resign()
+        member.leave()
+
+    # For the member: `Shards`.
+
+    def follow(self, partition: int, ready: Callable[[Shard], None] | None = None) -> None:
+        """Follow a partition, and say when its shard is there. Restoring it is done in a thread of its own."""
+        with self._lock:
+            shard = self.shards.get(partition)
+            if shard is None:
+                waiting = self._waiting.get(partition)
+                if waiting is not None:
+                    if ready is not None:
+                        waiting.append(ready)
+                    return
+                self._waiting[partition] = [] if ready is None else [ready]
+        if shard is not None:
+            if ready is not None:
+                ready(shard)
+            return
+        threading.Thread(target=self._restore, args=(partition,), name=f"ccs-restore-{partition}", daemon=True).start()
+
+    def alive(self) -> bool:
+        """Whether the following thread has made progress lately."""
+        return time.monotonic() - self._rounds_at < self.store.settings.session_timeout_s / 2
+
+    def fail(self, error: CcsError) -> None:
+        """Stop: everybody who waits is told why."""
+        if self.error is None:
+            self.error = error
+            LOG.error("%s is not followed any more: %s", self.store.display_url, error)
+        self._stop.set()
+
+    # For shards: `Surroundings`.
+
+    def prove_membership(self, partition: int) -> None:
+        """See `Surroundings`."""
+        if self.member is not None:
+            self.member.prove_membership(partition)
+
+    def seek_commands(self, partition: int, offset: int) -> None:
+        """See `Surroundings`."""
+        if self.member is not None:
+            self.member.seek_commands(partition, offset)
+
+    def forward(self, batch: Iterable[Pending]) -> None:
+        """See `Surroundings`."""
+        for pending in batch:
+            if type(pending.command) is not Sweep:  # whoever leads now sweeps by itself
+                self.commands.send(pending.workspace, pending.command)
+
+    def cannot_lead(self, partition: int, error: CcsError) -> None:
+        """See `Surroundings`."""
+        LOG.error("partition %d cannot be led from here: %s", partition, error)
+        threading.Thread(target=self.leave_group, name="ccs-leave", daemon=True).start()
+
+    # Following.
+
+    def start(self, shard: Shard) -> None:
+        """Follow a shard that stands somewhere."""
+        with self._lock:
+            self.shards[shard.partition] = shard
+            waiting = self._waiting.pop(shard.partition, [])
+            self._starting.append(shard)
+            if not self._thread.is_alive() and not self._stop.is_set():
+                self._thread.start()
+        for ready in waiting:
+            ready(shard)
+
+    def new_shard(self, partition: int) -> Shard:
+        """A shard of this node, standing before the first record."""
+        return Shard(self.store, partition, self, clock=self.clock, workspace=self._workspace)
+
+    def _restore(self, partition: int) -> None:
+        try:
+            shard = self.new_shard(partition)
+            restore(shard)
+            self.start(shard)
+        except CcsError as error:
+            self.fail(error)
+
+    def _run(self) -> None:
+        consumer: Consumer | None = None
+        try:
+            consumer = self.store.clients.reader(client_id="ccs-follower")
+            while not self._stop.is_set():
+                self._round(consumer)
+        except CcsError as error:
+            self.fail(error)
+        except KafkaException as error:
+            self.fail(translated(error, f"following {self.store.display_url}", self.store.clients.trouble))
+        except Exception as error:
+            LOG.exception("following %s failed: this is a bug of ccs-stream", self.store.display_url)
+            self.fail(LogError(f"following {self.store.display_url} failed: {error!r}: this is a bug of ccs-stream"))
+        finally:
+            if consumer is not None:
+                consumer.close()
+            if self._after is not None:
+                self._after()
+
+    def _round(self, consumer: Consumer) -> None:
+        while self._starting:
+            shard = self._starting.popleft()
+            place = TopicPartition(self.store.names.log, shard.partition, shard.reader.offset + 1)
+            consumer.incremental_assign([place])
+        first = consumer.poll(POLL_S)
+        taken = 0
+        if first is not None:
+            messages = [first, *consumer.consume(BATCH_RECORDS, 0)]
+            taken = len(messages)
+            self._take(messages)
+        self._rounds_at = time.monotonic()
+        for shard in tuple(self.shards.values()):
+            shard.tick(at_end=taken < BATCH_RECORDS and self._at_end(consumer, shard))
+        self.commands.poll()
+        self._probe(consumer)
+        if self._after is not None:
+            self._after()
+
+    def _take(self, messages: list[Message]) -> None:
+        by_partition: dict[int, list[Message]] = {}
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                if not transient(error):
+                    raise translated(error, f"following {self.store.names.log}", self.store.clients.trouble)
+                continue
+            by_partition.setdefault(message.partition() or 0, []).append(message)
+        for partition, theirs in by_partition.items():
+            self.shards[partition].take(theirs)
+        if by_partition and self.store.clients.trouble.last is not None:
+            self.store.clients.trouble.over()
+
+    def _at_end(self, consumer: Consumer, shard: Shard) -> bool:
+        """Whether the shard has everything that was there at the last fetch."""
+        place = TopicPartition(self.store.names.log, shard.partition)
+        bounds: Any = consumer.get_watermark_offsets(place, cached=True)
+        if bounds is None or bounds[1] < 0:
+            return False
+        shard.log_end = bounds[1]
+        return shard.reader.offset + 1 >= shard.log_end
+
+    def _probe(self, consumer: Consumer) -> None:
+        """Ask whether the brokers answer again: an idle partition says nothing by itself."""
+        trouble = self.store.clients.trouble
+        now = time.monotonic()
+        if trouble.last is None or now - self._probed_at < PROBE_EVERY_S or not self.shards:
+            return
+        self._probed_at = now
+        place = TopicPartition(self.store.names.log, next(iter(self.shards)))
+        try:
+            consumer.get_watermark_offsets(place, timeout=_PROBE_S)
+        except KafkaException:
+            return
+        trouble.over()
+
+    def close(self, *, wait_s: float = 1.0) -> None:
+        """Answer what is being decided, resign, leave, stop following."""
+        deadline = time.monotonic() + wait_s
+        while (
+            self.error is None
+            and time.monotonic() < deadline
+            and any(shard.loop.waiting for shard in self.shards.values())
+        ):
+            time.sleep(0.005)
+        self.leave_group()
+        self._stop.set()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(self.store.settings.timeout_s)
+        self.commands.close()

@@ -1,0 +1,565 @@
+"""The coordinator of a workspace on Kafka, as its clients see it: in this process or in another, whoever leads.
+
+Guarantees: a command is answered when its decision is read from the log, admitted, wherever it was decided; a deadline
+that passes says `OutcomeUnknown`, never that it failed, and the command goes on being asked for under its number until
+the log shows it; a session never has more commands open than its window remembers. Does not: lead; the node beneath
+does where the log says so, and then a command is handed over directly.
+
+A command waits in one of three places: for room in its session's window, with the leader in this process, or in the
+commands topic. What has not left the first is known not to have happened.
+"""
+
+import asyncio
+import collections
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from ccs_stream.coordinator.batch import Planned
+from ccs_stream.coordinator.forks import ForkGuard
+from ccs_stream.coordinator.member import EMBEDDED_CLIENT
+from ccs_stream.coordinator.node import Node
+from ccs_stream.coordinator.port import wall_clock
+from ccs_stream.coordinator.restoring import restore
+from ccs_stream.coordinator.sweeping import sweep_command, sweep_is_due
+from ccs_stream.coordinator.ticket import Answer, Numbers, Ticket, wake
+from ccs_stream.log.codec import DEFAULT_CODEC
+from ccs_stream.log.envelope import chain_hash
+from ccs_stream.log.kafka.errors import Refusal
+from ccs_stream.log.kafka.store import KafkaLog
+from ccs_stream.log.port import Position
+from ccs_stream.log.reader import ShardReader
+from ccs_stream.protocol.commands import Command, Open
+from ccs_stream.protocol.directory import Directory
+from ccs_stream.protocol.errors import CcsError, Closed, LogDiverged, LogUnavailable, OutcomeUnknown, TooLarge
+from ccs_stream.protocol.events import CommandAnswered, Event, RefusalReason
+from ccs_stream.protocol.ids import CommandNumber, Hash, Micros, Sequence, SessionId
+from ccs_stream.protocol.leadership import Pending, Role
+from ccs_stream.protocol.records import DecisionRecord
+from ccs_stream.protocol.settings import DEFAULT_SETTINGS, WorkspaceSettings
+
+LOG = logging.getLogger(__name__)
+
+AGAIN_S: Final = 5.0
+"""How long a command in the topic waits before it is sent again: only a lost one needs it, and dedupe makes it safe."""
+CHECK_EVERY_S: Final = 0.1
+"""How often deadlines are looked at."""
+OFFER_EVERY_S: Final = 2.0
+"""How often an embedded coordinator asks whether a dedicated one has come or gone."""
+Key = tuple[SessionId, CommandNumber]
+
+
+class Waiting(Ticket):
+    """A command whose decision is waited for."""
+
+    __slots__ = ("deadline", "direct", "key", "left", "sent_at", "signal")
+
+    def __init__(self, command: Command, numbers: Numbers | None, deadline: float) -> None:
+        super().__init__(command, numbers)
+        self.deadline = deadline
+        self.key: Key | None = None
+        self.left = False
+        """Whether it may have reached anybody who decides."""
+        self.direct = False
+        """Whether the leader in this process has it."""
+        self.sent_at = 0.0
+        self.signal: threading.Lock | None = None
+        """Held until it is resolved, where a thread waits."""
+
+
+class RemoteCoordinator:
+    """See the module's docstring. One object serves all threads and event loops of the process."""
+
+    def __init__(
+        self,
+        store: KafkaLog,
+        workspace: str,
+        *,
+        settings: WorkspaceSettings | None = None,
+        clock: Callable[[], Micros] = wall_clock,
+    ) -> None:
+        """Follow the workspace to where its log ends, and open it where nobody has.
+
+        Raises `LogUnavailable`, `LogMissing`, `LogDiverged`, `OutcomeUnknown` when nobody leads within `timeout_s`.
+        """
+        self.store = store
+        self.workspace = workspace
+        self.clock = clock
+        self._guard = ForkGuard(f"the workspace {workspace!r} of {store.display_url}")
+        self._closed = False
+        self._tickets: dict[Key, Waiting] = {}
+        """Every command that may be decided and whose decision was not read, those given up on included."""
+        self._open: dict[SessionId, dict[CommandNumber, Waiting]] = {}
+        """The same by session, lowest number first."""
+        self._queued: collections.deque[Waiting] = collections.deque()
+        """Commands that wait for room in their session's window."""
+        self._resolved: list[Waiting] = []
+        self._uploading: dict[asyncio.AbstractEventLoop, asyncio.Future[None]] = {}
+        """By event loop, the last command that waits for an upload, or behind one."""
+        self._moved = threading.Condition(threading.Lock())
+        self._waiting = 0
+        self._checked_at = 0.0
+        self._offered_at = 0.0
+        self._worker: ThreadPoolExecutor | None = None
+        self.on_bodies: Callable[[list[Event], tuple[bytes, ...]], None] | None = None
+        """Told of every decision that carries bodies, after it was folded."""
+        self._embedded = store.settings.coordinator == "embedded"
+        partition = store.partition(workspace)
+        self._node = Node(
+            store,
+            clock=clock,
+            client_id=EMBEDDED_CLIENT if self._embedded else None,
+            workspace=None if self._embedded else workspace,
+            after=self._after_round,
+        )
+        try:
+            self._shard = self._node.new_shard(partition)
+            restore(self._shard)
+            self.lock = self._shard.lock
+            self.state = self._shard.states.setdefault(workspace, Directory())
+            self._shard.listener = self
+            self._node.commands.failed = self._not_sent
+            self._node.start(self._shard)
+            self.catch_up()
+            self._offer()
+            self._open_workspace(settings)
+        except BaseException:
+            self._node.close(wait_s=0)
+            raise
+
+    # Asking.
+
+    def execute(
+        self, command: Command, numbers: Numbers | None = None, work: Callable[[], object] | None = None
+    ) -> Answer:
+        """See `Coordinator`."""
+        self._guard.check()
+        if work is not None:
+            work()
+        ticket = Waiting(command, numbers, time.monotonic() + self.store.settings.timeout_s)
+        ticket.signal = threading.Lock()
+        ticket.signal.acquire()
+        self._submit(ticket)
+        # Whoever reads the log keeps the deadline; the time beyond it is for the case that nobody does any more.
+        if not ticket.signal.acquire(timeout=self.store.settings.timeout_s + 1.0) and not ticket.resolved:
+            self._give_up(ticket)
+        return ticket.result()
+
+    async def execute_async(
+        self, command: Command | None, numbers: Numbers | None = None, work: Callable[[], object] | None = None
+    ) -> Answer:
+        """See `Coordinator`."""
+        self._guard.check()
+        loop = asyncio.get_running_loop()
+        if command is None:
+            await loop.run_in_executor(self._in_background(), work or self.catch_up)
+            with self.lock:
+                return self._from_state()
+        ticket = Waiting(command, numbers, time.monotonic() + self.store.settings.timeout_s)
+        ticket.loop, ticket.future = loop, loop.create_future()
+        before = self._uploading.get(loop)
+        if work is None and before is None:
+            self._submit(ticket)
+        else:
+            await self._submit_in_turn(ticket, work, before)
+        answer: Answer = await ticket.future
+        return answer
+
+    async def _submit_in_turn(
+        self, ticket: Waiting, work: Callable[[], object] | None, before: "asyncio.Future[None] | None"
+    ) -> None:
+        """After its upload, and after those that this loop asked for before: a long body is not overtaken."""
+        loop = asyncio.get_running_loop()
+        done = self._uploading[loop] = loop.create_future()
+        try:
+            if work is not None:
+                await loop.run_in_executor(self._in_background(), work)
+            if before is not None:
+                await asyncio.wait([before])
+            self._submit(ticket)
+        finally:
+            done.set_result(None)
+            if self._uploading.get(loop) is done:
+                del self._uploading[loop]
+
+    def _submit(self, ticket: Waiting) -> None:
+        with self.lock:
+            self._check()
+            self._queued.append(ticket)
+            self._pump()
+        self._wake()
+
+    def _pump(self) -> None:
+        """Send on what has room in its session's window, in order. The caller holds the lock."""
+        window = self.state.settings.dedupe_window
+        while self._queued:
+            ticket = self._queued[0]
+            command = ticket.command
+            if ticket.resolved or command is None:
+                self._queued.popleft()
+                continue
+            theirs = self._open.get(command.session_id)
+            if theirs:
+                lowest, highest = next(iter(theirs)), next(reversed(theirs))
+                if highest + 1 - lowest >= window:
+                    return
+            self._queued.popleft()
+            if not command.number and ticket.numbers is not None:
+                command.number = CommandNumber(ticket.numbers.next())
+            self._send(ticket, command)
+
+    def _send(self, ticket: Waiting, command: Command) -> None:
+        key = ticket.key = (command.session_id, command.number)
+        self._tickets[key] = ticket
+        self._open.setdefault(command.session_id, {})[command.number] = ticket
+        ticket.left = True
+        ticket.sent_at = time.monotonic()
+        if self._shard.loop.role in (Role.LEADING, Role.CLAIMING, Role.RECOVERING):
+            ticket.direct = True
+            self._shard.command(Pending(workspace=self.workspace, command=command, offset=None))
+        else:
+            self._node.commands.send(self.workspace, command)
+
+    # Decisions: called under the shard's lock.
+
+    def decided(  # what is known of a decision
+        self, record: DecisionRecord, events: list[Event], offset: int, digest: Hash, contents: tuple[bytes, ...]
+    ) -> None:
+        """See `Listener`."""
+        last = Sequence(record.first_sequence + len(events) - 1)
+        self.store.learn(self.workspace, record.first_sequence, last, offset)
+        if contents and self.on_bodies is not None:
+            self.on_bodies(events, contents)
+        key = (record.session_id, record.number)
+        ticket = self._tickets.get(key)
+        if ticket is None:
+            return
+        first = events[0]
+        if type(first) is CommandAnswered and first.original_sequence:
+            self._answer_again(ticket, first.original_sequence)
+            return
+        changed = () if type(first) is CommandAnswered else events
+        self._resolve(
+            ticket,
+            Answer(
+                changed,
+                record.first_sequence,
+                last,
+                record.recorded_at,
+                self.store.log_id,
+                self.workspace,
+                offset,
+                digest,
+            ),
+        )
+
+    def settled(self, pending: Pending, planned: Planned) -> None:
+        """See `Listener`."""
+        ticket = self._tickets.get((pending.command.session_id, pending.command.number))
+        if ticket is None:
+            return
+        repeats = planned.decision.repeats
+        if repeats is None:
+            self._resolve(ticket, self._from_state())
+        else:
+            self._answer_again(ticket, repeats)
+
+    def _answer_again(self, ticket: Waiting, sequence: Sequence) -> None:
+        """The answer of a command decided before this process listened: its decision must be looked up."""
+
+        def look() -> None:
+            try:
+                answer = self._decision_at(sequence)
+            except CcsError as error:
+                self._fail(ticket, error)
+            else:
+                with self.lock:
+                    self._resolve(ticket, answer)
+            self._wake()
+
+        self._in_background().submit(look)
+
+    def _decision_at(self, sequence: Sequence) -> Answer:
+        stored = self.store.find(self.workspace, sequence)
+        record = None if stored is None else stored.record
+        if stored is None or type(record) is not DecisionRecord:
+            raise LogDiverged(f"sequence {sequence} was folded and is not in {self.store.display_url}")
+        return Answer(
+            [DEFAULT_CODEC.decode_event(each) for each in record.events],
+            record.first_sequence,
+            Sequence(record.first_sequence + len(record.events) - 1),
+            record.recorded_at,
+            self.store.log_id,
+            self.workspace,
+            stored.offset,
+            chain_hash(stored.head),
+        )
+
+    def _from_state(self) -> Answer:
+        end = self._shard.reader.cursor.end(self.workspace)
+        return Answer(
+            (),
+            end.sequence,
+            end.sequence,
+            self.state.recorded_at,
+            self.store.log_id,
+            self.workspace,
+            self._shard.reader.offset,
+            end.hash,
+        )
+
+    def _resolve(self, ticket: Waiting, answer: Answer) -> None:
+        if not ticket.resolved:
+            ticket.answer = answer
+            self._resolved.append(ticket)
+        self._forget(ticket)
+
+    def _fail(self, ticket: Waiting, error: BaseException) -> None:
+        with self.lock:
+            if not ticket.resolved:
+                ticket.error = error
+                self._resolved.append(ticket)
+
+    def _forget(self, ticket: Waiting) -> None:
+        """Its decision was read: its number is no longer open."""
+        if ticket.key is None or self._tickets.pop(ticket.key, None) is None:
+            return
+        session_id, number = ticket.key
+        theirs = self._open.get(session_id)
+        if theirs is not None:
+            theirs.pop(number, None)
+            if not theirs:
+                del self._open[session_id]
+        if self._queued:
+            self._pump()
+
+    def _wake(self) -> None:
+        """Wake whoever's ticket was resolved. The caller holds no lock, or may."""
+        if not self._resolved:
+            return
+        with self.lock:
+            resolved, self._resolved = self._resolved, []
+        for ticket in resolved:
+            if ticket.signal is not None:
+                ticket.signal.release()
+        wake(resolved)
+
+    # Time.
+
+    def _after_round(self) -> None:
+        self._wake()
+        if self._waiting:
+            with self._moved:
+                self._moved.notify_all()
+        now = time.monotonic()
+        if self._node.error is not None:
+            self._end(self._node.error)
+        elif now - self._checked_at > CHECK_EVERY_S:
+            self._checked_at = now
+            self._check_deadlines(now)
+            self._wake()
+
+    def _check_deadlines(self, now: float) -> None:
+        with self.lock:
+            for ticket in tuple(self._queued):
+                if ticket.deadline <= now:
+                    self._give_up(ticket)
+            for ticket in tuple(self._tickets.values()):
+                if ticket.deadline <= now and not ticket.resolved:
+                    self._give_up(ticket)
+                if not ticket.direct and ticket.command is not None and now - ticket.sent_at > AGAIN_S:
+                    ticket.sent_at = now
+                    self._node.commands.send(self.workspace, ticket.command)
+
+    def _give_up(self, ticket: Waiting) -> None:
+        """Tell its caller; what may have left goes on being asked for, until the log shows it."""
+        if ticket.left:
+            trouble = self.store.clients.trouble.last
+            why = f" (the brokers do not answer: {trouble.str()})" if trouble is not None else ""
+            error: CcsError = OutcomeUnknown(
+                f"no decision on a {self._kind(ticket)} within {self.store.settings.timeout_s:g} s{why}: it may be in "
+                "the log, or come to be there; read to see. Is a coordinator running, and can it append?"
+            )
+        else:
+            error = LogUnavailable(
+                f"a {self._kind(ticket)} waited for {self.store.settings.timeout_s:g} s behind others of this process "
+                "and was not sent: nothing of it happened"
+            )
+        self._fail(ticket, error)
+        self._wake()
+
+    @staticmethod
+    def _kind(ticket: Waiting) -> str:
+        return "command" if ticket.command is None else ticket.command.KIND.value
+
+    def _not_sent(self, what: object, refusal: Refusal, error: CcsError) -> None:
+        """A command could not be put in the topic."""
+        command: Command = what  # type: ignore[assignment]  # it is what was sent
+        with self.lock:
+            ticket = self._tickets.get((command.session_id, command.number))
+            if ticket is None:
+                return
+            if refusal is Refusal.TOO_LARGE:
+                reason = RefusalReason.DECISION_TOO_LARGE.value
+                self._fail(ticket, TooLarge(f"{self._kind(ticket)}: {error}", reason=reason))
+                self._forget(ticket)
+            elif refusal is Refusal.DENIED:
+                self._fail(ticket, error)
+                self._forget(ticket)
+            else:
+                ticket.sent_at = time.monotonic() - AGAIN_S / 2  # it is sent again soon
+
+    def _end(self, error: CcsError) -> None:
+        """Following ended: nobody will be answered any more."""
+        with self.lock:
+            waiting = [*self._queued, *self._tickets.values()]
+            self._queued.clear()
+            for ticket in waiting:
+                known: CcsError = error
+                if ticket.left:
+                    known = OutcomeUnknown(f"a {self._kind(ticket)} was not answered: {error}")
+                self._fail(ticket, known)
+        self._wake()
+        with self._moved:
+            self._moved.notify_all()
+
+    # Following.
+
+    @property
+    def stale(self) -> bool:
+        """Whether the brokers do not answer, so that the state may be older than it should be."""
+        return self.store.clients.trouble.last is not None
+
+    def behind(self) -> bool:
+        """Always perhaps: only the broker knows, and asking it is a round trip."""
+        self._guard.check()
+        return True
+
+    def catch_up(self) -> None:
+        """Fold everything that is in the log now. Raises `LogUnavailable` when that takes longer than `timeout_s`."""
+        self._guard.check()
+        self._check()
+        end = self.store.end(self.workspace)
+        if self._shard.reader.offset >= end:
+            return
+        deadline = time.monotonic() + self.store.settings.timeout_s
+        last = self._shard.reader.offset
+        # What moves is waited for, however long it takes.
+        while not self.wait(lambda: self._shard.reader.offset >= end, deadline - time.monotonic()):
+            self._check()
+            if self._shard.reader.offset == last:
+                raise LogUnavailable(
+                    f"{self.store.display_url}: the log ends at offset {end}, and following it stands still at {last} "
+                    f"for {self.store.settings.timeout_s:g} s: check the brokers"
+                )
+            last, deadline = self._shard.reader.offset, time.monotonic() + self.store.settings.timeout_s
+
+    def wait(self, done: Callable[[], bool], timeout_s: float) -> bool:
+        """See `Coordinator`."""
+        deadline = time.monotonic() + timeout_s
+        with self._moved:
+            self._waiting += 1
+            try:
+                while not done():
+                    left = deadline - time.monotonic()
+                    if left <= 0 or self._closed or self._node.error is not None:
+                        return done()
+                    self._moved.wait(left)
+            finally:
+                self._waiting -= 1
+        return True
+
+    async def wait_async(self, done: Callable[[], bool], timeout_s: float) -> bool:
+        """See `Coordinator`."""
+        deadline = time.monotonic() + timeout_s
+        while not done():
+            left = deadline - time.monotonic()
+            if left <= 0 or self._closed or self._node.error is not None:
+                return done()
+            await asyncio.sleep(min(left, 0.01))
+        return True
+
+    @property
+    def folded_offset(self) -> int:
+        """Offset of the last record of the partition that was taken."""
+        return self._shard.reader.offset
+
+    @property
+    def position(self) -> Position:
+        """Where the folded state stands."""
+        with self.lock:
+            end = self._shard.reader.cursor.end(self.workspace)
+            return Position(self.store.log_id, self.workspace, self._shard.reader.offset, end.sequence, end.hash)
+
+    @property
+    def void_records(self) -> int:
+        """Records of the partition that were never applied."""
+        return self._shard.reader.cursor.void
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process leads the workspace's partition now."""
+        return self._shard.loop.role is Role.LEADING
+
+    def reader_here(self) -> ShardReader:
+        """See `Coordinator`."""
+        with self.lock:
+            reader = ShardReader(self.store, self.workspace)
+            reader.stand(self._shard.reader.cursor.copy(), self._shard.reader.offset)
+            return reader
+
+    def sweep(self) -> int:
+        """Nothing, unless this process leads: only the leader sweeps, and does so by itself."""
+        with self.lock:
+            before = self._shard.counts.events
+            if not self.leads or not sweep_is_due(self.state, self.clock()):
+                return 0
+            self._shard.command(Pending(workspace=self.workspace, command=sweep_command(), offset=None))
+        self.wait(lambda: self._shard.counts.events > before, 1.0)
+        return self._shard.counts.events - before
+
+    def close(self) -> None:
+        """See `Coordinator`."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._guard.forked:
+            return
+        self._node.close()
+        self._end(Closed(f"the workspace {self.workspace!r} was closed: connect again"))
+        if self._worker is not None:
+            self._worker.shutdown(wait=False)
+
+    # Within.
+
+    def _open_workspace(self, settings: WorkspaceSettings | None) -> None:
+        if self.state.opened and settings is None:
+            return
+        session = SessionId(uuid.uuid4().bytes)
+        asked = Open(session_id=session, number=CommandNumber(1), settings=settings or DEFAULT_SETTINGS)
+        refusal = self.execute(asked).refusal
+        if refusal is not None and settings is not None:
+            raise CcsError(refusal.detail)
+
+    def _offer(self) -> None:
+        """Offer to lead, where this process may."""
+        if self._embedded:
+            self._node.join_group()
+
+    def _check(self) -> None:
+        if self._closed:
+            raise Closed(f"the workspace {self.workspace!r} was closed: connect again")
+        if self._node.error is not None:
+            raise self._node.error
+
+    def _in_background(self) -> ThreadPoolExecutor:
+        """One thread for what may wait for the network on behalf of coroutines."""
+        if self._worker is None:
+            with self.lock:
+                if self._worker is None:
+                    self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"ccs-work-{self.workspace}")
+        return self._worker

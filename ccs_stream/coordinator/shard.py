@@ -1,0 +1,400 @@
+"""One partition as this process follows it, and leads it where the log says so: the shell around the leadership loop.
+
+Guarantees: the state is changed only by decisions read from the log, admitted; what the loop says is done in its order;
+nothing is answered that was not read back. Does not: have a thread. Whoever has something for it (a record, a command,
+news of the group, the time) takes its lock and says so; what there is to wake is woken by the caller afterwards.
+"""
+
+import collections
+import dataclasses
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol, assert_never
+
+from confluent_kafka import Message
+
+from ccs_stream.coordinator.batch import Planned, fold_record, plan_shard
+from ccs_stream.coordinator.leader_log import LeaderLog
+from ccs_stream.coordinator.sweeping import sweep_command, sweep_is_due
+from ccs_stream.log.codec import DEFAULT_CODEC
+from ccs_stream.log.fold import fold_entry
+from ccs_stream.log.kafka.errors import Refusal
+from ccs_stream.log.kafka.store import KafkaLog, message_of, stored_of
+from ccs_stream.log.reader import Entry, ShardReader
+from ccs_stream.protocol.admit import Verdict, admit, chain_holds
+from ccs_stream.protocol.directory import Directory
+from ccs_stream.protocol.errors import CcsError
+from ccs_stream.protocol.events import CommandRefused, Event
+from ccs_stream.protocol.ids import Epoch, Hash, LeaderId, LogId, Micros
+from ccs_stream.protocol.leadership import (
+    Answer,
+    AppendClaim,
+    AppendResignation,
+    DecideAndAppend,
+    DestroyProducer,
+    Effect,
+    ForwardToTopic,
+    LeadershipLoop,
+    Pending,
+    ProveMembership,
+    Role,
+    SeekCommands,
+)
+from ccs_stream.protocol.records import DecisionRecord, LeaderClaimed, LeaderResigned
+
+LOG = logging.getLogger(__name__)
+
+CLAIM_EVERY_S: Final = 0.25
+"""How often an assigned coordinator that does not lead asks whether it should claim."""
+SWEEP_EVERY_S: Final = 1.0
+"""How often a leader looks for what has run out."""
+UNREAD_GRACE_S: Final = 2.0
+"""Beyond the producer's own time-out, how long a leader waits to read back what it appended."""
+_BATCH_OVERHEAD_BYTES: Final = 512
+"""What a batch takes beside its messages, generously."""
+_CLAIM: Final = "claim"
+_RESIGNATION: Final = "resignation"
+
+
+class Surroundings(Protocol):
+    """What a shard needs done."""
+
+    def prove_membership(self, partition: int) -> None:
+        """Commit an offset synchronously, then say `membership_proved`."""
+
+    def seek_commands(self, partition: int, offset: int) -> None:
+        """Take commands from `offset` of the partition of the commands topic on."""
+
+    def forward(self, batch: Iterable[Pending]) -> None:
+        """Put these commands into the commands topic."""
+
+    def cannot_lead(self, partition: int, error: CcsError) -> None:
+        """The broker lets this process append nothing there: it is to leave the group."""
+
+
+class Listener(Protocol):
+    """Whoever waits for decisions of one workspace, in this process. Called under the shard's lock."""
+
+    workspace: str
+
+    def decided(  # what is known of a decision
+        self, record: DecisionRecord, events: list[Event], offset: int, digest: Hash, contents: tuple[bytes, ...]
+    ) -> None:
+        """A decision of the workspace was admitted and folded."""
+
+    def settled(self, pending: Pending, planned: Planned) -> None:
+        """A command that was handed over directly needed no decision; what it rested on is in the log now."""
+
+
+@dataclasses.dataclass(slots=True)
+class Counts:
+    """What a shard has seen since this process began to follow it."""
+
+    decisions: int = 0
+    events: int = 0
+    claims: int = 0
+    led: int = 0
+    """How often this process came to lead it."""
+    refused: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    void: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    seconds_to_lead: float = 0.0
+    """From the last assignment to the claim read back."""
+
+
+class Shard:
+    """See the module's docstring."""
+
+    def __init__(
+        self,
+        store: KafkaLog,
+        partition: int,
+        around: Surroundings,
+        *,
+        clock: Callable[[], Micros],
+        workspace: str | None = None,
+    ) -> None:
+        """Follow `partition`; with `workspace`, only that one of it, and never lead."""
+        self.store = store
+        self.partition = partition
+        self.lock = threading.RLock()
+        self.loop = LeadershipLoop()
+        self.states: dict[str, Directory] = {}
+        self.listener: Listener | None = None
+        self.counts = Counts()
+        self.error: CcsError | None = None
+        """Why it is not followed any more."""
+        self.log_end = 0
+        """Where the partition ended at the last fetch."""
+        self.clock = clock
+        self.leads_everything = workspace is None
+        self.reader = ShardReader(store, workspace or f"partition {partition}", all_workspaces=workspace is None)
+        self._around = around
+        self._largest = store.largest_message - _BATCH_OVERHEAD_BYTES
+        self._log = LeaderLog(store.clients, store.names.log, partition, batch_bytes=self._largest)
+        self._planned: list[Planned] = []
+        """The decisions of the batch in the air."""
+        self._expected: collections.deque[Planned] = collections.deque()
+        """Those of them that were appended and not read back, in order."""
+        self._appended_at = 0.0
+        self._asked_at = 0.0
+        self._swept_at = 0.0
+        self._assigned_at = 0.0
+
+    # The log.
+
+    def take(self, messages: Iterable[Message]) -> None:
+        """Take the next messages of the partition. Raises `LogDiverged`, `CorruptRecord`, `UnknownSchema`."""
+        with self.lock:
+            for message in messages:
+                self._take(message)
+
+    def _take(self, message: Message) -> None:
+        if self._expected and message.value() == self._expected[0].message and self._take_own(message.offset() or 0):
+            return
+        entry = self.reader.take(stored_of(message))
+        if entry is None:
+            return
+        record = entry.record
+        if entry.verdict is not Verdict.ADMITTED:
+            self.counts.void[entry.verdict.value] += 1
+            LOG.warning(
+                "void record at offset %d of %s [%d]: %s",
+                entry.offset,
+                self.store.names.log,
+                self.partition,
+                entry.verdict.value,
+            )
+        if type(record) is DecisionRecord:
+            self._take_decision(entry, record)
+        elif type(record) is LeaderClaimed:
+            self._take_claim(record, entry.verdict)
+        elif type(record) is LeaderResigned:
+            self._do(self.loop.resignation_read(record.leader_id, entry.verdict))
+
+    def _take_own(self, offset: int) -> bool:
+        """Our next decision was read back; whether it was admitted. Its bytes are ours: they need no decoding."""
+        planned, cursor = self._expected[0], self.reader.cursor
+        record, digest = planned.record, planned.digest
+        if record is None or digest is None or not chain_holds(cursor, record):
+            return False
+        if admit(cursor, record) is not Verdict.ADMITTED:
+            return False
+        self._expected.popleft()
+        self.reader.moved_over(record, digest, offset)
+        fold_record(self.states.setdefault(record.workspace, Directory()), planned)
+        self._tell(record, planned.decision.events, offset, digest, tuple(planned.decision.contents))
+        self._do(self.loop.decision_read(record.leader_id, record.index, Verdict.ADMITTED))
+        return True
+
+    def _take_decision(self, entry: Entry, record: DecisionRecord) -> None:
+        if entry.verdict is Verdict.ADMITTED:
+            fold_entry(self.states.setdefault(record.workspace, Directory()), entry)
+            self._tell(record, entry.events, entry.offset, entry.hash, None, entry)
+        if record.leader_id == self.loop.leader_id:
+            if (
+                self._expected
+                and self._expected[0].record is not None
+                and self._expected[0].record.index == record.index
+            ):
+                self._expected.popleft()
+            self._do(self.loop.decision_read(record.leader_id, record.index, entry.verdict))
+
+    def _tell(
+        self,
+        record: DecisionRecord,
+        events: list[Event],
+        offset: int,
+        digest: Hash,
+        contents: tuple[bytes, ...] | None,
+        entry: Entry | None = None,
+    ) -> None:
+        counts = self.counts
+        counts.decisions += 1
+        counts.events += len(events)
+        if type(events[-1]) is CommandRefused:
+            counts.refused[events[-1].reason.value] += 1
+        listener = self.listener
+        if listener is not None and listener.workspace == record.workspace:
+            if contents is None:
+                contents = entry.stored.contents if entry is not None else ()
+            listener.decided(record, events, offset, digest, contents)
+
+    def _take_claim(self, record: LeaderClaimed, verdict: Verdict) -> None:
+        leads = self.loop.role is Role.LEADING
+        self.counts.claims += verdict is Verdict.ADMITTED
+        self._do(self.loop.claim_read(record.epoch, record.leader_id, verdict))
+        if self.loop.role is Role.LEADING and not leads:
+            self.counts.led += 1
+            self.counts.seconds_to_lead = time.monotonic() - self._assigned_at
+            LOG.info("leading %s [%d] in epoch %d", self.store.names.log, self.partition, record.epoch)
+        elif leads and self.loop.role is not Role.LEADING:
+            LOG.info(
+                "no longer leading %s [%d]: epoch %d is another's", self.store.names.log, self.partition, record.epoch
+            )
+
+    # The group.
+
+    def assigned(self) -> None:
+        """The group suggests that this process lead the partition."""
+        with self.lock:
+            self._assigned_at = time.monotonic()
+            self._asked_at = 0.0
+            self._do(self.loop.assigned_now())
+
+    def lost(self) -> None:
+        """The group takes the partition away."""
+        with self.lock:
+            self._do(self.loop.assignment_lost())
+
+    def membership_proved(self) -> None:
+        """A synchronous offset commit succeeded."""
+        with self.lock:
+            self._asked_at = 0.0
+            self._do(self.loop.membership_proved())
+
+    # Commands.
+
+    def command(self, pending: Pending) -> None:
+        """A command came, by the topic or directly."""
+        with self.lock:
+            self._do(self.loop.command(pending))
+
+    @property
+    def full(self) -> bool:
+        """Whether no more commands should be taken from the topic for now."""
+        return self.loop.full
+
+    def next_command_offset(self) -> int:
+        """Where the commands topic goes on that is not decided yet."""
+        cursor = self.reader.cursor
+        return cursor.command_offset + 1 if cursor.commands_log_id == self.store.commands_id else 0
+
+    # Time.
+
+    def tick(self, *, at_end: bool) -> None:
+        """Time has passed; `at_end` says whether everything there is was taken."""
+        now = time.monotonic()
+        with self.lock:
+            self._log.poll(self._append_failed)
+            role = self.loop.role
+            limit = self.store.settings.delivery_timeout_s + UNREAD_GRACE_S
+            if (role is Role.CLAIMING or self._expected) and now - self._appended_at > limit:
+                LOG.warning("what was appended to %s [%d] does not come back", self.store.names.log, self.partition)
+                self._do(self.loop.append_unknown())
+            if at_end and self.loop.assigned and now - self._asked_at > CLAIM_EVERY_S:
+                self._asked_at = now
+                cursor = self.reader.cursor
+                self._do(self.loop.caught_up(cursor.epoch, LeaderId(uuid.uuid4().bytes)))
+            if role is Role.LEADING and now - self._swept_at > SWEEP_EVERY_S:
+                self._swept_at = now
+                self._sweep()
+
+    def _sweep(self) -> None:
+        at = self.clock()
+        for workspace, state in self.states.items():
+            if sweep_is_due(state, at):
+                self._do(self.loop.command(Pending(workspace=workspace, command=sweep_command(), offset=None)))
+
+    def resign(self) -> None:
+        """Resign where this process leads. It may be assigned the partition again later."""
+        with self.lock:
+            self._do(self.loop.stop())
+            self._log.flush(self.store.settings.delivery_timeout_s)
+            self.loop = LeadershipLoop()
+
+    # Effects.
+
+    def _do(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case DecideAndAppend():
+                    self._decide(effect.batch)
+                case Answer():
+                    self._answer(effect.batch)
+                case ForwardToTopic():
+                    self._around.forward(effect.batch)
+                case ProveMembership():
+                    self._around.prove_membership(self.partition)
+                case AppendClaim():
+                    self._claim(effect.epoch, effect.leader_id)
+                case AppendResignation():
+                    resigned = LeaderResigned(epoch=effect.epoch, leader_id=effect.leader_id)
+                    self._log.append([(_RESIGNATION, None, DEFAULT_CODEC.encode_record(resigned))])
+                case DestroyProducer():
+                    self._log.destroy()
+                    self._expected.clear()
+                case SeekCommands():
+                    self._around.seek_commands(self.partition, self.next_command_offset())
+                case _:
+                    assert_never(effect)
+
+    def _decide(self, batch: tuple[Pending, ...]) -> None:
+        self._planned = plan_shard(self._state_of, self.reader.cursor, batch, self.clock())
+        messages: list[tuple[object, bytes | None, bytes]] = []
+        indexes = []
+        for pending, planned in zip(batch, self._planned, strict=True):
+            if planned.draft is None or planned.record is None:
+                continue
+            planned.message = message_of(planned.draft)
+            if len(planned.message) > self._largest and pending.refused is None:
+                # Known beforehand, it leaves no gap: nothing of the batch has been sent.
+                pending.refused = f"the log takes messages up to {self._largest} bytes, this has {len(planned.message)}"
+                self._decide(batch)
+                return
+            messages.append((planned, planned.record.workspace.encode(), planned.message))
+            indexes.append(planned.record.index)
+        self._expected.clear()
+        self._expected.extend(each for each in self._planned if each.record is not None)
+        self._appended_at = time.monotonic()
+        if messages:
+            self._log.append(messages)
+        self._do(self.loop.appended(tuple(indexes)))
+
+    def _answer(self, batch: tuple[Pending, ...]) -> None:
+        listener = self.listener
+        if listener is None:
+            return
+        for pending, planned in zip(batch, self._planned, strict=True):
+            if planned.record is None and pending.offset is None and pending.workspace == listener.workspace:
+                listener.settled(pending, planned)
+
+    def _claim(self, epoch: Epoch, leader_id: LeaderId) -> None:
+        claimed = LeaderClaimed(
+            log_id=self.store.log_id,
+            epoch=epoch,
+            leader_id=leader_id,
+            commands_log_id=LogId(self.store.commands_id),
+            claimed_at=self.clock(),
+            build=self.store.build,
+        )
+        self._appended_at = time.monotonic()
+        self._log.append([(_CLAIM, None, DEFAULT_CODEC.encode_record(claimed))])
+
+    def _append_failed(self, what: object, refusal: Refusal, error: CcsError) -> None:
+        LOG.warning("%s", error)
+        if refusal is Refusal.DENIED:
+            self._around.cannot_lead(self.partition, error)
+        elif refusal is Refusal.TOO_LARGE and isinstance(what, Planned):
+            pending = next((each for each in self._batch_of(what)), None)
+            if pending is not None:
+                self._do(self.loop.append_refused(pending, str(error)))
+        elif what is not _RESIGNATION:
+            self._do(self.loop.append_unknown())
+
+    def _batch_of(self, failed: Planned) -> Iterable[Pending]:
+        """The command whose decision is the largest of those that failed with `failed`: it is the one too large."""
+        pairs = list(zip(self.loop.batch, self._planned, strict=False))
+        if not any(planned is failed for _, planned in pairs):
+            return ()
+        largest = max(pairs, key=lambda pair: len(pair[1].message))
+        return (largest[0],)
+
+    def _state_of(self, workspace: str) -> Directory:
+        return self.states.get(workspace) or _EMPTY
+
+
+_EMPTY: Final = Directory()
+"""The state of a workspace nobody has opened. Nothing is folded into it."""

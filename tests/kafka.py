@@ -1,0 +1,91 @@
+"""A log on Kafka for tests: topics of its own, and a coordinator in a process of its own.
+
+Guarantees: one log a test run and worker, made when first needed; tests keep apart by workspace. Does not: stand in for
+anything; broker, topics and coordinator are real.
+"""
+
+import contextlib
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic, sleep
+
+from ccs_stream.log.kafka import topics
+from ccs_stream.log.kafka.clients import Clients
+from ccs_stream.log.kafka.settings import KafkaSettings
+
+READY_S = 30.0
+
+
+def make_topics(url: str, partitions: int = 3) -> None:
+    """The topics of a log."""
+    topics.create(Clients(KafkaSettings.parse(url)), partitions=partitions)
+
+
+class CoordinatorProcess:
+    """`ccs-stream coordinator` as its operators run it."""
+
+    def __init__(self, url: str) -> None:
+        command = [sys.executable, "-m", "ccs_stream.cli", "coordinator", url]
+        self._output = tempfile.NamedTemporaryFile("r", prefix="ccs-coordinator-", suffix=".log")  # noqa: SIM115  # it lives as long as this
+        with Path(self._output.name).open("w") as output:
+            self.process = subprocess.Popen(command, stderr=output)
+        deadline = monotonic() + READY_S
+        while "/readyz" not in self.said:
+            assert self.process.poll() is None, self.said
+            assert monotonic() < deadline, self.said
+            sleep(0.02)
+        self.health = self.said.partition("health at ")[2].partition("/readyz")[0]
+
+    @property
+    def said(self) -> str:
+        """What it wrote to stderr so far."""
+        return Path(self._output.name).read_text()
+
+    def ready(self) -> bool:
+        """Whether it says so."""
+        with (
+            contextlib.suppress(urllib.error.URLError, OSError),
+            urllib.request.urlopen(f"{self.health}/readyz") as answer,
+        ):
+            return bool(answer.status == 200)
+        return False
+
+    def wait_ready(self) -> "CoordinatorProcess":
+        """Wait until it says that it is ready."""
+        deadline = monotonic() + READY_S
+        while not self.ready():
+            assert self.process.poll() is None, "the coordinator ended"
+            assert monotonic() < deadline, "the coordinator does not become ready"
+            sleep(0.05)
+        return self
+
+    def get(self, path: str) -> str:
+        """What it answers under a path."""
+        with urllib.request.urlopen(f"{self.health}{path}") as answer:
+            return str(answer.read().decode())
+
+    def stop(self) -> int:
+        """Stop it gracefully; its exit code."""
+        self.process.terminate()
+        try:
+            return self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+
+@contextlib.contextmanager
+def coordinated_log(bootstrap_servers: str, prefix: str, *, partitions: int = 3) -> Iterator[str]:
+    """The URL of a log that a dedicated coordinator serves."""
+    url = f"kafka://{bootstrap_servers}?prefix={prefix}"
+    make_topics(url, partitions)
+    coordinator = CoordinatorProcess(url).wait_ready()
+    try:
+        yield url
+    finally:
+        coordinator.stop()
