@@ -14,15 +14,16 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from ccs_stream.coordinator.commands_topic import CommandsTopic
-from ccs_stream.coordinator.member import Member
+from ccs_stream.coordinator.member import DEDICATED_CLIENT, Member
 from ccs_stream.coordinator.restoring import restore
 from ccs_stream.coordinator.shard import Shard
+from ccs_stream.coordinator.snapshotting import Snapshots
 from ccs_stream.log.kafka.errors import transient, translated
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.commands import Sweep
 from ccs_stream.protocol.errors import CcsError, LogError
 from ccs_stream.protocol.ids import Micros
-from ccs_stream.protocol.leadership import Pending
+from ccs_stream.protocol.leadership import Pending, Role
 
 LOG = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class Node:
         self.commands = CommandsTopic(store)
         self.error: CcsError | None = None
         """Why following ended."""
+        self._snapshots = Snapshots(store)
         self._workspace = workspace
         self._after = after
         self._waiting: dict[int, list[Callable[[Shard], None]]] = {}
@@ -196,11 +198,18 @@ class Node:
             self._take(messages)
         self._rounds_at = time.monotonic()
         for shard in tuple(self.shards.values()):
-            shard.tick(at_end=taken < BATCH_RECORDS and self._at_end(consumer, shard))
+            at_end = self._at_end(consumer, shard)
+            shard.tick(at_end=taken < BATCH_RECORDS and at_end)
+            if at_end and self._keeps_snapshots(shard):
+                self._snapshots.consider(shard)
         self.commands.poll()
         self._probe(consumer)
         if self._after is not None:
             self._after()
+
+    def _keeps_snapshots(self, shard: Shard) -> bool:
+        """A dedicated coordinator of all it follows, another one of what it leads."""
+        return self._client_id == DEDICATED_CLIENT or shard.loop.role is Role.LEADING
 
     def _take(self, messages: list[Message]) -> None:
         by_partition: dict[int, list[Message]] = {}

@@ -23,6 +23,7 @@ from ccs_stream.coordinator.batch import Planned
 from ccs_stream.coordinator.forks import ForkGuard
 from ccs_stream.coordinator.member import EMBEDDED_CLIENT
 from ccs_stream.coordinator.node import Node
+from ccs_stream.coordinator.offering import Offer
 from ccs_stream.coordinator.port import wall_clock
 from ccs_stream.coordinator.restoring import restore
 from ccs_stream.coordinator.sweeping import sweep_command, sweep_is_due
@@ -48,8 +49,6 @@ AGAIN_S: Final = 5.0
 """How long a command in the topic waits before it is sent again: only a lost one needs it, and dedupe makes it safe."""
 CHECK_EVERY_S: Final = 0.1
 """How often deadlines are looked at."""
-OFFER_EVERY_S: Final = 2.0
-"""How often an embedded coordinator asks whether a dedicated one has come or gone."""
 Key = tuple[SessionId, CommandNumber]
 
 
@@ -103,7 +102,6 @@ class RemoteCoordinator:
         self._moved = threading.Condition(threading.Lock())
         self._waiting = 0
         self._checked_at = 0.0
-        self._offered_at = 0.0
         self._worker: ThreadPoolExecutor | None = None
         self.on_bodies: Callable[[list[Event], tuple[bytes, ...]], None] | None = None
         """Told of every decision that carries bodies, after it was folded."""
@@ -116,6 +114,7 @@ class RemoteCoordinator:
             workspace=None if self._embedded else workspace,
             after=self._after_round,
         )
+        self._offer = Offer(self._node) if self._embedded else None
         try:
             self._shard = self._node.new_shard(partition)
             restore(self._shard)
@@ -125,9 +124,12 @@ class RemoteCoordinator:
             self._node.commands.failed = self._not_sent
             self._node.start(self._shard)
             self.catch_up()
-            self._offer()
+            if self._offer is not None:
+                self._offer.start()
             self._open_workspace(settings)
         except BaseException:
+            if self._offer is not None:
+                self._offer.stop()
             self._node.close(wait_s=0)
             raise
 
@@ -231,7 +233,6 @@ class RemoteCoordinator:
     ) -> None:
         """See `Listener`."""
         last = Sequence(record.first_sequence + len(events) - 1)
-        self.store.learn(self.workspace, record.first_sequence, last, offset)
         if contents and self.on_bodies is not None:
             self.on_bodies(events, contents)
         key = (record.session_id, record.number)
@@ -529,6 +530,8 @@ class RemoteCoordinator:
         self._closed = True
         if self._guard.forked:
             return
+        if self._offer is not None:
+            self._offer.stop()
         self._node.close()
         self._end(Closed(f"the workspace {self.workspace!r} was closed: connect again"))
         if self._worker is not None:
@@ -544,11 +547,6 @@ class RemoteCoordinator:
         refusal = self.execute(asked).refusal
         if refusal is not None and settings is not None:
             raise CcsError(refusal.detail)
-
-    def _offer(self) -> None:
-        """Offer to lead, where this process may."""
-        if self._embedded:
-            self._node.join_group()
 
     def _check(self) -> None:
         if self._closed:

@@ -34,7 +34,7 @@ def restore(shard: Shard) -> None:
             continue
         for name in needed:
             shard.states[name] = there[name].state
-            store.index(name).pin(there[name].body_offsets)
+            store.index(name).pin(there[name].body_offsets, there[name].position.sequence)
         shard.reader.stand(cursor.copy(), offset)
         LOG.info(
             "%s [%d]: %d workspaces from snapshots at offset %d", store.names.log, shard.partition, len(needed), offset

@@ -23,7 +23,9 @@ from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.log.fold import fold_entry
 from ccs_stream.log.kafka.errors import Refusal
 from ccs_stream.log.kafka.store import KafkaLog, message_of, stored_of
+from ccs_stream.log.port import Position, SnapshotBlob
 from ccs_stream.log.reader import Entry, ShardReader
+from ccs_stream.log.snapshot import take_snapshot
 from ccs_stream.protocol.admit import Verdict, admit, chain_holds
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.errors import CcsError
@@ -139,6 +141,10 @@ class Shard:
         self._expected: collections.deque[Planned] = collections.deque()
         """Those of them that were appended and not read back, in order."""
         self._appended_at = 0.0
+        self._unsaved = 0
+        """Decisions taken since the last snapshot."""
+        self._behind_decision = False
+        """Whether the last record taken was an admitted decision: a snapshot is taken only behind one."""
         self._asked_at = 0.0
         self._swept_at = 0.0
         self._assigned_at = 0.0
@@ -155,6 +161,7 @@ class Shard:
         if self._expected and message.value() == self._expected[0].message and self._take_own(message.offset() or 0):
             return
         entry = self.reader.take(stored_of(message))
+        self._behind_decision = False
         if entry is None:
             return
         record = entry.record
@@ -216,6 +223,9 @@ class Shard:
         counts.events += len(events)
         if type(events[-1]) is CommandRefused:
             counts.refused[events[-1].reason.value] += 1
+        self._unsaved += 1
+        self._behind_decision = True
+        self.store.learn(record.workspace, record.first_sequence, offset, events)
         listener = self.listener
         if listener is not None and listener.workspace == record.workspace:
             if contents is None:
@@ -297,6 +307,33 @@ class Shard:
         for workspace, state in self.states.items():
             if sweep_is_due(state, at):
                 self._do(self.loop.command(Pending(workspace=workspace, command=sweep_command(), offset=None)))
+
+    # Snapshots.
+
+    @property
+    def unsaved(self) -> int:
+        """Decisions taken since the last snapshot."""
+        return self._unsaved
+
+    def take_snapshots(self) -> list[tuple[str, SnapshotBlob]]:
+        """A snapshot of every workspace, all at one place; none where the last record taken was no decision."""
+        with self.lock:
+            if not self._behind_decision:
+                return []
+            cursor, offset = self.reader.cursor, self.reader.offset
+            blobs: list[tuple[str, SnapshotBlob]] = []
+            for workspace, state in self.states.items():
+                end = cursor.end(workspace)
+                position = Position(self.store.log_id, workspace, offset, end.sequence, end.hash)
+                made = self.store.index(workspace).offset_of
+                blobs.append((workspace, take_snapshot(state, position, cursor=cursor, offset_of=made)))
+            self._unsaved = 0
+            return blobs
+
+    def saved(self, unsaved: int) -> None:
+        """Somebody else has kept a snapshot; so many decisions have been taken since."""
+        with self.lock:
+            self._unsaved = unsaved
 
     def resign(self) -> None:
         """Resign where this process leads. It may be assigned the partition again later."""

@@ -14,7 +14,7 @@ from ccs_stream.log.port import BEFORE_FIRST, LOG_FORMAT, LogStore, Position, St
 from ccs_stream.protocol.admit import ChainEnd, Cursor, Verdict, admit, advance, chain_holds
 from ccs_stream.protocol.errors import CorruptRecord, LogDiverged, MissingHead, NewerFormat, UnknownSchema
 from ccs_stream.protocol.events import Event, UnknownEvent
-from ccs_stream.protocol.ids import GENESIS_HASH, NO_LEADER, NO_LOG, Hash
+from ccs_stream.protocol.ids import GENESIS_HASH, NO_LEADER, NO_LOG, Hash, Sequence
 from ccs_stream.protocol.records import DecisionRecord, ForeignRecord, LogOpened, LogTruncated, Record
 
 
@@ -155,10 +155,19 @@ class ShardReader:
                 f"{self.store.display_url}, shard {self.shard!r}, does not hold the position at sequence "
                 f"{position.sequence}: the position is of another log, or this is an older or altered copy of it"
             )
-        self.cursor = Cursor(log_id=position.log_id, epoch=record.epoch, leader_id=record.leader_id, index=record.index)
-        self.cursor.workspaces[record.workspace] = ChainEnd(position.sequence, position.hash)
-        self.cursor.midway = True
-        self.offset = position.offset
+        self.stand_at(stored)
+
+    def stand_at(self, stored: StoredRecord) -> None:
+        """Stand behind a decision that is known to be admitted, and to be of this log."""
+        record = self.decode(stored)
+        if type(record) is not DecisionRecord:
+            raise CorruptRecord("no decision", position=self._where(stored.offset))
+        last = Sequence(record.first_sequence + len(record.events) - 1)
+        self.cursor = Cursor(
+            log_id=self.store.log_id, epoch=record.epoch, leader_id=record.leader_id, index=record.index, midway=True
+        )
+        self.cursor.workspaces[record.workspace] = ChainEnd(last, chain_hash(stored.head))
+        self.offset = stored.offset
 
     def stand(self, cursor: Cursor, offset: int) -> None:
         """Stand behind `offset` with what admission knew there; `cursor` is this reader's from now on."""

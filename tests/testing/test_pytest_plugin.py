@@ -1,5 +1,6 @@
 """The plugin in test runs of their own: one broker for all workers, and loud words when there is none."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -151,3 +152,15 @@ def test_one_broker_serves_all_workers_and_survives_each(runs: Runs, kafka_broke
     (address,) = set(seen)
     assert address != kafka_broker.bootstrap_servers
     assert not answers(address)
+
+
+@pytest.mark.kafka
+def test_the_blocks_of_the_page_are_tests_that_run(runs: Runs, kafka_broker: Broker) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "testing.md").read_text("utf-8")
+    plugin, *blocks = re.findall(r"~~~python\n(.*?)~~~", page, re.DOTALL)
+    runs.pytester.makeconftest(plugin)
+    runs.pytester.makepyfile(**{f"test_block_{number}": block for number, block in enumerate(blocks)})
+    runs.environment.setenv("CCS_TEST_KAFKA", kafka_broker.bootstrap_servers)
+    result = runs.run("")
+    result.stdout.fnmatch_lines(["1 KAFKA TEST DID NOT RUN: *"])  # the one with three nodes of its own
+    assert result.parseoutcomes()["passed"] > 10

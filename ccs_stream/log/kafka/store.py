@@ -28,7 +28,9 @@ from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.snapshots import Snapshots
 from ccs_stream.log.port import Appended, Conflict, Draft, SnapshotBlob, StoredRecord, Unknown
 from ccs_stream.log.reader import ShardReader
+from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.errors import Closed, CorruptRecord, LogDiverged, LogMissing, LogReadOnly, OutcomeUnknown
+from ccs_stream.protocol.events import Event
 from ccs_stream.protocol.ids import LogId
 from ccs_stream.protocol.records import DecisionRecord
 
@@ -53,7 +55,6 @@ class KafkaLog:
         self._lock = threading.Lock()
         self._turns: dict[int, threading.RLock] = {}
         self._indexes: dict[str, SequenceIndex] = {}
-        self._scans: dict[str, ShardReader] = {}
         self._reading = Partitions(self.clients)
         self._appender = Appender(self.clients)
         there = topics.describe(self.clients)
@@ -132,17 +133,19 @@ class KafkaLog:
 
     def find(self, shard: str, sequence: int) -> StoredRecord | None:
         self._check()
-        offset = self._offset_of(shard, sequence)
-        if offset is None:
+        if sequence < 1:
             return None
-        message = next(iter(self._read(self.partition(shard), offset - 1, offset)), None)
-        if message is None:
-            raise LogDiverged(f"offset {offset} of {self.names.log} was read before and is gone")
-        return stored_of(message)
+        offset = self.index(shard).offset_of(sequence)
+        if offset is not None:
+            stored = self.record_at(shard, offset)
+            if stored is None:
+                raise LogDiverged(f"offset {offset} of {self.names.log} was read before and is gone")
+            return stored
+        return self._look_for(shard, sequence)
 
-    def learn(self, workspace: str, first_sequence: int, last_sequence: int, offset: int) -> None:
+    def learn(self, workspace: str, first_sequence: int, offset: int, events: Sequence[Event]) -> None:
         """Remember where an admitted decision is; whoever follows the log says so."""
-        self.index(workspace).learn(first_sequence, last_sequence, offset)
+        self.index(workspace).learn(first_sequence, offset, events)
 
     def index(self, workspace: str) -> SequenceIndex:
         """Where the decisions of a workspace are."""
@@ -254,25 +257,29 @@ class KafkaLog:
     def _read(self, partition: int, after: int, until: int | None) -> Iterator[Message]:
         return self._reading.read(self.names.log, partition, after, until)
 
-    def _offset_of(self, workspace: str, sequence: int) -> int | None:
-        if sequence < 1:
-            return None
-        known = self.index(workspace).offset_of(sequence)
-        if known is not None:
-            return known
-        # Nobody who follows has read that far back: judge the partition from its beginning, once.
+    def _look_for(self, workspace: str, sequence: int) -> StoredRecord | None:
+        """Read from a decision not far before it; from the beginning, where nobody has told of one."""
         with self._lock:
-            scan = self._scans.get(workspace)
-            if scan is None:
-                scan = self._scans[workspace] = ShardReader(self, workspace)
-                self._indexes[workspace] = SequenceIndex()
-            index = self._indexes[workspace]
-            for entry in scan.read(bodies=False):
-                record = entry.record
-                if type(record) is DecisionRecord and entry.events:
-                    last = record.first_sequence + len(record.events) - 1
-                    index.learn(record.first_sequence, last, entry.offset)
-        return index.offset_of(sequence)
+            begin = self.index(workspace).before(sequence)
+        reader = ShardReader(self, workspace)
+        if begin is not None:
+            stored = self.record_at(workspace, begin)
+            if stored is None:
+                raise LogDiverged(f"offset {begin} of {self.names.log} was read before and is gone")
+            if _holds(stored, sequence):
+                return stored
+            reader.stand_at(stored)
+        for entry in reader.read():
+            if entry.verdict is Verdict.ADMITTED and _holds(entry.stored, sequence):
+                return entry.stored
+        return None
+
+
+def _holds(stored: StoredRecord, sequence: int) -> bool:
+    record = stored.record
+    if type(record) is not DecisionRecord:
+        return False
+    return record.first_sequence <= sequence < record.first_sequence + len(record.events)
 
 
 def message_of(draft: Draft) -> bytes:

@@ -1,0 +1,71 @@
+"""Whether a process that embeds a coordinator offers it: only while nobody runs a dedicated one.
+
+Guarantees: it withdraws, resigning what it leads, when a dedicated coordinator joins the group, and offers itself again
+when the last one has left. Does not: decide who leads; the group suggests and the log says so.
+"""
+
+import logging
+import threading
+from typing import Any, Final
+
+from confluent_kafka import KafkaException
+
+from ccs_stream.coordinator.member import DEDICATED_CLIENT
+from ccs_stream.coordinator.node import Node
+from ccs_stream.log.kafka.errors import translated
+from ccs_stream.log.kafka.store import KafkaLog
+from ccs_stream.protocol.errors import CcsError
+
+LOG = logging.getLogger(__name__)
+
+LOOK_EVERY_S: Final = 2.0
+"""How soon a dedicated coordinator that came or went is noticed."""
+
+
+def dedicated_coordinators(store: KafkaLog) -> int:
+    """How many dedicated coordinators are in the group. Raises `LogUnavailable`, `NotAuthorised`."""
+    group = store.names.coordinators
+    futures = store.clients.admin.describe_consumer_groups([group], request_timeout=store.settings.timeout_s)
+    try:
+        described: Any = futures[group].result()
+    except KafkaException as error:
+        if "GROUP_ID_NOT_FOUND" in str(error):
+            return 0  # nobody has ever joined
+        raise translated(error, f"asking who coordinates {store.display_url}", store.clients.trouble) from error
+    return sum(str(member.client_id).startswith(DEDICATED_CLIENT) for member in described.members)
+
+
+class Offer:
+    """Keeps one node in the group, or out of it; one thread."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="ccs-offer", daemon=True)
+
+    def start(self) -> None:
+        """Look once, then again and again."""
+        self._look()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more; what the node does then is its owner's to say."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(self._node.store.settings.timeout_s)
+
+    def _run(self) -> None:
+        while not self._stop.wait(LOOK_EVERY_S):
+            self._look()
+
+    def _look(self) -> None:
+        try:
+            dedicated = dedicated_coordinators(self._node.store)
+        except CcsError as error:
+            LOG.debug("who coordinates is not known: %s", error)
+            return
+        if dedicated and self._node.member is not None:
+            LOG.info("a dedicated coordinator has joined: withdrawing")
+            self._node.leave_group()
+        elif not dedicated and self._node.member is None and not self._stop.is_set():
+            self._node.join_group()
