@@ -10,7 +10,7 @@ from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
 from typing import Final
 
-from ccs_stream.protocol.admit import ChainEnd, Cursor, Verdict, advance
+from ccs_stream.protocol.admit import ChainEnd, Cursor, Verdict, admit, advance
 from ccs_stream.protocol.commands import Command, Commit, Read
 from ccs_stream.protocol.ids import (
     GENESIS_HASH,
@@ -24,11 +24,12 @@ from ccs_stream.protocol.ids import (
     Sequence,
     SessionId,
 )
-from ccs_stream.protocol.leadership import Pending
+from ccs_stream.protocol.leadership import ForwardToTopic, LeadershipLoop, Pending
 from ccs_stream.protocol.records import DecisionRecord, LeaderClaimed, LeaderResigned, LogOpened
 from formal.world import BrokenRule
 
 LOG_ID: Final = LogId(bytes(16))
+NOBODY: Final = -1
 LETTERS: Final = "ABC"
 """Names of coordinators, by number."""
 WRITTEN, REFUSED, ANSWERED = b"written", b"refused", b"answered"
@@ -198,3 +199,45 @@ def describe(record: LoggedRecord) -> str:
         return f"the decision on {decided_by(record)}"
     kind = "claim" if isinstance(record, LeaderClaimed) else "resignation"
     return f"{LETTERS[record.leader_id[0]]}'s {kind} of epoch {record.epoch}"
+
+
+class Failed(ForwardToTopic):
+    """What no loop may say: tell the clients of these commands that they failed."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What is explored: the product, or the product with one rule weakened."""
+
+    loop: type[LeadershipLoop] = LeadershipLoop
+    admit: Admit = admit
+    plan: Plan = plan
+    resolves: Callable[[Verdict], bool] = lambda verdict: verdict is Verdict.ADMITTED
+    """Whether a client that reads its command's decision, with this verdict, takes it for the answer."""
+    forgetful: bool = False
+    """Whether sessions are forgotten when leadership moves."""
+    seeks_at_once: bool = True
+    """Whether a leader is given no command of the topic before its seek is done."""
+    expulsion_is_told: bool = True
+    """Whether a coordinator whose proof of membership fails is told, in the end, that it lost the shard."""
+
+
+REAL: Final = Rules()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """A record that somebody has still to read."""
+
+    record: LoggedRecord
+    verdict: Verdict
+    after: View
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Flight:
+    """Records on their way to the log, in order."""
+
+    owner: int
+    """Whose producer still waits for them; nobody's when it was destroyed: then they are late."""
+    records: tuple[LoggedRecord, ...]

@@ -14,13 +14,15 @@ from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.ids import Epoch
 from ccs_stream.protocol.leadership import Role
 from ccs_stream.protocol.records import DecisionRecord
-from formal.leader_facts import LETTERS, describe, require
-from formal.leader_world import NOBODY, REAL, Flight, Rules, World
+from formal.leader_facts import LETTERS, NOBODY, REAL, Flight, Rules, describe, require
+from formal.leader_world import World
 
 FAULTS: Final = ("crash", "lose", "copy", "time-out", "refuse", "stop", "again", "move")
 """Kinds of faults: a coordinator dies; a record is lost, or comes twice; a producer gives up; the broker refuses a
 decision; a graceful stop; a client asks twice; the group moves the shard, which others may not notice."""
-_SERVED: Final = (Role.FOLLOWING, Role.RECOVERING)
+HEALS: Final = "from here on everything works"
+"""In a history, where healing begins."""
+_CLAIMS_FROM: Final = (Role.FOLLOWING, Role.RECOVERING)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,12 +38,11 @@ class Scope:
     coordinators: int = 2
 
     def describe(self) -> str:
-        """In what is printed."""
-        kinds = "" if self.faults == FAULTS else f" ({', '.join(self.faults)})"
-        plural = "" if self.at_most == 1 else "s"
-        return (
-            f"{self.coordinators} coordinators, commands {' '.join(self.commands)}, {self.at_most} fault{plural}{kinds}"
-        )
+        """In what is printed: a `!` is handed over directly, a `(!)` or put into the topic, the others put there."""
+        marks = {"topic": "", "direct": "!"}
+        commands = [name + marks.get(ways, "(!)") for name, ways in self.commands.items()]
+        kinds = "" if self.faults == FAULTS or not self.faults else f" ({', '.join(self.faults)})"
+        return f"{' '.join(commands) or 'none'}; {self.at_most} fault{'' if self.at_most == 1 else 's'}{kinds}"
 
 
 Move = tuple[str, str | None, Callable[..., Any], tuple[Any, ...]]
@@ -55,6 +56,7 @@ def begin(scope: Scope, rules: Rules = REAL) -> World:
     tick(world, 0)
     deliver(world, 0)
     world.read(0)
+    world.seek(0)
     world.settle()
     return world
 
@@ -66,7 +68,7 @@ def moves(world: World, scope: Scope) -> Iterator[Move]:
         name = LETTERS[i]
         if world.reads[i] < len(world.tail):
             yield f"{name} reads", None, World.read, (i,)
-        elif loop.assigned and loop.role in _SERVED:
+        elif loop.assigned and loop.role in _CLAIMS_FROM:
             yield f"{name}'s timer", None, tick, (i,)
         if loop.role is Role.LEADING and world.taken[i] < len(world.topic):
             yield f"{name} takes {world.topic[world.taken[i]]}", None, take, (i,)
@@ -76,6 +78,8 @@ def moves(world: World, scope: Scope) -> Iterator[Move]:
             yield f"{name} is assigned the shard", None, move, (i,)
         if world.lost[i]:
             yield f"{name}'s producer gives up", None, time_out, (i,)
+        if world.seeking[i] is not None:
+            yield f"{name}'s seek is done", None, World.seek, (i,)
     for number, flight in enumerate(world.flights):
         yield f"{describe(flight.records[0])} arrives", None, deliver, (number,)
     if world.left:
@@ -182,6 +186,7 @@ def crash(world: World, i: int) -> None:
     world.abandon(i)
     world.put_loop(i, world.rules.loop())
     world.reads[i], world.taken[i] = len(world.tail), 0
+    world.seeking[i] = None
     _leave_group(world, i)
 
 
@@ -254,12 +259,14 @@ def heal(world: World, here: int, known: set[int], history: list[str]) -> None:
         return
     healing = world.copy()
     healing.healing = True
+    history.append(HEALS)
     seen = set()
     while here not in known:
         require(here not in seen, "progress: when everything works, somebody leads for good (no livelock)")
         seen.add(here)
         chosen = _next_healing(healing)
         if chosen is None:
+            del history[1:]  # what is missing in the end is not missing because of a step
             _check_healed(healing)
             break
         label, _, call, arguments = chosen
@@ -278,6 +285,8 @@ def _next_healing(world: World) -> Move | None:
     if world.flights:
         return f"{describe(world.flights[0].records[0])} arrives", None, deliver, (0,)
     for i, (name, loop) in enumerate(zip(LETTERS, world.loops, strict=False)):
+        if world.seeking[i] is not None:
+            return f"{name}'s seek is done", None, World.seek, (i,)
         if world.lost[i]:
             return f"{name}'s producer gives up", None, time_out, (i,)
         if loop.role is Role.LEADING and world.taken[i] < len(world.topic):
@@ -292,7 +301,7 @@ def _next_healing(world: World) -> Move | None:
 def _next_tick(world: World) -> Move | None:
     """The first timer that does something."""
     for i, loop in enumerate(world.loops):
-        if loop.assigned and loop.role in _SERVED:
+        if loop.assigned and loop.role in _CLAIMS_FROM:
             tried = world.copy()
             tick(tried, i)
             if tried.key() != world.key():

@@ -21,9 +21,8 @@ from ccs_stream.protocol.leadership import (
     SeekCommands,
 )
 from ccs_stream.protocol.records import DecisionRecord, LeaderClaimed
-from formal.leader_facts import ANSWERED, REFUSED, WRITTEN, Admit, LoggedRecord, View, decide, name_of, plan
+from formal.leader_facts import ANSWERED, REFUSED, WRITTEN, Failed, LoggedRecord, Rules, View, decide, name_of, plan
 from formal.leader_moves import Scope
-from formal.leader_world import Failed, Rules
 
 # Loops.
 
@@ -54,13 +53,6 @@ class _GoesOn(LeadershipLoop):
             return super().decision_read(leader_id, index, verdict)
         self._unread, self._batch = [], ()
         return self._next_batch()
-
-
-class _Waits(LeadershipLoop):
-    __slots__ = ()
-
-    def decision_read(self, leader_id: LeaderId, index: DecisionIndex, verdict: Verdict) -> list[Effect]:
-        return super().decision_read(leader_id, index, verdict) if verdict is Verdict.ADMITTED else []
 
 
 class _DoesNotSeek(LeadershipLoop):
@@ -220,6 +212,7 @@ MUTATIONS: Final[dict[str, tuple[Rules, Scope]]] = {
     "answers a repeat before the read-back": (Rules(loop=_AnswersRepeatsAtOnce), _scope("a1! b1!", "again")),
     "a leader goes on behind a void decision of its own": (Rules(loop=_GoesOn), _scope(_BATCH, "lose")),
     "after its claim a leader does not seek the topic": (Rules(loop=_DoesNotSeek), _scope("a1 b1", "lose")),
+    "a leader takes commands before its seek is done": (Rules(seeks_at_once=False), _scope("a1 b1", "lose")),
     "after a produce error the leader appends again": (Rules(loop=_AppendsAgain), _scope(_BATCH, "time-out")),
     "a claim needs no proof of membership": (Rules(loop=_ClaimsUnproved), _scope("", "move")),
     "who was expelled is never told": (Rules(expulsion_is_told=False), _scope("a1!", "move", "move", "lose")),
@@ -242,6 +235,5 @@ _WIDE: Final = Scope(commands={"a1": "topic direct", "b1": "topic direct"}, at_m
 REDUNDANT: Final[dict[str, tuple[Rules, Scope]]] = {
     "a decision of the epoch is admitted whoever decided it": (Rules(admit=_any_leader), _WIDE),
     "a decision is admitted at any sequence": (Rules(admit=_any_sequence), _WIDE),
-    "a leader waits behind a void decision of its own": (Rules(loop=_Waits), _scope(_BATCH, "lose", "copy")),
 }
 """What the other rules imply as far as was explored; kept, because each is cheap and needs none of the others."""

@@ -11,12 +11,21 @@ import gc
 import sys
 import time
 
+from formal.leader_facts import REAL, Rules
 from formal.leader_moves import Move, Scope, begin, heal, moves, step
-from formal.leader_world import REAL, Rules, World
+from formal.leader_mutations import MUTATIONS, REDUNDANT
+from formal.leader_world import World
 from formal.world import BrokenRule
 
 DEFAULT_SECONDS = 60.0
-HEALS = "(from here on everything works)"
+_BOTH = "topic direct"
+SCOPES = (
+    Scope(commands={"a1": _BOTH, "b1": _BOTH}, at_most=1, coordinators=3),
+    Scope(commands={"a1": _BOTH, "a2?": _BOTH, "b1": _BOTH}, at_most=1),
+    Scope(commands={"a1": "direct", "a2": "topic", "b1": "topic", "b2?": "topic"}, at_most=1),
+    Scope(commands={"a1": _BOTH, "a2": _BOTH}, at_most=2),
+)
+"""What is explored: numbers of one session come in any order; a `?` changes nothing."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -32,6 +41,14 @@ class Found:
     """Whether longer ones lead nowhere else."""
     broken: str | None = None
     history: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        """How much was explored."""
+        histories = f"all histories of {self.depth} moves"
+        if self.exhausted:
+            histories = f"all histories (nothing new after {self.depth - 1} moves)"
+        counted = f"{self.states:,} states, {self.transitions:,} transitions"
+        return f"{counted}, {histories}, {self.seconds:.0f} seconds"
 
 
 class _Exploration:
@@ -78,7 +95,7 @@ class _Exploration:
             heal(there, key, self.healed, healing)
         except BrokenRule as broken:
             self.found.broken = str(broken)
-            self.found.history = (*self._history(number), label, *([HEALS] if healing else []), *healing)
+            self.found.history = (*self._history(number), label, *healing)
             return None
         return there
 
@@ -106,6 +123,44 @@ def explore(scope: Scope, *, seconds: float, depth: int = 1_000, rules: Rules = 
     return found
 
 
+def main() -> int:
+    """The command line: 0 when every rule held, and every mutation was caught."""
+    parser = argparse.ArgumentParser(prog="python -m formal.leader_scope", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=DEFAULT_SECONDS, help="processor time for all scopes")
+    parser.add_argument("--mutations", action="store_true", help="then weaken each rule in turn, too")
+    chosen = parser.parse_args()
+    failed, left = 0, chosen.seconds
+    for number, scope in enumerate(SCOPES):
+        found = explore(scope, seconds=left / (len(SCOPES) - number))
+        left -= found.seconds
+        failed += found.broken is not None
+        sys.stdout.write(f"{scope.coordinators} coordinators, commands {scope.describe()}: {found.describe()}\n")
+        if found.broken:
+            sys.stdout.write(f"BROKEN: {found.broken}\n  " + "\n  ".join(found.history) + "\n")
+        sys.stdout.flush()
+    if chosen.mutations:
+        sys.stdout.write("\n")
+        failed += _mutations(chosen.seconds)
+    return 1 if failed else 0
+
+
+def _mutations(seconds: float) -> int:
+    missed = 0
+    sys.stdout.write("rule weakened | commands; faults | caught by | after | states\n---|---|---|---|---\n")
+    for name, (rules, scope) in MUTATIONS.items():
+        found = explore(scope, seconds=seconds, rules=rules)
+        missed += found.broken is None
+        caught = found.broken or "NOT CAUGHT"
+        row = (name, scope.describe(), caught, "; ".join(found.history), f"{found.states:,}")
+        sys.stdout.write(" | ".join(row) + "\n")
+    sys.stdout.write("\nrule weakened | commands; faults | not caught | states\n---|---|---|---\n")
+    for name, (rules, scope) in REDUNDANT.items():
+        found = explore(scope, seconds=seconds, rules=rules)
+        missed += found.broken is not None
+        verdict = found.broken or "redundant, kept: cheap"
+        sys.stdout.write(f"{name} | {scope.describe()} | {verdict} | {found.describe()}\n")
+    return missed
+
+
 if __name__ == "__main__":
-    scope = Scope(commands={"a1": "topic direct", "a2": "topic direct"}, at_most=int(sys.argv[1]))
-    print(explore(scope, seconds=float(sys.argv[2])))
+    sys.exit(main())

@@ -9,10 +9,10 @@ leader sees at once what is void and not its own), for that multiplies states an
 
 import dataclasses
 import operator
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import Final
 
-from ccs_stream.protocol.admit import Verdict, admit
+from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.ids import LeaderId
 from ccs_stream.protocol.leadership import (
     Answer,
@@ -30,9 +30,12 @@ from ccs_stream.protocol.leadership import (
 )
 from ccs_stream.protocol.records import DecisionRecord, LeaderClaimed, LeaderResigned
 from formal.leader_facts import (
-    Admit,
+    NOBODY,
+    Entry,
+    Failed,
+    Flight,
     LoggedRecord,
-    Plan,
+    Rules,
     View,
     claim,
     command,
@@ -41,11 +44,9 @@ from formal.leader_facts import (
     fresh_leader_id,
     name_of,
     opened,
-    plan,
     require,
 )
 
-NOBODY: Final = -1
 _NO_OFFSET: Final = -1_000
 _NAMED: Final = (Role.LEADING, Role.CLAIMING)
 """Where it matters under which id a loop leads or claims."""
@@ -54,28 +55,6 @@ _FIELDS: Final = tuple(LeadershipLoop.__slots__)
 _values = operator.attrgetter(*_FIELDS)
 _batch_of = operator.attrgetter("_batch")
 _inside = operator.attrgetter("_pending", "_batch", "_unread", "_refused", "_proved")
-
-
-class Failed(ForwardToTopic):
-    """What no loop may say: tell the clients of these commands that they failed."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """What is explored: the product, or the product with one rule weakened."""
-
-    loop: type[LeadershipLoop] = LeadershipLoop
-    admit: Admit = admit
-    plan: Plan = plan
-    resolves: Callable[[Verdict], bool] = lambda verdict: verdict is Verdict.ADMITTED
-    """Whether a client that reads its command's decision, with this verdict, takes it for the answer."""
-    forgetful: bool = False
-    """Whether sessions are forgotten when leadership moves."""
-    expulsion_is_told: bool = True
-    """Whether a coordinator whose proof of membership fails is told, in the end, that it lost the shard."""
-
-
-REAL: Final = Rules()
 
 
 def fork(loop: LeadershipLoop, *, deeply: bool = False) -> LeadershipLoop:
@@ -87,24 +66,6 @@ def fork(loop: LeadershipLoop, *, deeply: bool = False) -> LeadershipLoop:
             kept = type(value)(dataclasses.replace(each) if isinstance(each, Pending) else each for each in value)
         setattr(other, name, kept)
     return other
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Entry:
-    """A record that somebody has still to read."""
-
-    record: LoggedRecord
-    verdict: Verdict
-    after: View
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Flight:
-    """Records on their way to the log, in order."""
-
-    owner: int
-    """Whose producer still waits for them; nobody's when it was destroyed: then they are late."""
-    records: tuple[LoggedRecord, ...]
 
 
 class World:
@@ -126,6 +87,7 @@ class World:
         "orphans",
         "reads",
         "rules",
+        "seeking",
         "tail",
         "taken",
         "told",
@@ -139,6 +101,8 @@ class World:
         """How much of `tail` each has read."""
         self.taken = [0] * coordinators
         """Next offset of the commands topic that each takes."""
+        self.seeking: list[int | None] = [None] * coordinators
+        """Where each is to go on in the topic, while it has not done that."""
         self.lost = [False] * coordinators
         """Whether something of each one's producer was lost, so that it will time out."""
         self.base = opened()
@@ -170,7 +134,7 @@ class World:
         other.answered, other.told, other.claims, other.left = self.answered, self.told, self.claims, self.left
         other.loops, other.reads, other.taken = self.loops.copy(), self.reads.copy(), self.taken.copy()
         other.lost, other.hosts, other.healing = self.lost.copy(), self.hosts, self.healing
-        other.cached = self.cached.copy()
+        other.cached, other.seeking = self.cached.copy(), self.seeking.copy()
         return other
 
     def own(self, i: int, *, deeply: bool = False) -> LeadershipLoop:
@@ -227,7 +191,7 @@ class World:
         if not self.tail:
             return
         for i, loop in enumerate(self.loops):
-            while self.reads[i] < len(self.tail) and not _matters(loop, self.tail[self.reads[i]]):
+            while self.reads[i] < len(self.tail) and not matters(loop, self.tail[self.reads[i]]):
                 self.reads[i] += 1
         least = min(self.reads)
         if least:
@@ -262,7 +226,13 @@ class World:
                 case DestroyProducer():
                     self.abandon(i)
                 case SeekCommands():
-                    self.taken[i] = self.view(i).folded + 1
+                    self.seeking[i] = self.view(i).folded + 1
+                    if self.rules.seeks_at_once:
+                        self.seek(i)
+
+    def seek(self, i: int) -> None:
+        """A coordinator takes commands from where the log said that they go on."""
+        self.taken[i], self.seeking[i] = self.seeking[i] or 0, None
 
     def abandon(self, i: int) -> None:
         """Nobody waits any longer for what a coordinator's producer has sent."""
@@ -318,12 +288,11 @@ class World:
         flights = [(each.owner, *[_record_key(one, base, leaders) for one in each.records]) for each in self.flights]
         flights.sort()
         loops = [self._loop_key(i) for i in range(len(self.loops))]
-        taken = [
-            0 if loop.role in _IDLE else taken - start for loop, taken in zip(self.loops, self.taken, strict=True)
-        ]
+        taken = [0 if loop.role in _IDLE else taken - start for loop, taken in zip(self.loops, self.taken, strict=True)]
         return (
             (cursor.resigned, base.decided, base.applied, base.window),
             (*loops, *self.reads, *taken, *self.lost),
+            tuple([None if offset is None else offset - start for offset in self.seeking]),
             tuple([_record_key(each.record, base, leaders) for each in self.tail]),
             tuple(flights),
             (self.topic[start:], self.group, self.asked, self.orphans, self.told),
@@ -354,7 +323,7 @@ def _loop_key(loop: LeadershipLoop, base: View) -> Hashable:
     )
 
 
-def _matters(loop: LeadershipLoop, entry: Entry) -> bool:
+def matters(loop: LeadershipLoop, entry: Entry) -> bool:
     """Whether it makes a difference when a coordinator reads a record."""
     if loop.role in _IDLE:
         return False

@@ -5,7 +5,6 @@ agent, all or none; the last put of a key wins; a value that cannot be stored is
 Does not: call an embedding model itself; that is a step, so that it may be awaited.
 """
 
-import copy
 import functools
 import warnings
 from collections.abc import Iterable, Sequence
@@ -116,10 +115,11 @@ class Operations:
         yield from engine.fresh(None, None)
         with engine.coordinator.lock:
             now = engine.coordinator.clock()
-            states = [
-                copy.copy(engine.state.artifacts.get(engine.address(scope, str(key))))
+            found = [
+                engine.state.artifacts.get(engine.address(scope, str(key)))
                 for (_, scope), (_, key) in zip(split, addresses, strict=True)
             ]
+            states = [None if each is None else each.copy() for each in found]
         items: list[Any] = []
         for (agent, scope), (namespace, key), state in zip(split, addresses, states, strict=True):
             artifact = engine.address(scope, str(key))
@@ -195,7 +195,7 @@ class Operations:
                         return found
                     state = engine.state.artifacts[artifact]
                     if state.content_type == JSON and state.readable(now):
-                        found.append(copy.copy(state))
+                        found.append(state.copy())
         return found
 
     def _rank(self, vectors: VectorIndex, query: str, found: list[Candidate]) -> Steps[list[Candidate]]:

@@ -5,7 +5,6 @@ the version this execution scope last read as its base. Does not: authenticate. 
 decided by who may write to the log.
 """
 
-import copy
 from collections.abc import Coroutine
 from typing import Any, Final
 
@@ -96,7 +95,7 @@ class Agent:
         hit = engine.hit(self.name, artifact)
         if hit is not None:
             with engine.coordinator.lock:
-                seen = copy.copy(engine.state.artifacts[artifact])
+                seen = engine.state.artifacts[artifact].copy()
                 position = engine.coordinator.position
             if seen.version == hit.version:
                 here.saw(artifact, hit.version)

@@ -5,7 +5,6 @@ version its author's execution scope had last read; a conflict carries the curre
 frameworks, or what a namespace means.
 """
 
-import copy
 import functools
 import itertools
 import time
@@ -217,7 +216,7 @@ class Engine:
             if answer.refusal is not None:
                 raise error_of(answer.refusal, f"read of {state.key!r}")
         with self.coordinator.lock:
-            seen = copy.copy(state)
+            seen = state.copy()
         granted = _granted(answer)
         # The version the grant names, if somebody wrote since; what is returned is the newer one, granted or not.
         scope.saw(artifact, max(seen.version, granted))
@@ -337,7 +336,7 @@ class Engine:
         """The value now, without taking a copy of it for anybody; None when there is nothing."""
         with self.coordinator.lock:
             state = self.state.artifacts.get(artifact)
-            seen = None if state is None else copy.copy(state)
+            seen = None if state is None else state.copy()
         if seen is None or not seen.readable(self.coordinator.clock()):
             return None
         body = self.bodies.get(artifact)

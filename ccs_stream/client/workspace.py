@@ -6,7 +6,6 @@ in the log.
 """
 
 import contextlib
-import copy
 import dataclasses
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, Final, Self
@@ -189,7 +188,7 @@ class Workspace:
         with self.coordinator.lock:
             position = self.coordinator.position
             now = self.coordinator.clock()
-            states = [None if (found := engine.state.artifacts.get(each)) is None else copy.copy(found) for each in ids]
+            states = [None if (found := engine.state.artifacts.get(each)) is None else found.copy() for each in ids]
         readings: list[Reading | None] = []
         for artifact, state in zip(ids, states, strict=True):
             here.saw(artifact, Version(0) if state is None else state.version)

@@ -10,7 +10,6 @@ commands topic. What has not left the first is known not to have happened.
 """
 
 import asyncio
-import collections
 import logging
 import threading
 import time
@@ -19,6 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+from ccs_stream.coordinator.asking import Asked, Waiting
 from ccs_stream.coordinator.batch import Planned
 from ccs_stream.coordinator.forks import ForkGuard
 from ccs_stream.coordinator.member import EMBEDDED_CLIENT
@@ -27,7 +27,7 @@ from ccs_stream.coordinator.offering import Offer
 from ccs_stream.coordinator.port import wall_clock
 from ccs_stream.coordinator.restoring import restore
 from ccs_stream.coordinator.sweeping import sweep_command, sweep_is_due
-from ccs_stream.coordinator.ticket import Answer, Numbers, Ticket, wake
+from ccs_stream.coordinator.ticket import Answer, Numbers
 from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.log.envelope import chain_hash
 from ccs_stream.log.kafka.errors import Refusal
@@ -36,8 +36,8 @@ from ccs_stream.log.port import Position
 from ccs_stream.log.reader import ShardReader
 from ccs_stream.protocol.commands import Command, Open
 from ccs_stream.protocol.directory import Directory
-from ccs_stream.protocol.errors import CcsError, Closed, LogDiverged, LogUnavailable, OutcomeUnknown, TooLarge
-from ccs_stream.protocol.events import CommandAnswered, Event, RefusalReason
+from ccs_stream.protocol.errors import CcsError, Closed, LogDiverged, LogUnavailable
+from ccs_stream.protocol.events import CommandAnswered, Event
 from ccs_stream.protocol.ids import CommandNumber, Hash, Micros, Sequence, SessionId
 from ccs_stream.protocol.leadership import Pending, Role
 from ccs_stream.protocol.records import DecisionRecord
@@ -45,29 +45,8 @@ from ccs_stream.protocol.settings import DEFAULT_SETTINGS, WorkspaceSettings
 
 LOG = logging.getLogger(__name__)
 
-AGAIN_S: Final = 5.0
-"""How long a command in the topic waits before it is sent again: only a lost one needs it, and dedupe makes it safe."""
 CHECK_EVERY_S: Final = 0.1
 """How often deadlines are looked at."""
-Key = tuple[SessionId, CommandNumber]
-
-
-class Waiting(Ticket):
-    """A command whose decision is waited for."""
-
-    __slots__ = ("deadline", "direct", "key", "left", "sent_at", "signal")
-
-    def __init__(self, command: Command, numbers: Numbers | None, deadline: float) -> None:
-        super().__init__(command, numbers)
-        self.deadline = deadline
-        self.key: Key | None = None
-        self.left = False
-        """Whether it may have reached anybody who decides."""
-        self.direct = False
-        """Whether the leader in this process has it."""
-        self.sent_at = 0.0
-        self.signal: threading.Lock | None = None
-        """Held until it is resolved, where a thread waits."""
 
 
 class RemoteCoordinator:
@@ -90,13 +69,6 @@ class RemoteCoordinator:
         self.clock = clock
         self._guard = ForkGuard(f"the workspace {workspace!r} of {store.display_url}")
         self._closed = False
-        self._tickets: dict[Key, Waiting] = {}
-        """Every command that may be decided and whose decision was not read, those given up on included."""
-        self._open: dict[SessionId, dict[CommandNumber, Waiting]] = {}
-        """The same by session, lowest number first."""
-        self._queued: collections.deque[Waiting] = collections.deque()
-        """Commands that wait for room in their session's window."""
-        self._resolved: list[Waiting] = []
         self._uploading: dict[asyncio.AbstractEventLoop, asyncio.Future[None]] = {}
         """By event loop, the last command that waits for an upload, or behind one."""
         self._moved = threading.Condition(threading.Lock())
@@ -121,6 +93,12 @@ class RemoteCoordinator:
             self.lock = self._shard.lock
             self.state = self._shard.states.setdefault(workspace, Directory())
             self._shard.listener = self
+            self._asked = Asked(
+                send=self._send,
+                window=lambda: self.state.settings.dedupe_window,
+                timeout_s=store.settings.timeout_s,
+                trouble=self._trouble,
+            )
             self._node.commands.failed = self._not_sent
             self._node.start(self._shard)
             self.catch_up()
@@ -147,8 +125,10 @@ class RemoteCoordinator:
         ticket.signal.acquire()
         self._submit(ticket)
         # Whoever reads the log keeps the deadline; the time beyond it is for the case that nobody does any more.
-        if not ticket.signal.acquire(timeout=self.store.settings.timeout_s + 1.0) and not ticket.resolved:
-            self._give_up(ticket)
+        if not ticket.signal.acquire(timeout=self.store.settings.timeout_s + 1.0):
+            with self.lock:
+                self._asked.give_up(ticket)
+            self._asked.wake(self.lock)
         return ticket.result()
 
     async def execute_async(
@@ -191,37 +171,12 @@ class RemoteCoordinator:
     def _submit(self, ticket: Waiting) -> None:
         with self.lock:
             self._check()
-            self._queued.append(ticket)
-            self._pump()
-        self._wake()
+            self._asked.submit(ticket)
+        self._asked.wake(self.lock)
 
-    def _pump(self) -> None:
-        """Send on what has room in its session's window, in order. The caller holds the lock."""
-        window = self.state.settings.dedupe_window
-        while self._queued:
-            ticket = self._queued[0]
-            command = ticket.command
-            if ticket.resolved or command is None:
-                self._queued.popleft()
-                continue
-            theirs = self._open.get(command.session_id)
-            if theirs:
-                lowest, highest = next(iter(theirs)), next(reversed(theirs))
-                if highest + 1 - lowest >= window:
-                    return
-            self._queued.popleft()
-            if not command.number and ticket.numbers is not None:
-                command.number = CommandNumber(ticket.numbers.next())
-            self._send(ticket, command)
-
-    def _send(self, ticket: Waiting, command: Command) -> None:
-        key = ticket.key = (command.session_id, command.number)
-        self._tickets[key] = ticket
-        self._open.setdefault(command.session_id, {})[command.number] = ticket
-        ticket.left = True
-        ticket.sent_at = time.monotonic()
+    def _send(self, command: Command) -> None:
+        """To the leader in this process, or into the commands topic. The caller holds the lock."""
         if self._shard.loop.role in (Role.LEADING, Role.CLAIMING, Role.RECOVERING):
-            ticket.direct = True
             self._shard.command(Pending(workspace=self.workspace, command=command, offset=None))
         else:
             self._node.commands.send(self.workspace, command)
@@ -235,8 +190,7 @@ class RemoteCoordinator:
         last = Sequence(record.first_sequence + len(events) - 1)
         if contents and self.on_bodies is not None:
             self.on_bodies(events, contents)
-        key = (record.session_id, record.number)
-        ticket = self._tickets.get(key)
+        ticket = self._asked.get(record.session_id, record.number)
         if ticket is None:
             return
         first = events[0]
@@ -244,7 +198,7 @@ class RemoteCoordinator:
             self._answer_again(ticket, first.original_sequence)
             return
         changed = () if type(first) is CommandAnswered else events
-        self._resolve(
+        self._asked.resolve(
             ticket,
             Answer(
                 changed,
@@ -260,12 +214,12 @@ class RemoteCoordinator:
 
     def settled(self, pending: Pending, planned: Planned) -> None:
         """See `Listener`."""
-        ticket = self._tickets.get((pending.command.session_id, pending.command.number))
+        ticket = self._asked.get(pending.command.session_id, pending.command.number)
         if ticket is None:
             return
         repeats = planned.decision.repeats
         if repeats is None:
-            self._resolve(ticket, self._from_state())
+            self._asked.resolve(ticket, self._from_state())
         else:
             self._answer_again(ticket, repeats)
 
@@ -276,11 +230,12 @@ class RemoteCoordinator:
             try:
                 answer = self._decision_at(sequence)
             except CcsError as error:
-                self._fail(ticket, error)
+                with self.lock:
+                    self._asked.fail(ticket, error)
             else:
                 with self.lock:
-                    self._resolve(ticket, answer)
-            self._wake()
+                    self._asked.resolve(ticket, answer)
+            self._asked.wake(self.lock)
 
         self._in_background().submit(look)
 
@@ -313,46 +268,10 @@ class RemoteCoordinator:
             end.hash,
         )
 
-    def _resolve(self, ticket: Waiting, answer: Answer) -> None:
-        if not ticket.resolved:
-            ticket.answer = answer
-            self._resolved.append(ticket)
-        self._forget(ticket)
-
-    def _fail(self, ticket: Waiting, error: BaseException) -> None:
-        with self.lock:
-            if not ticket.resolved:
-                ticket.error = error
-                self._resolved.append(ticket)
-
-    def _forget(self, ticket: Waiting) -> None:
-        """Its decision was read: its number is no longer open."""
-        if ticket.key is None or self._tickets.pop(ticket.key, None) is None:
-            return
-        session_id, number = ticket.key
-        theirs = self._open.get(session_id)
-        if theirs is not None:
-            theirs.pop(number, None)
-            if not theirs:
-                del self._open[session_id]
-        if self._queued:
-            self._pump()
-
-    def _wake(self) -> None:
-        """Wake whoever's ticket was resolved. The caller holds no lock, or may."""
-        if not self._resolved:
-            return
-        with self.lock:
-            resolved, self._resolved = self._resolved, []
-        for ticket in resolved:
-            if ticket.signal is not None:
-                ticket.signal.release()
-        wake(resolved)
-
     # Time.
 
     def _after_round(self) -> None:
-        self._wake()
+        self._asked.wake(self.lock)
         if self._waiting:
             with self._moved:
                 self._moved.notify_all()
@@ -361,70 +280,24 @@ class RemoteCoordinator:
             self._end(self._node.error)
         elif now - self._checked_at > CHECK_EVERY_S:
             self._checked_at = now
-            self._check_deadlines(now)
-            self._wake()
-
-    def _check_deadlines(self, now: float) -> None:
-        with self.lock:
-            for ticket in tuple(self._queued):
-                if ticket.deadline <= now:
-                    self._give_up(ticket)
-            for ticket in tuple(self._tickets.values()):
-                if ticket.deadline <= now and not ticket.resolved:
-                    self._give_up(ticket)
-                if not ticket.direct and ticket.command is not None and now - ticket.sent_at > AGAIN_S:
-                    ticket.sent_at = now
-                    self._node.commands.send(self.workspace, ticket.command)
-
-    def _give_up(self, ticket: Waiting) -> None:
-        """Tell its caller; what may have left goes on being asked for, until the log shows it."""
-        if ticket.left:
-            trouble = self.store.clients.trouble.last
-            why = f" (the brokers do not answer: {trouble.str()})" if trouble is not None else ""
-            error: CcsError = OutcomeUnknown(
-                f"no decision on a {self._kind(ticket)} within {self.store.settings.timeout_s:g} s{why}: it may be in "
-                "the log, or come to be there; read to see. Is a coordinator running, and can it append?"
-            )
-        else:
-            error = LogUnavailable(
-                f"a {self._kind(ticket)} waited for {self.store.settings.timeout_s:g} s behind others of this process "
-                "and was not sent: nothing of it happened"
-            )
-        self._fail(ticket, error)
-        self._wake()
-
-    @staticmethod
-    def _kind(ticket: Waiting) -> str:
-        return "command" if ticket.command is None else ticket.command.KIND.value
+            with self.lock:
+                self._asked.check(now)
+            self._asked.wake(self.lock)
 
     def _not_sent(self, what: object, refusal: Refusal, error: CcsError) -> None:
-        """A command could not be put in the topic."""
         command: Command = what  # type: ignore[assignment]  # it is what was sent
         with self.lock:
-            ticket = self._tickets.get((command.session_id, command.number))
-            if ticket is None:
-                return
-            if refusal is Refusal.TOO_LARGE:
-                reason = RefusalReason.DECISION_TOO_LARGE.value
-                self._fail(ticket, TooLarge(f"{self._kind(ticket)}: {error}", reason=reason))
-                self._forget(ticket)
-            elif refusal is Refusal.DENIED:
-                self._fail(ticket, error)
-                self._forget(ticket)
-            else:
-                ticket.sent_at = time.monotonic() - AGAIN_S / 2  # it is sent again soon
+            self._asked.not_sent(command, refusal, error)
+
+    def _trouble(self) -> str | None:
+        trouble = self.store.clients.trouble.last
+        return None if trouble is None else trouble.str()
 
     def _end(self, error: CcsError) -> None:
         """Following ended: nobody will be answered any more."""
         with self.lock:
-            waiting = [*self._queued, *self._tickets.values()]
-            self._queued.clear()
-            for ticket in waiting:
-                known: CcsError = error
-                if ticket.left:
-                    known = OutcomeUnknown(f"a {self._kind(ticket)} was not answered: {error}")
-                self._fail(ticket, known)
-        self._wake()
+            self._asked.end(error)
+        self._asked.wake(self.lock)
         with self._moved:
             self._moved.notify_all()
 

@@ -7,9 +7,9 @@ Three indexes are derived and not part of the state hash: what each participant 
 and the heap of times at which a reservation or a life ends. `rebuild_indexes` makes them anew from the rest.
 """
 
-import copy
 import dataclasses
 import heapq
+import operator
 from collections.abc import Iterable, Iterator, MutableSet
 from typing import Final, Protocol
 
@@ -111,9 +111,14 @@ class ArtifactState:
         if self.sharers:
             self.sharers = self.sharers.difference(participants) or NOBODYS
 
+    def copy(self) -> "ArtifactState":
+        """A copy for whoever only looks at it."""
+        # copy.copy goes by way of pickling, and takes six times as long.
+        return ArtifactState(*_ARTIFACT_VALUES(self))
+
     def fork(self) -> "ArtifactState":
         """A copy whose changes do not show here."""
-        other = copy.copy(self)
+        other = self.copy()
         if other.sharers:
             other.sharers = set(other.sharers)
         return other
@@ -132,9 +137,9 @@ class ParticipantState:
 
     def fork(self) -> "ParticipantState":
         """A copy whose changes do not show here."""
-        other = copy.copy(self)
-        other.held, other.reserved, other.reclaimed = set(self.held), set(self.reserved), set(self.reclaimed)
-        return other
+        return ParticipantState(
+            self.number, self.agent, self.session_id, set(self.held), set(self.reserved), set(self.reclaimed)
+        )
 
 
 @dataclasses.dataclass(slots=True)
@@ -152,9 +157,18 @@ class SessionState:
 
     def fork(self) -> "SessionState":
         """A copy whose changes do not show here."""
-        other = copy.copy(self)
-        other.participants, other.window = dict(self.participants), dict(self.window)
-        return other
+        return SessionState(
+            self.session_id,
+            self.joined_at,
+            self.active_at,
+            self.renewed_until,
+            self.highest,
+            dict(self.participants),
+            dict(self.window),
+        )
+
+
+_ARTIFACT_VALUES: Final = operator.attrgetter(*(field.name for field in dataclasses.fields(ArtifactState)))
 
 
 class View(Protocol):

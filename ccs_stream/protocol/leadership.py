@@ -57,7 +57,11 @@ class Pending:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ProveMembership:
-    """Commit an offset synchronously; when that succeeds, say `membership_proved`."""
+    """Commit an offset synchronously; when that succeeds, say `membership_proved`.
+
+    Where the group knows this member no longer, see to it that `assignment_lost` is said: until then, what was handed
+    over directly waits.
+    """
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -108,7 +112,11 @@ class DestroyProducer:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SeekCommands:
-    """Read the commands topic from the folded offset + 1: what was taken and not decided comes again."""
+    """Read the commands topic from the folded offset + 1: what was taken and not decided comes again.
+
+    Until that is done, hand over nothing from the topic: the decision on a later command would carry the offset to
+    resume from past those that were not decided.
+    """
 
 
 Effect = (

@@ -5,7 +5,6 @@ decided on it and thrown away; making one, and editing a participant on it, cost
 is. Does not: answer anybody; only what is in the log does.
 """
 
-import copy
 from collections.abc import Iterable, Iterator, MutableSet
 from typing import TypeVar
 
@@ -50,10 +49,14 @@ class Layered(MutableSet[T]):
 
 def _laid_over(participant: ParticipantState) -> ParticipantState:
     """As `fork`, without a copy of all it holds."""
-    other = copy.copy(participant)
-    other.held = Layered(participant.held)
-    other.reserved, other.reclaimed = set(participant.reserved), set(participant.reclaimed)
-    return other
+    return ParticipantState(
+        participant.number,
+        participant.agent,
+        participant.session_id,
+        Layered(participant.held),
+        set(participant.reserved),
+        set(participant.reclaimed),
+    )
 
 
 class Overlay:

@@ -67,9 +67,10 @@ class JavaBroker(Broker):
         # An id that began with "-" would be taken for an option.
         cluster = "A" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
         tool = ["kafka.tools.StorageTool", "format", "-t", cluster, *self._format_arguments, "-c"]
-        formatting = {node: self._run(node, [*tool, self._properties(node)]) for node in self.nodes}
-        for node, process in formatting.items():
-            if process.wait(_START_TIMEOUT_S) != 0:
+        for node in self.nodes:
+            self._running[node] = self._run(node, [*tool, self._properties(node)])
+        for node in self.nodes:
+            if self._running[node].wait(_START_TIMEOUT_S) != 0:
                 raise BrokerFailed(f"the storage of node {node} cannot be formatted:\n{self._end_of_log(node)}")
         marks = {node: self._launch(node) for node in self.nodes}
         for node, mark in marks.items():

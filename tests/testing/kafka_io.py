@@ -4,6 +4,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.cimpl import NewTopic
 
 PATIENCE_S = 30
@@ -13,10 +14,10 @@ PLAIN: dict[str, Any] = {"log_level": 2}
 """The client says on stderr that a broker is away; here it is away on purpose."""
 
 
-def create_topic(servers: str, topic: str, *, replicas: int = 1) -> None:
-    """Create a topic of one partition."""
+def create_topic(servers: str, topic: str) -> None:
+    """Create a topic of one partition, with as many replicas as the broker's settings say."""
     admin = AdminClient({"bootstrap.servers": servers, **PLAIN})
-    admin.create_topics([NewTopic(topic, 1, replicas)])[topic].result(PATIENCE_S)
+    admin.create_topics([NewTopic(topic, 1, -1)])[topic].result(PATIENCE_S)
 
 
 def produce(servers: str, topic: str, values: list[bytes], **settings: Any) -> list[KafkaError | None]:
@@ -47,9 +48,15 @@ def consume(servers: str, topic: str, count: int, **settings: Any) -> list[bytes
     return [message.value() or b"" for message in messages]
 
 
-def leader(servers: str, topic: str) -> int:
-    """The node that leads the topic's partition."""
+def leader_and_replicas(servers: str, topic: str) -> tuple[int, list[int]]:
+    """The node that leads the topic's partition, and all that have it."""
     admin = AdminClient({"bootstrap.servers": servers, **PLAIN})
-    node = admin.list_topics(topic, timeout=PATIENCE_S).topics[topic].partitions[0].leader
-    assert isinstance(node, int)
-    return node
+    partition = admin.list_topics(topic, timeout=PATIENCE_S).topics[topic].partitions[0]
+    return partition.leader, sorted(partition.replicas)
+
+
+def setting_of(servers: str, topic: str, name: str) -> str:
+    """A setting of the topic, its own or the broker's."""
+    admin = AdminClient({"bootstrap.servers": servers, **PLAIN})
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+    return str(admin.describe_configs([resource])[resource].result(PATIENCE_S)[name].value)

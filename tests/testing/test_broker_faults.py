@@ -7,7 +7,7 @@ from confluent_kafka import KafkaError
 
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.testing.broker import QUICK_FAILOVER, Broker, start_broker
-from tests.testing.kafka_io import consume, create_topic, leader, produce
+from tests.testing.kafka_io import consume, create_topic, leader_and_replicas, produce, setting_of
 
 pytestmark = [pytest.mark.kafka, pytest.mark.xdist_group("broker-faults")]
 
@@ -62,11 +62,14 @@ def test_three_nodes_lose_nothing_with_one_of_them(kafka_prefix: str) -> None:
     with start_broker(nodes=3, settings=QUICK_FAILOVER) as broker:
         # given
         servers = broker.bootstrap_servers
-        create_topic(servers, kafka_prefix, replicas=3)
+        create_topic(servers, kafka_prefix)
+        leader, replicas = leader_and_replicas(servers, kafka_prefix)
+        assert replicas == [1, 2, 3]
+        assert setting_of(servers, kafka_prefix, "min.insync.replicas") == "2"
         values = [b"%d" % number for number in range(20)]
         assert produce(servers, kafka_prefix, values[:10]) == [None] * 10
         # when
-        broker.kill(leader(servers, kafka_prefix))
+        broker.kill(leader)
         # then
         assert produce(servers, kafka_prefix, values[10:]) == [None] * 10
         assert consume(servers, kafka_prefix, 20) == values
