@@ -8,7 +8,7 @@ import collections
 import functools
 import logging
 import threading
-from typing import Any
+from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -17,7 +17,9 @@ from ccs_stream.log.commands import encode_command
 from ccs_stream.log.kafka.errors import refusal_of, translated
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.commands import Command
+from ccs_stream.protocol.errors import Closed
 
+_CLIENT_ID: Final = "ccs-commands"
 LOG = logging.getLogger(__name__)
 
 
@@ -26,7 +28,8 @@ class CommandsTopic:
 
     def __init__(self, store: KafkaLog) -> None:
         self._store = store
-        self._producer: Producer | None = None
+        # Made at once: it takes half a second to be given its id, in which others things are still waited for.
+        self._producer: Producer | None = store.clients.producer(only_errors=True, client_id=_CLIENT_ID)
         self._lock = threading.Lock()
         self._failures: collections.deque[tuple[object, KafkaError]] = collections.deque()
         self.failed: Failed | None = None
@@ -40,7 +43,7 @@ class CommandsTopic:
         try:
             with self._lock:
                 if self._producer is None:
-                    self._producer = self._store.clients.producer(only_errors=True, client_id="ccs-commands")
+                    raise Closed(f"{self._store.display_url} was closed: connect again")
                 self._producer.produce(self._store.names.commands, value, workspace.encode(), partition, told)
         except KafkaException as error:
             first: Any = error.args[0]

@@ -6,6 +6,7 @@ is told once, by `poll`, in the thread that polls. Does not: tell of success; a 
 
 import collections
 import functools
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -20,14 +21,47 @@ Failed = Callable[[object, Refusal, CcsError], None]
 """What failed (as given to `append`), how certainly, and the error."""
 
 
+class WarmProducers:
+    """Producers made ahead: an idempotent one takes half a second to be given its id, and a take-over must not."""
+
+    def __init__(self, clients: Clients, *, batch_bytes: int, spare: int) -> None:
+        self._clients = clients
+        self._batch_bytes = batch_bytes
+        self._spare = spare
+        self._made: collections.deque[Producer] = collections.deque()
+        self._lock = threading.Lock()
+
+    def warm(self) -> None:
+        """Have as many ready as are kept to spare."""
+        with self._lock:
+            while len(self._made) < self._spare:
+                self._made.append(self._make())
+
+    def take(self) -> Producer:
+        """One for whoever leads now; another takes its place."""
+        with self._lock:
+            taken = self._made.popleft() if self._made else self._make()
+        self.warm()
+        return taken
+
+    def close(self) -> None:
+        """Let go of those that nobody took."""
+        with self._lock:
+            self._spare = 0
+            self._made.clear()
+
+    def _make(self) -> Producer:
+        return self._clients.producer(only_errors=True, client_id=_CLIENT_ID, batch_bytes=self._batch_bytes)
+
+
 class LeaderLog:
     """One partition of the log, to append to; made anew after every failure."""
 
-    def __init__(self, clients: Clients, topic: str, partition: int, *, batch_bytes: int) -> None:
+    def __init__(self, clients: Clients, topic: str, partition: int, producers: WarmProducers) -> None:
         self._clients = clients
         self._topic = topic
         self._partition = partition
-        self._batch_bytes = batch_bytes
+        self._producers = producers
         self._producer: Producer | None = None
         self._failures: collections.deque[tuple[object, KafkaError]] = collections.deque()
 
@@ -35,9 +69,7 @@ class LeaderLog:
         """Send (what, key, value) in order. A failure, also one that shows at once, is told by `poll`."""
         producer = self._producer
         if producer is None:
-            producer = self._producer = self._clients.producer(
-                only_errors=True, client_id=_CLIENT_ID, batch_bytes=self._batch_bytes
-            )
+            producer = self._producer = self._producers.take()
         topic, partition = self._topic, self._partition
         for what, key, value in messages:
             try:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from ccs_stream.coordinator.shard import Shard
 from ccs_stream.log.commands import decode_command
@@ -59,10 +59,10 @@ class Member:
         self._requests: collections.deque[Callable[[Consumer], None]] = collections.deque()
         self._mine: dict[int, Shard | None] = {}
         """Partitions the group assigns to this process; None until their shard is there."""
+        self._next: dict[int, int] = {}
+        """Offset of the next command to take, of those partitions whose commands are taken."""
         self._flowing: set[int] = set()
-        """Those whose commands are being taken."""
-        self._paused: set[int] = set()
-        """Those of them that wait until their shard has room again."""
+        """Those of them that the consumer fetches; the others wait until their shard has room again."""
         self._committed_at = 0.0
         self._stop = threading.Event()
         self.garbage = 0
@@ -137,8 +137,9 @@ class Member:
                 continue
             partition, offset = message.partition(), message.offset()
             shard = None if partition is None else self._mine.get(partition)
-            if shard is None or offset is None or partition not in self._flowing:
+            if shard is None or partition is None or offset is None or not self._is_next(partition, offset):
                 continue
+            self._next[partition] = offset + 1
             value: Any = message.value()
             try:
                 workspace, command = decode_command(value if isinstance(value, bytes) else b"")
@@ -147,35 +148,48 @@ class Member:
                 LOG.warning("offset %d of %s [%d] is no command: %s", offset, self._topic, partition, wrong)
                 continue
             shard.command(Pending(workspace=workspace, command=command, offset=offset))
-            if shard.full and partition not in self._paused:
-                self._paused.add(partition)
-                consumer.pause([TopicPartition(self._topic, partition)])
+            if shard.full:
+                self._cease(consumer, partition)
+
+    def _is_next(self, partition: int, offset: int) -> bool:
+        """Whether a command is to be taken: what was fetched before a seek, or before it was ceased, is not."""
+        return partition in self._flowing and offset >= self._next[partition]
+
+    # A consumer that pauses waits a second before it fetches again; one that is assigned anew does not.
+
+    def _cease(self, consumer: Consumer, partition: int) -> None:
+        if partition in self._flowing:
+            self._flowing.discard(partition)
+            consumer.incremental_unassign([TopicPartition(self._topic, partition)])
+
+    def _flow(self, consumer: Consumer, partition: int, offset: int) -> None:
+        self._cease(consumer, partition)
+        self._next[partition] = offset
+        self._flowing.add(partition)
+        consumer.incremental_assign([TopicPartition(self._topic, partition, offset)])
 
     def _make_room(self, consumer: Consumer) -> None:
-        for partition in tuple(self._paused):
+        for partition, offset in tuple(self._next.items()):
             shard = self._mine.get(partition)
-            if shard is None or not shard.full:
-                self._paused.discard(partition)
-                if partition in self._flowing:
-                    consumer.resume([TopicPartition(self._topic, partition)])
+            if partition not in self._flowing and shard is not None and not shard.full:
+                self._flow(consumer, partition, offset)
 
     # The group.
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        # Nothing is taken until the shard says from where.
-        places = [TopicPartition(self._topic, each.partition, OFFSET_END) for each in partitions]
-        consumer.incremental_assign(places)
-        consumer.pause(places)
+        # Nothing is fetched until the shard says from where. Without a call here, the client would assign them itself.
+        consumer.incremental_assign([])
         for each in partitions:
             self._mine[each.partition] = None
             self._requests.append(functools.partial(self._follow, each.partition))
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        del consumer
+        flowing = [each.partition for each in partitions if each.partition in self._flowing]
+        consumer.incremental_unassign([TopicPartition(self._topic, partition) for partition in flowing])
         for each in partitions:
             shard = self._mine.pop(each.partition, None)
             self._flowing.discard(each.partition)
-            self._paused.discard(each.partition)
+            self._next.pop(each.partition, None)
             if shard is not None:
                 self._requests.append(functools.partial(self._lost, shard))
 
@@ -221,13 +235,7 @@ class Member:
             )
         if offset < low:
             LOG.warning("commands %d to %d of %s [%d] were deleted", offset, low - 1, self._topic, partition)
-        place = TopicPartition(self._topic, partition, max(offset, low))
-        # A seek of a consumer that fetches for another offset may be lost behind it: assigned anew, it is not.
-        consumer.incremental_unassign([place])
-        consumer.incremental_assign([place])
-        consumer.resume([place])
-        self._paused.discard(partition)
-        self._flowing.add(partition)
+        self._flow(consumer, partition, max(offset, low))
 
     def _commit(self, consumer: Consumer) -> None:
         places = [

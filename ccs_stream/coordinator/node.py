@@ -14,9 +14,10 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from ccs_stream.coordinator.commands_topic import CommandsTopic
+from ccs_stream.coordinator.leader_log import WarmProducers
 from ccs_stream.coordinator.member import DEDICATED_CLIENT, Member
 from ccs_stream.coordinator.restoring import restore
-from ccs_stream.coordinator.shard import Shard
+from ccs_stream.coordinator.shard import Shard, largest_batch
 from ccs_stream.coordinator.snapshotting import Snapshots
 from ccs_stream.log.kafka.errors import transient, translated
 from ccs_stream.log.kafka.store import KafkaLog
@@ -30,6 +31,8 @@ LOG = logging.getLogger(__name__)
 POLL_S: Final = 0.02
 """How long one look at the log waits, and so how often time passes for shards."""
 BATCH_RECORDS: Final = 1_000
+SPARE_PRODUCERS: Final = 3
+"""Producers kept ready for partitions to be taken over; each has a few threads that sleep."""
 PROBE_EVERY_S: Final = 0.5
 """While the brokers do not answer, how often they are asked whether they do again."""
 _PROBE_S: Final = 0.3
@@ -60,6 +63,8 @@ class Node:
         self.error: CcsError | None = None
         """Why following ended."""
         self._snapshots = Snapshots(store)
+        spare = min(store.partitions, SPARE_PRODUCERS) if client_id is not None else 0
+        self._producers = WarmProducers(store.clients, batch_bytes=largest_batch(store), spare=spare)
         self._workspace = workspace
         self._after = after
         self._waiting: dict[int, list[Callable[[Shard], None]]] = {}
@@ -75,6 +80,7 @@ class Node:
     def join_group(self) -> None:
         """Offer to lead."""
         if self.member is None and self._client_id is not None:
+            self._producers.warm()
             self.member = Member(self.store, self, client_id=self._client_id)
 
     def leave_group(self) -> None:
@@ -156,7 +162,7 @@ class Node:
 
     def new_shard(self, partition: int) -> Shard:
         """A shard of this node, standing before the first record."""
-        return Shard(self.store, partition, self, clock=self.clock, workspace=self._workspace)
+        return Shard(self.store, partition, self, self._producers, clock=self.clock, workspace=self._workspace)
 
     def _restore(self, partition: int) -> None:
         try:
@@ -262,3 +268,4 @@ class Node:
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(self.store.settings.timeout_s)
         self.commands.close()
+        self._producers.close()

@@ -17,7 +17,7 @@ from typing import Final, Protocol, assert_never
 from confluent_kafka import Message
 
 from ccs_stream.coordinator.batch import Planned, fold_record, plan_shard
-from ccs_stream.coordinator.leader_log import LeaderLog
+from ccs_stream.coordinator.leader_log import LeaderLog, WarmProducers
 from ccs_stream.coordinator.sweeping import sweep_command, sweep_is_due
 from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.log.fold import fold_entry
@@ -59,6 +59,11 @@ _BATCH_OVERHEAD_BYTES: Final = 512
 """What a batch takes beside its messages, generously."""
 _CLAIM: Final = "claim"
 _RESIGNATION: Final = "resignation"
+
+
+def largest_batch(store: KafkaLog) -> int:
+    """Bytes of messages that one batch to the log may hold: brokers measure batches, not messages."""
+    return store.largest_message - _BATCH_OVERHEAD_BYTES
 
 
 class Surroundings(Protocol):
@@ -114,6 +119,7 @@ class Shard:
         store: KafkaLog,
         partition: int,
         around: Surroundings,
+        producers: WarmProducers,
         *,
         clock: Callable[[], Micros],
         workspace: str | None = None,
@@ -134,8 +140,8 @@ class Shard:
         self.leads_everything = workspace is None
         self.reader = ShardReader(store, workspace or f"partition {partition}", all_workspaces=workspace is None)
         self._around = around
-        self._largest = store.largest_message - _BATCH_OVERHEAD_BYTES
-        self._log = LeaderLog(store.clients, store.names.log, partition, batch_bytes=self._largest)
+        self._largest = largest_batch(store)
+        self._log = LeaderLog(store.clients, store.names.log, partition, producers)
         self._planned: list[Planned] = []
         """The decisions of the batch in the air."""
         self._expected: collections.deque[Planned] = collections.deque()

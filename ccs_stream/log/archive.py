@@ -2,8 +2,11 @@
 
 Guarantees: holds the original bytes of every record, the bodies the content store kept, the schemas by fingerprint, and
 a footer with the end's position, chain hash and state hash, so that a cut file is noticed; written to a temporary name,
-synced and renamed, so that a half-written one never bears the name. Read-only. Does not: index; it is read from the
-front, which is what a replay does.
+synced and renamed, so that a half-written one never bears the name. Read-only. It reads as its log did: where claims
+decide who writes, void records are ordinary. Does not: index; it is read from the front, which is what a replay does.
+
+One workspace is archived. Where its shard holds others, the heads of their records are here too, because without them
+nobody could judge which records of this one are facts. Their bodies are not.
 
 Source: Apache Avro 1.12 specification, "Object Container Files".
 """
@@ -37,7 +40,9 @@ from ccs_stream.log.port import (
     StoredRecord,
     Unknown,
 )
+from ccs_stream.log.reader import Entry, ShardReader
 from ccs_stream.log.schemas import log_registry
+from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.errors import (
     Closed,
     ContentMissing,
@@ -121,34 +126,33 @@ class _Rows:
         self.records = 0
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        ends, end = self._anchor.sequence == 0, BEFORE_FIRST
-        for stored in self._store.read(self._shard, BEFORE_FIRST, until=self._anchor.offset):
-            record, _ = DEFAULT_CODEC.decode_record(stored.head)
-            first = 0
-            if type(record) is DecisionRecord:
-                first = record.first_sequence
-                if first + len(record.events) - 1 == self._anchor.sequence:
-                    ends = ends or chain_hash(stored.head) == self._anchor.hash
-                yield from self._bodies(record)
-            tail = stored.tail if first else b""
+        anchor, reader = self._anchor, ShardReader(self._store, self._shard, tolerant=True)
+        for stored in self._store.read(self._shard, BEFORE_FIRST, until=anchor.offset):
+            entry = reader.take(stored)
+            first, tail = 0, b""
+            if entry is not None and type(entry.record) is DecisionRecord and entry.record.workspace == self._shard:
+                tail = stored.tail
+                if entry.verdict is Verdict.ADMITTED:
+                    first = entry.record.first_sequence
+                    yield from self._bodies(entry)
             self.records += 1
-            end = stored.offset
-            yield _row("record", offset=end, head=stored.head, tail=tail, first_sequence=first)
-        if not ends or end != self._anchor.offset:
+            yield _row("record", offset=stored.offset, head=stored.head, tail=tail, first_sequence=first)
+        end = reader.position(self._shard)
+        if (end.offset, end.sequence) != (anchor.offset, anchor.sequence) or (end.sequence and end.hash != anchor.hash):
             raise _diverged(self._store.display_url)
         yield _row(
             "footer",
-            offset=self._anchor.offset,
-            head=self._anchor.hash,
-            first_sequence=self._anchor.sequence,
-            state_hash=self._anchor.state_hash,
-            workspace=self._anchor.workspace,
-            locator=self._anchor.log_id,
+            offset=anchor.offset,
+            head=anchor.hash,
+            first_sequence=anchor.sequence,
+            state_hash=anchor.state_hash,
+            workspace=anchor.workspace,
+            locator=anchor.log_id,
+            serialises_writers=self._store.serialises_writers,
         )
 
-    def _bodies(self, record: DecisionRecord) -> Iterator[dict[str, Any]]:
-        for encoded in record.events:
-            event = DEFAULT_CODEC.decode_event(encoded)
+    def _bodies(self, entry: Entry) -> Iterator[dict[str, Any]]:
+        for event in entry.events:
             if type(event) is not WriteCommitted or event.content_locator is None:
                 continue
             try:
@@ -180,7 +184,6 @@ def _sync_folder(folder: Path) -> None:
 class ArchiveLog:
     """The reading half of `ccs_stream.log.port.LogStore`, from an archive."""
 
-    serialises_writers = True
     default_freshness = "latest"
     named_workspace = None
     instantaneous = False
@@ -198,16 +201,17 @@ class ArchiveLog:
         """By block of the container: where it begins in the file."""
         self._offsets: list[int] = []
         """By block: offset of the first record in it, or after it."""
-        self._first_sequences: list[int] = []
-        """By block: the highest first sequence before it, or that of its first record."""
+        self._decisions: list[tuple[int, int]] = []
+        """For each block that has decisions of the workspace: the first one's sequence, and which block it is."""
         self._contents: dict[bytes, int] = {}
         """Which block a body is in."""
-        anchor = self._scan()
-        if anchor is None:
+        footer = self._scan()
+        if footer is None:
             raise LogDiverged(
                 f"{self._path} has no footer: its end was cut off; export the log again, or restore the file"
             )
-        self.anchor: Anchor = anchor
+        self.serialises_writers: bool = footer["serialises_writers"] is not False
+        self.anchor = anchor = self._anchor_of(footer)
         """The footer: where the log ended."""
         found = self.find(anchor.workspace, anchor.sequence)
         if anchor.sequence and (found is None or chain_hash(found.head) != anchor.hash):
@@ -248,7 +252,8 @@ class ArchiveLog:
         if shard != self.anchor.workspace or not 0 < sequence <= self.anchor.sequence:
             return None
         before: StoredRecord | None = None
-        for row in self._rows(max(bisect_right(self._first_sequences, sequence) - 1, 0)):
+        place = bisect_right(self._decisions, (sequence, len(self._blocks))) - 1
+        for row in self._rows(self._decisions[place][1]) if place >= 0 else ():
             if row["kind"] != "record":
                 continue
             if row["first_sequence"] > sequence:
@@ -315,28 +320,29 @@ class ArchiveLog:
         self._check()
         raise LogReadOnly(f"{self.display_url} is an archive, which nobody appends to")
 
-    def _scan(self) -> Anchor | None:
+    def _scan(self) -> dict[str, Any] | None:
         """Read everything once: where things are, and the footer, which is None unless it is the last row."""
         footer: dict[str, Any] | None = None
-        offset, sequence = BEFORE_FIRST, 0
-        for start, rows in self._container(None):
+        offset = BEFORE_FIRST
+        for block, (start, rows) in enumerate(self._container(None)):
             self._blocks.append(start)
-            self._offsets.append(offset + 1)
-            self._first_sequences.append(sequence)
-            met = False
+            self._offsets.append(next((row["offset"] for row in rows if row["kind"] == "record"), offset + 1))
+            first = next(
+                (row["first_sequence"] for row in rows if row["kind"] == "record" and row["first_sequence"]), 0
+            )
+            if first:
+                self._decisions.append((first, block))
             for row in rows:
                 footer = row if row["kind"] == "footer" else None
                 if row["kind"] == "content":
-                    self._contents[row["locator"]] = len(self._blocks) - 1
+                    self._contents[row["locator"]] = block
                 elif row["kind"] == "record":
                     if offset == BEFORE_FIRST:
                         self._check_head(row["head"])
-                    offset, sequence = row["offset"], max(sequence, row["first_sequence"])
-                    if not met:
-                        self._offsets[-1], self._first_sequences[-1], met = offset, sequence, True
+                    offset = row["offset"]
         if footer is not None and footer["offset"] != offset:
             raise _diverged(str(self._path))
-        return None if footer is None else self._anchor_of(footer)
+        return footer
 
     def _check_head(self, head: bytes) -> None:
         record, _ = DEFAULT_CODEC.decode_record(head)

@@ -3,14 +3,17 @@
 import hashlib
 import json
 import sys
+import tempfile
 from importlib import resources
 from pathlib import Path
 
+from ccs_stream.log.archive import Anchor, write_archive
 from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.log.port import Position
 from ccs_stream.log.snapshot import take_snapshot
 from ccs_stream.protocol.ids import artifact_id
 from ccs_stream.protocol.statehash import state_hash
+from tests.contract.led import play_led
 from tests.contract.samples import EVENTS, RECORDS
 from tests.contract.scenario import LOG_ID, WORKSPACE, play
 
@@ -25,6 +28,24 @@ def put(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, "utf-8")
     sys.stderr.write(f"wrote {path}\n")
+
+
+def archived() -> str:
+    """An archive of a log whose leaders claim, as it was written when there were first such archives."""
+    store = play_led()
+    end, state = store.cursor.end(WORKSPACE), store.states[WORKSPACE]
+    anchor = Anchor(
+        workspace=WORKSPACE,
+        log_id=LOG_ID,
+        offset=store.end(WORKSPACE),
+        sequence=end.sequence,
+        hash=end.hash,
+        state_hash=state_hash(state),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "golden.avro"
+        write_archive(store, WORKSPACE, path, anchor=anchor)
+        return path.read_bytes().hex()
 
 
 def main() -> None:
@@ -45,6 +66,7 @@ def main() -> None:
     position = Position(LOG_ID, WORKSPACE, len(drafts) - 1, end.sequence, end.hash)
     snapshot = take_snapshot(state, position, cursor=cursor, offset_of=lambda sequence: 2 * sequence)
     put(GOLDEN / "snapshot-2.hex", snapshot.data.hex() + "\n")
+    put(GOLDEN / "archive-2.hex", archived() + "\n")
     schemas = Path(str(resources.files("ccs_stream.schemas")))
     for each in sorted(schemas.rglob("*.avsc")):
         put(GOLDEN / "schemas" / each.relative_to(schemas), each.read_text("utf-8"))

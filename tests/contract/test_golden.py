@@ -2,13 +2,15 @@
 
 import hashlib
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ccs_stream.log.archive import ArchiveLog
 from ccs_stream.log.codec import DEFAULT_CODEC
-from ccs_stream.log.fold import fold_log
+from ccs_stream.log.fold import fold_entry, fold_log
 from ccs_stream.log.memory import MemoryLog
 from ccs_stream.log.port import Draft, SnapshotBlob
 from ccs_stream.log.reader import ShardReader
@@ -18,8 +20,9 @@ from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.events import EVENT_TYPES, CommandAnswered
 from ccs_stream.protocol.ids import Sequence, artifact_id
-from ccs_stream.protocol.records import DecisionRecord
+from ccs_stream.protocol.records import DecisionRecord, LeaderClaimed
 from ccs_stream.protocol.statehash import state_hash
+from tests.contract.led import FIRST, SECOND, SECRET, VOID
 from tests.contract.samples import EVENTS, RECORDS
 from tests.contract.scenario import play
 
@@ -113,6 +116,46 @@ def test_the_golden_cursor_is_where_the_golden_log_ends() -> None:
     _, state, cursor = play()
     assert read.cursor == cursor
     assert read.body_offsets == {each.sequence: each.sequence * 2 for each in state.artifacts.values()}
+
+
+def golden_archive(name: str, folder: Path) -> ArchiveLog:
+    """A golden archive as the file it was."""
+    path = folder / "golden.avro"
+    path.write_bytes(bytes.fromhex((GOLDEN / name).read_text("utf-8")))
+    return ArchiveLog(path)
+
+
+@pytest.mark.parametrize(("name", "alone"), [("archive.hex", True), ("archive-2.hex", False)])
+def test_the_golden_archives_are_that_state(name: str, alone: bool, tmp_path: Path) -> None:
+    archive = golden_archive(name, tmp_path)
+    assert archive.serialises_writers is alone
+    reader, state = ShardReader(archive, LOG["workspace"]), Directory()
+    entries = list(reader.read())
+    for entry in entries:
+        fold_entry(state, entry)
+    assert state_hash(state) == archive.anchor.state_hash == LOG["state_hash"]
+    assert reader.position(LOG["workspace"]).hash == archive.anchor.hash
+    void = Counter(entry.verdict.value for entry in entries if entry.verdict is not Verdict.ADMITTED)
+    assert void == ({} if alone else VOID)
+    claims = [
+        entry.record.leader_id
+        for entry in entries
+        if entry.verdict is Verdict.ADMITTED and isinstance(entry.record, LeaderClaimed)
+    ]
+    assert claims == ([] if alone else [FIRST, SECOND])
+    assert archive.workspaces() == [LOG["workspace"]]
+    for entry in entries:
+        if entry.verdict is Verdict.ADMITTED and isinstance(entry.record, DecisionRecord):
+            found = archive.find(LOG["workspace"], entry.record.first_sequence)
+            assert found is not None
+            assert (found.offset, found.contents) == (entry.offset, entry.stored.contents)
+
+
+def test_a_golden_archive_holds_no_body_of_another_workspace(tmp_path: Path) -> None:
+    archive = golden_archive("archive-2.hex", tmp_path)
+    theirs = [stored for stored in archive.read(LOG["workspace"], -1) if b"other" in stored.head]
+    assert len(theirs) > 20
+    assert not any(SECRET.encode() in stored.head + stored.tail for stored in theirs)
 
 
 def test_a_snapshot_of_another_log_is_not_used(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,5 +1,6 @@
 """What the tests of the test broker do with one: topics, records in, records out."""
 
+import time
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
@@ -49,14 +50,19 @@ def consume(servers: str, topic: str, count: int, **settings: Any) -> list[bytes
 
 
 def leader_and_replicas(servers: str, topic: str) -> tuple[int, list[int]]:
-    """The node that leads the topic's partition, and all that have it."""
+    """The node that leads the topic's partition, and all that have it, once the node that is asked knows."""
     admin = AdminClient({"bootstrap.servers": servers, **PLAIN})
-    partition = admin.list_topics(topic, timeout=PATIENCE_S).topics[topic].partitions[0]
-    return partition.leader, sorted(partition.replicas)
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        partition = admin.list_topics(topic, timeout=PATIENCE_S).topics[topic].partitions.get(0)
+        if partition is not None and partition.leader >= 0:
+            return partition.leader, sorted(partition.replicas)
+        time.sleep(0.05)
+    raise TimeoutError(f"no node leads {topic}")
 
 
-def setting_of(servers: str, topic: str, name: str) -> str:
-    """A setting of the topic, its own or the broker's."""
+def setting_of(servers: str, node: int, name: str) -> str:
+    """A setting of a node."""
     admin = AdminClient({"bootstrap.servers": servers, **PLAIN})
-    resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+    resource = ConfigResource(ConfigResource.Type.BROKER, str(node))
     return str(admin.describe_configs([resource])[resource].result(PATIENCE_S)[name].value)

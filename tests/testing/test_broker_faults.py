@@ -65,7 +65,7 @@ def test_three_nodes_lose_nothing_with_one_of_them(kafka_prefix: str) -> None:
         create_topic(servers, kafka_prefix)
         leader, replicas = leader_and_replicas(servers, kafka_prefix)
         assert replicas == [1, 2, 3]
-        assert setting_of(servers, kafka_prefix, "min.insync.replicas") == "2"
+        assert setting_of(servers, leader, "min.insync.replicas") == "2"
         values = [b"%d" % number for number in range(20)]
         assert produce(servers, kafka_prefix, values[:10]) == [None] * 10
         # when

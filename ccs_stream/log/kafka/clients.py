@@ -23,6 +23,8 @@ BATCH_BYTES: Final = 1_000_000
 """librdkafka's own default of `batch.size`."""
 _FETCH_WAIT_MS: Final = 100
 """How long a fetch waits at the broker when nothing comes; the most that a broker costs which does not wake it."""
+_HEARTBEAT_MS: Final = 300
+"""A member learns by its next heartbeat that another has left, and so how long a hand-over takes."""
 _RECONNECT_MAX_MS: Final = 1_000
 """A broker that comes back is noticed within a second."""
 
@@ -98,7 +100,7 @@ class Clients:
                 "group.id": self.names.coordinators,
                 "session.timeout.ms": timeout_ms,
                 "max.poll.interval.ms": timeout_ms,
-                "heartbeat.interval.ms": max(timeout_ms // 4, 100),
+                "heartbeat.interval.ms": max(min(timeout_ms // 4, _HEARTBEAT_MS), 100),
                 "partition.assignment.strategy": "cooperative-sticky",
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,

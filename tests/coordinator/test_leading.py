@@ -1,0 +1,234 @@
+"""Coordinators on a real broker: taking over, handing over, embedding, restoring."""
+
+import itertools
+import json
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+import ccs_stream
+from ccs_stream import OutcomeUnknown, Workspace
+from ccs_stream.coordinator.offering import dedicated_coordinators
+from ccs_stream.coordinator.remote import RemoteCoordinator
+from ccs_stream.coordinator.service import CoordinatorService
+from ccs_stream.log.kafka.settings import KafkaSettings
+from ccs_stream.log.kafka.store import KafkaLog
+from ccs_stream.protocol.errors import UnknownSchema
+from ccs_stream.testing.broker import Broker
+from tests.kafka import CoordinatorProcess, make_topics
+
+pytestmark = [pytest.mark.kafka, pytest.mark.xdist_group("kafka-leading")]
+
+
+@pytest.fixture
+def log(kafka_broker: Broker, kafka_prefix: str) -> str:
+    url = f"kafka://{kafka_broker.bootstrap_servers}?prefix={kafka_prefix}"
+    make_topics(url, 1)
+    return url
+
+
+def remote(workspace: Workspace) -> RemoteCoordinator:
+    coordinator = workspace.coordinator
+    assert isinstance(coordinator, RemoteCoordinator)
+    return coordinator
+
+
+def until(what: str, holds: object, timeout_s: float = 20.0) -> None:
+    assert callable(holds)
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+class Counting:
+    """Writes 1, 2, 3, ... from a thread, and remembers what was acknowledged and when."""
+
+    def __init__(self, url: str, workspace: str, agent: str) -> None:
+        self.acknowledged: list[tuple[int, float]] = []
+        self.unknown: list[int] = []
+        self._workspace = ccs_stream.connect(f"{url}&coordinator=remote", workspace=workspace)
+        self._agent = self._workspace.agent(agent)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        for number in itertools.count(1):
+            if self._stop.is_set():
+                return
+            try:
+                self._agent.write(f"n-{self._agent.name}", number)
+            except OutcomeUnknown:
+                self.unknown.append(number)
+            else:
+                self.acknowledged.append((number, time.monotonic()))
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(60)
+        self._workspace.close()
+
+    @property
+    def longest_gap_s(self) -> float:
+        times = [at for _, at in self.acknowledged]
+        return max(later - earlier for earlier, later in itertools.pairwise(times))
+
+
+@pytest.fixture
+def coordinators(log: str) -> Iterator[list[CoordinatorProcess]]:
+    started = [CoordinatorProcess(log).wait_ready() for _ in range(2)]
+    yield started
+    for each in started:
+        each.stop()
+
+
+def leader_of(coordinators: list[CoordinatorProcess]) -> CoordinatorProcess:
+    for each in coordinators:
+        if each.process.poll() is None and '"role": "leading"' in each.get("/status"):
+            return each
+    raise AssertionError("nobody leads")
+
+
+def history_of(url: str, workspace: str, key: str) -> list[int]:
+    with ccs_stream.connect(f"{url}&coordinator=remote", workspace=workspace) as reader:
+        changes = reader.agent("reader").history(key)
+        values = [change.value for change in reversed(changes)]
+        assert reader.as_of(reader.position).state_hash() == reader.state_hash()
+    return values
+
+
+def test_a_killed_leader_is_replaced_and_nothing_acknowledged_is_lost(
+    log: str, coordinators: list[CoordinatorProcess]
+) -> None:
+    clients = [Counting(log, "w", name) for name in ("a", "b")]
+    until("writes", lambda: all(len(each.acknowledged) > 20 for each in clients))
+    leader_of(coordinators).process.kill()
+    before = [len(each.acknowledged) for each in clients]
+    until(
+        "writes after the kill",
+        lambda: all(len(each.acknowledged) > count + 20 for each, count in zip(clients, before, strict=True)),
+    )
+    for each in clients:
+        each.stop()
+    print(f"longest gap {max(each.longest_gap_s for each in clients):.2f} s")  # noqa: T201
+    for each, name in zip(clients, "ab", strict=True):
+        assert each.longest_gap_s < 6 + 3
+        values = history_of(log, "w", f"n-{name}")
+        written = [number for number, _ in each.acknowledged]
+        assert [value for value in values if value in set(written)] == written
+        assert len(values) == len(set(values))
+
+
+def test_a_stopped_leader_hands_over_without_an_error(log: str, coordinators: list[CoordinatorProcess]) -> None:
+    client = Counting(log, "w", "a")
+    until("writes", lambda: len(client.acknowledged) > 20)
+    leader = leader_of(coordinators)
+    before = len(client.acknowledged)
+    assert leader.stop() == 0
+    until("writes after the stop", lambda: len(client.acknowledged) > before + 20)
+    client.stop()
+    print(f"longest gap {client.longest_gap_s:.2f} s")  # noqa: T201
+    assert client.unknown == []
+    assert client.longest_gap_s < 3
+    assert history_of(log, "w", "n-a") == [number for number, _ in client.acknowledged]
+
+
+def test_an_embedded_coordinator_withdraws_when_a_dedicated_one_joins_and_offers_itself_again(log: str) -> None:
+    with ccs_stream.connect(log, workspace="w") as workspace:
+        agent = workspace.agent("a")
+        agent.write("k", 1)
+        assert remote(workspace).leads
+        dedicated = CoordinatorProcess(log).wait_ready()
+        until("withdrawn", lambda: not remote(workspace).leads)
+        assert agent.write("k", 2).version == 2
+        assert dedicated_coordinators(KafkaLog(KafkaSettings.parse(log))) == 1
+        assert '"role": "leading"' in dedicated.get("/status")
+        assert dedicated.stop() == 0
+        until("leads again", lambda: remote(workspace).leads)
+        assert agent.write("k", 3).version == 3
+        reading = agent.read("k")
+        assert reading is not None
+        assert reading.value == 3
+
+
+def test_two_embedded_coordinators_share_a_log(log: str) -> None:
+    with ccs_stream.connect(log, workspace="w") as one, ccs_stream.connect(log, workspace="w") as two:
+        one.agent("a").write("k", 1)
+        written = two.agent("b").write("k", 2)
+        assert written.version == 2
+        reading = one.agent("a").read("k", at_least=str(written.position))
+        assert reading is not None
+        assert reading.value == 2
+        assert one.state_hash() == two.state_hash()
+        assert [remote(each).leads for each in (one, two)].count(True) == 1
+
+
+def test_a_coordinator_starts_from_snapshots_and_reads_what_follows(log: str) -> None:
+    with ccs_stream.connect(log, workspace="w") as one, ccs_stream.connect(log, workspace="other") as two:
+        for number in range(50):
+            one.agent("a").write(f"k{number % 7}", number)
+            two.agent("b").write(f"k{number % 3}", number)
+        node = next(each._node for each in (remote(one), remote(two)) if each.leads)
+        shard = node.shards[0]
+        until("a decision last", lambda: node._snapshots.keep(shard) == 2)
+        at = shard.reader.offset
+        one.agent("a").write("k0", "after")
+        hashes = one.state_hash(), two.state_hash()
+    service = CoordinatorService(KafkaLog(KafkaSettings.parse(log)))
+    taken: list[int] = []
+    original = service.node._take
+    service.node._take = lambda messages: (taken.extend(m.offset() or 0 for m in messages), original(messages))[1]  # type: ignore[method-assign]
+    try:
+        service.start()
+        found = {name: state for name, state in service.node.shards[0].states.items()}
+        assert min(taken) == at + 1
+        assert set(found) == {"w", "other"}
+    finally:
+        service.close()
+    with ccs_stream.connect(log, workspace="w") as again, ccs_stream.connect(log, workspace="other") as other:
+        # The sessions of before have ended since, so the states are compared with a fold from zero.
+        assert again.as_of(again.position).state_hash() == again.state_hash()
+        assert other.as_of(other.position).state_hash() == other.state_hash()
+        reading = again.agent("x").read("k3")
+        assert reading is not None
+        assert reading.value == 45
+    assert hashes[0] != hashes[1]
+
+
+def test_a_record_of_a_later_release_stops_a_coordinator_and_its_clients(log: str) -> None:
+    with ccs_stream.connect(log, workspace="w") as workspace:
+        workspace.agent("a").write("k", 1)
+        store = KafkaLog(KafkaSettings.parse(log))
+        producer = store.clients.producer()
+        producer.produce(store.names.log, b"\xc3\x01" + bytes(8) + b"x", key=b"w", partition=0)
+        producer.flush(10)
+        until("stopped", lambda: remote(workspace)._node.error is not None)
+        with pytest.raises(UnknownSchema, match="later release"):
+            workspace.agent("a").write("k", 2)
+
+
+def test_a_message_that_is_no_command_is_counted_and_passed_over(log: str) -> None:
+    store = KafkaLog(KafkaSettings.parse(log))
+    producer = store.clients.producer()
+    later_release = b"\xc3\x01" + bytes(8) + b"x"
+    for garbage in (b"", b"garbage", later_release, None):
+        producer.produce(store.names.commands, garbage, key=b"w", partition=0)
+    for garbage in (b"", b"garbage", b"\xc3\x01", None):
+        producer.produce(store.names.log, garbage, key=b"w", partition=0)
+    producer.flush(10)
+    coordinator = CoordinatorProcess(log).wait_ready()
+    try:
+        with ccs_stream.connect(f"{log}&coordinator=remote", workspace="w") as workspace:
+            assert workspace.agent("a").write("k", 1).version == 1
+            status = json.loads(coordinator.get("/status"))
+            assert status["garbage_commands"] == 4
+            assert status["partitions"][0]["void"] == {"foreign": 4}
+            assert workspace.coordinator.void_records == 4
+            metrics = coordinator.get("/metrics")
+            assert 'ccs_void_records_total{partition="0",reason="foreign"} 4' in metrics
+            assert metrics.endswith("# EOF\n")
+    finally:
+        coordinator.stop()
