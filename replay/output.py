@@ -17,8 +17,8 @@ from rich.table import Table
 
 T = TypeVar("T")
 
-_EVERY: Final = 20_000
-"""Entries between two looks at the clock."""
+_EVERY: Final = 1_000
+"""Items between two looks at the clock."""
 _WIDE: Final = 200
 """Columns in a pipe, where nobody wraps lines."""
 

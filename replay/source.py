@@ -2,21 +2,50 @@
 
 Guarantees: nothing is written to it; a position is a sequence, `-N` from the end, `@TIME`, or a token of the library,
 and stands for the end of the decision that holds it. Does not: keep the log in memory.
+
+Where leaders claim, only a reader that began at the beginning can tell a decision from a void one: a position is then
+found by a pass over the shard, and not by a look at single records.
 """
 
+import dataclasses
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
 import click
 
 from ccs_stream.log.fold import fold_entry
-from ccs_stream.log.port import LogStore, Position
+from ccs_stream.log.port import BEFORE_FIRST, LogStore, Position
 from ccs_stream.log.reader import Entry, ShardReader
 from ccs_stream.log.urls import open_log
+from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.errors import UsageError
+from ccs_stream.protocol.events import Event
 from ccs_stream.protocol.records import DecisionRecord
 from ccs_stream.replay.output import progress
+
+
+@runtime_checkable
+class _ByOffset(Protocol):
+    """A store that finds by offset: it must be told where decisions are, and read to know its workspaces."""
+
+    def learn(self, workspace: str, first_sequence: int, offset: int, events: Sequence[Event]) -> None: ...
+
+    def size(self) -> int: ...
+
+    def scan(self) -> Iterator[str | None]: ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Folded:
+    """The state of a workspace at a point."""
+
+    state: Directory
+    position: Position
+    """That of the workspace's last decision there."""
+    offset: int
+    """That of the shard's last record there, whosever it is."""
 
 
 class Source:
@@ -25,46 +54,61 @@ class Source:
     def __init__(self, store: LogStore, workspace: str) -> None:
         self.store = store
         self.workspace = workspace
+        self._last: int | None = None
+        """The last sequence, once it was asked for: all positions of one command count from the same end."""
 
     @classmethod
     def open(cls, url: str, workspace: str | None) -> "Source":
         """Open `url` read-only. Raises `LogError`s, and `click.UsageError` where the workspace is not clear."""
         store = open_log(url, create=False, read_only=True)
-        names = store.workspaces()
-        if not names:
-            raise click.UsageError(f"{store.display_url} holds no workspace yet")
-        if workspace is None:
-            if len(names) > 1:
-                raise click.UsageError(
-                    f"{store.display_url} holds several workspaces; choose with --workspace: {names}"
-                )
-            workspace = names[0]
-        if workspace not in names:
-            raise click.UsageError(f"{store.display_url} holds no workspace {workspace!r}; it holds {names}")
-        return cls(store, workspace)
+        try:
+            return cls(store, _chosen(store, workspace))
+        except BaseException:
+            store.close()
+            raise
 
     def reader(self, *, tolerant: bool = True) -> ShardReader:
         """A reader at the beginning."""
         return ShardReader(self.store, self.workspace, tolerant=tolerant)
 
-    def entries(self, *, bodies: bool = False, until: int | None = None) -> Iterator[Entry]:
-        """All entries to an offset, with progress on a terminal."""
+    def entries(self, reader: ShardReader, *, bodies: bool = False, until: int | None = None) -> Iterator[Entry]:
+        """What `reader` has left, to an offset or the end as it is now, with progress on a terminal."""
         end = self.store.end(self.workspace) if until is None else until
-        return progress(self.reader().read(until=until, bodies=bodies), end + 1)
+        records = self.store.read(self.workspace, reader.offset, until=end, bodies=bodies)
+        learning = self.store if isinstance(self.store, _ByOffset) else None
+        for stored in progress(records, end - reader.offset):
+            entry = reader.take(stored)
+            if entry is None:
+                continue
+            if learning is not None and (record := decision_of(entry)) is not None:
+                learning.learn(record.workspace, record.first_sequence, entry.offset, entry.events)
+            yield entry
 
-    def state_at(self, at: str | None) -> tuple[Directory, Position]:
-        """The folded state at a position (the end, where none is given)."""
+    def state_at(self, at: str | None) -> Folded:
+        """The folded state at a position (the end, where none is given). Raises `UsageError` where there is nothing."""
         until = None if at is None else self.offset(at)
         reader, state = self.reader(tolerant=False), Directory()
-        end = self.store.end(self.workspace) if until is None else until
-        for entry in progress(reader.read(until=until, bodies=False), end + 1):
+        offset = BEFORE_FIRST
+        for entry in self.entries(reader, until=until):
             fold_entry(state, entry)
-        return state, reader.position(self.workspace)
+            if decision_of(entry) is not None:
+                offset = entry.offset
+        if at is None and not state.sequence:
+            raise self.nothing(reader)
+        position = dataclasses.replace(reader.position(self.workspace), offset=offset)
+        return Folded(state, position, reader.offset)
+
+    def nothing(self, reader: ShardReader) -> UsageError:
+        """The error for a workspace of which `reader`, at the end, has met no decision."""
+        others = sorted(reader.cursor.workspaces)
+        there = f"; beside it there would be {others}" if others else ""
+        return UsageError(f"{self.store.display_url} holds no decision of the workspace {self.workspace!r}{there}")
 
     def offset(self, at: str) -> int:
         """Offset of the decision a position stands for. Raises `UsageError`."""
         if at.startswith("@"):
-            return self._offset_at(_instant(at[1:]))
+            micros = _instant(at[1:])
+            return self._look_at(micros) if self.store.serialises_writers else self._pass_to(micros)
         if at.lstrip("-").isdigit():
             sequence = int(at)
             if sequence < 0:
@@ -76,20 +120,25 @@ class Source:
         return self._offset_of(position.sequence, at)
 
     def _offset_of(self, sequence: int, at: str) -> int:
-        stored = self.store.find(self.workspace, sequence)
-        if stored is None:
-            last = self._last_sequence()
-            raise UsageError(f"{self.store.display_url} holds no sequence {at}: it ends at {last}")
-        return stored.offset
+        if isinstance(self.store, _ByOffset) and self._last is None:
+            found = self._pass_over(sequence)
+        else:
+            stored = self.store.find(self.workspace, sequence)
+            found = None if stored is None else stored.offset
+        if found is None:
+            raise UsageError(f"{self.store.display_url} holds no sequence {at}: it ends at {self._last_sequence()}")
+        return found
 
     def _last_sequence(self) -> int:
-        for stored in self.store.read(self.workspace, self.store.end(self.workspace) - 1, bodies=False):
-            record = self.reader().decode(stored)
-            if isinstance(record, DecisionRecord):
-                return record.first_sequence + len(record.events) - 1
-        return 0
+        if self._last is None:
+            if self.store.serialises_writers:
+                last = self.store.read(self.workspace, self.store.end(self.workspace) - 1, bodies=False)
+                self._last = max((_last_of(self.reader().decode(stored)) for stored in last), default=0)
+            else:
+                self._last = max((_last_of(record) for _, record in self._decisions()), default=0)
+        return self._last
 
-    def _offset_at(self, micros: int) -> int:
+    def _look_at(self, micros: int) -> int:
         """The last decision recorded at or before an instant, found by halves: decisions are in order of time."""
         low, high = 0, self.store.end(self.workspace)
         while low < high:
@@ -101,6 +150,69 @@ class Source:
             else:
                 low = middle
         return low
+
+    def _pass_to(self, micros: int) -> int:
+        """As `_look_at`, where there may be anything between two decisions of the workspace."""
+        found = 0
+        for offset, record in self._decisions():
+            if record.recorded_at > micros:
+                break
+            found = offset
+        return found
+
+    def _pass_over(self, sequence: int) -> int | None:
+        """The decision that holds a sequence, where the store does not know yet; now it does."""
+        last = 0
+        for offset, record in self._decisions():
+            last = _last_of(record)
+            if record.first_sequence <= sequence <= last:
+                return offset
+        self._last = last
+        return None
+
+    def _decisions(self) -> Iterator[tuple[int, DecisionRecord]]:
+        for entry in self.entries(self.reader()):
+            record = decision_of(entry)
+            if record is not None:
+                yield entry.offset, record
+
+
+def decision_of(entry: Entry) -> DecisionRecord | None:
+    """The admitted decision of an entry, if it is one."""
+    record = entry.record
+    return record if isinstance(record, DecisionRecord) and entry.verdict is Verdict.ADMITTED else None
+
+
+def _last_of(record: object) -> int:
+    return record.first_sequence + len(record.events) - 1 if isinstance(record, DecisionRecord) else 0
+
+
+def _chosen(store: LogStore, asked: str | None) -> str:
+    """The workspace to read: the one named, or the only one there is."""
+    named = store.named_workspace
+    if asked is not None and named is not None and asked != named:
+        raise click.UsageError(f"the URL names the workspace {named!r}, and --workspace names {asked!r}: choose one")
+    chosen = asked if named is None else named
+    if isinstance(store, _ByOffset):
+        if chosen is not None:
+            return chosen  # whoever reads it sees whether it is there; looking first would read the log twice
+        click.echo(
+            f"reading all of {store.display_url} to find its workspaces: name one with workspace=NAME in the URL, or "
+            "with --workspace",
+            err=True,
+        )
+        names = sorted({name for name in progress(store.scan(), store.size()) if name is not None})
+    else:
+        names = store.workspaces()
+    if not names:
+        raise click.UsageError(f"{store.display_url} holds no workspace yet")
+    if chosen is None:
+        if len(names) > 1:
+            raise click.UsageError(f"{store.display_url} holds several workspaces; choose with --workspace: {names}")
+        return names[0]
+    if chosen not in names:
+        raise click.UsageError(f"{store.display_url} holds no workspace {chosen!r}; it holds {names}")
+    return chosen
 
 
 def _instant(text: str) -> int:

@@ -64,7 +64,8 @@ class Node:
         """Why following ended."""
         self._snapshots = Snapshots(store)
         spare = min(store.partitions, SPARE_PRODUCERS) if client_id is not None else 0
-        self._producers = WarmProducers(store.clients, batch_bytes=largest_batch(store), spare=spare)
+        batch_bytes = 0 if client_id is None else largest_batch(store)
+        self._producers = WarmProducers(store.clients, batch_bytes=batch_bytes, spare=spare)
         self._workspace = workspace
         self._after = after
         self._waiting: dict[int, list[Callable[[Shard], None]]] = {}

@@ -140,7 +140,7 @@ class Shard:
         self.leads_everything = workspace is None
         self.reader = ShardReader(store, workspace or f"partition {partition}", all_workspaces=workspace is None)
         self._around = around
-        self._largest = largest_batch(store)
+        self._largest = largest_batch(store) if self.leads_everything else 0
         self._log = LeaderLog(store.clients, store.names.log, partition, producers)
         self._planned: list[Planned] = []
         """The decisions of the batch in the air."""

@@ -7,6 +7,7 @@ facts is what claims in the log decide (`protocol.admit`), and coordinators appe
 A shard is named by a workspace in it. Bodies, snapshots and deliveries are in topics of their own beside the log.
 """
 
+import functools
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +29,7 @@ from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.snapshots import Snapshots
 from ccs_stream.log.port import Appended, Conflict, Draft, SnapshotBlob, StoredRecord, Unknown
 from ccs_stream.log.reader import ShardReader
-from ccs_stream.protocol.admit import Verdict
+from ccs_stream.protocol.admit import Cursor, Verdict, admit, advance
 from ccs_stream.protocol.errors import Closed, CorruptRecord, LogDiverged, LogMissing, LogReadOnly, OutcomeUnknown
 from ccs_stream.protocol.events import Event
 from ccs_stream.protocol.ids import LogId
@@ -57,7 +58,7 @@ class KafkaLog:
         self._indexes: dict[str, SequenceIndex] = {}
         self._reading = Partitions(self.clients)
         self._appender = Appender(self.clients)
-        there = topics.describe(self.clients)
+        there = topics.describe(self.clients, settings=False)
         missing = [name for name in self.names.all if name not in there]
         if missing:
             raise LogMissing(
@@ -66,8 +67,6 @@ class KafkaLog:
             )
         self.commands_id = there[self.names.commands].topic_id
         """Which commands topic this is: a topic made anew has another id."""
-        self.largest_message = int(there[self.names.log].config.get("max.message.bytes", topics.MESSAGE_BYTES))
-        """Bytes of the largest batch that the log's topic takes."""
         self.build = f"ccs-stream {metadata.version('ccs-stream')}"
         """Named in claims, so that an incident shows who led with what."""
         self.partitions = there[self.names.log].partitions
@@ -89,18 +88,36 @@ class KafkaLog:
     def display_url(self) -> str:
         return self.settings.display_url
 
+    @functools.cached_property
+    def largest_message(self) -> int:
+        """Bytes of the largest batch that the log's topic takes."""
+        return topics.largest_message(self.clients, self.names.log)
+
     def partition(self, workspace: str) -> int:
         """The partition of a workspace."""
         return partition_of(workspace, self.partitions)
 
     def workspaces(self) -> list[str]:
-        found: set[str] = set()
+        return sorted({name for name in self.scan() if name is not None})
+
+    def scan(self) -> Iterator[str | None]:
+        """For each message of the log, the workspace that it decides about; None for one that decides nothing."""
+        self._check()
         for partition in range(self.partitions):
+            cursor = Cursor()
             for message in self._read(partition, -1, None):
-                key: Any = message.key()
-                if key:
-                    found.add(key.decode(errors="replace"))
-        return sorted(found)
+                record = stored_of(message, bodies=False).record
+                # Whoever may write to the topic may write any name: only what is admitted counts.
+                if record is None or admit(cursor, record) is not Verdict.ADMITTED:
+                    yield None
+                    continue
+                advance(cursor, record)
+                yield record.workspace if type(record) is DecisionRecord else None
+
+    def size(self) -> int:
+        """Messages of the log."""
+        bounds = (self.bounds(self.names.log, partition) for partition in range(self.partitions))
+        return sum(high - low for low, high in bounds)
 
     def turn(self, shard: str) -> AbstractContextManager[None]:
         """The turn among the threads of this process; other processes are excluded by claims alone."""

@@ -24,7 +24,7 @@ from ccs_stream.log.kafka.names import PARTITIONER
 from ccs_stream.log.kafka.partition import Partitions
 from ccs_stream.log.kafka.settings import DEFAULT_PARTITIONS
 from ccs_stream.log.port import LOG_FORMAT
-from ccs_stream.protocol.errors import CorruptRecord, LogDiverged, LogMissing, UsageError
+from ccs_stream.protocol.errors import CorruptRecord, LogDiverged, LogMissing, NotAuthorised, UsageError
 from ccs_stream.protocol.ids import LogId, Micros
 from ccs_stream.protocol.records import LogOpened
 
@@ -104,8 +104,11 @@ def wanted(clients: Clients) -> tuple[Wanted, ...]:
     )
 
 
-def describe(clients: Clients) -> dict[str, Topic]:
-    """The topics that are there, by name. Raises `LogUnavailable`, `NotAuthorised`."""
+def describe(clients: Clients, *, settings: bool = True) -> dict[str, Topic]:
+    """The topics that are there, by name; with `settings`, as the broker lets them be seen (it needs DescribeConfigs).
+
+    Raises `LogUnavailable`, `NotAuthorised`.
+    """
     doing = f"describing the topics of {clients.settings.display_url}"
     listed = _asked(clients, doing, lambda: clients.admin.list_topics(timeout=clients.settings.timeout_s)).topics
     names = [each.name for each in wanted(clients) if each.name in listed]
@@ -113,21 +116,41 @@ def describe(clients: Clients) -> dict[str, Topic]:
         return {}
     timeout = clients.settings.timeout_s
     described = clients.admin.describe_topics(TopicCollection(names), request_timeout=timeout)
-    resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
-    configured = clients.admin.describe_configs(resources, request_timeout=timeout)
+    config = _settings_of(clients, names) if settings else {}
     found: dict[str, Topic] = {}
-    for resource in resources:
-        name = resource.name
+    for name in names:
         topic = _asked(clients, f"describing {name}", described[name].result)
-        entries = _asked(clients, f"describing the settings of {name}", configured[resource].result)
         found[name] = Topic(
             name,
             _uuid_bytes(topic.topic_id),
             len(topic.partitions),
             min(len(each.replicas) for each in topic.partitions),
-            {key: str(entry.value) for key, entry in entries.items()},
+            config.get(name, {}),
         )
     return found
+
+
+def _settings_of(clients: Clients, names: list[str]) -> dict[str, dict[str, str]]:
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+    configured = clients.admin.describe_configs(resources, request_timeout=clients.settings.timeout_s)
+    return {
+        each.name: {
+            key: str(entry.value)
+            for key, entry in _asked(
+                clients, f"describing the settings of {each.name}", configured[each].result
+            ).items()
+        }
+        for each in resources
+    }
+
+
+def largest_message(clients: Clients, topic: str) -> int:
+    """Bytes of the largest batch that a topic takes; Kafka's default, where we may not look."""
+    try:
+        config = _settings_of(clients, [topic])[topic]
+    except NotAuthorised:
+        return MESSAGE_BYTES
+    return int(config.get("max.message.bytes", MESSAGE_BYTES))
 
 
 def create(clients: Clients, *, partitions: int | None = None, replication: int | None = None) -> list[str]:
