@@ -23,7 +23,7 @@ from ccs_stream.replay.words import agent_of
 
 def run(source: Source, name: str, content: int | None, *, as_json: bool) -> None:
     """Print the versions, or the body of one."""
-    state, _ = source.state_at(None)
+    state = source.state_at(None).state
     artifact = find_artifact(state, name)
     if content is not None:
         sys.stdout.buffer.write(body_of(source, artifact, content))

@@ -12,7 +12,7 @@ from ccs_stream.log.reader import Entry
 from ccs_stream.projections.invariants import Invariants, Kind
 from ccs_stream.protocol.admit import Cursor, Verdict
 from ccs_stream.protocol.ids import LeaderId
-from ccs_stream.protocol.records import DecisionRecord, LeaderClaimed, LeaderResigned
+from ccs_stream.protocol.records import DecisionRecord, LeaderClaimed, LeaderResigned, LogTruncated
 from ccs_stream.replay.output import when
 from ccs_stream.replay.words import short
 
@@ -111,6 +111,8 @@ class Terms:
                 self._resigned = True
             case DecisionRecord():
                 self._decision(record)
+            case LogTruncated():
+                self._index, self._sequence = record.base_index, record.base_sequence
             case _:
                 pass
 

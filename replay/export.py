@@ -1,7 +1,8 @@
 """`export`: one workspace in one file.
 
 Guarantees: the original bytes of every record, the bodies, the schemas, and a footer with the end's position, chain
-hash and state hash; the file appears whole or not at all. Does not: overwrite unless told to.
+hash and state hash; the file appears whole or not at all. Where the workspace shares a shard, all records of the shard
+are in the file, of others without their bodies. Does not: overwrite unless told to.
 """
 
 from pathlib import Path
@@ -19,18 +20,20 @@ def run(source: Source, output: Path, *, force: bool, as_json: bool) -> None:
     """Write the archive and say what is in it."""
     if output.exists() and not force:
         raise UsageError(f"{output} exists: choose another name, or replace it with --force")
-    state, position = source.state_at(None)
+    folded = source.state_at(None)
+    position = folded.position
     anchor = Anchor(
         workspace=source.workspace,
         log_id=position.log_id,
-        offset=position.offset,
+        offset=folded.offset,
         sequence=position.sequence,
         hash=position.hash,
-        state_hash=state_hash(state),
+        state_hash=state_hash(folded.state),
     )
     records = write_archive(source.store, source.workspace, output, anchor=anchor)
     said = {
         "archive": str(output),
+        "workspace": source.workspace,
         "records": records,
         "sequence": anchor.sequence,
         "chain_hash": anchor.hash.hex(),

@@ -6,76 +6,101 @@ Guarantees: counted from the records themselves. Does not: check invariants; `ve
 import collections
 from typing import Any
 
+import click
+
 from ccs_stream.log.fold import fold_entry
-from ccs_stream.protocol.admit import Verdict
+from ccs_stream.log.port import Position
+from ccs_stream.log.reader import ShardReader
 from ccs_stream.protocol.directory import Directory
-from ccs_stream.protocol.records import DecisionRecord, LeaderClaimed, LogOpened
+from ccs_stream.protocol.records import LogOpened
 from ccs_stream.protocol.statehash import state_hash
-from ccs_stream.replay.output import pairs, print_json, progress, when
-from ccs_stream.replay.source import Source
+from ccs_stream.replay.epochs import COLUMNS, Epochs
+from ccs_stream.replay.output import console, pairs, print_json, table, when
+from ccs_stream.replay.source import Source, decision_of
 
 
 def run(source: Source, *, as_json: bool) -> None:
     """Print it."""
-    found = describe(source)
+    counted = Counted(source)
+    found = counted.described()
     if as_json:
         print_json(found)
         return
     events = found.pop("events_by_kind")
-    pairs(
-        (name.replace("_", " "), ", ".join(map(str, value)) if isinstance(value, list) else value)
-        for name, value in found.items()
-    )
+    del found["epochs"]
+    pairs((name.replace("_", " "), _text(value)) for name, value in found.items())
     pairs((f"  {kind}", count) for kind, count in events.items())
+    if counted.epochs.epochs:
+        click.echo()
+        console().print(table("epochs", COLUMNS, (each.row() for each in counted.epochs.epochs)))
 
 
-def describe(source: Source) -> dict[str, Any]:
-    """The same as data."""
-    reader, state = source.reader(), Directory()
-    kinds: collections.Counter[str] = collections.Counter()
-    void: collections.Counter[str] = collections.Counter()
-    decisions = claims = 0
-    first_at = last_at = 0
-    log_format: int | None = None
-    end = source.store.end(source.workspace)
-    for entry in progress(reader.read(bodies=False), end + 1):
-        record = entry.record
-        if entry.verdict is not Verdict.ADMITTED:
-            void[entry.verdict.value] += 1
-        elif isinstance(record, DecisionRecord):
-            decisions += 1
-            first_at, last_at = first_at or record.recorded_at, record.recorded_at
-            kinds.update(type(event).__name__ for event in entry.events)
-            fold_entry(state, entry)
-        elif isinstance(record, LogOpened):
-            log_format = record.format
-        elif isinstance(record, LeaderClaimed):
-            claims += 1
-    position = reader.position(source.workspace)
-    existing = sum(artifact.exists for artifact in state.artifacts.values())
-    return {
-        "source": source.store.display_url,
-        "workspace": source.workspace,
-        "workspaces": source.store.workspaces(),
-        "log_id": position.log_id.hex(),
-        "format": log_format,
-        "records": end + 1,
-        "decisions": decisions,
-        "void_records": dict(void),
-        "events": state.sequence,
-        "first": when(first_at) if first_at else None,
-        "last": when(last_at) if last_at else None,
-        "epoch": reader.cursor.epoch,
-        "claims": claims,
-        "agents": sorted(set(state.agents.values())),
-        "sessions_live": len(state.sessions),
-        "sessions_ended": len(state.ended_sessions),
-        "artifacts": existing,
-        "tombstones": sum(artifact.deleted for artifact in state.artifacts.values()),
-        "unknown_events": state.unknown_events,
-        "snapshots": [blob.sequence for blob in source.store.snapshots(source.workspace)],
-        "chain_hash": position.hash.hex(),
-        "state_hash": state_hash(state),
-        "end": str(position),
-        "events_by_kind": dict(sorted(kinds.items())),
-    }
+def _text(value: Any) -> Any:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {count}" for name, count in value.items()) or "none"
+    return ", ".join(map(str, value)) if isinstance(value, list) else value
+
+
+class Counted:
+    """The records of a shard, counted, and the workspace folded."""
+
+    def __init__(self, source: Source) -> None:
+        """Read all of it. Raises `UsageError` where the log holds nothing of the workspace."""
+        self.epochs = Epochs()
+        self._source = source
+        self._reader: ShardReader = source.reader()
+        self._state = Directory()
+        self._kinds: collections.Counter[str] = collections.Counter()
+        self._decisions = 0
+        self._first_at = 0
+        self._format: int | None = None
+        self._offset = 0
+        for entry in source.entries(self._reader):
+            self.epochs.take(entry, self._reader.cursor)
+            if isinstance(entry.record, LogOpened) and self._format is None:
+                self._format = entry.record.format
+            record = decision_of(entry)
+            if record is None:
+                continue
+            fold_entry(self._state, entry)
+            self._decisions += 1
+            self._first_at = self._first_at or record.recorded_at
+            self._offset = entry.offset
+            self._kinds.update(type(event).__name__ for event in entry.events)
+        self.epochs.end(self._reader.cursor)
+        if not self._decisions:
+            raise source.nothing(self._reader)
+
+    def described(self) -> dict[str, Any]:
+        """All of it as data."""
+        source, state, cursor = self._source, self._state, self._reader.cursor
+        behind = self._reader.position(source.workspace)
+        position = Position(behind.log_id, behind.shard, self._offset, behind.sequence, behind.hash)
+        return {
+            "source": source.store.display_url,
+            "workspace": source.workspace,
+            "workspaces": source.workspaces(cursor),
+            "log_id": position.log_id.hex(),
+            "format": self._format,
+            "records": cursor.admitted + cursor.void,
+            "decisions": self._decisions,
+            "void_records": dict(sorted(self.epochs.void.items())),
+            "events": state.sequence,
+            "first": when(self._first_at),
+            "last": when(state.recorded_at),
+            "epoch": cursor.epoch,
+            "claims": len(self.epochs.epochs),
+            "leader": cursor.leader_id.hex() if self.epochs.epochs and not cursor.resigned else None,
+            "agents": sorted(set(state.agents.values())),
+            "sessions_live": len(state.sessions),
+            "sessions_ended": len(state.ended_sessions),
+            "artifacts": sum(artifact.exists for artifact in state.artifacts.values()),
+            "tombstones": sum(artifact.deleted for artifact in state.artifacts.values()),
+            "unknown_events": state.unknown_events,
+            "snapshots": [blob.sequence for blob in source.store.snapshots(source.workspace)],
+            "chain_hash": position.hash.hex(),
+            "state_hash": state_hash(state),
+            "end": str(position),
+            "epochs": [each.described() for each in self.epochs.epochs],
+            "events_by_kind": dict(sorted(self._kinds.items())),
+        }

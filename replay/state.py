@@ -15,7 +15,8 @@ from ccs_stream.replay.words import agent_of
 
 def run(source: Source, at: str | None, *, as_json: bool) -> None:
     """Print it."""
-    state, position = source.state_at(at)
+    folded = source.state_at(at)
+    state, position = folded.state, folded.position
     artifacts = [
         _describe(state, each) for each in sorted(state.artifacts.values(), key=lambda each: (each.scope, each.key))
     ]

@@ -1,26 +1,43 @@
 """`timeline`: what happened, an event a line.
 
-Guarantees: in the order of the log; a lost update is marked; void records are shown where asked for. Does not: judge;
-`verify` does.
+Guarantees: in the order of the log; a lost update is marked; void records are shown where asked for, and counted where
+not. Following, a line is printed as soon as its record is read, whole, and flushed. Does not: judge; `verify` does.
 """
 
 import dataclasses
+import json
+import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import click
 
+from ccs_stream.log.archive import ArchiveLog
 from ccs_stream.log.fold import fold_entry
 from ccs_stream.log.reader import Entry
 from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.directory import Directory
+from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.events import ArtifactRegistered, Event
 from ccs_stream.protocol.ids import ArtifactId
-from ccs_stream.protocol.records import DecisionRecord
+from ccs_stream.protocol.records import DecisionRecord, LeaderClaimed, LeaderResigned
 from ccs_stream.replay.artifact import find_artifact
-from ccs_stream.replay.output import print_json, progress, when
+from ccs_stream.replay.output import print_json, when
 from ccs_stream.replay.source import Source
-from ccs_stream.replay.words import actor, artifact_name, is_lost_update, subject, words
+from ccs_stream.replay.words import (
+    actor,
+    artifact_name,
+    is_lost_update,
+    leadership_words,
+    subject,
+    void_words,
+    words,
+)
+
+Line = dict[str, Any]
+
+_LOOK_S: Final = 0.2
+"""How often the end is looked at while following. At once for who reads it; and on Kafka each look is a round trip."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,65 +49,126 @@ class Wanted:
     agent: str | None = None
     artifact: str | None = None
     include_void: bool = False
+    follow: bool = False
 
 
 def run(source: Source, wanted: Wanted, *, as_json: bool) -> None:
     """Print it."""
-    if as_json:
-        print_json(list(lines(source, wanted)))
-        return
-    for line in lines(source, wanted):
-        mark = "  << LOST UPDATE" if line["lost_update"] else ""
-        sequence = line["sequence"] if line["sequence"] is not None else "void"
-        click.echo(f"{sequence!s:>8}  {line['at']}  {line['agent'] or '-':<16}  {line['what']}{mark}")
+    if wanted.follow and wanted.last is not None:
+        raise UsageError("--follow has no end: leave out --until")
+    if wanted.follow and isinstance(source.store, ArchiveLog):
+        raise UsageError(f"{source.store.display_url} is an archive, to which nothing is ever added: leave out --follow")
+    lines = Lines(source, wanted)
+    try:
+        if as_json and not wanted.follow:
+            print_json(list(lines.read()))
+            return
+        for line in lines.follow() if wanted.follow else lines.read():
+            # click flushes each: who follows through a pipe does not wait for a buffer to fill.
+            click.echo(json.dumps(line, ensure_ascii=False) if as_json else text_of(line))
+    finally:
+        _say_what_is_hidden(lines.hidden)
 
 
-def lines(source: Source, wanted: Wanted) -> Iterator[dict[str, Any]]:
-    """The same as data."""
-    begin = 0 if wanted.first is None else source.offset(wanted.first)
-    until = source.store.end(source.workspace) if wanted.last is None else source.offset(wanted.last)
-    only: ArtifactId | None = None
-    if wanted.artifact is not None:
-        only = find_artifact(source.state_at(wanted.last)[0], wanted.artifact).artifact
-    state = Directory()
-    for entry in progress(source.reader().read(until=until, bodies=False), until + 1):
+def text_of(line: Line) -> str:
+    """A line for people."""
+    mark = "  << LOST UPDATE" if line["lost_update"] else ""
+    void = line["verdict"] != Verdict.ADMITTED.value
+    sequence = "void" if void else line["sequence"] or "-"
+    return f"{sequence!s:>8}  {line['at'] or '-':<32}  {line['agent'] or '-':<16}  {line['what']}{mark}"
+
+
+class Lines:
+    """The lines wanted, as data."""
+
+    def __init__(self, source: Source, wanted: Wanted) -> None:
+        self.hidden = 0
+        """Void records that were not shown."""
+        self._source = source
+        self._wanted = wanted
+        self._begin = 0 if wanted.first is None else source.offset(wanted.first)
+        self._until = None if wanted.last is None else source.offset(wanted.last)
+        self._only: ArtifactId | None = None
+        if wanted.artifact is not None:
+            self._only = find_artifact(source.state_at(wanted.last).state, wanted.artifact).artifact
+        self._state = Directory()
+        self._reader = source.reader()
+
+    def read(self) -> Iterator[Line]:
+        """To the end. Raises `UsageError` where the log holds nothing of the workspace."""
+        yield from self._read()
+        if self._until is None and not self._state.sequence:
+            raise self._source.nothing(self._reader)
+
+    def follow(self) -> Iterator[Line]:
+        """To the end, and then whatever comes, for ever."""
+        yield from self._read()
+        if not self._state.sequence:
+            click.echo(f"nothing is there yet of the workspace {self._source.workspace!r}: waiting for it", err=True)
+        store = self._source.store
+        while True:
+            while not store.wait(self._source.workspace, self._reader.offset, 0.0):
+                time.sleep(_LOOK_S)
+            yield from self._read()
+
+    def _read(self) -> Iterator[Line]:
+        for entry in self._source.entries(self._reader, until=self._until):
+            yield from self._of(entry)
+
+    def _of(self, entry: Entry) -> Iterator[Line]:
+        record, shown = entry.record, entry.offset >= self._begin
         if entry.verdict is not Verdict.ADMITTED:
-            if wanted.include_void and entry.offset >= begin and not wanted.agent and not only:
-                yield _void(entry)
-            continue
-        if not isinstance(entry.record, DecisionRecord):
-            continue
+            self.hidden += shown and not self._wanted.include_void
+            if shown and self._wanted.include_void:
+                yield _line(entry, void_words(entry))
+        elif isinstance(record, DecisionRecord):
+            yield from self._decision(entry, record, shown=shown)
+        elif isinstance(record, LeaderClaimed | LeaderResigned) and shown:
+            if not self._wanted.agent and not self._wanted.artifact:
+                yield _line(entry, leadership_words(record))
+
+    def _decision(self, entry: Entry, record: DecisionRecord, *, shown: bool) -> Iterator[Line]:
+        state = self._state
         writers = {each: state.artifacts[each].writer for each in _subjects(entry.events) if each in state.artifacts}
         fold_entry(state, entry)
-        if entry.offset < begin:
-            continue
+        if not shown:
+            return
         for number, event in enumerate(entry.events):
-            who = actor(state, event)
-            if (wanted.agent and who != wanted.agent) or (only and subject(event) != only):
+            who, about = actor(state, event), subject(event)
+            if (self._wanted.agent and who != self._wanted.agent) or (self._only and about != self._only):
                 continue
-            about = subject(event)
-            yield {
-                "sequence": entry.record.first_sequence + number,
-                "at": when(entry.record.recorded_at),
-                "agent": who,
-                "event": type(event).__name__,
-                "artifact": artifact_name(state, about),
-                "what": words(state, event),
-                "lost_update": is_lost_update(event, writers.get(about, 0) if about else 0),
-            }
+            yield _line(
+                entry,
+                words(state, event),
+                sequence=record.first_sequence + number,
+                agent=who,
+                event=type(event).__name__,
+                artifact=artifact_name(state, about),
+                lost_update=is_lost_update(event, writers.get(about, 0) if about else 0),
+            )
+
+
+def _line(entry: Entry, what: str, **more: Any) -> Line:
+    record = entry.record
+    at = getattr(record, "recorded_at", None) or getattr(record, "claimed_at", None)
+    return {
+        "sequence": None,
+        "at": when(at) if at else "",
+        "agent": "",
+        "event": type(record).__name__,
+        "artifact": "",
+        "what": what,
+        "lost_update": False,
+        "verdict": entry.verdict.value,
+        **more,
+    }
 
 
 def _subjects(events: list[Event]) -> set[ArtifactId]:
     return {about for event in events if type(event) is not ArtifactRegistered and (about := subject(event))}
 
 
-def _void(entry: Entry) -> dict[str, Any]:
-    return {
-        "sequence": None,
-        "at": "",
-        "agent": "",
-        "event": type(entry.record).__name__,
-        "artifact": "",
-        "what": f"void record at offset {entry.offset}: {entry.verdict.value}",
-        "lost_update": False,
-    }
+def _say_what_is_hidden(count: int) -> None:
+    if count:
+        records = "void record" if count == 1 else "void records"
+        click.echo(f"{count} {records} not shown; --include-void shows them", err=True)

@@ -1,10 +1,12 @@
 """Events in plain words.
 
-Guarantees: says who did what to which artifact, over what, and marks a lost update. Does not: show bodies.
+Guarantees: says who did what to which artifact, over what, and marks a lost update; who led, and why a record is void.
+Does not: show bodies.
 """
 
 from typing import assert_never
 
+from ccs_stream.log.reader import Entry
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.events import (
     ArtifactDeleted,
@@ -26,7 +28,8 @@ from ccs_stream.protocol.events import (
     WorkspaceOpened,
     WriteCommitted,
 )
-from ccs_stream.protocol.ids import ArtifactId, ParticipantNumber
+from ccs_stream.protocol.ids import ArtifactId, LeaderId, ParticipantNumber
+from ccs_stream.protocol.records import DecisionRecord, ForeignRecord, LeaderClaimed, LeaderResigned
 from ccs_stream.protocol.states import GrantState
 from ccs_stream.replay.output import when
 
@@ -121,3 +124,34 @@ def words(state: Directory, event: Event) -> str:  # one sentence for each event
             return f"an event of a later release ({event.size} bytes, schema {event.fingerprint.hex()})"
         case _:
             assert_never(event)
+
+
+def short(leader: LeaderId) -> str:
+    """As much of a leader's id as tells leaders apart."""
+    return leader.hex()[:8]
+
+
+def leadership_words(record: LeaderClaimed | LeaderResigned) -> str:
+    """Who leads, or leads no more."""
+    if isinstance(record, LeaderClaimed):
+        return f"epoch {record.epoch} claimed by {short(record.leader_id)} ({record.build})"
+    return f"epoch {record.epoch} ended: {short(record.leader_id)} resigned"
+
+
+def void_words(entry: Entry) -> str:
+    """What a void record says, and why it does not count."""
+    record = entry.record
+    match record:
+        case ForeignRecord():
+            what = f"{record.size} bytes that are no record"
+        case DecisionRecord():
+            last = record.first_sequence + len(record.events) - 1
+            what = (
+                f"{record.command_kind} of {record.workspace} as {record.first_sequence} to {last}, by "
+                f"{short(record.leader_id)} in epoch {record.epoch}"
+            )
+        case LeaderClaimed() | LeaderResigned():
+            what = leadership_words(record)
+        case _:
+            what = type(record).__name__
+    return f"void ({entry.verdict}) at offset {entry.offset}: {what}"

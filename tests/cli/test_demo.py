@@ -25,7 +25,6 @@ from ccs_stream.cli.demo.sources import collect
 from ccs_stream.cli.demo.story import tell_story
 
 # One worker runs the demo once for all of these tests.
-pytestmark = pytest.mark.xdist_group("demo")
 
 PLANTED = {
     "shop/__init__.py": '"""A shop."""\n',

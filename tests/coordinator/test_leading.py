@@ -19,7 +19,7 @@ from ccs_stream.protocol.errors import UnknownSchema
 from ccs_stream.testing.broker import Broker
 from tests.kafka import CoordinatorProcess, make_topics
 
-pytestmark = [pytest.mark.kafka, pytest.mark.xdist_group("kafka-leading")]
+pytestmark = pytest.mark.kafka
 
 
 @pytest.fixture
@@ -183,9 +183,9 @@ def test_a_coordinator_starts_from_snapshots_and_reads_what_follows(log: str) ->
     service.node._take = lambda messages: (taken.extend(m.offset() or 0 for m in messages), original(messages))[1]  # type: ignore[method-assign]
     try:
         service.start()
-        found = {name: state for name, state in service.node.shards[0].states.items()}
+        found = set(service.node.shards[0].states)
         assert min(taken) == at + 1
-        assert set(found) == {"w", "other"}
+        assert found == {"w", "other"}
     finally:
         service.close()
     with ccs_stream.connect(log, workspace="w") as again, ccs_stream.connect(log, workspace="other") as other:

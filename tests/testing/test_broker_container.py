@@ -10,7 +10,7 @@ from ccs_stream.testing.broker import Broker, NoBroker
 from ccs_stream.testing.broker_base import Wanted
 from tests.testing.kafka_io import consume, create_topic, produce
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("broker-container")]
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from ccs_stream.protocol.errors import UsageError
 from ccs_stream.testing.broker import QUICK_FAILOVER, Broker, start_broker
 from tests.testing.kafka_io import consume, create_topic, leader_and_replicas, produce, setting_of
 
-pytestmark = [pytest.mark.kafka, pytest.mark.xdist_group("broker-faults")]
+pytestmark = pytest.mark.kafka
 
 
 @pytest.fixture(scope="module")

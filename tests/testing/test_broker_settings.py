@@ -43,7 +43,6 @@ def brokers(servers: str, **settings: Any) -> int:
 
 
 @pytest.mark.kafka
-@pytest.mark.xdist_group("broker-settings")
 class TestAsAsked:
     def test_a_message_above_the_maximum_is_refused(self, broker: Broker, kafka_prefix: str) -> None:
         create_topic(broker.bootstrap_servers, kafka_prefix)

@@ -8,24 +8,15 @@ from typing import Any
 import pytest
 
 from ccs_stream.adapters.langgraph import CCSStore, CoherentStore
-from ccs_stream.testing.broker import Broker
-from tests.kafka import coordinated_log
 
 OpenStore = Callable[..., CoherentStore]
-
-
-@pytest.fixture(scope="session")
-def kafka_log(kafka_broker: Broker) -> Iterator[str]:
-    """A log on Kafka with a coordinator in a process of its own."""
-    with coordinated_log(kafka_broker.bootstrap_servers, f"store-{uuid.uuid4().hex[:12]}") as url:
-        yield f"{url}&coordinator=remote"
 
 
 @pytest.fixture(
     params=[
         "memory",
         "sqlite",
-        pytest.param("kafka", marks=[pytest.mark.kafka, pytest.mark.xdist_group("kafka-store")]),
+        pytest.param("kafka", marks=pytest.mark.kafka),
     ]
 )
 def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenStore]:
