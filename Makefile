@@ -23,7 +23,10 @@ create_venv = $(PYTHON) -m venv $(VENV)
 install = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
-.PHONY: help demo test check bench wheel-test constraints clean
+# The compose plug-in of Docker where there is one, else the older program of its own.
+COMPOSE ?= $(shell if docker compose version > /dev/null 2>&1; then echo docker compose; else echo docker-compose; fi)
+
+.PHONY: help demo test check bench wheel-test up down constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -47,6 +50,13 @@ bench: $(VENV)/.installed-bench ## run the benchmarks (ARGS="...")
 
 wheel-test: $(VENV)/.installed-dev ## build sdist and wheel, and try the wheel in an environment of its own
 	$(BIN)/python tests/packaging/wheel_check.py
+
+up: ## start a broker, topics, two coordinators and an example with Docker; `make down` removes them
+	$(COMPOSE) up --build --detach
+	@echo "kafka://127.0.0.1:9094 is the log; what the example says: $(COMPOSE) logs example"
+
+down: ## stop what `make up` started, and delete its data
+	$(COMPOSE) down --volumes --remove-orphans
 
 constraints: ## renew constraints.txt from the newest versions that fit pyproject.toml
 	rm -rf build/constraints

@@ -4,13 +4,14 @@ Guarantees: expected errors are one line on stderr, with what to do; exit codes 
 findings. Does not: do the work; each command has a module of its own.
 """
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import NoReturn
 
 import click
 
-from ccs_stream.protocol.errors import CcsError, UsageError
+from ccs_stream.protocol.errors import CcsError, LogDiverged, LogError, MissingHead, UsageError
 from ccs_stream.replay import artifact as artifact_command
 from ccs_stream.replay import export as export_command
 from ccs_stream.replay import info as info_command
@@ -29,6 +30,16 @@ A position P is
 A sequence inside a decision stands for the decision's end.
 """
 
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A log that contradicts itself so much that it cannot be opened: for `verify`, a finding."""
+
+    url: str
+    workspace: str | None
+    error: LogError
+
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 
 
@@ -38,13 +49,24 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON d
     epilog=POSITION_HELP + "\nExit codes: 0 clean, 1 error, 2 usage, 3 findings (verify).",
 )
 @click.argument("source")
-@click.option("-w", "--workspace", metavar="NAME", help="Workspace to read; needed where the log holds several.")
+@click.option(
+    "-w",
+    "--workspace",
+    metavar="NAME",
+    help="Workspace to read; needed where the log holds several, unless a Kafka URL names it.",
+)
 @click.version_option(package_name="ccs-stream")
 @click.pass_context
 def cli(context: click.Context, source: str, workspace: str | None) -> None:
     r"""Read a coherence log: what happened, what the state was, and whether it holds together.
 
-    SOURCE is sqlite:///FILE.db or file:ARCHIVE.avro. It is opened read-only.
+    \b
+    SOURCE is opened read-only. It is one of
+      sqlite:///FILE.db
+      file:ARCHIVE.avro
+      kafka://HOST:PORT?prefix=P&workspace=W
+    On Kafka it joins no group, makes no topic and commits nothing. A workspace that neither the URL nor --workspace
+    names is looked for by reading the whole log.
 
     \b
     Examples:
@@ -52,8 +74,15 @@ def cli(context: click.Context, source: str, workspace: str | None) -> None:
       ccs-replay sqlite:///team.db timeline --from -20
       ccs-replay sqlite:///team.db artifact shared/plan
       ccs-replay sqlite:///team.db verify
+      ccs-replay 'kafka://localhost:9092?workspace=release-42' timeline --from -20 --follow
     """
-    opened = Source.open(source, workspace)
+    try:
+        opened = Source.open(source, workspace)
+    except (LogDiverged, MissingHead) as error:
+        if context.invoked_subcommand != verify.name:
+            raise
+        context.obj = Unreadable(source, workspace, error)
+        return
     context.obj = opened
     context.call_on_close(opened.store.close)
     if context.invoked_subcommand is None:
@@ -64,7 +93,7 @@ def cli(context: click.Context, source: str, workspace: str | None) -> None:
 @as_json
 @click.pass_obj
 def info(source: Source, *, as_json: bool) -> None:
-    """What the log holds: size, time, agents, events by kind, its end."""
+    """What the log holds: size, time, agents, events by kind, its end; who led it."""
     info_command.run(source, as_json=as_json)
 
 
@@ -73,8 +102,9 @@ def info(source: Source, *, as_json: bool) -> None:
 @click.option("--until", "last", metavar="P", help="End with this position.")
 @click.option("--agent", metavar="NAME", help="Only what this agent did.")
 @click.option("--artifact", metavar="SCOPE/KEY", help="Only what concerns this artifact.")
-@click.option("--include-void", is_flag=True, help="Show records that were never applied, too.")
-@as_json
+@click.option("--include-void", is_flag=True, help="Show records that were never applied, too; else they are counted.")
+@click.option("-f", "--follow", is_flag=True, help="After the end, print what comes, until interrupted (exit 130).")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document; with --follow, one object a line.")
 @click.pass_obj
 def timeline(  # one name for each option
     source: Source,
@@ -84,10 +114,14 @@ def timeline(  # one name for each option
     agent: str | None,
     artifact: str | None,
     include_void: bool,
+    follow: bool,
     as_json: bool,
 ) -> None:
-    """What happened, an event a line; lost updates are marked."""
-    wanted = timeline_command.Wanted(first, last, agent, artifact, include_void)
+    """What happened, an event a line; lost updates are marked.
+
+    Where leaders claim, claims and resignations are lines, too, unless --agent or --artifact choose among events.
+    """
+    wanted = timeline_command.Wanted(first, last, agent, artifact, include_void, follow)
     timeline_command.run(source, wanted, as_json=as_json)
 
 
@@ -126,12 +160,24 @@ def artifact(source: Source, *, name: str, content: int | None, as_json: bool) -
 @as_json
 @click.pass_obj
 def verify(  # one name for each option
-    source: Source, *, anchor: Path | None, expect_end: str | None, no_bodies: bool, allow_loss: bool, as_json: bool
+    source: Source | Unreadable,
+    *,
+    anchor: Path | None,
+    expect_end: str | None,
+    no_bodies: bool,
+    allow_loss: bool,
+    as_json: bool,
 ) -> None:
     """Check every invariant; exit 3 on findings.
 
     The hash chain finds accidents, and with an anchor a cut log. It does not find a forger who recomputes it.
+
+    Where leaders claim, void records are ordinary: they are counted by verdict, and are no findings.
     """
+    if isinstance(source, Unreadable):
+        shown = source.url.partition("?")[0]
+        code = verify_command.report_unreadable(shown, source.workspace, source.error, as_json=as_json)
+        sys.exit(code)
     wanted = verify_command.Wanted(anchor, expect_end, bodies=not no_bodies, allow_loss=allow_loss)
     sys.exit(verify_command.run(source, wanted, as_json=as_json))
 
@@ -144,7 +190,12 @@ def verify(  # one name for each option
 @as_json
 @click.pass_obj
 def export(source: Source, *, output: Path, force: bool, as_json: bool) -> None:
-    """Write the workspace to one file, to keep or send: an archive, which every command here reads."""
+    """Write the workspace to one file, to keep or send: an archive, which every command here reads.
+
+    On Kafka, where workspaces come to share a partition, the file holds all records of the partition, because one
+    decides whether another counts. Bodies are only those of the workspace; names of agents and artifacts, and reasons,
+    of the others are in it.
+    """
     export_command.run(source, output, force=force, as_json=as_json)
 
 

@@ -18,7 +18,7 @@ from ccs_stream.log.fold import fold_entry
 from ccs_stream.log.port import BEFORE_FIRST, LogStore, Position
 from ccs_stream.log.reader import Entry, ShardReader
 from ccs_stream.log.urls import open_log
-from ccs_stream.protocol.admit import Verdict
+from ccs_stream.protocol.admit import Cursor, Verdict
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.events import Event
@@ -97,6 +97,10 @@ class Source:
             raise self.nothing(reader)
         position = dataclasses.replace(reader.position(self.workspace), offset=offset)
         return Folded(state, position, reader.offset)
+
+    def workspaces(self, cursor: Cursor) -> list[str]:
+        """Those of the log where they are listed, or else those of the shard, which `cursor` has met."""
+        return sorted(cursor.workspaces) if isinstance(self.store, _ByOffset) else self.store.workspaces()
 
     def nothing(self, reader: ShardReader) -> UsageError:
         """The error for a workspace of which `reader`, at the end, has met no decision."""

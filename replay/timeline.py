@@ -57,7 +57,9 @@ def run(source: Source, wanted: Wanted, *, as_json: bool) -> None:
     if wanted.follow and wanted.last is not None:
         raise UsageError("--follow has no end: leave out --until")
     if wanted.follow and isinstance(source.store, ArchiveLog):
-        raise UsageError(f"{source.store.display_url} is an archive, to which nothing is ever added: leave out --follow")
+        raise UsageError(
+            f"{source.store.display_url} is an archive, to which nothing is ever added: leave out --follow"
+        )
     lines = Lines(source, wanted)
     try:
         if as_json and not wanted.follow:

@@ -1,8 +1,13 @@
 """`verify`: does the log hold together.
 
 Guarantees: one pass, memory bounded by the state; everything `projections.invariants` promises, the hash chain, the
-head, the hashes of bodies, and, against an anchor, the tail. Does not: find a forger who recomputes the chain, and does
-not check deliveries, which this release does not record.
+head, who led when, the hashes of bodies, and, against an anchor, the tail. Does not: find a forger who recomputes the
+chain, look into the events of other workspaces of the shard (whose chains it checks), or check deliveries, which this
+release does not record.
+
+Where leaders claim, void records are ordinary and only counted: zombies, claims that came second, what something else
+wrote to the topic. But a leader's next decision that does not continue its workspace says that records before it are
+gone.
 """
 
 import dataclasses
@@ -16,13 +21,14 @@ from ccs_stream.log.port import Position
 from ccs_stream.log.reader import Entry, ShardReader, record_is_missing
 from ccs_stream.projections.invariants import Invariants, Kind
 from ccs_stream.protocol.admit import Verdict
-from ccs_stream.protocol.errors import ContentMissing, CorruptRecord, LogDiverged, MissingHead, UsageError
+from ccs_stream.protocol.errors import ContentMissing, CorruptRecord, LogDiverged, LogError, MissingHead, UsageError
 from ccs_stream.protocol.events import WriteCommitted
 from ccs_stream.protocol.ids import Hash
 from ccs_stream.protocol.ids import Sequence as SequenceNumber
 from ccs_stream.protocol.records import DecisionRecord
-from ccs_stream.replay.output import console, print_json, progress, table
-from ccs_stream.replay.source import Source
+from ccs_stream.replay.epochs import Epochs, Terms
+from ccs_stream.replay.output import console, print_json, table
+from ccs_stream.replay.source import Source, decision_of
 
 EXIT_CLEAN = 0
 EXIT_FINDINGS = 3
@@ -47,9 +53,31 @@ class _Expected:
     said_by: str
 
 
+@dataclasses.dataclass(slots=True)
+class Checked:
+    """What a pass found."""
+
+    found: Invariants = dataclasses.field(default_factory=Invariants)
+    epochs: Epochs = dataclasses.field(default_factory=Epochs)
+    records: int = 0
+    """Of the shard, as far as it could be read."""
+
+
 def run(source: Source, wanted: Wanted, *, as_json: bool) -> int:
     """Print the findings; returns the exit code."""
-    found, records = check(source, wanted)
+    return report(check(source, wanted), wanted, source.store.display_url, source.workspace, as_json=as_json)
+
+
+def report_unreadable(url: str, workspace: str | None, error: LogError, *, as_json: bool) -> int:
+    """Print the one finding about a log that cannot even be opened; returns the exit code."""
+    checked = Checked()
+    checked.found.find(Kind.MISSING_HEAD, str(error))
+    return report(checked, Wanted(bodies=False), url, workspace, as_json=as_json)
+
+
+def report(checked: Checked, wanted: Wanted, url: str, workspace: str | None, *, as_json: bool) -> int:
+    """Print what was found; returns the exit code."""
+    found, void = checked.found, dict(sorted(checked.epochs.void.items()))
     code = EXIT_FINDINGS if found.violations or (found.losses and not wanted.allow_loss) else EXIT_CLEAN
     counts = {kind.value: count for kind, count in sorted(found.counts.items())}
     examples = [
@@ -60,10 +88,12 @@ def run(source: Source, wanted: Wanted, *, as_json: bool) -> int:
     if as_json:
         print_json(
             {
-                "source": source.store.display_url,
-                "workspace": source.workspace,
-                "records": records,
+                "source": url,
+                "workspace": workspace,
+                "records": checked.records,
                 "events": found.events,
+                "claims": len(checked.epochs.epochs),
+                "void_records": void,
                 "violations": found.violations,
                 "losses": found.losses,
                 "bodies_checked": wanted.bodies,
@@ -79,47 +109,62 @@ def run(source: Source, wanted: Wanted, *, as_json: bool) -> int:
         console().print(table("", ("severity", "finding", "sequence", "detail"), rows))
         for kind, count in counts.items():
             click.echo(f"{count:>8}  {kind}")
+    for verdict, count in void.items():
+        click.echo(f"{count:>8}  void: {verdict}")
+    led = f", {len(checked.epochs.epochs)} epochs" if checked.epochs.epochs else ""
     bodies = "bodies checked" if wanted.bodies else "bodies not checked"
-    verdict = "clean" if code == EXIT_CLEAN else "FINDINGS"
     click.echo(
-        f"{verdict}: {records} records, {found.events} events, {found.violations} violations, {found.losses} lost "
-        f"updates ({bodies}; deliveries are not recorded by this release)"
+        f"{'clean' if code == EXIT_CLEAN else 'FINDINGS'}: {checked.records} records{led}, {found.events} events, "
+        f"{found.violations} violations, {found.losses} lost updates ({bodies}; deliveries are not recorded by this "
+        "release)"
     )
     return code
 
 
-def check(source: Source, wanted: Wanted) -> tuple[Invariants, int]:
-    """All findings, and how many records were read."""
-    expected = _expectations(source, wanted)
-    found, records = Invariants(), 0
-    reader = source.reader()
-    total = source.store.end(source.workspace) + 1
+def check(source: Source, wanted: Wanted) -> Checked:
+    """All findings, and how many records were read. Raises `UsageError` where nothing is there to check."""
+    expected, checked = _expectations(source, wanted), Checked()
+    found, reader = checked.found, source.reader()
+    terms = Terms(found, claimed=not source.store.serialises_writers)
     try:
-        for entry in progress(reader.read(bodies=wanted.bodies), total):
-            records += 1
-            _entry(source, found, reader, entry, bodies=wanted.bodies)
-            if expected and isinstance(entry.record, DecisionRecord) and entry.verdict is Verdict.ADMITTED:
+        for entry in source.entries(reader, bodies=wanted.bodies):
+            checked.epochs.take(entry, reader.cursor)
+            _entry(source, found, reader, entry, terms, bodies=wanted.bodies)
+            if expected and decision_of(entry) is not None:
                 _expect(found, expected, reader.cursor.end(source.workspace).sequence, entry.hash)
+        _end(source, found, reader, expected)
     except MissingHead as error:
         found.find(Kind.MISSING_HEAD, str(error))
     except CorruptRecord as error:
         found.find(Kind.CORRUPT_RECORD, str(error))
     except LogDiverged as error:
         found.find(Kind.HASH_CHAIN, str(error))
-    else:
-        for each in expected:
-            end = reader.cursor.end(source.workspace).sequence
-            detail = f"the log ends at sequence {end}, {each.said_by} knows of {each.sequence}: its tail is missing"
-            found.find(Kind.CUT_TAIL, detail)
-    return found, records
+    checked.epochs.end(reader.cursor)
+    checked.records = reader.cursor.admitted + reader.cursor.void
+    if not found.events and not found.violations:
+        raise source.nothing(reader)
+    return checked
 
 
-def _entry(source: Source, found: Invariants, reader: ShardReader, entry: Entry, *, bodies: bool) -> None:
+def _end(source: Source, found: Invariants, reader: ShardReader, expected: list[_Expected]) -> None:
+    log_id, end = reader.cursor.log_id, reader.cursor.end(source.workspace).sequence
+    if log_id is None:
+        found.find(Kind.MISSING_HEAD, f"{source.store.display_url} holds no record of {source.workspace!r}")
+    elif log_id != source.store.log_id:
+        found.find(Kind.DIVERGED, "the shard was opened by another log than the rest: it was put together from two")
+    for each in expected:
+        detail = f"the log ends at sequence {end}, {each.said_by} knows of {each.sequence}: its tail is missing"
+        found.find(Kind.CUT_TAIL, detail)
+
+
+def _entry(source: Source, found: Invariants, reader: ShardReader, entry: Entry, terms: Terms, *, bodies: bool) -> None:
     record = entry.record
     if entry.verdict is not Verdict.ADMITTED:
-        if record_is_missing(reader.cursor, record):
+        alone = source.store.serialises_writers
+        if record_is_missing(reader.cursor, record) if alone else entry.verdict is Verdict.SEQUENCE_GAP:
             found.find(Kind.VOID_RECORD, f"record at offset {entry.offset} does not continue the log: {entry.verdict}")
         return
+    terms.take(entry)
     if not isinstance(record, DecisionRecord):
         return
     found.decision(record, entry.events)

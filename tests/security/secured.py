@@ -1,0 +1,166 @@
+"""A broker that asks who one is and lets nobody do what no ACL allows: its certificates, users, and what each may do.
+
+Guarantees: certificates and passwords are made in the run, and are nobody else's; ACLs are those of the table in
+docs/kafka.md, by role. Does not: stand in for anything; the authorizer and the listeners are Kafka's own.
+"""
+
+import dataclasses
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
+
+from ccs_stream.testing.broker import Broker, start_broker
+
+PASSWORD: Final = "pw-Zx81-äöü-Never/Shown=1"
+"""Of every user: nothing may ever print it."""
+ROLES: Final = ("client", "coordinator", "reader", "admin", "warehouse")
+STRANGER: Final = "stranger"
+"""A user who may do nothing."""
+TOPICS: Final = ("commands", "log", "snapshots", "content", "deliveries")
+
+R, W, D = AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE
+CREATE, CONFIGS = AclOperation.CREATE, AclOperation.DESCRIBE_CONFIGS
+
+TABLE: Final[Mapping[str, Mapping[str, tuple[AclOperation, ...]]]] = {
+    "client": {"commands": (W,), "log": (R,), "snapshots": (R,), "content": (R, W), "deliveries": (W,)},
+    "coordinator": {
+        "commands": (R, W),
+        "log": (R, W),
+        "snapshots": (R, W),
+        "content": (D,),
+        "deliveries": (D,),
+        "group": (R,),
+    },
+    "reader": {"commands": (D,), "log": (R,), "snapshots": (R,), "content": (R,), "deliveries": (R,)},
+    "admin": {topic: (CREATE, D, CONFIGS) + ((R, W) if topic == "log" else ()) for topic in TOPICS},
+}
+"""By role, what it may do with each topic of a log, and with the coordinators' group: docs/kafka.md says the same."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Certificates:
+    """PEM files: an authority, and certificates it signed for the broker and for a client."""
+
+    authority: Path
+    broker: Path
+    broker_key: Path
+    client: Path
+    client_key: Path
+
+
+def make_certificates(folder: Path) -> Certificates:
+    """Certificates of an authority of our own."""
+    authority, authority_key = folder / "ca.pem", folder / "ca.key"
+    _openssl(
+        *("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=ccs-stream tests"),
+        *("-keyout", authority_key, "-out", authority),
+    )
+    for name in ("broker", "client"):
+        request, extensions = folder / f"{name}.csr", folder / f"{name}.ext"
+        extensions.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n", "ascii")
+        _openssl(
+            *("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}"),
+            *("-keyout", folder / f"{name}.key", "-out", request),
+        )
+        _openssl(
+            *("x509", "-req", "-in", request, "-CA", authority, "-CAkey", authority_key, "-CAcreateserial"),
+            *("-days", "2", "-extfile", extensions, "-out", folder / f"{name}.pem"),
+        )
+    files = (folder / name for name in ("broker.pem", "broker.key", "client.pem", "client.key"))
+    return Certificates(authority, *files)
+
+
+def _openssl(*arguments: object) -> None:
+    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True, timeout=60)
+
+
+def start_secured(certificates: Certificates) -> Broker:
+    """A broker with ACLs, and with a listener for each way to say who one is.
+
+    The listener without credentials stays for the tests' own doings: `User:ANONYMOUS` is a super user.
+    """
+    login = "org.apache.kafka.common.security"
+    pem = {
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.key": certificates.broker_key.read_text("ascii"),
+        "ssl.keystore.certificate.chain": certificates.broker.read_text("ascii"),
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.certificates": certificates.authority.read_text("ascii"),
+    }
+    scram = f"{login}.scram.ScramLoginModule required;"
+    settings = {
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS",
+        "sasl.enabled.mechanisms": "SCRAM-SHA-512,OAUTHBEARER",
+        "listener.name.oauth.sasl.enabled.mechanisms": "OAUTHBEARER",
+        "listener.name.oauth.oauthbearer.sasl.jaas.config": (
+            f'{login}.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";'
+        ),
+        "listener.name.mtls.ssl.client.auth": "required",
+        **pem,
+    }
+    for name in ("scram", "scramtls"):
+        settings[f"listener.name.{name}.sasl.enabled.mechanisms"] = "SCRAM-SHA-512"
+        settings[f"listener.name.{name}.scram-sha-512.sasl.jaas.config"] = scram
+    users = [*ROLES, STRANGER]
+    credentials = (f"SCRAM-SHA-512=[name={user},password={PASSWORD}]" for user in users)
+    return start_broker(
+        settings=settings,
+        listeners={
+            "SCRAM": "SASL_PLAINTEXT",
+            "SCRAMTLS": "SASL_SSL",
+            "TLS": "SSL",
+            "MTLS": "SSL",
+            "OAUTH": "SASL_PLAINTEXT",
+        },
+        format_arguments=[argument for each in credentials for argument in ("--add-scram", each)],
+    )
+
+
+def bindings(prefix: str, user: str, role: str) -> list[AclBinding]:
+    """The ACLs of a role for a user, on the log with a prefix."""
+    return [
+        binding(user, operation, ResourceType.GROUP, f"{prefix}.coordinators")
+        if where == "group"
+        else binding(user, operation, ResourceType.TOPIC, f"{prefix}.{where}.v1")
+        for where, operations in TABLE[role].items()
+        for operation in operations
+    ]
+
+
+def binding(
+    user: str,
+    operation: AclOperation,
+    kind: ResourceType,
+    name: str,
+    pattern: ResourcePatternType = ResourcePatternType.LITERAL,
+) -> AclBinding:
+    """`user` may do `operation` with a resource."""
+    return AclBinding(kind, name, pattern, f"User:{user}", "*", operation, AclPermissionType.ALLOW)
+
+
+def allow(broker: Broker, bound: Iterable[AclBinding]) -> None:
+    """Allow all of these."""
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
+    for made in admin.create_acls(list(bound), request_timeout=20).values():
+        made.result()
+
+
+def scram(user: str, password: str = PASSWORD) -> dict[str, str]:
+    """librdkafka's settings for a user of the listener `SCRAM`."""
+    return {
+        "security.protocol": "SASL_PLAINTEXT",
+        "sasl.mechanism": "SCRAM-SHA-512",
+        "sasl.username": user,
+        "sasl.password": password,
+    }
