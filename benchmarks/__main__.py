@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from benchmarks import durable, fan_out, in_process, long_log, memory
+from benchmarks import durable, fan_out, in_process, kafka, long_log, memory
 from benchmarks.report import Row, as_json, print_rows
 from benchmarks.run import Run
 from ccs_stream.adapters.langgraph import LostUpdateWarning
@@ -20,6 +20,7 @@ SECTIONS: Final[dict[str, Section]] = {
     "durable": durable.rows,
     "long-log": long_log.rows,
     "memory": memory.rows,
+    "kafka": kafka.rows,
 }
 
 
@@ -35,7 +36,8 @@ SECTIONS: Final[dict[str, Section]] = {
 def main(sections: tuple[str, ...], quick: bool, json_: bool, folder: Path | None) -> None:  # noqa: FBT001
     """Time ccs-stream next to its peers and print ratios; each peer is measured in the same run on the same values.
 
-    SECTION is in-process, fan-out, durable, long-log or memory; without any, all run, which takes about ten minutes.
+    SECTION is in-process, fan-out, durable, long-log, memory or kafka; without any, all run, which takes some fifteen
+    minutes.
 
     Exit codes: 0, all ran (a missed target is printed, not an error); 1, something failed; 2, wrong usage.
     """

@@ -5,12 +5,12 @@ Guarantees: stdout holds the answer and nothing else. Does not: run on its own; 
 
 import sys
 
-from benchmarks import memory
+from benchmarks import kafka, memory
 from benchmarks.durable import put_numbers
 
 
 def main(arguments: list[str]) -> None:
-    """`write PATH`, `artifacts URL COUNT FOLDER` or `holders URL COUNT AGENTS FOLDER`."""
+    """One command a case; see where each is called."""
     match arguments:
         case ["write", path]:
             for line in put_numbers(path, iter(sys.stdin)):
@@ -20,6 +20,12 @@ def main(arguments: list[str]) -> None:
             print(memory.artifacts(url, int(count), folder))
         case ["holders", url, count, agents, folder]:
             print(memory.holders(url, int(count), int(agents), folder))
+        case ["see", url, count]:
+            kafka.see(url, int(count))
+        case ["coordinate", url, count]:
+            print(kafka.coordinate(url, int(count)))
+        case ["fill", url, count]:
+            kafka.fill(url, int(count))
         case _:
             sys.exit(f"unknown: {arguments}")
 

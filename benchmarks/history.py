@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from ccs_stream.coordinator.batch import fold_record, plan
-from ccs_stream.log.port import Appended
+from ccs_stream.log.port import Appended, LogStore
 from ccs_stream.log.reader import ShardReader
 from ccs_stream.log.snapshot import take_snapshot
 from ccs_stream.log.sqlite import SqliteLog
@@ -37,19 +37,34 @@ _OPENED: Final = 1_750_000_000_000_000
 
 
 def write_history(path: Path, events: int, *, artifacts: int, snapshot: bool = False) -> int:
-    """Make a log of at least `events` events in `path`; returns how many records it has."""
+    """Make a log of at least `events` events in the SQLite file `path`; returns how many records it has."""
     store = SqliteLog(path, synchronous="normal")
+    state, reader = append_history(store, events, artifacts=artifacts)
+    if snapshot:
+        store.save_snapshot(WORKSPACE, take_snapshot(state, reader.position(WORKSPACE)))
+    store.close()
+    return reader.offset + 1
+
+
+def append_history(
+    store: LogStore, events: int, *, artifacts: int, batch: int = BATCH
+) -> tuple[Directory, ShardReader]:
+    """Append at least `events` events to an empty log; returns where that leads."""
     state, reader = Directory(), ShardReader(store, WORKSPACE)
     author = _Author(artifacts)
     number = 0
+    with store.turn(WORKSPACE):
+        for _ in reader.read():  # the record that opens the log
+            pass
     while state.sequence < events:
         commands: list[Command] = []
-        for _ in range(BATCH):
+        for _ in range(batch):
             number += 1
             commands.append(author.next(CommandNumber(number)))
         with store.turn(WORKSPACE):
-            for _ in reader.read():  # the record that opens the log
-                pass
+            if reader.offset < 0:
+                for _ in reader.read():
+                    pass
             planned = plan(state, reader.cursor, WORKSPACE, commands, Micros(_OPENED + number * 1_000))
             drafts = [each.draft for each in planned if each.draft is not None]
             if type(store.append(WORKSPACE, drafts, reader.offset)) is not Appended:
@@ -58,11 +73,7 @@ def write_history(path: Path, events: int, *, artifacts: int, snapshot: bool = F
             if each.record is not None and each.digest is not None:
                 fold_record(state, each)
                 reader.moved_over(each.record, each.digest, reader.offset + 1)
-    records = store.end(WORKSPACE) + 1
-    if snapshot:
-        store.save_snapshot(WORKSPACE, take_snapshot(state, reader.position(WORKSPACE)))
-    store.close()
-    return records
+    return state, reader
 
 
 class _Author:

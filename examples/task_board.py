@@ -1,6 +1,6 @@
 """Several worker processes share one task board, and no task is done twice: `python -m examples.task_board [URL]`.
 
-The board is one item of a LangGraph store. Workers take tasks by a guarded put: whoever read the board as it is now gets
+The board is one item of a LangGraph store. Workers take tasks by a guarded put: who read the board as it is now gets
 the task, whoever read an older one is refused, reads again, and takes another. The same program runs on one laptop
 (`sqlite:///board.db`, the default) and across hosts (`kafka://HOST:9092`); nothing in it changes.
 """

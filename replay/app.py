@@ -79,7 +79,7 @@ def cli(context: click.Context, source: str, workspace: str | None) -> None:
     try:
         opened = Source.open(source, workspace)
     except (LogDiverged, MissingHead) as error:
-        if context.invoked_subcommand != verify.name:
+        if context.invoked_subcommand != verify.name or not source.startswith("kafka:"):
             raise
         context.obj = Unreadable(source, workspace, error)
         return

@@ -93,6 +93,7 @@ class Lines:
         self._only: ArtifactId | None = None
         if wanted.artifact is not None:
             self._only = find_artifact(source.state_at(wanted.last).state, wanted.artifact).artifact
+        self._choosing = bool(wanted.agent or wanted.artifact)
         self._state = Directory()
         self._reader = source.reader()
 
@@ -125,9 +126,8 @@ class Lines:
                 yield _line(entry, void_words(entry))
         elif isinstance(record, DecisionRecord):
             yield from self._decision(entry, record, shown=shown)
-        elif isinstance(record, LeaderClaimed | LeaderResigned) and shown:
-            if not self._wanted.agent and not self._wanted.artifact:
-                yield _line(entry, leadership_words(record))
+        elif isinstance(record, LeaderClaimed | LeaderResigned) and shown and not self._choosing:
+            yield _line(entry, leadership_words(record))
 
     def _decision(self, entry: Entry, record: DecisionRecord, *, shown: bool) -> Iterator[Line]:
         state = self._state

@@ -26,25 +26,46 @@ PASSWORD: Final = "pw-Zx81-äöü-Never/Shown=1"
 ROLES: Final = ("client", "coordinator", "reader", "admin", "warehouse")
 STRANGER: Final = "stranger"
 """A user who may do nothing."""
-TOPICS: Final = ("commands", "log", "snapshots", "content", "deliveries")
 
 R, W, D = AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE
 CREATE, CONFIGS = AclOperation.CREATE, AclOperation.DESCRIBE_CONFIGS
 
 TABLE: Final[Mapping[str, Mapping[str, tuple[AclOperation, ...]]]] = {
-    "client": {"commands": (W,), "log": (R,), "snapshots": (R,), "content": (R, W), "deliveries": (W,)},
-    "coordinator": {
-        "commands": (R, W),
-        "log": (R, W),
-        "snapshots": (R, W),
-        "content": (D,),
-        "deliveries": (D,),
-        "group": (R,),
+    "client": {
+        "commands.v1": (W,),
+        "log.v1": (R,),
+        "snapshots.v1": (R,),
+        "content.v1": (R, W),
+        "deliveries.v1": (W,),
+        "readers": (D,),
     },
-    "reader": {"commands": (D,), "log": (R,), "snapshots": (R,), "content": (R,), "deliveries": (R,)},
-    "admin": {topic: (CREATE, D, CONFIGS) + ((R, W) if topic == "log" else ()) for topic in TOPICS},
+    "coordinator": {
+        "commands.v1": (R,),
+        "log.v1": (R, W),
+        "snapshots.v1": (R, W),
+        "content.v1": (D,),
+        "deliveries.v1": (D,),
+        "readers": (D,),
+        "coordinators": (R,),
+    },
+    "reader": {
+        "commands.v1": (D,),
+        "log.v1": (R,),
+        "snapshots.v1": (R,),
+        "content.v1": (R,),
+        "deliveries.v1": (R,),
+        "readers": (D,),
+    },
+    "admin": {
+        "commands.v1": (CREATE, D, CONFIGS),
+        "log.v1": (CREATE, R, W, CONFIGS),
+        "snapshots.v1": (CREATE, D, CONFIGS),
+        "content.v1": (CREATE, D, CONFIGS),
+        "deliveries.v1": (CREATE, D, CONFIGS),
+        "readers": (D,),
+    },
 }
-"""By role, what it may do with each topic of a log, and with the coordinators' group: docs/kafka.md says the same."""
+"""By role, what it may do with each topic and group of a log, less its prefix: docs/kafka.md says the same."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -130,9 +151,7 @@ def start_secured(certificates: Certificates) -> Broker:
 def bindings(prefix: str, user: str, role: str) -> list[AclBinding]:
     """The ACLs of a role for a user, on the log with a prefix."""
     return [
-        binding(user, operation, ResourceType.GROUP, f"{prefix}.coordinators")
-        if where == "group"
-        else binding(user, operation, ResourceType.TOPIC, f"{prefix}.{where}.v1")
+        binding(user, operation, ResourceType.TOPIC if where.endswith(".v1") else ResourceType.GROUP, f"{prefix}.{where}")
         for where, operations in TABLE[role].items()
         for operation in operations
     ]

@@ -1,0 +1,117 @@
+"""`ccs-replay timeline --follow`: what comes is printed as it comes, until somebody has seen enough."""
+
+import json
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+
+import pytest
+
+import ccs_stream
+from tests.replay.conftest import Run
+
+PATIENCE_S = 30.0
+
+
+class Following:
+    """A running `timeline --follow`, read through a pipe."""
+
+    def __init__(self, source: str, *options: str) -> None:
+        program = "from ccs_stream.replay import main; main()"
+        command = [sys.executable, "-c", program, source, "timeline", "--follow", *options]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.lines: list[str] = []
+        self.said = ""
+        self._queue: queue.Queue[str] = queue.Queue()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._queue.put(line.rstrip("\n"))
+
+    def until(self, text: str) -> float:
+        """Wait for a line with this; how long it took."""
+        began = time.monotonic()
+        while True:
+            try:
+                self.lines.append(self._queue.get(timeout=PATIENCE_S))
+            except queue.Empty:
+                pytest.fail(f"no line with {text!r}, but {self.lines}")
+            if text in self.lines[-1]:
+                return time.monotonic() - began
+
+    def interrupt(self) -> int:
+        """As Ctrl-C does; its exit code."""
+        self.process.send_signal(signal.SIGINT)
+        code = self.process.wait(PATIENCE_S)
+        assert self.process.stderr is not None
+        self.said = self.process.stderr.read()
+        return code
+
+    def __enter__(self) -> "Following":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self._thread.join(PATIENCE_S)
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def test_lines_come_as_they_are_written(path: Path) -> None:
+    source = f"sqlite:///{path}"
+    with Following(source, "--from", "-1") as following, ccs_stream.connect(source, workspace="w") as workspace:
+        following.until("wrote a/b/slash v1")
+        agent = workspace.agent("late")
+        for number in range(3):
+            agent.write("k", number)
+            assert following.until(f"wrote k v{number + 1}") < 5
+        assert following.interrupt() == 130
+    sequences = [int(line.split()[0]) for line in following.lines]
+    assert sequences == list(range(sequences[0], sequences[0] + len(sequences)))
+    assert following.said.strip() == "interrupted"
+
+
+def test_what_comes_is_chosen_from_like_what_was_there(path: Path) -> None:
+    source = f"sqlite:///{path}"
+    with Following(source, "--json", "--agent", "late") as following:
+        with ccs_stream.connect(source, workspace="w") as workspace:
+            workspace.agent("early").write("k", 1)
+            workspace.agent("late").write("k", 2)
+            following.until("wrote k v2")
+            assert following.interrupt() == 130
+    lines = [json.loads(line) for line in following.lines]
+    assert {line["agent"] for line in lines} == {"late"}
+    assert lines[-1]["lost_update"] is True
+
+
+def test_following_has_no_end_and_an_archive_does_not_grow(path: Path, run: Run) -> None:
+    source = f"sqlite:///{path}"
+    assert run(source, "timeline", "--follow", "--until", "5").returncode == 2
+    assert run(source, "export", "-o", "out.avro").returncode == 0
+    result = run("file:out.avro", "timeline", "--follow")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "archive" in result.stderr
+
+
+def test_a_reader_that_goes_away_ends_it(path: Path) -> None:
+    source = f"sqlite:///{path}"
+    with Following(source) as following, ccs_stream.connect(source, workspace="w") as workspace:
+        following.until("wrote a/b/slash v1")
+        assert following.process.stdout is not None
+        following.process.stdout.close()
+        workspace.agent("late").write("k", 1)
+        workspace.agent("late").write("k", 2)
+        assert following.process.wait(PATIENCE_S) == 1
