@@ -295,7 +295,7 @@ def read_topic(bootstrap_servers: str, topic: str) -> list[list[Raw]]:
                 consumer.assign([TopicPartition(topic, number, low)])
             at = low
             while at < high:
-                messages = consumer.consume(1_000, _READ_TIMEOUT_S)
+                messages = consumer.consume(min(high - at, 1_000), _READ_TIMEOUT_S)
                 assert messages, f"{topic} [{number}] cannot be read beyond offset {at} of {high}"
                 for message in messages:
                     assert message.error() is None, message.error()

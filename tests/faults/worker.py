@@ -14,7 +14,6 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import ccs_stream
@@ -204,5 +203,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    assert Path(sys.argv[0]).name == "worker.py"
     main()

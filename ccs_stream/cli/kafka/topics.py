@@ -5,6 +5,7 @@ fine, 1 an error or a dangerous difference, 2 wrong usage.
 """
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ _STYLES = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.DANGEROUS:
 @contextmanager
 def explained() -> Iterator[None]:
     """Errors as one line on stderr, with the exit codes of this project."""
+    # It warns of what it then tries again, such as a broker that has just started; what matters is raised.
+    logging.getLogger("ccs_stream.librdkafka").setLevel(logging.ERROR)
     try:
         yield
     except UsageError as error:

@@ -6,8 +6,10 @@ share one client between two owners.
 
 import logging
 import os
+import time
 from collections.abc import Callable
-from typing import Any, Final
+from concurrent.futures import Future
+from typing import Any, Final, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient
@@ -15,7 +17,9 @@ from confluent_kafka.admin import AdminClient
 from ccs_stream.log.kafka.errors import Trouble, translated
 from ccs_stream.log.kafka.names import TopicNames
 from ccs_stream.log.kafka.settings import KafkaSettings
-from ccs_stream.protocol.errors import ForkedProcess, UsageError
+from ccs_stream.protocol.errors import ForkedProcess, LogUnavailable, NotAuthorised, UsageError
+
+T = TypeVar("T")
 
 LOG = logging.getLogger(__name__)
 CLIENT_LOG: Final = logging.getLogger("ccs_stream.librdkafka")
@@ -27,6 +31,8 @@ _HEARTBEAT_MS: Final = 300
 """A member learns by its next heartbeat that another has left, and so how long a hand-over takes."""
 _RECONNECT_MAX_MS: Final = 1_000
 """A broker that comes back is noticed within a second."""
+_LISTEN_S: Final = 0.1
+"""How often, while an answer is waited for, it is asked whether it can still come."""
 
 DeliveryCallback = Callable[[KafkaError | None, Message], None]
 
@@ -119,14 +125,47 @@ class Clients:
             self._admin = self._make(AdminClient, {"client.id": "ccs-admin"})
         return self._admin
 
+    def asked(self, doing: str, future: "Future[T]") -> T:
+        """What the admin client answers. Raises as soon as waiting does not help, and not only when time is over.
+
+        Raises `LogUnavailable`, `NotAuthorised`, `LogMissing`, ...
+        """
+        deadline = time.monotonic() + self.settings.timeout_s + 1.0  # it has a time-out of its own, which says more
+        while True:
+            try:
+                answer = future.result(_LISTEN_S)
+            except KafkaException as error:
+                self.admin.poll(0)
+                raise translated(error, doing, self.trouble) from error
+            except TimeoutError:
+                self.admin.poll(0)
+                self.raise_if_hopeless(doing)
+                if time.monotonic() > deadline:
+                    raise LogUnavailable(f"{doing}: no broker answers: check that it runs, and its address") from None
+            else:
+                self.trouble.over()
+                return answer
+
+    def raise_if_hopeless(self, doing: str) -> None:
+        """Raise why no broker will answer, where that is known."""
+        known = self.trouble.last
+        if known is not None and self.trouble.hopeless:
+            raise translated(known, doing, self.trouble)
+
     def _make(self, kind: Callable[..., Any], own: dict[str, Any]) -> Any:
         self.check_process()
         # A user's choice wins where it is allowed: what is not was refused when the settings were read.
+        chosen = self.settings.librdkafka()
+        if "client.id" in chosen:
+            chosen["client.id"] = f"{own['client.id']}.{chosen['client.id']}"  # dedicated coordinators are known by it
+        told = _OauthCallback(chosen["oauth_cb"]) if callable(chosen.get("oauth_cb")) else None
+        if told is not None:
+            chosen["oauth_cb"] = told
         settings = {
             "reconnect.backoff.max.ms": _RECONNECT_MAX_MS,
-            "error_cb": self._heard,
             **own,
-            **self.settings.librdkafka(),
+            **chosen,
+            "error_cb": self._heard,
         }
         if kind is not Producer and kind is not Consumer:
             settings = {name: value for name, value in settings.items() if name != "allow.auto.create.topics"}
@@ -135,6 +174,10 @@ class Clients:
         try:
             return kind(settings, logger=CLIENT_LOG)
         except KafkaException as error:
+            if told is not None and told.failed is not None:
+                raise NotAuthorised(
+                    f"the settings of {self.settings.display_url}: oauth_cb raised {type(told.failed).__name__}"
+                ) from told.failed
             raise translated(error, f"the settings of {self.settings.display_url}") from None
         except (TypeError, ValueError) as error:
             raise UsageError(f"the settings of {self.settings.display_url}: {error}") from None
@@ -142,3 +185,21 @@ class Clients:
     def _heard(self, error: KafkaError) -> None:
         LOG.debug("librdkafka: %s", error)
         self.trouble.heard(error)
+        theirs = self.settings.client.get("error_cb")
+        if theirs is not None:
+            theirs(error)
+
+
+class _OauthCallback:
+    """A user's `oauth_cb`, and what it raised: librdkafka only says that no token came."""
+
+    def __init__(self, theirs: Callable[[str], object]) -> None:
+        self._theirs = theirs
+        self.failed: Exception | None = None
+
+    def __call__(self, config: str) -> object:
+        try:
+            return self._theirs(config)
+        except Exception as error:
+            self.failed = error
+            raise

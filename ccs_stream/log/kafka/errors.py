@@ -5,7 +5,9 @@ to try again; `retryable` of the error does.
 """
 
 import enum
+import re
 import threading
+import time
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
@@ -49,16 +51,26 @@ _PASSING: Final = frozenset(
         KafkaError.OFFSET_NOT_AVAILABLE,
     }
 )
-_DENIED: Final = frozenset(
+_UNKNOWN_TO_BROKER: Final = frozenset(
     {
         KafkaError._AUTHENTICATION,
         KafkaError.SASL_AUTHENTICATION_FAILED,
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.GROUP_AUTHORIZATION_FAILED,
-        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        KafkaError.UNSUPPORTED_SASL_MECHANISM,
+        KafkaError.ILLEGAL_SASL_STATE,
     }
 )
+"""The broker does not accept who we say we are."""
+_NOT_ALLOWED: Final = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "on this topic",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: (
+        "on this log's groups (Describe on PREFIX.readers for whoever reads, Read on PREFIX.coordinators for whoever "
+        "coordinates)"
+    ),
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "on the cluster",
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "on transactional ids",
+}
+"""It knows us, and an ACL is missing."""
+_DENIED: Final = _UNKNOWN_TO_BROKER | _NOT_ALLOWED.keys()
 _MISSING: Final = frozenset(
     {
         KafkaError.UNKNOWN_TOPIC_OR_PART,
@@ -72,6 +84,8 @@ _TOO_LARGE: Final = frozenset(
     {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError.INVALID_MSG_SIZE}
 )
 _TLS: Final = frozenset({KafkaError._SSL})
+_OTHERS_ANSWER_S: Final = 1.0
+"""One of several brokers may refuse us for a reason of its own: how long the others are waited for."""
 
 
 class Refusal(enum.StrEnum):
@@ -117,13 +131,16 @@ def translated(error: KafkaError | KafkaException, doing: str, trouble: "Trouble
     known = trouble.last if trouble is not None else None
     if code in _UNAVAILABLE and known is not None:
         # Why nobody answers was said before, to the error callback.
-        code, said = known.code(), f"{said}; {known.str()}"
-    if code in _DENIED:
+        code, said = known.code(), known.str()
+    if code in _UNKNOWN_TO_BROKER:
+        return NotAuthorised(f"{doing}: the broker does not accept who we say we are ({said}): {_credentials(said)}")
+    if code in _NOT_ALLOWED:
         return NotAuthorised(
-            f"{doing}: the broker refuses ({said}): check sasl.* and security.protocol, and the ACLs of this user"
+            f"{doing}: this user may not ({said}): it lacks an ACL {_NOT_ALLOWED[code]}; `ccs-stream doctor URL` says "
+            "which each role needs"
         )
-    if code in _TLS:
-        return NotAuthorised(f"{doing}: TLS failed ({said}): check security.protocol, ssl.ca.location and the port")
+    if code in _TLS or _of_tls(said):
+        return NotAuthorised(f"{doing}: TLS failed ({said}): {_certificates(said)}")
     if code in _MISSING:
         return LogMissing(f"{doing}: {said}: make the topics with `ccs-stream topics create URL`")
     if code in _MOVED:
@@ -132,21 +149,63 @@ def translated(error: KafkaError | KafkaException, doing: str, trouble: "Trouble
             "Look with `ccs-stream topics check URL`, and restore it from a copy"
         )
     if code in _UNAVAILABLE:
-        return LogUnavailable(f"{doing}: no broker answers ({said}): check that it runs, and the address in the URL")
+        return LogUnavailable(f"{doing}: no broker answers ({said}): {_address(code, said)}")
     if code in (KafkaError._INVALID_ARG, KafkaError._CONFLICT):
-        return UsageError(f"{doing}: {said}")
+        return UsageError(f"{doing}: {_without_values(said)}")
     return LogError(f"{doing}: {said}")
+
+
+def _credentials(said: str) -> str:
+    if "OAuth" in said:
+        return "check oauth_cb: it must return a token and when that expires, in seconds since 1970"
+    if "handshake failed" in said:
+        return "check sasl.mechanism, and whether the listener at this port asks for SASL at all (security.protocol)"
+    return "check sasl.mechanism, sasl.username and sasl.password"
+
+
+def _of_tls(said: str) -> bool:
+    """Whether a connection broke over TLS: of some failures, only the words say so."""
+    return "SSL " in said
+
+
+def _certificates(said: str) -> str:
+    if "PLAINTEXT broker" in said:
+        return "the listener at this port speaks no TLS; check the port, or security.protocol"
+    if "alert" in said:
+        return "the broker does not take our certificate; check ssl.certificate.location and ssl.key.location"
+    return "check ssl.ca.location, which must hold the authority that signed the broker's certificate, and the port"
+
+
+def _address(code: int, said: str) -> str:
+    if code == KafkaError._RESOLVE:
+        return "there is no host of this name; check the address in the URL"
+    if code == KafkaError._ALL_BROKERS_DOWN and "refused" not in said:
+        return (
+            "it takes connections and closes them, as a listener does that asks for TLS or SASL; check "
+            "security.protocol, which is PLAINTEXT unless set, and the port"
+        )
+    return "check that it runs, and the address in the URL"
+
+
+def _without_values(said: str) -> str:
+    """A complaint about a setting, without the value it was given: that may be a secret in the wrong place."""
+    said = re.sub(r'Invalid value "[^"]*"', "invalid value", said)
+    said = re.sub(r"(Unsupported SASL mechanism): .*", r"\1 in sasl.mechanism", said)
+    if "No such configuration property" in said:
+        said += ". It was read from config=FILE, kafka={...}, or the environment (CCS_KAFKA_...)"
+    return said.removeprefix("Failed to create producer: ").removeprefix("Failed to create consumer: ")
 
 
 class Trouble:
     """What librdkafka says of the connection, between calls: why nobody answers, and since when."""
 
-    __slots__ = ("_lock", "last")
+    __slots__ = ("_hopeless_since", "_lock", "last")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.last: KafkaError | None = None
         """The most telling error since the broker last answered."""
+        self._hopeless_since = 0.0
 
     def heard(self, error: KafkaError) -> None:
         """The error callback of every client. A reason (a bad password) is kept over its consequence (all down)."""
@@ -154,7 +213,19 @@ class Trouble:
             last = self.last
             if last is None or error.code() != KafkaError._ALL_BROKERS_DOWN:
                 self.last = error
+            if not self._hopeless_since and _waiting_does_not_help(error):
+                self._hopeless_since = time.monotonic()
 
     def over(self) -> None:
         """The broker has answered."""
-        self.last = None
+        self.last, self._hopeless_since = None, 0.0
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether brokers have refused us for so long that another one among them would have answered by now."""
+        since = self._hopeless_since
+        return bool(since) and time.monotonic() - since > _OTHERS_ANSWER_S
+
+
+def _waiting_does_not_help(error: KafkaError) -> bool:
+    return error.code() in _UNKNOWN_TO_BROKER or error.code() in _TLS or _of_tls(error.str())

@@ -36,7 +36,14 @@ FIXED: Final[Mapping[str, str]] = {
     "enable.auto.offset.store": "positions come from the log, not from group offsets",
     "auto.offset.reset": "a reader that lost its place must stop, not begin elsewhere",
     "group.id": "it follows from prefix=, so that ACLs can name it",
+    "group.instance.id": "every process is a member of its own, also where several read one file",
+    "group.protocol": "a coordinator proves its membership with the classic protocol",
+    "partition.assignment.strategy": "partitions are handed over one by one",
+    "batch.size": "brokers measure batches against the topic's largest message",
     "bootstrap.servers": "they are the host part of the URL",
+    "metadata.broker.list": "they are the host part of the URL",
+    "default.topic.config": "write its settings beside the others",
+    "logger": "librdkafka's log is the logger `ccs_stream.librdkafka`",
     "allow.auto.create.topics": "topics are made by `ccs-stream topics create`",
     "enable.partition.eof": "the reader sets it",
     "session.timeout.ms": "it is session_timeout_s= in the URL",
@@ -46,6 +53,7 @@ FIXED: Final[Mapping[str, str]] = {
     "delivery.report.only.error": "the producer sets it",
 }
 """Settings of librdkafka that are not passed through, and why."""
+_NOT_IN_URL: Final = ("bootstrap_servers", "client")
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", min_length=1, max_length=200)]
 
@@ -59,7 +67,7 @@ class KafkaSettings(BaseModel):
     """Brokers to begin with, `host:port` separated by commas: the host part of the URL."""
     client: dict[str, Any] = Field(default_factory=dict, repr=False)
     """librdkafka's own settings (`security.protocol`, `sasl.username`, `compression.type`, `oauth_cb`, ...)."""
-    workspace: str | None = None
+    workspace: Annotated[str, StringConstraints(min_length=1)] | None = None
     """The workspace, where the program does not name one."""
     prefix: Name = DEFAULT_PREFIX
     """First part of the names of all topics and groups: one cluster can hold several logs."""
@@ -79,22 +87,16 @@ class KafkaSettings(BaseModel):
         """The settings of a URL, with the file and the environment. Raises `UsageError`."""
         parts = urllib.parse.urlsplit(url)
         shown = display_url(url)
-        if parts.scheme != "kafka" or not parts.netloc or parts.path not in ("", "/"):
-            raise UsageError(f"{shown!r} is no Kafka URL: write kafka://HOST:9092?workspace=NAME")
-        if "@" in parts.netloc:
+        if "@" in url.partition("?")[0]:
             raise UsageError(
                 f"{shown!r} carries credentials, which end up in logs and process lists: put sasl.username and "
                 f"sasl.password in a file and name it with config=FILE or ${CONFIG_VARIABLE}"
             )
-        options = dict(urllib.parse.parse_qsl(parts.query, keep_blank_values=True))
-        known = [name for name in cls.model_fields if name not in ("bootstrap_servers", "client")]
-        for name in options:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else f"; its options: {', '.join(known)}"
-                raise UsageError(
-                    f"unknown option {name!r} in {shown!r}{hint}. Settings of librdkafka go into config=FILE"
-                )
+        if parts.scheme != "kafka" or not parts.netloc or parts.path not in ("", "/"):
+            raise UsageError(f"{shown!r} is no Kafka URL: write kafka://HOST:9092?workspace=NAME")
+        if parts.fragment:
+            raise UsageError(f"{shown!r} has a part behind #, which would be ignored: write %23 for # in a name")
+        options = _options(parts.query, [name for name in cls.model_fields if name not in _NOT_IN_URL], shown)
         file = options.get("config") or os.environ.get(CONFIG_VARIABLE)
         settings = {
             **({} if file is None else read_properties(Path(file))),
@@ -124,27 +126,50 @@ class KafkaSettings(BaseModel):
 
 
 def display_url(url: str) -> str:
-    """A URL as it may be shown: without the user part."""
-    parts = urllib.parse.urlsplit(url)
-    return urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    """A URL as it may be shown: its hosts. No user part, and no value of an option, whichever it was meant to be."""
+    before, _, _ = url.partition("?")
+    scheme, slashes, hosts = before.partition("//")
+    if "@" in url:
+        hosts = "..." if "@" not in before else hosts.rpartition("@")[2]
+    return f"{scheme}{slashes}{hosts}"
+
+
+def _options(query: str, known: list[str], shown: str) -> dict[str, str]:
+    """The options of a URL. Raises `UsageError` for one nobody knows, and for one given twice."""
+    options: dict[str, str] = {}
+    for name, value in urllib.parse.parse_qsl(query, keep_blank_values=True):
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; its options: {', '.join(known)}"
+            raise UsageError(f"unknown option {name!r} in {shown!r}{hint}. Settings of librdkafka go into config=FILE")
+        if name in options:
+            raise UsageError(f"option {name!r} is given twice in {shown!r}: say it once")
+        options[name] = value
+    return options
 
 
 def read_properties(path: Path) -> dict[str, str]:
     """The settings of a properties file: `key=value` lines, `#` for comments. Raises `UsageError`."""
     try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the properties file {path} cannot be read: {error}") from error
+        text = path.read_text("utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"the properties file {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise UsageError(f"the properties file {path} is not in UTF-8") from None
     found: dict[str, str] = {}
+    lines: dict[str, int] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         stripped = line.strip()
         if not stripped or stripped.startswith(("#", "!")):
             continue
         name, equals, value = stripped.partition("=")
-        if not equals:
-            # What is in the line may be a secret: it is not shown.
+        name = name.strip()
+        # What is in a line may be a secret: it is not shown, unless it is the name of a setting beyond doubt.
+        if not equals or not name or any(character.isspace() for character in name):
             raise UsageError(f"line {number} of {path} is no `key=value`")
-        found[name.strip()] = value.strip()
+        if name in found:
+            raise UsageError(f"line {number} of {path} sets again what line {lines[name]} has set")
+        found[name], lines[name] = value.strip(), number
     return found
 
 
@@ -175,7 +200,7 @@ def _servers(netloc: str, shown: str) -> str:
         host, colon, port = each.rpartition(":")
         if not colon or each.endswith("]"):
             host, port = each, "9092"
-        if not host or not port.isdigit() or not 0 < int(port) < 65_536:
+        if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
             raise UsageError(f"{each!r} in {shown!r} is no HOST:PORT")
         servers.append(f"{host}:{port}")
     return ",".join(servers)
