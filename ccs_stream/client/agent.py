@@ -99,14 +99,14 @@ class Agent:
                 position = engine.coordinator.position
             if seen.version == hit.version:
                 here.saw(artifact, hit.version)
-                return reading_of(seen, hit.body, position)
+                return reading_of(seen, hit.body, position, stale=engine.coordinator.stale)
         read = yield from engine.read(self.name, artifact, here)
         if read is None:
             return None
         body = engine.bodies.get(artifact)
-        if body is None or body.version != read.version:
-            return reading_of(read, engine.bodies.fetch(read), engine.coordinator.position)
-        return reading_of(read, body.body, engine.coordinator.position)
+        held = body.body if body is not None and body.version == read.version else engine.bodies.fetch(read)
+        coordinator = engine.coordinator
+        return reading_of(read, held, coordinator.position, stale=coordinator.stale)
 
     # Writing.
 

@@ -258,7 +258,7 @@ class Past:
         )
 
 
-def reading_of(artifact: ArtifactState, body: bytes, position: Position) -> Reading:
+def reading_of(artifact: ArtifactState, body: bytes, position: Position, *, stale: bool = False) -> Reading:
     """A reading of the artifact's current version."""
     return Reading(
         scope=artifact.scope,
@@ -272,4 +272,5 @@ def reading_of(artifact: ArtifactState, body: bytes, position: Position) -> Read
         updated_at=instant(artifact.updated_at),
         expires_at=None if artifact.expires_at is None else instant(artifact.expires_at),
         position=position,
+        stale=stale,
     )

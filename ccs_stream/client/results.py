@@ -37,6 +37,8 @@ class Reading:
     expires_at: dt.datetime | None
     position: Position
     """The log position this reading is valid at."""
+    stale: bool = False
+    """Whether the log could not be reached when this was read: others may have written since, unseen."""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)

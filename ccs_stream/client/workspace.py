@@ -28,6 +28,8 @@ from ccs_stream.protocol.settings import WorkspaceSettings
 from ccs_stream.protocol.statehash import state_hash
 
 DEFAULT_WORKSPACE: Final = "default"
+LEAVE_S: Final = 3.0
+"""How long closing waits for a leader to record that the session has ended."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -197,7 +199,7 @@ class Workspace:
                 continue
             body = engine.bodies.get(artifact)
             held = body.body if body is not None and body.version == state.version else engine.bodies.fetch(state)
-            readings.append(reading_of(state, held, position))
+            readings.append(reading_of(state, held, position, stale=self.coordinator.stale))
         return readings
 
     # Looking around.
@@ -228,6 +230,11 @@ class Workspace:
         return await in_background(self.coordinator, lambda: self.as_of(at))
 
     @property
+    def stale(self) -> bool:
+        """Whether the log cannot be reached now, so that the state may be older than it should be."""
+        return self.coordinator.stale
+
+    @property
     def position(self) -> Position:
         """Where the folded state stands."""
         return self.coordinator.position
@@ -252,10 +259,11 @@ class Workspace:
             return
         self._closed = True
         session = self.engine.session
-        if session.joined:
+        if session.joined and not self.coordinator.stale:
             # Courtesy: without it the session ends when there are too many, and holds its grants until then.
+            leave = Leave(session_id=session.session_id, number=UNNUMBERED)
             with contextlib.suppress(CcsError):
-                self.coordinator.execute(Leave(session_id=session.session_id, number=UNNUMBERED), session.numbers)
+                self.coordinator.execute(leave, session.numbers, timeout_s=LEAVE_S)
         self.coordinator.close()
         if self._owns_store:
             self._store.close()

@@ -95,7 +95,12 @@ class LocalCoordinator:
     # Asking.
 
     def execute(
-        self, command: Command, numbers: Numbers | None = None, work: Callable[[], object] | None = None
+        self,
+        command: Command,
+        numbers: Numbers | None = None,
+        work: Callable[[], object] | None = None,
+        *,
+        timeout_s: float | None = None,  # noqa: ARG002  # the log's turns have a time-out of their own
     ) -> Answer:
         """Decide `command` and wait until its decision is durable. `work` (an upload it needs) is done just before.
 

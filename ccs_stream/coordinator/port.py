@@ -58,9 +58,16 @@ class Coordinator(Protocol):
         """Records of the log that were never applied."""
 
     def execute(
-        self, command: Command, numbers: Numbers | None = None, work: Callable[[], object] | None = None
+        self,
+        command: Command,
+        numbers: Numbers | None = None,
+        work: Callable[[], object] | None = None,
+        *,
+        timeout_s: float | None = None,
     ) -> Answer:
         """Have `command` decided and wait for its decision. `work` (an upload it needs) is done just before.
+
+        `timeout_s` bounds the wait where others decide; what it is otherwise, the log's settings say.
 
         Raises `LogError`s, `OutcomeUnknown`, `Closed`, `ForkedProcess`; a refusal is an answer, not an error.
         """

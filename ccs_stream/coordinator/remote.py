@@ -114,18 +114,24 @@ class RemoteCoordinator:
     # Asking.
 
     def execute(
-        self, command: Command, numbers: Numbers | None = None, work: Callable[[], object] | None = None
+        self,
+        command: Command,
+        numbers: Numbers | None = None,
+        work: Callable[[], object] | None = None,
+        *,
+        timeout_s: float | None = None,
     ) -> Answer:
         """See `Coordinator`."""
         self._guard.check()
         if work is not None:
             work()
-        ticket = Waiting(command, numbers, time.monotonic() + self.store.settings.timeout_s)
+        limit = self.store.settings.timeout_s if timeout_s is None else timeout_s
+        ticket = Waiting(command, numbers, time.monotonic() + limit)
         ticket.signal = threading.Lock()
         ticket.signal.acquire()
         self._submit(ticket)
         # Whoever reads the log keeps the deadline; the time beyond it is for the case that nobody does any more.
-        if not ticket.signal.acquire(timeout=self.store.settings.timeout_s + 1.0):
+        if not ticket.signal.acquire(timeout=limit + 1.0):
             with self.lock:
                 self._asked.give_up(ticket)
             self._asked.wake(self.lock)

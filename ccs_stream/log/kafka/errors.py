@@ -115,6 +115,12 @@ def transient(error: KafkaError | KafkaException) -> bool:
     return error.code() in _PASSING or bool(error.retriable())
 
 
+def timed_out(error: KafkaException) -> bool:
+    """Whether no answer came in the time that was given for it."""
+    first = error.args[0] if error.args else None
+    return isinstance(first, KafkaError) and first.code() == KafkaError._TIMED_OUT
+
+
 def end_of_partition(error: KafkaError) -> bool:
     """Whether it is no error, but the end of a partition."""
     return bool(error.code() == KafkaError._PARTITION_EOF)

@@ -9,6 +9,8 @@ Source: the murmur2 of Apache Kafka's `Utils.murmur2` and its default partitione
 import dataclasses
 from typing import Final
 
+from ccs_stream.protocol.errors import UsageError
+
 PARTITIONER: Final = "murmur2"
 """As recorded in `LogOpened`."""
 _SEED: Final = 0x9747B28C
@@ -81,5 +83,9 @@ def murmur2(data: bytes) -> int:
 
 
 def partition_of(workspace: str, partitions: int) -> int:
-    """The partition of a workspace in a log of so many."""
-    return (murmur2(workspace.encode()) & 0x7FFFFFFF) % partitions
+    """The partition of a workspace in a log of so many. Raises `UsageError` for a name that is no text."""
+    try:
+        key = workspace.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{workspace!r} cannot name a workspace: half of a surrogate pair is no character") from None
+    return (murmur2(key) & 0x7FFFFFFF) % partitions

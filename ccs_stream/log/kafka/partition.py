@@ -15,7 +15,7 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from ccs_stream.log.kafka.clients import Clients
-from ccs_stream.log.kafka.errors import transient, translated
+from ccs_stream.log.kafka.errors import timed_out, transient, translated
 from ccs_stream.protocol.errors import LogDiverged, LogUnavailable
 
 BATCH_RECORDS: Final = 1_000
@@ -26,6 +26,8 @@ _FETCH_WAIT_MS: Final = 5
 """A range ends where a partition does: the next one must not wait behind a fetch for what comes after it."""
 _AGAIN_S: Final = 0.05
 """Pause before asking again while a partition has no leader."""
+_LISTEN_S: Final = 1.0
+"""How long the first answer is waited for before it is asked whether one can still come."""
 _STALL_S: Final = 0.5
 """How long one look for more records waits before it asks whether the deadline is over."""
 
@@ -42,14 +44,18 @@ class Partitions:
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         """Offset of the first record kept, and of the one that will come next. Raises `LogUnavailable` and others."""
         deadline = time.monotonic() + self._clients.settings.timeout_s
-        with self._consumer(f"asking where {topic} [{partition}] ends") as consumer:
+        doing, patience = f"asking where {topic} [{partition}] ends", _LISTEN_S
+        with self._consumer(doing) as consumer:
             while True:
-                left = max(deadline - time.monotonic(), 0.001)
+                left = min(max(deadline - time.monotonic(), 0.001), patience)
                 try:
                     low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=left)
                 except KafkaException as error:
-                    if not transient(error) or time.monotonic() > deadline:
+                    consumer.poll(0)  # nothing is assigned to it: this only hears what is wrong
+                    self._clients.raise_if_hopeless(doing)
+                    if not (transient(error) or timed_out(error)) or time.monotonic() > deadline:
                         raise
+                    patience *= 2  # a slow broker must come to answer
                     time.sleep(_AGAIN_S)
                 else:
                     self._clients.trouble.over()

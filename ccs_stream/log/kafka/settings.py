@@ -10,6 +10,7 @@ environment `sasl.username` is written `CCS_KAFKA_SASL_USERNAME`; `CCS_KAFKA_CON
 
 import difflib
 import os
+import re
 import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,6 +54,7 @@ FIXED: Final[Mapping[str, str]] = {
     "delivery.report.only.error": "the producer sets it",
 }
 """Settings of librdkafka that are not passed through, and why."""
+_PROPERTY: Final = re.compile(r"[a-z][a-z0-9._]*")
 _NOT_IN_URL: Final = ("bootstrap_servers", "client")
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", min_length=1, max_length=200)]
@@ -85,17 +87,18 @@ class KafkaSettings(BaseModel):
     @classmethod
     def parse(cls, url: str, client: Mapping[str, Any] | None = None) -> Self:
         """The settings of a URL, with the file and the environment. Raises `UsageError`."""
-        parts = urllib.parse.urlsplit(url)
         shown = display_url(url)
         if "@" in url.partition("?")[0]:
-            raise UsageError(
-                f"{shown!r} carries credentials, which end up in logs and process lists: put sasl.username and "
-                f"sasl.password in a file and name it with config=FILE or ${CONFIG_VARIABLE}"
-            )
+            raise _credentials_in(shown)
+        try:
+            parts = urllib.parse.urlsplit(url)
+        except ValueError as error:
+            raise UsageError(f"{shown!r} is no URL: {error}") from None
         if parts.scheme != "kafka" or not parts.netloc or parts.path not in ("", "/"):
             raise UsageError(f"{shown!r} is no Kafka URL: write kafka://HOST:9092?workspace=NAME")
         if parts.fragment:
             raise UsageError(f"{shown!r} has a part behind #, which would be ignored: write %23 for # in a name")
+        servers = _servers(parts.netloc, shown)
         options = _options(parts.query, [name for name in cls.model_fields if name not in _NOT_IN_URL], shown)
         file = options.get("config") or os.environ.get(CONFIG_VARIABLE)
         settings = {
@@ -105,7 +108,7 @@ class KafkaSettings(BaseModel):
         }
         _refuse_fixed(settings)
         try:
-            return cls(bootstrap_servers=_servers(parts.netloc, shown), client=_veiled(settings), **options)
+            return cls(bootstrap_servers=servers, client=_veiled(settings), **options)
         except ValidationError as error:
             said = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
             raise UsageError(f"{shown!r}: {said}") from None
@@ -134,10 +137,19 @@ def display_url(url: str) -> str:
     return f"{scheme}{slashes}{hosts}"
 
 
+def _credentials_in(shown: str) -> UsageError:
+    return UsageError(
+        f"{shown!r} carries credentials, which end up in logs and process lists: put sasl.username and sasl.password "
+        f"in a file and name it with config=FILE or ${CONFIG_VARIABLE}"
+    )
+
+
 def _options(query: str, known: list[str], shown: str) -> dict[str, str]:
     """The options of a URL. Raises `UsageError` for one nobody knows, and for one given twice."""
     options: dict[str, str] = {}
     for name, value in urllib.parse.parse_qsl(query, keep_blank_values=True):
+        if "@" in name:
+            raise _credentials_in(shown)
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; its options: {', '.join(known)}"
@@ -164,8 +176,8 @@ def read_properties(path: Path) -> dict[str, str]:
             continue
         name, equals, value = stripped.partition("=")
         name = name.strip()
-        # What is in a line may be a secret: it is not shown, unless it is the name of a setting beyond doubt.
-        if not equals or not name or any(character.isspace() for character in name):
+        # What is in a line may be a secret: none of it is shown here or later that does not look like a setting's name.
+        if not equals or not _PROPERTY.fullmatch(name):
             raise UsageError(f"line {number} of {path} is no `key=value`")
         if name in found:
             raise UsageError(f"line {number} of {path} sets again what line {lines[name]} has set")
@@ -201,6 +213,8 @@ def _servers(netloc: str, shown: str) -> str:
         if not colon or each.endswith("]"):
             host, port = each, "9092"
         if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+            if each not in shown:
+                raise _credentials_in(shown)  # a password with a question mark in it
             raise UsageError(f"{each!r} in {shown!r} is no HOST:PORT")
         servers.append(f"{host}:{port}")
     return ",".join(servers)

@@ -11,7 +11,7 @@ import dataclasses
 import enum
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]  # it is public
@@ -24,11 +24,16 @@ from ccs_stream.log.kafka.names import PARTITIONER
 from ccs_stream.log.kafka.partition import Partitions
 from ccs_stream.log.kafka.settings import DEFAULT_PARTITIONS
 from ccs_stream.log.port import LOG_FORMAT
-from ccs_stream.protocol.errors import CorruptRecord, LogDiverged, LogMissing, NotAuthorised, UsageError
+from ccs_stream.protocol.errors import (
+    CorruptRecord,
+    LogDiverged,
+    LogMissing,
+    NewerFormat,
+    NotAuthorised,
+    UsageError,
+)
 from ccs_stream.protocol.ids import LogId, Micros
 from ccs_stream.protocol.records import LogOpened
-
-T = TypeVar("T")
 
 MESSAGE_BYTES: Final = 1_048_588
 """Kafka's own default of `max.message.bytes`: decisions and chunks are kept below it."""
@@ -90,6 +95,11 @@ class Topic:
     partitions: int
     replication: int
     config: Mapping[str, str]
+    """Its settings; empty where they were not asked for, or where this user may not see them."""
+
+
+Say = Callable[[str, str, str, Severity, str], None]
+"""Notes what was looked at: what, wanted, found, how much a difference matters, and why."""
 
 
 def wanted(clients: Clients) -> tuple[Wanted, ...]:
@@ -105,52 +115,48 @@ def wanted(clients: Clients) -> tuple[Wanted, ...]:
 
 
 def describe(clients: Clients, *, settings: bool = True) -> dict[str, Topic]:
-    """The topics that are there, by name; with `settings`, as the broker lets them be seen (it needs DescribeConfigs).
+    """The topics that are there, by name; with `settings`, as the broker lets them be seen.
 
-    Raises `LogUnavailable`, `NotAuthorised`.
+    Raises `LogUnavailable`, `NotAuthorised` for a topic of which nothing may be known.
     """
-    doing = f"describing the topics of {clients.settings.display_url}"
-    listed = _asked(clients, doing, lambda: clients.admin.list_topics(timeout=clients.settings.timeout_s)).topics
-    names = [each.name for each in wanted(clients) if each.name in listed]
-    if not names:
-        return {}
-    timeout = clients.settings.timeout_s
-    described = clients.admin.describe_topics(TopicCollection(names), request_timeout=timeout)
-    config = _settings_of(clients, names) if settings else {}
-    found: dict[str, Topic] = {}
+    names = [each.name for each in wanted(clients)]
+    described = clients.admin.describe_topics(TopicCollection(names), request_timeout=clients.settings.timeout_s)
+    found: dict[str, Any] = {}
     for name in names:
-        topic = _asked(clients, f"describing {name}", described[name].result)
-        found[name] = Topic(
+        try:
+            found[name] = clients.asked(f"describing {name}", described[name])
+        except LogMissing:
+            continue
+    config = settings_of(clients, list(found)) if settings and found else {}
+    return {
+        name: Topic(
             name,
             _uuid_bytes(topic.topic_id),
             len(topic.partitions),
             min(len(each.replicas) for each in topic.partitions),
             config.get(name, {}),
         )
-    return found
+        for name, topic in found.items()
+    }
 
 
-def _settings_of(clients: Clients, names: list[str]) -> dict[str, dict[str, str]]:
+def settings_of(clients: Clients, names: list[str]) -> dict[str, dict[str, str]]:
+    """The settings of topics at the broker, of those whose settings this user may see (it needs DescribeConfigs)."""
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
     configured = clients.admin.describe_configs(resources, request_timeout=clients.settings.timeout_s)
-    return {
-        each.name: {
-            key: str(entry.value)
-            for key, entry in _asked(
-                clients, f"describing the settings of {each.name}", configured[each].result
-            ).items()
-        }
-        for each in resources
-    }
+    found: dict[str, dict[str, str]] = {}
+    for each in resources:
+        try:
+            entries = clients.asked(f"describing the settings of {each.name}", configured[each])
+        except NotAuthorised:
+            continue
+        found[each.name] = {key: str(entry.value) for key, entry in entries.items()}
+    return found
 
 
 def largest_message(clients: Clients, topic: str) -> int:
     """Bytes of the largest batch that a topic takes; Kafka's default, where we may not look."""
-    try:
-        config = _settings_of(clients, [topic])[topic]
-    except NotAuthorised:
-        return MESSAGE_BYTES
-    return int(config.get("max.message.bytes", MESSAGE_BYTES))
+    return int(settings_of(clients, [topic]).get(topic, {}).get("max.message.bytes", MESSAGE_BYTES))
 
 
 def create(clients: Clients, *, partitions: int | None = None, replication: int | None = None) -> list[str]:
@@ -159,11 +165,11 @@ def create(clients: Clients, *, partitions: int | None = None, replication: int 
     `partitions` of a new log (12 unless given) cannot be changed later. `replication` is 3, or as many as there are
     brokers. Raises `UsageError` for what contradicts the topics there are, `LogDiverged` where a log was deleted.
     """
-    there = describe(clients)
+    there = describe(clients, settings=False)
     names = clients.names
     count = _partitions(clients, there, partitions)
-    listed = _asked(clients, "listing brokers", lambda: clients.admin.list_topics(timeout=_timeout(clients)))
-    brokers = len(listed.brokers)
+    cluster = clients.admin.describe_cluster(request_timeout=_timeout(clients))
+    brokers = len(clients.asked("asking which brokers there are", cluster).nodes)
     copies = replication or min(REPLICATION, brokers)
     if not 1 <= copies <= brokers:
         raise UsageError(f"replication {copies} needs as many brokers, there are {brokers}")
@@ -211,7 +217,28 @@ def _compare(each: Wanted, topic: Topic, log: Topic | None) -> list[Finding]:
             Severity.DANGEROUS,
             "a workspace's partition must be the same in all of them: make this topic anew with as many as the log",
         )
-    policy = topic.config.get("cleanup.policy", "")
+    if topic.config:
+        _compare_settings(each, topic.config, say, is_log=log is not None and topic.name == log.name)
+    else:
+        found.append(_unread(topic.name))
+    _compare_copies(topic, say)
+    return found
+
+
+def _unread(name: str) -> Finding:
+    return Finding(
+        name,
+        "settings",
+        "readable",
+        "not readable",
+        Severity.WARNING,
+        "whether retention, compaction and durability are as they must be is not known: allow this user "
+        "DescribeConfigs on the topic, or let somebody look who has it",
+    )
+
+
+def _compare_settings(each: Wanted, config: Mapping[str, str], say: Say, *, is_log: bool) -> None:
+    policy = config.get("cleanup.policy", "")
     say(
         "cleanup.policy",
         "compact" if each.compacted else "delete",
@@ -220,11 +247,11 @@ def _compare(each: Wanted, topic: Topic, log: Topic | None) -> list[Finding]:
         "grows without end" if each.compacted else "compaction deletes records that readers need, in the middle of it",
     )
     if not each.compacted:
-        severity = Severity.DANGEROUS if log is not None and topic.name == log.name else Severity.WARNING
+        severity = Severity.DANGEROUS if is_log else Severity.WARNING
         for name in ("retention.ms", "retention.bytes"):
-            have = topic.config.get(name, "")
+            have = config.get(name, "")
             say(name, _FOREVER, have, severity, "the broker deletes the oldest records; a log without its head is lost")
-    size = int(topic.config.get("max.message.bytes", "0"))
+    size = int(config.get("max.message.bytes", "0"))
     if size < MESSAGE_BYTES:
         say(
             "max.message.bytes",
@@ -233,20 +260,7 @@ def _compare(each: Wanted, topic: Topic, log: Topic | None) -> list[Finding]:
             Severity.WARNING,
             "larger decisions and chunks are refused; lower maximum_decision_bytes of new workspaces, or raise this",
         )
-    _compare_durability(topic, say)
-    return found
-
-
-def _compare_durability(topic: Topic, say: Callable[[str, str, str, Severity, str], None]) -> None:
-    copies = str(topic.replication) if topic.replication >= REPLICATION else f"{REPLICATION} or more"
-    say(
-        "replication",
-        copies,
-        str(topic.replication),
-        Severity.WARNING,
-        "the loss of one broker can lose what was acknowledged",
-    )
-    insync = int(topic.config.get("min.insync.replicas", "1"))
+    insync = int(config.get("min.insync.replicas", "1"))
     say(
         "min.insync.replicas",
         str(insync) if insync >= 2 else "2 or more",
@@ -257,14 +271,25 @@ def _compare_durability(topic: Topic, say: Callable[[str, str, str, Severity, st
     say(
         "unclean.leader.election.enable",
         "false",
-        topic.config.get("unclean.leader.election.enable", ""),
+        config.get("unclean.leader.election.enable", ""),
         Severity.DANGEROUS,
         "a broker that fell behind may become leader, and drop what was acknowledged",
     )
 
 
+def _compare_copies(topic: Topic, say: Say) -> None:
+    copies = str(topic.replication) if topic.replication >= REPLICATION else f"{REPLICATION} or more"
+    say(
+        "replication",
+        copies,
+        str(topic.replication),
+        Severity.WARNING,
+        "the loss of one broker can lose what was acknowledged",
+    )
+
+
 def read_opened(looking: Partitions, topic: str, partition: int) -> LogOpened:
-    """The record that opens a partition of the log. Raises `LogMissing`, `LogDiverged`."""
+    """The record that opens a partition of the log. Raises `LogMissing`, `LogDiverged`, `NewerFormat`."""
     low, high = looking.bounds(topic, partition)
     if high == 0:
         raise LogMissing(
@@ -286,6 +311,11 @@ def read_opened(looking: Partitions, topic: str, partition: int) -> LogOpened:
         raise LogDiverged(
             f"{topic} [{partition}] does not begin with the record that opens a log: something else writes to this "
             "topic, or its head was cut off; choose another prefix, or restore it from a copy"
+        )
+    if record.format > LOG_FORMAT:
+        raise NewerFormat(
+            f"{topic} [{partition}] has log format {record.format}, this release reads up to {LOG_FORMAT}: upgrade "
+            "ccs-stream"
         )
     return record
 
@@ -337,7 +367,7 @@ def _until_described(clients: Clients) -> dict[str, Topic]:
     """The topics, once all are known to the broker that is asked: right after making them they may not be."""
     deadline = time.monotonic() + _timeout(clients)
     while True:
-        there = describe(clients)
+        there = describe(clients, settings=False)
         if len(there) == len(wanted(clients)):
             return there
         if time.monotonic() > deadline:
@@ -373,12 +403,3 @@ def _uuid_bytes(topic_id: Any) -> bytes:
 
 def _timeout(clients: Clients) -> float:
     return clients.settings.timeout_s
-
-
-def _asked(clients: Clients, doing: str, ask: Callable[[], T]) -> T:
-    try:
-        answer = ask()
-    except KafkaException as error:
-        raise translated(error, doing, clients.trouble) from error
-    clients.trouble.over()
-    return answer
