@@ -24,6 +24,7 @@ from typing import Any, Final, Self
 
 from confluent_kafka import Producer
 
+from ccs_stream.coordinator.service import CoordinatorService
 from ccs_stream.log.fold import fold_log
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.store import KafkaLog
@@ -203,12 +204,16 @@ class Cluster:
         self.coordinators: list[Coordinator] = []
         self.workers: list[Worker] = []
         self.histories: list[Path] = []
+        self.services: list[CoordinatorService] = []
+        """Coordinators in this very process, for faults that need a hand inside."""
         make_topics(self.url, partitions)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for service in self.services:
+            service.close()
         for each in (*self.workers, *self.coordinators):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(each.process.pid, signal.SIGCONT)
@@ -242,6 +247,13 @@ class Cluster:
         self.histories += [each.history for each in started]
         for each in started:
             each.expect("ready")
+
+    def start_service(self, url: str | None = None) -> CoordinatorService:
+        """Start a coordinator in this process."""
+        service = CoordinatorService(KafkaLog(KafkaSettings.parse(url or self.url)))
+        self.services.append(service)
+        service.start()
+        return service
 
     def leader(self, partition: int = 0) -> Coordinator:
         """The coordinator that leads a partition, as soon as there is one."""
@@ -330,6 +342,13 @@ class Cluster:
                 states = coordinator.status().get("states")
                 assert states is not None, f"coordinator {number} does not answer: {coordinator.said}"
                 found += [(f"coordinator {number}", name, state) for name, state in states.items()]
+        for number, service in enumerate(self.services):
+            for shard in service.node.shards.values():
+                with shard.lock:
+                    found += [
+                        (f"service {number}", name, {"sequence": state.sequence, "hash": state_hash(state)})
+                        for name, state in shard.states.items()
+                    ]
         return found
 
     def _compare(self, states: list[tuple[str, str, dict[str, Any]]]) -> list[str]:

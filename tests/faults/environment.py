@@ -31,6 +31,15 @@ class Environment:
     seed: str = ""
     choose: random.Random = field(default_factory=random.Random)
 
+    @property
+    def session_s(self) -> float:
+        """Session time-out of coordinators: in full runs what is shipped."""
+        return 6.0 if self.full else 2.0
+
+    @property
+    def workspaces(self) -> list[str]:
+        return ["w0", "w1", "w2"][: 3 if self.full else 2]
+
     def size(self, small: int, full: int) -> int:
         """One of two sizes."""
         return full if self.full else small
