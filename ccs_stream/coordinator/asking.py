@@ -28,7 +28,7 @@ Key = tuple[SessionId, CommandNumber]
 class Waiting(Ticket):
     """A command whose decision is waited for."""
 
-    __slots__ = ("deadline", "key", "sent_at", "signal")
+    __slots__ = ("deadline", "key", "late", "later", "sent_at", "signal")
 
     def __init__(self, command: Command, numbers: Numbers | None, deadline: float) -> None:
         super().__init__(command, numbers)
@@ -38,6 +38,16 @@ class Waiting(Ticket):
         self.sent_at = 0.0
         self.signal: threading.Lock | None = None
         """Held until it is resolved, where a thread waits."""
+        self.later: threading.Event | None = None
+        """Set when the log shows what had been given up on."""
+        self.late: Answer | None = None
+        """What it shows."""
+
+    def outcome(self, timeout_s: float) -> Answer | None:
+        """What the log says of a command that was given up on; None when it says nothing for so long."""
+        if self.later is not None:
+            self.later.wait(timeout_s)
+        return self.late
 
     @property
     def kind(self) -> str:
@@ -83,6 +93,9 @@ class Asked:
         if not ticket.resolved:
             ticket.answer = answer
             self._resolved.append(ticket)
+        elif ticket.later is not None:
+            ticket.late = answer
+            ticket.later.set()
         self._forget(ticket)
 
     def fail(self, ticket: Waiting, error: BaseException) -> None:
@@ -133,8 +146,10 @@ class Asked:
             why = "" if trouble is None else f" (the brokers do not answer: {trouble})"
             error = OutcomeUnknown(
                 f"no decision on a {ticket.kind} within {self._timeout_s:g} s{why}: it may be in the log, or "
-                "come to be there; read to see. Is a coordinator running, and can it append?"
+                "come to be there; wait for its outcome(), or read. Is a coordinator running, and can it append?",
+                later=ticket.outcome,
             )
+            ticket.later = threading.Event()
         self.fail(ticket, error)
 
     def end(self, error: CcsError) -> None:

@@ -4,6 +4,7 @@ Guarantees: every error says what to do, and `retryable` says whether the same c
 Does not: carry credentials; URLs in messages are shown without their user part and query secrets.
 """
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from ccs_stream.protocol.ids import Fence, Version
@@ -28,9 +29,24 @@ class ForkedProcess(CcsError):
 
 
 class OutcomeUnknown(CcsError):
-    """The command may or may not be in the log. Ask again with the same number, or read."""
+    """The command may or may not be in the log, or come to be there. Wait for its `outcome`, or read.
+
+    Calling again what raised this asks for something new: a write that did arrive is then made twice.
+    """
 
     retryable = True
+
+    def __init__(self, message: str, *, later: Callable[[float], object] | None = None) -> None:
+        super().__init__(message)
+        self._later = later
+
+    def outcome(self, timeout_s: float) -> object:
+        """What the log says in the end: the `Answer` of the command, with its `position` and its `refusal`, if any.
+
+        None when it says nothing within `timeout_s`. The command goes on being asked for meanwhile, under its number,
+        so that it happens at most once.
+        """
+        return None if self._later is None else self._later(timeout_s)
 
 
 # Refused commands.
