@@ -5,6 +5,7 @@ anything; broker, topics and coordinator are real.
 """
 
 import contextlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -31,8 +32,9 @@ class CoordinatorProcess:
 
     def __init__(self, url: str) -> None:
         command = [sys.executable, "-m", "ccs_stream.cli", "coordinator", url]
-        self._output = tempfile.NamedTemporaryFile("r", prefix="ccs-coordinator-", suffix=".log")  # noqa: SIM115  # it lives as long as this
-        with Path(self._output.name).open("w") as output:
+        handle, name = tempfile.mkstemp(prefix="ccs-coordinator-", suffix=".log")
+        self._output = Path(name)
+        with os.fdopen(handle, "w") as output:
             self.process = subprocess.Popen(command, stderr=output)
         deadline = monotonic() + READY_S
         while "/readyz" not in self.said:
@@ -44,7 +46,7 @@ class CoordinatorProcess:
     @property
     def said(self) -> str:
         """What it wrote to stderr so far."""
-        return Path(self._output.name).read_text()
+        return self._output.read_text()
 
     def ready(self) -> bool:
         """Whether it says so."""
@@ -73,10 +75,12 @@ class CoordinatorProcess:
         """Stop it gracefully; its exit code."""
         self.process.terminate()
         try:
-            return self.process.wait(15)
+            code = self.process.wait(15)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            return self.process.wait()
+            code = self.process.wait()
+        self._output.unlink(missing_ok=True)
+        return code
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ import ccs_stream
 COMMANDS: Final = {
     "coordinator": "ccs_stream.cli.kafka.coordinator:coordinator",
     "demo": "ccs_stream.cli.demo.command:demo",
+    "doctor": "ccs_stream.cli.kafka.doctor:doctor",
     "topics": "ccs_stream.cli.kafka.topics:topics",
 }
 """Where each command is, to be imported when it is asked for; such a module imports no framework at its top."""

@@ -13,6 +13,7 @@ from ccs_stream import OutcomeUnknown, Workspace
 from ccs_stream.coordinator.offering import dedicated_coordinators
 from ccs_stream.coordinator.remote import RemoteCoordinator
 from ccs_stream.coordinator.service import CoordinatorService
+from ccs_stream.coordinator.ticket import Answer
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.errors import UnknownSchema
@@ -152,6 +153,24 @@ def test_an_embedded_coordinator_withdraws_when_a_dedicated_one_joins_and_offers
         reading = agent.read("k")
         assert reading is not None
         assert reading.value == 3
+
+
+def test_an_unknown_outcome_is_told_when_the_log_tells_it(log: str) -> None:
+    with ccs_stream.connect(log, workspace="w") as opener:
+        opener.agent("a").write("k", 0)
+    with ccs_stream.connect(f"{log}&coordinator=remote&timeout_s=1", workspace="w") as workspace:
+        agent = workspace.agent("b")
+        with pytest.raises(OutcomeUnknown) as unknown:  # nobody leads
+            agent.write("k", 1)
+        assert unknown.value.outcome(0.1) is None
+        coordinator = CoordinatorProcess(log).wait_ready()
+        try:
+            answer = unknown.value.outcome(30)
+            assert isinstance(answer, Answer)
+            assert answer.refusal is None
+            assert [change.agent for change in agent.history("k", limit=1)] in (["a"], ["b"])
+        finally:
+            coordinator.stop()
 
 
 def test_two_embedded_coordinators_share_a_log(log: str) -> None:

@@ -279,6 +279,10 @@ class Cluster:
 
         until(f"{calls} calls answered to each client", made, timeout_s)
 
+    def operations(self) -> list[Operation]:
+        """What all clients have written down so far."""
+        return load(self.histories)
+
     # The topics.
 
     @property
@@ -307,7 +311,7 @@ class Cluster:
         self._stop_workers()
         log = self._settled()
         states = self._states()
-        outcome = Outcome(Report(), sorted([*load(self.histories), *extra], key=lambda each: each.invoked_at), log)
+        outcome = Outcome(Report(), sorted([*self.operations(), *extra], key=lambda each: each.invoked_at), log)
         outcome.report = check(facts_of(log), outcome.operations)
         outcome.findings = [*outcome.report.violations, *self._compare(states)]
         return outcome

@@ -29,7 +29,7 @@ _RETRYABLE: Final = {"OutcomeUnknown", "LogUnavailable"}
 def killed(env: Environment) -> Row:
     """SIGKILL of the leading coordinator, under load, again and again."""
     row = Row("leader killed")
-    with env.cluster(session_timeout_s=env.session_s, timeout_s=env.session_s + 1.5) as cluster:
+    with env.cluster(session_timeout_s=env.session_s, timeout_s=env.session_s / 2) as cluster:
         cluster.start_coordinators(2)
         cluster.start_workers(env.size(2, 8), env.workspaces)
         for _ in range(env.size(2, 20)):
@@ -83,7 +83,7 @@ def gap_around(outcome: Outcome, at: float, within_s: float = 5.0) -> float:
 def frozen(env: Environment) -> Row:
     """SIGSTOP of the leader for longer than its session, then SIGCONT, while its epoch goes on being written to."""
     row = Row("leader frozen, two leaders at once")
-    with env.cluster(session_timeout_s=env.session_s, timeout_s=env.session_s + 1.5) as cluster:
+    with env.cluster(session_timeout_s=env.session_s, timeout_s=env.session_s / 2) as cluster:
         cluster.start_coordinators(2)
         cluster.start_workers(env.size(2, 8), env.workspaces)
         for _ in range(env.size(1, 10)):
@@ -153,7 +153,7 @@ class Impostor:
 
 def _zombie(env: Environment, row: Row) -> None:
     """A leader frozen between deciding and sending: it sends when another leads already."""
-    with env.cluster(session_timeout_s=env.session_s, timeout_s=env.session_s + 1.5) as cluster:
+    with env.cluster(session_timeout_s=env.session_s, timeout_s=env.session_s / 2) as cluster:
         service = cluster.start_service()
         shard = service.node.shards[0]
         until("the service leads", lambda: shard.loop.role is Role.LEADING)

@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import pytest
 
@@ -55,7 +56,7 @@ class Following:
         self.said = self.process.stderr.read()
         return code
 
-    def __enter__(self) -> "Following":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -230,7 +230,7 @@ def test_nothing_is_left_behind_at_the_broker(log: Log, run: Run) -> None:
     def everything() -> tuple[list[str], list[str], dict[str, Any], int]:
         groups = admin.list_consumer_groups().result()
         listed = admin.list_topics(timeout=10).topics
-        topics = sorted(name for name in listed if name.startswith(log.prefix) or name.startswith("__"))
+        topics = sorted(name for name in listed if name.startswith((log.prefix, "__")))
         consumer = Consumer({**log.settings, "group.id": "unused"})
         ends = {
             name: consumer.get_watermark_offsets(TopicPartition(name, 0), timeout=10)

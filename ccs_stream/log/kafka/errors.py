@@ -121,6 +121,12 @@ def timed_out(error: KafkaException) -> bool:
     return isinstance(first, KafkaError) and first.code() == KafkaError._TIMED_OUT
 
 
+def nobody_ever_joined(error: KafkaException) -> bool:
+    """Whether a group is not known because it never had a member."""
+    first = error.args[0] if error.args else None
+    return isinstance(first, KafkaError) and first.code() == KafkaError.GROUP_ID_NOT_FOUND
+
+
 def end_of_partition(error: KafkaError) -> bool:
     """Whether it is no error, but the end of a partition."""
     return bool(error.code() == KafkaError._PARTITION_EOF)

@@ -1,0 +1,94 @@
+"""`ccs-stream doctor URL`: is a log on Kafka as it must be, and what to do where it is not.
+
+Guarantees: reads only, joins no group; `--json` prints one document and nothing else on stdout; no secret is in any
+output. Exit codes: 0 nothing failed, 1 something did, 2 wrong usage.
+"""
+
+import dataclasses
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import click
+from rich.table import Table
+
+from ccs_stream.cli.kafka.doctor_checks import examine
+from ccs_stream.cli.kafka.doctor_report import Level, Report
+from ccs_stream.cli.kafka.topics import as_json, explained
+from ccs_stream.log.kafka.settings import KafkaSettings
+from ccs_stream.replay.output import console, progress
+
+_STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILED: "bold red"}
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("url")
+@as_json
+@click.option("--quick", is_flag=True, help="Do not read the log from its beginning to compare states.")
+def doctor(url: str, *, as_json: bool, quick: bool) -> None:
+    r"""Look at a log on Kafka: the way there, its topics, what this user may do, who leads, whether the state holds.
+
+    It joins no group and writes nothing, so it is safe at any time.
+
+    \b
+    Example:
+      ccs-stream doctor "kafka://broker-1:9092?config=client.properties"
+
+    Exit codes: 0, nothing failed (there may be warnings); 1, something failed; 2, wrong usage.
+    """
+    logging.getLogger("ccs_stream").setLevel(logging.ERROR)  # what matters is in the report
+    with explained():
+        report = examine(KafkaSettings.parse(url), quick=quick, progress=_quiet if as_json else progress)
+    if as_json:
+        document = {
+            "url": report.url,
+            "ok": not report.failed,
+            "checks": [dataclasses.asdict(each) for each in report.checks],
+            "partitions": report.partitions,
+        }
+        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    else:
+        _print(report)
+    sys.exit(1 if report.failed else 0)
+
+
+def _quiet(items: Iterator[Any], _: int) -> Iterator[Any]:
+    return items
+
+
+def _print(report: Report) -> None:
+    out = console()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("check", "", "found", "what to do"):
+        table.add_column(column, overflow="fold")
+    for each in report.checks:
+        table.add_row(each.check, f"[{_STYLES[each.level]}]{each.level.value}[/]", each.found, each.advice)
+    out.print(table)
+    if report.partitions:
+        out.print()
+        out.print(_partitions(report.partitions))
+    counts = {level: sum(each.level is level for each in report.checks) for level in Level}
+    out.print()
+    out.print(f"{report.url}: " + ", ".join(f"{count} {level.value}" for level, count in counts.items() if count))
+
+
+def _partitions(rows: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("partition", "epoch", "leader", "offered by", "undecided", "workspaces", "void", "records"):
+        left = column in ("leader", "offered by")
+        table.add_column(column, justify="left" if left else "right", overflow="fold")
+    for each in rows:
+        leader = "nobody yet" if each["leader"] is None else each["leader"][:8]
+        table.add_row(
+            str(each["partition"]),
+            str(each["epoch"]),
+            f"{leader} (resigned)" if each["resigned"] else leader,
+            ", ".join(each["offered_by"]) or "nobody",
+            str(each["undecided"]),
+            str(each["workspaces"]),
+            str(each["void"]),
+            str(each["ends_at"]),
+        )
+    return table

@@ -1,0 +1,237 @@
+"""What `ccs-stream doctor` asks the brokers: the way there, the topics, what this user may do, what brokers limit.
+
+Guarantees: asks only, and changes nothing; what this user may not see is a finding that names the right it lacks. Does
+not: read the log.
+"""
+
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from confluent_kafka import TopicCollection
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are public
+    AclOperation,
+    ConfigResource,
+    ResourceType,
+)
+
+from ccs_stream.cli.kafka.doctor_report import Check, Level
+from ccs_stream.log.kafka import topics
+from ccs_stream.log.kafka.clients import Clients
+from ccs_stream.log.kafka.settings import KafkaSettings
+from ccs_stream.log.kafka.topics import Severity
+from ccs_stream.protocol.errors import CcsError, NotAuthorised
+
+READ, WRITE, DESCRIBE = AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE
+
+_LONGEST_DELAY_MS: Final = 3_000
+"""Kafka's own default of `group.initial.rebalance.delay.ms`."""
+
+# The way there.
+
+
+def connection(clients: Clients) -> list[Check]:
+    """Whether brokers answer, and how soon. Raises why they do not."""
+    began = time.monotonic()
+    described = clients.admin.describe_cluster(request_timeout=clients.settings.timeout_s)
+    cluster = clients.asked(f"connecting to {clients.settings.display_url}", described)
+    took_ms = (time.monotonic() - began) * 1_000
+    user = clients.settings.librdkafka().get("sasl.username")
+    who = "" if user is None else f", as user {user}"
+    brokers = "1 broker" if len(cluster.nodes) == 1 else f"{len(cluster.nodes)} brokers"
+    return [Check("connection", Level.OK, f"{brokers}, cluster {cluster.cluster_id}, in {took_ms:.0f} ms{who}")]
+
+
+# What there is.
+
+
+def topics_of(clients: Clients) -> list[Check]:
+    """The topics against what the log's promises rest on."""
+    findings = topics.check(clients)
+    fine = sum(each.severity is Severity.OK for each in findings)
+    checks = [Check("topics", Level.OK, f"{fine} of {len(findings)} things looked at are as they should be")]
+    # The same in several topics is one line.
+    alike: dict[tuple[str, str, str, Severity, str], list[str]] = {}
+    for each in findings:
+        if each.severity is not Severity.OK:
+            key = (each.what, each.wanted, each.found, each.severity, each.explanation)
+            alike.setdefault(key, []).append(each.topic)
+    for (what, wanted, found, severity, explanation), names in alike.items():
+        level = Level.FAILED if severity is Severity.DANGEROUS else Level.WARNING
+        checks.append(
+            Check("topics", level, f"{what} is {found!r}, should be {wanted!r}: {', '.join(names)}", explanation)
+        )
+    return checks
+
+
+# What this user may do.
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Needed:
+    """What a role must be allowed, by topic or group."""
+
+    role: str
+    purpose: str
+    rights: Mapping[str, Sequence[AclOperation]]
+
+
+def roles(clients: Clients) -> tuple[Needed, ...]:
+    """The roles a user can play on a log. docs/kafka.md has the same table."""
+    names = clients.names
+    seen = {names.readers: (DESCRIBE,)}
+    reading = {names.log: (READ,), names.snapshots: (READ,), names.content: (READ,)}
+    return (
+        Needed("reader", "replay, doctor", {**seen, **reading, names.commands: (DESCRIBE,), names.deliveries: (READ,)}),
+        Needed(
+            "client",
+            "agents, with coordinator=remote",
+            {**seen, **reading, names.commands: (WRITE,), names.content: (READ, WRITE), names.deliveries: (WRITE,)},
+        ),
+        Needed(
+            "coordinator",
+            "ccs-stream coordinator; with client, an embedded one",
+            {
+                **seen,
+                names.commands: (READ,),
+                names.log: (READ, WRITE),
+                names.snapshots: (READ, WRITE),
+                names.content: (DESCRIBE,),
+                names.deliveries: (DESCRIBE,),
+                names.coordinators: (READ,),
+            },
+        ),
+    )
+
+
+def rights(clients: Clients) -> list[Check]:
+    """Which roles this user can play."""
+    allowed = _allowed(clients)
+    playable: list[str] = []
+    lacking: list[str] = []
+    for role in roles(clients):
+        missing = [
+            f"{operation.name.title()} on {name}"
+            for name, operations in role.rights.items()
+            for operation in operations
+            if operation not in allowed.get(name, frozenset())
+        ]
+        if missing:
+            lacking.append(f"{role.role} ({role.purpose}) lacks {', '.join(missing)}")
+        else:
+            playable.append(f"{role.role} ({role.purpose})")
+    reads = READ in allowed.get(clients.names.log, frozenset())
+    checks = []
+    if not reads:
+        advice = f"allow this user Read on {clients.names.log}: nobody can take part without"
+        checks.append(Check("rights", Level.FAILED, "this user may not read the log", advice))
+    if playable:
+        checks.append(Check("rights", Level.OK, f"this user can be: {', '.join(playable)}"))
+    advice = "allow it where this user is to play that role"
+    checks += [Check("rights", Level.OK if playable else Level.WARNING, each, advice) for each in lacking]
+    return checks
+
+
+def _allowed(clients: Clients) -> dict[str, frozenset[AclOperation]]:
+    """What this user may do, by topic and group; nothing is known of what it may not even describe."""
+    admin, timeout, names = clients.admin, clients.settings.timeout_s, clients.names
+    described: dict[str, Any] = dict(
+        admin.describe_topics(
+            TopicCollection(list(names.all)), include_authorized_operations=True, request_timeout=timeout
+        )
+    )
+    for group in (names.coordinators, names.readers):
+        described |= admin.describe_consumer_groups(
+            [group], include_authorized_operations=True, request_timeout=timeout
+        )
+    allowed: dict[str, frozenset[AclOperation]] = {}
+    for name, future in described.items():
+        try:
+            found = clients.asked(f"asking what this user may do with {name}", future)
+        except CcsError:
+            continue
+        operations = frozenset(found.authorized_operations or ())
+        allowed[name] = operations | {DESCRIBE} if operations & {READ, WRITE} else operations
+    return allowed
+
+
+# What the brokers limit.
+
+
+def limits(clients: Clients) -> list[Check]:
+    """The brokers' own settings against what coordinators need."""
+    described = clients.admin.describe_cluster(request_timeout=clients.settings.timeout_s)
+    nodes = clients.asked("asking which brokers there are", described).nodes
+    resource = ConfigResource(ResourceType.BROKER, str(nodes[0].id))
+    future = clients.admin.describe_configs([resource], request_timeout=clients.settings.timeout_s)[resource]
+    try:
+        entries = clients.asked("asking for the settings of a broker", future)
+    except NotAuthorised:
+        return [
+            Check(
+                "broker limits",
+                Level.WARNING,
+                "this user may not see the settings of a broker",
+                "allow it DescribeConfigs on the cluster, or let somebody look who has it",
+            )
+        ]
+    found = {name: str(entry.value) for name, entry in entries.items()}
+    return [_version(found), *_limits_in(found, clients.settings, brokers=len(nodes))]
+
+
+def _version(found: Mapping[str, str]) -> Check:
+    spoken = found.get("inter.broker.protocol.version")
+    if spoken is None:
+        said = "not known: neither the client library nor the broker's settings tell"
+    else:
+        said = f"not told; inter.broker.protocol.version is {spoken}"
+    return Check("broker version", Level.OK, said)
+
+
+def _limits_in(found: Mapping[str, str], settings: KafkaSettings, *, brokers: int) -> Iterator[Check]:
+    def number(name: str, default: int) -> int:
+        value = found.get(name, "")
+        return int(value) if value.lstrip("-").isdigit() else default
+
+    problems: list[Check] = []
+
+    def warn(said: str, advice: str, level: Level = Level.WARNING) -> None:
+        problems.append(Check("broker limits", level, said, advice))
+
+    low, high = number("group.min.session.timeout.ms", 0), number("group.max.session.timeout.ms", 1 << 31)
+    mine = round(settings.session_timeout_s * 1_000)
+    if not low <= mine <= high:
+        warn(
+            f"session_timeout_s is {settings.session_timeout_s:g}, and brokers allow {low / 1e3:g} to {high / 1e3:g}",
+            "no coordinator can join: set session_timeout_s= in the URL of every coordinator to what brokers allow, "
+            "or group.min.session.timeout.ms at the brokers",
+            Level.FAILED,
+        )
+    if (size := number("message.max.bytes", topics.MESSAGE_BYTES)) < topics.MESSAGE_BYTES:
+        warn(
+            f"message.max.bytes is {size}",
+            "topics that do not say otherwise take no larger batches; `topics check` says what those of this log take",
+        )
+    if found.get("auto.create.topics.enable") == "true":
+        warn(
+            "auto.create.topics.enable is true",
+            "a topic that was deleted comes back empty, and a misspelt one comes to be, with settings nobody chose: "
+            "switch it off",
+        )
+    if (delay := number("group.initial.rebalance.delay.ms", 0)) > _LONGEST_DELAY_MS:
+        warn(
+            f"group.initial.rebalance.delay.ms is {delay}",
+            "the first coordinator to come waits so long before it may lead: lower it",
+        )
+    copies = number("offsets.topic.replication.factor", 3)
+    if copies < min(brokers, topics.REPLICATION):
+        warn(
+            f"offsets.topic.replication.factor is {copies}",
+            "while its broker is away no coordinator can join or prove that it is a member: replicate "
+            "__consumer_offsets three times",
+        )
+    yield from problems
+    if not problems:
+        limits = f"session time-outs of {low / 1e3:g} to {high / 1e3:g} s, ours is {settings.session_timeout_s:g} s"
+        yield Check("broker limits", Level.OK, f"{limits}; messages up to {size} bytes; first join after {delay} ms")

@@ -1,0 +1,239 @@
+"""What `ccs-stream doctor` looks at, in order; here are the checks that read the log: who leads, and does the state hold.
+
+Guarantees: reads only: joins no group, appends nothing, commits nothing; a check that cannot be made says so, with what
+it lacks, and the others are made. Does not: print; and no secret is in what it finds.
+"""
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+from ccs_stream.cli.kafka.doctor_broker import connection, limits, rights, topics_of
+from ccs_stream.cli.kafka.doctor_log import (
+    Followed,
+    Group,
+    Progress,
+    folds_from_zero,
+    follow_partition,
+    group_of,
+    state_hashes,
+)
+from ccs_stream.cli.kafka.doctor_report import Check, Level, Report
+from ccs_stream.log.kafka.clients import Clients
+from ccs_stream.log.kafka.settings import KafkaSettings
+from ccs_stream.log.kafka.store import KafkaLog
+from ccs_stream.protocol.errors import CcsError
+
+CLOCKS_DIFFER_S: Final = 1.0
+"""Machines whose clocks are kept by NTP differ by less."""
+CLOCKS_WRONG_S: Final = 60.0
+"""Reservations and expiries of seconds mean nothing any more."""
+DECIDED_WITHIN_S: Final = 2.0
+"""How long commands may wait before that is worth a word; a leader takes milliseconds."""
+
+
+def examine(settings: KafkaSettings, *, quick: bool, progress: Progress) -> Report:
+    """Look at everything; with `quick`, do not read the log from its beginning."""
+    report = Report(settings.display_url)
+    clients = Clients(settings)
+    checks = report.checks
+    made = _made("connection", lambda: connection(clients))
+    checks += made
+    if made[0].level is Level.FAILED:
+        return report
+    checks += _made("topics", lambda: topics_of(clients))
+    checks += _made("rights", lambda: rights(clients))
+    checks += _made("broker limits", lambda: limits(clients))
+    try:
+        store = KafkaLog(settings, read_only=True)
+    except CcsError as error:
+        checks.append(Check("log", Level.FAILED, str(error), "nothing else can be looked at before this is right"))
+        return report
+    try:
+        checks += _made("log", lambda: _log(store, report, quick=quick, progress=progress))
+    finally:
+        store.close()
+    return report
+
+
+def _made(name: str, check: Callable[[], list[Check]]) -> list[Check]:
+    try:
+        return check()
+    except CcsError as error:
+        return [Check(name, Level.FAILED, str(error))]
+
+
+def _log(store: KafkaLog, report: Report, *, quick: bool, progress: Progress) -> list[Check]:
+    followed = [follow_partition(store, partition, progress) for partition in range(store.partitions)]
+    asked_at = time.monotonic()
+    group = group_of(store)
+    late = [each for each in followed if each.undecided]
+    if late:  # what is being decided this moment is none of anybody's business
+        time.sleep(max(asked_at + DECIDED_WITHIN_S - time.monotonic(), 0))
+        for each in late:
+            each.go_on(progress)
+    report.partitions += [_row(each, group) for each in followed]
+    checks = [_head(store, followed), *_leadership(followed, group), _lag(followed), *_clock(followed)]
+    if quick:
+        checks.append(Check("state", Level.OK, "not compared (--quick)"))
+    else:
+        checks += _state(store, followed, progress)
+    return checks
+
+
+def _row(followed: Followed, group: Group) -> dict[str, Any]:
+    cursor = followed.cursor
+    return {
+        "partition": followed.partition,
+        "epoch": cursor.epoch,
+        "leader": cursor.leader_id.hex() if cursor.epoch else None,
+        "resigned": cursor.resigned,
+        "offered_by": group.offered_by(followed.partition),
+        "undecided": followed.undecided,
+        "workspaces": len(followed.states),
+        "void": cursor.void,
+        "ends_at": followed.end,
+    }
+
+
+def _head(store: KafkaLog, followed: list[Followed]) -> Check:
+    workspaces = sum(len(each.states) for each in followed)
+    records = sum(each.end for each in followed)
+    said = f"log {store.log_id.hex()}: {store.partitions} partitions, {records} records, {workspaces} workspaces"
+    broken = [each for each in followed if each.error is not None]
+    if broken:
+        return Check(
+            "log",
+            Level.FAILED,
+            "; ".join(f"partition {each.partition}: {each.error}" for each in broken),
+            "no coordinator can go on there: follow what the message says",
+        )
+    void = sum(each.cursor.void for each in followed)
+    return Check("log", Level.OK, said + (f", {void} void records, which nobody applies" if void else ""))
+
+
+def _leadership(followed: list[Followed], group: Group) -> Iterator[Check]:
+    if group.unknown is not None:
+        yield Check(
+            "leadership",
+            Level.WARNING,
+            f"who is in the coordinators' group is not known: {group.unknown}",
+            f"allow this user Describe on the group {group.name}",
+        )
+        return
+    alone = [each for each in followed if not group.offered_by(each.partition)]
+    stuck = [each for each in alone if each.undecided]
+    if stuck:
+        yield Check(
+            "leadership",
+            Level.FAILED,
+            f"nobody offers to lead {_named(stuck)}, and commands wait there",
+            "start `ccs-stream coordinator URL`, on two machines or more",
+        )
+    idle = [each for each in alone if not each.undecided]
+    if idle:
+        yield Check(
+            "leadership",
+            Level.WARNING,
+            f"nobody offers to lead {_named(idle)}; no command waits there",
+            "as it should be where programs embed their coordinator and none runs now; else start `ccs-stream "
+            "coordinator URL`",
+        )
+    unled = [each for each in followed if each not in alone and (not each.cursor.epoch or each.cursor.resigned)]
+    if unled:
+        yield Check(
+            "leadership",
+            Level.WARNING,
+            f"{_named(unled)}: offered, and not claimed yet",
+            "ask again in a moment; if it stays so, see the coordinator's log: may it write to the log?",
+        )
+    if len(alone) + len(unled) < len(followed):
+        count = len(followed) - len(alone) - len(unled)
+        embedded = len(group.members) - group.dedicated
+        yield Check(
+            "leadership",
+            Level.OK,
+            f"{count} of {len(followed)} partitions are led; {group.dedicated} dedicated coordinators, "
+            f"{embedded} embedded",
+            "" if group.dedicated != 1 else "run a second one, on another machine: nobody takes over from this one",
+        )
+
+
+def _lag(followed: list[Followed]) -> Check:
+    late = [each for each in followed if each.undecided]
+    if not late:
+        return Check("commands", Level.OK, "every command is decided")
+    waiting = ", ".join(f"{each.undecided} in partition {each.partition}" for each in late)
+    return Check(
+        "commands",
+        Level.WARNING,
+        f"not decided within {DECIDED_WITHIN_S:g} s: {waiting}",
+        "is somebody leading there, and is its machine busy? Messages that are no commands count here, too, until a "
+        "command comes behind them",
+    )
+
+
+def _clock(followed: list[Followed]) -> Iterator[Check]:
+    last = max((state.recorded_at for each in followed for state in each.states.values()), default=0)
+    if not last:
+        yield Check("clock", Level.OK, "nothing was decided yet")
+        return
+    ahead_s = last / 1e6 - time.time()
+    if ahead_s > CLOCKS_DIFFER_S:
+        level = Level.FAILED if ahead_s > CLOCKS_WRONG_S else Level.WARNING
+        yield Check(
+            "clock",
+            level,
+            f"the last decision was made {ahead_s:.0f} s in the future of this machine's clock",
+            "the clock of a coordinator is ahead, or this one's is behind: keep them by NTP. Reservations and expiries "
+            "are measured by the leader's clock",
+        )
+    else:
+        yield Check("clock", Level.OK, f"the last decision was made {-ahead_s:.1f} s ago by this machine's clock")
+
+
+def _state(store: KafkaLog, followed: list[Followed], progress: Progress) -> Iterator[Check]:
+    compared = differing = 0
+    for each in followed:
+        if each.error is not None:
+            continue
+        if each.unused_snapshots:
+            yield Check(
+                "state",
+                Level.WARNING,
+                f"partition {each.partition} has snapshots, and none of them could be used",
+                "coordinators and clients read it from its beginning, which takes longer; the next snapshot mends it",
+            )
+        if not each.from_snapshot:
+            continue
+        known, anew = state_hashes(each.states), folds_from_zero(store, each, progress)
+        compared += len(anew)
+        for workspace in sorted(known.keys() | anew.keys()):
+            if known.get(workspace) != anew.get(workspace):
+                differing += 1
+                yield Check(
+                    "state",
+                    Level.FAILED,
+                    f"{workspace!r}: the state from a snapshot is not that of a fold from the beginning",
+                    "stop using the snapshots (delete and make anew that topic), run `ccs-replay URL verify`, and "
+                    "report this: it is a bug, or the snapshots topic was written to by somebody else",
+                )
+    if not differing:
+        said = (
+            f"{compared} workspaces: what snapshots say, and what follows them, is a fold from the beginning"
+            if compared
+            else "no snapshots yet: every state is a fold from the beginning"
+        )
+        yield Check("state", Level.OK, said)
+
+
+def _named(followed: Sequence[Followed]) -> str:
+    """Partitions as a range list: 0-2, 5."""
+    numbers = [each.partition for each in followed]
+    runs = [
+        [number for _, number in run]
+        for _, run in itertools.groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])
+    ]
+    listed = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+    return f"partition{'s' if len(numbers) > 1 else ''} {listed}"
