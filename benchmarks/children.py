@@ -5,7 +5,7 @@ Guarantees: stdout holds the answer and nothing else. Does not: run on its own; 
 
 import sys
 
-from benchmarks import kafka, memory
+from benchmarks import kafka, kafka_start, memory
 from benchmarks.durable import put_numbers
 
 
@@ -23,9 +23,9 @@ def main(arguments: list[str]) -> None:
         case ["see", url, count]:
             kafka.see(url, int(count))
         case ["coordinate", url, count]:
-            print(kafka.coordinate(url, int(count)))
+            print(kafka_start.coordinate(url, int(count)))
         case ["fill", url, count]:
-            kafka.fill(url, int(count))
+            kafka_start.fill(url, int(count))
         case _:
             sys.exit(f"unknown: {arguments}")
 

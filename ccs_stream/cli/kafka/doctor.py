@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import click
+from rich.markup import escape
 from rich.table import Table
 
 from ccs_stream.cli.kafka.doctor_checks import examine
@@ -64,14 +65,17 @@ def _print(report: Report) -> None:
     for column in ("check", "", "found", "what to do"):
         table.add_column(column, overflow="fold")
     for each in report.checks:
-        table.add_row(each.check, f"[{_STYLES[each.level]}]{each.level.value}[/]", each.found, each.advice)
+        level = f"[{_STYLES[each.level]}]{each.level.value}[/]"
+        table.add_row(each.check, level, escape(each.found), escape(each.advice))
     out.print(table)
     if report.partitions:
         out.print()
         out.print(_partitions(report.partitions))
     counts = {level: sum(each.level is level for each in report.checks) for level in Level}
     out.print()
-    out.print(f"{report.url}: " + ", ".join(f"{count} {level.value}" for level, count in counts.items() if count))
+    out.print(
+        f"{escape(report.url)}: " + ", ".join(f"{count} {level.value}" for level, count in counts.items() if count)
+    )
 
 
 def _partitions(rows: list[dict[str, Any]]) -> Table:
@@ -85,7 +89,7 @@ def _partitions(rows: list[dict[str, Any]]) -> Table:
             str(each["partition"]),
             str(each["epoch"]),
             f"{leader} (resigned)" if each["resigned"] else leader,
-            ", ".join(each["offered_by"]) or "nobody",
+            escape(", ".join(each["offered_by"])) or "nobody",
             str(each["undecided"]),
             str(each["workspaces"]),
             str(each["void"]),

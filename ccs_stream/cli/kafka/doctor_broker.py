@@ -21,7 +21,7 @@ from ccs_stream.log.kafka import topics
 from ccs_stream.log.kafka.clients import Clients
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.topics import Severity
-from ccs_stream.protocol.errors import CcsError, NotAuthorised
+from ccs_stream.protocol.errors import LogMissing, NotAuthorised
 
 READ, WRITE, DESCRIBE = AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE
 
@@ -107,53 +107,55 @@ def roles(clients: Clients) -> tuple[Needed, ...]:
 
 def rights(clients: Clients) -> list[Check]:
     """Which roles this user can play."""
-    allowed = _allowed(clients)
+    allowed, missing = _allowed(clients)
+    if missing:
+        return [Check("rights", Level.WARNING, f"not known: there is no {', '.join(missing)}", "make the topics first")]
+    checks: list[Check] = []
+    if READ not in allowed[clients.names.log]:
+        advice = f"allow this user Read on {clients.names.log}: nobody can take part without"
+        checks.append(Check("rights", Level.FAILED, "this user may not read the log", advice))
     playable: list[str] = []
-    lacking: list[str] = []
     for role in roles(clients):
-        missing = [
+        lacks = [
             f"{operation.name.title()} on {name}"
             for name, operations in role.rights.items()
             for operation in operations
-            if operation not in allowed.get(name, frozenset())
+            if operation not in allowed[name]
         ]
-        if missing:
-            lacking.append(f"{role.role} ({role.purpose}) lacks {', '.join(missing)}")
+        if lacks:
+            said = f"as {role.role} ({role.purpose}) this user lacks {', '.join(lacks)}"
+            checks.append(Check("rights", Level.OK, said, "allow it only if this user is to play that role"))
         else:
             playable.append(f"{role.role} ({role.purpose})")
-    reads = READ in allowed.get(clients.names.log, frozenset())
-    checks = []
-    if not reads:
-        advice = f"allow this user Read on {clients.names.log}: nobody can take part without"
-        checks.append(Check("rights", Level.FAILED, "this user may not read the log", advice))
-    if playable:
-        checks.append(Check("rights", Level.OK, f"this user can be: {', '.join(playable)}"))
-    advice = "allow it where this user is to play that role"
-    checks += [Check("rights", Level.OK if playable else Level.WARNING, each, advice) for each in lacking]
-    return checks
+    can = Check("rights", Level.OK, f"this user can be: {', '.join(playable)}")
+    cannot = Check("rights", Level.WARNING, "this user can play no role", "allow it what one of the roles needs")
+    return [can if playable else cannot, *checks]
 
 
-def _allowed(clients: Clients) -> dict[str, frozenset[AclOperation]]:
-    """What this user may do, by topic and group; nothing is known of what it may not even describe."""
+def _allowed(clients: Clients) -> tuple[dict[str, frozenset[AclOperation]], list[str]]:
+    """What this user may do, by topic and group (nothing with what it may not even describe), and what is not there."""
     admin, timeout, names = clients.admin, clients.settings.timeout_s, clients.names
-    described: dict[str, Any] = dict(
-        admin.describe_topics(
-            TopicCollection(list(names.all)), include_authorized_operations=True, request_timeout=timeout
-        )
-    )
+    wanted = TopicCollection(list(names.all))
+    described: dict[str, Any] = {
+        **admin.describe_topics(wanted, include_authorized_operations=True, request_timeout=timeout)
+    }
     for group in (names.coordinators, names.readers):
-        described |= admin.describe_consumer_groups(
-            [group], include_authorized_operations=True, request_timeout=timeout
-        )
+        futures = admin.describe_consumer_groups([group], include_authorized_operations=True, request_timeout=timeout)
+        described.update(futures)
     allowed: dict[str, frozenset[AclOperation]] = {}
+    missing: list[str] = []
     for name, future in described.items():
+        allowed[name] = frozenset()
         try:
             found = clients.asked(f"asking what this user may do with {name}", future)
-        except CcsError:
-            continue
-        operations = frozenset(found.authorized_operations or ())
-        allowed[name] = operations | {DESCRIBE} if operations & {READ, WRITE} else operations
-    return allowed
+        except LogMissing:
+            missing.append(name)
+        except NotAuthorised:
+            pass
+        else:
+            operations = frozenset(found.authorized_operations or ())
+            allowed[name] = operations | {DESCRIBE} if operations & {READ, WRITE} else operations
+    return allowed, missing
 
 
 # What the brokers limit.

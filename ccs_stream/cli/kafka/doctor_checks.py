@@ -1,4 +1,4 @@
-"""What `ccs-stream doctor` looks at, in order; here are the checks that read the log: who leads, and does the state hold.
+"""What `ccs-stream doctor` looks at, in order; and the checks that read the log: who leads, does the state hold.
 
 Guarantees: reads only: joins no group, appends nothing, commits nothing; a check that cannot be made says so, with what
 it lacks, and the others are made. Does not: print; and no secret is in what it finds.

@@ -1,0 +1,140 @@
+"""What the Kafka benchmarks share: new logs, coordinators in processes of their own, and the floor.
+
+Guarantees: the floor is confluent-kafka alone: a message produced, acknowledged by all in-sync replicas, and read back by
+another client. Does not: measure.
+"""
+
+import contextlib
+import json
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from benchmarks.report import Row, at_most, duration
+from ccs_stream.log.kafka import topics
+from ccs_stream.log.kafka.clients import Clients
+from ccs_stream.log.kafka.settings import KafkaSettings
+
+BODY: Final = "x" * 280
+"""With its key and quotes a value of 300 bytes."""
+RECORD_BYTES: Final = 640
+"""What a decision with one such write takes as a message."""
+
+
+def new_log(servers: str, partitions: int = 1) -> str:
+    """The URL of a new log."""
+    url = f"kafka://{servers}?prefix=bench-{uuid.uuid4().hex[:12]}"
+    topics.create(Clients(KafkaSettings.parse(url)), partitions=partitions)
+    return url
+
+
+class Floor:
+    """A message produced, acknowledged by all in-sync replicas, and read back by another client."""
+
+    def __init__(self, servers: str, url: str) -> None:
+        self._topic = KafkaSettings.parse(url).prefix + ".deliveries.v1"
+        self._producer = Producer(
+            {"bootstrap.servers": servers, "acks": "all", "enable.idempotence": True, "linger.ms": 0}
+        )
+        self._consumer = Consumer({"bootstrap.servers": servers, "group.id": "floor", "enable.auto.commit": False})
+        self._consumer.assign([TopicPartition(self._topic, 0, 0)])
+        self._number = 0
+        self.round_trip([b"warm"])
+
+    def round_trip(self, messages: list[bytes]) -> list[Any]:
+        """Produce, wait until all were read back; the messages read."""
+        for each in messages:
+            self._producer.produce(self._topic, each, partition=0)
+        self._producer.poll(0)
+        read: list[Any] = []
+        while len(read) < len(messages):
+            first = self._consumer.poll(5.0)
+            if first is None:
+                raise AssertionError("the broker does not answer")
+            read.append(first)
+            if len(read) < len(messages):
+                read.extend(self._consumer.consume(len(messages) - len(read), 0))
+        return read
+
+    def one(self) -> None:
+        """One message of the size of a decision."""
+        self._number += 1
+        self.round_trip([b"%08d" % self._number + b"x" * (RECORD_BYTES - 8)])
+
+    def close(self) -> None:
+        """Let go."""
+        self._consumer.close()
+
+
+def quantiles(call: Callable[[], object], count: int) -> list[float]:
+    taken: list[float] = []
+    for _ in range(count):
+        began = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - began)
+    return taken
+
+
+def quantile_of(taken: list[float], quantile: float) -> float:
+    ordered = sorted(taken)
+    return ordered[min(int(len(ordered) * quantile), len(ordered) - 1)]
+
+
+def in_turns(calls: dict[str, Callable[[], object]], turns: int, count: int) -> dict[str, list[list[float]]]:
+    taken: dict[str, list[list[float]]] = {name: [] for name in calls}
+    for call in calls.values():
+        quantiles(call, max(count // 10, 5))
+    for _ in range(turns):
+        for name, call in calls.items():
+            taken[name].append(quantiles(call, count))
+    return taken
+
+
+def compare(what: str, ours: list[list[float]], floor: list[list[float]], quantile: float, bound: float | None) -> Row:
+    """The median, over the turns, of a quantile's ratio."""
+    ratio = statistics.median(
+        quantile_of(one, quantile) / quantile_of(other, quantile) for one, other in zip(ours, floor, strict=True)
+    )
+    mine = statistics.median(quantile_of(each, quantile) for each in ours)
+    theirs = statistics.median(quantile_of(each, quantile) for each in floor)
+    label = f"{what}, p{round(quantile * 100)}"
+    target = None if bound is None else at_most(bound)
+    return Row(label, duration(mine), "produce and read back", duration(theirs), ratio, "x the time", target)
+
+
+@contextlib.contextmanager
+def coordinator_process(url: str) -> Iterator[subprocess.Popen[str]]:
+    """`ccs-stream coordinator` in a process of its own, ready."""
+    command = [sys.executable, "-m", "ccs_stream.cli", "coordinator", url]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        if process.stderr is None:
+            raise AssertionError("no stderr")
+        health = process.stderr.readline().rpartition("health at ")[2].strip()
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError), urllib.request.urlopen(health):
+                break
+            time.sleep(0.05)
+        _until_led(health.removesuffix("/readyz") + "/status")
+        yield process
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def _until_led(status: str) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with urllib.request.urlopen(status) as answer:
+            if all(each["role"] == "leading" for each in json.load(answer)["partitions"]):
+                return
+        time.sleep(0.02)
+    raise AssertionError("nobody leads")
