@@ -33,6 +33,10 @@ POLL_S: Final = 0.02
 BATCH_RECORDS: Final = 1_000
 SPARE_PRODUCERS: Final = 3
 """Producers kept ready for partitions to be taken over; each has a few threads that sleep."""
+QUIET_S: Final = 2.0
+"""With nothing to follow for so long, the brokers are asked whether they are there."""
+SILENT_S: Final = 3.0
+"""Brokers that answer nothing for so long do not answer, though their connections stand."""
 PROBE_EVERY_S: Final = 0.5
 """While the brokers do not answer, how often they are asked whether they do again."""
 _PROBE_S: Final = 0.3
@@ -74,6 +78,8 @@ class Node:
         self._stop = threading.Event()
         self._rounds_at = time.monotonic()
         self._probed_at = 0.0
+        self._heard_at = time.monotonic()
+        """When the brokers last answered."""
         self._client_id = client_id
         self.member: Member | None = None
         self._thread = threading.Thread(target=self._run, name="ccs-follow", daemon=True)
@@ -229,8 +235,8 @@ class Node:
             by_partition.setdefault(message.partition() or 0, []).append(message)
         for partition, theirs in by_partition.items():
             self.shards[partition].take(theirs)
-        if by_partition and self.store.clients.trouble.last is not None:
-            self.store.clients.trouble.over()
+        if by_partition:
+            self._heard()
 
     def _at_end(self, consumer: Consumer, shard: Shard) -> bool:
         """Whether the shard has everything that was there at the last fetch."""
@@ -242,18 +248,27 @@ class Node:
         return shard.reader.offset + 1 >= shard.log_end
 
     def _probe(self, consumer: Consumer) -> None:
-        """Ask whether the brokers answer again: an idle partition says nothing by itself."""
+        """Ask whether the brokers answer: an idle partition says nothing by itself, nor does a broker that hangs."""
         trouble = self.store.clients.trouble
         now = time.monotonic()
-        if trouble.last is None or now - self._probed_at < PROBE_EVERY_S or not self.shards:
+        quiet = now - self._heard_at
+        if (trouble.last is None and quiet < QUIET_S) or now - self._probed_at < PROBE_EVERY_S or not self.shards:
             return
         self._probed_at = now
         place = TopicPartition(self.store.names.log, next(iter(self.shards)))
         try:
             consumer.get_watermark_offsets(place, timeout=_PROBE_S)
-        except KafkaException:
+        except KafkaException as error:
+            first: Any = error.args[0]
+            if trouble.last is None and quiet > SILENT_S:
+                trouble.heard(first)
             return
-        trouble.over()
+        self._heard()
+
+    def _heard(self) -> None:
+        self._heard_at = time.monotonic()
+        if self.store.clients.trouble.last is not None:
+            self.store.clients.trouble.over()
 
     def close(self, *, wait_s: float = 1.0) -> None:
         """Answer what is being decided, resign, leave, stop following."""

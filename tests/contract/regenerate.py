@@ -9,12 +9,13 @@ from pathlib import Path
 
 from ccs_stream.log.archive import Anchor, write_archive
 from ccs_stream.log.codec import DEFAULT_CODEC
+from ccs_stream.log.commands import encode_command
 from ccs_stream.log.port import Position
 from ccs_stream.log.snapshot import take_snapshot
 from ccs_stream.protocol.ids import artifact_id
 from ccs_stream.protocol.statehash import state_hash
 from tests.contract.led import play_led
-from tests.contract.samples import EVENTS, RECORDS
+from tests.contract.samples import COMMANDS, EVENTS, RECORDS
 from tests.contract.scenario import LOG_ID, WORKSPACE, play
 
 GOLDEN = Path(__file__).parent / "golden" / "v1"
@@ -53,6 +54,8 @@ def main() -> None:
     encoded = {name: DEFAULT_CODEC.encode_event(event).hex() for name, event in EVENTS.items()}
     encoded.update({name: DEFAULT_CODEC.encode_record(record).hex() for name, record in RECORDS.items()})
     put(GOLDEN / "records.json", json.dumps(encoded, indent=1) + "\n")
+    commands = {kind: encode_command("w", command).hex() for kind, command in COMMANDS.items()}
+    put(GOLDEN / "commands.json", json.dumps(commands, indent=1) + "\n")
     drafts, state, cursor = play()
     end = cursor.end(WORKSPACE)
     log = {

@@ -1,5 +1,24 @@
 """One value of every event and record: the source of the golden files."""
 
+from typing import Any
+
+from ccs_stream.protocol.commands import (
+    Acquire,
+    Command,
+    Commit,
+    Content,
+    Erase,
+    Evict,
+    Heartbeat,
+    Join,
+    Leave,
+    Open,
+    Read,
+    Refresh,
+    Release,
+    Write,
+    WriteMode,
+)
 from ccs_stream.protocol.events import (
     ArtifactDeleted,
     ArtifactRegistered,
@@ -26,6 +45,7 @@ from ccs_stream.protocol.events import (
 )
 from ccs_stream.protocol.ids import (
     ArtifactId,
+    CommandNumber,
     Epoch,
     Fence,
     Hash,
@@ -39,6 +59,7 @@ from ccs_stream.protocol.ids import (
 )
 from ccs_stream.protocol.ids import DecisionIndex as Index
 from ccs_stream.protocol.records import LeaderClaimed, LeaderResigned, LogOpened, LogTruncated
+from ccs_stream.protocol.settings import WorkspaceSettings
 from ccs_stream.protocol.states import GrantState
 
 A = ArtifactId(bytes(range(16)))
@@ -141,3 +162,49 @@ RECORDS: dict[str, LogOpened | LogTruncated | LeaderClaimed | LeaderResigned] = 
     ),
     "LeaderResigned": LeaderResigned(epoch=Epoch(5), leader_id=LeaderId(S)),
 }
+
+_COMMON: dict[str, Any] = {"session_id": S, "number": CommandNumber(70)}
+_CONTENT = Content(content_type="application/json", content_encoding="", content_hash=H, size=2, body=b"{}")
+_LARGE = Content(
+    content_type="text/plain",
+    content_encoding="zstd",
+    content_hash=H,
+    size=3_000_000,
+    body=None,
+    locator=b"0:17:6:00",
+    uploaded_at=T,
+)
+_WRITE = Write(
+    artifact=A,
+    scope=("team", "shared"),
+    key="plan",
+    content=_CONTENT,
+    mode=WriteMode.COMPARE_AND_SET,
+    base_version=Version(6),
+    fence=Fence(4),
+    ttl_us=Micros(60_000_000),
+    index_fields=("text",),
+    reason="because",
+)
+
+COMMANDS: dict[str, Command] = {
+    "open": Open(**_COMMON, settings=WorkspaceSettings(crash_recovery=True)),
+    "join": Join(**_COMMON, agent="planner"),
+    "leave": Leave(**_COMMON),
+    "evict": Evict(**_COMMON, target=SessionId(bytes(16))),
+    "read": Read(**_COMMON, agent="planner", artifact=A),
+    "commit": Commit(**_COMMON, agent="planner", changes=(_WRITE,)),
+    "commit_all": Commit(
+        **_COMMON,
+        agent="planner",
+        changes=(_WRITE, Write(artifact=A, scope=(), key="", content=_LARGE), Erase(artifact=A, reason="done")),
+    ),
+    "delete": Commit(**_COMMON, agent="planner", changes=(Erase(artifact=A, base_version=Version(0)),)),
+    "refresh": Refresh(**_COMMON, agent="planner", artifact=A),
+    "acquire": Acquire(
+        **_COMMON, agent="planner", artifact=A, scope=("team",), key="plan", duration_us=Micros(30_000_000)
+    ),
+    "release": Release(**_COMMON, agent="planner", artifact=A, fence=Fence(5)),
+    "heartbeat": Heartbeat(**_COMMON),
+}
+"""One command of every kind that travels."""

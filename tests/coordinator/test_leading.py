@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from confluent_kafka import Message
 
 import ccs_stream
 from ccs_stream import OutcomeUnknown, Workspace
@@ -199,7 +200,12 @@ def test_a_coordinator_starts_from_snapshots_and_reads_what_follows(log: str) ->
     service = CoordinatorService(KafkaLog(KafkaSettings.parse(log)))
     taken: list[int] = []
     original = service.node._take
-    service.node._take = lambda messages: (taken.extend(m.offset() or 0 for m in messages), original(messages))[1]  # type: ignore[method-assign]
+
+    def counting(messages: list[Message]) -> None:
+        taken.extend(message.offset() or 0 for message in messages)
+        original(messages)
+
+    service.node._take = counting  # type: ignore[method-assign]
     try:
         service.start()
         found = set(service.node.shards[0].states)

@@ -53,6 +53,7 @@ def away(env: Environment) -> Row:
     with env.cluster(session_timeout_s=env.session_s, timeout_s=3) as cluster:
         cluster.start_coordinators(2)
         cluster.start_workers(env.size(2, 4), env.workspaces)
+        cluster.start_workers(1, env.workspaces, kinds=["look"], agents=1, pause_s=0.1)
         for _ in range(env.size(1, 3)):
             cluster.progress()
             gone = time.monotonic()
@@ -60,7 +61,7 @@ def away(env: Environment) -> Row:
             time.sleep(away_s)
             back = time.monotonic()
             env.broker.restart(1)
-            _expect_back(cluster)
+            _expect_back(row, cluster)
             row.rounds += 1
             _expect_degraded(row, cluster, gone + 2.0, back)
         row.add(outcome := cluster.finish(), rounds=0)
@@ -76,6 +77,7 @@ def silent(env: Environment) -> Row:
     with env.cluster(**options) as cluster:
         cluster.start_coordinators(2)
         cluster.start_workers(env.size(2, 4), env.workspaces)
+        cluster.start_workers(1, env.workspaces, kinds=["look"], agents=1, pause_s=0.1)
         for _ in range(env.size(1, 6)):
             cluster.progress()
             gone = time.monotonic()
@@ -83,7 +85,7 @@ def silent(env: Environment) -> Row:
             time.sleep(env.choose.uniform(6.0, 7.0))
             back = time.monotonic()
             env.broker.resume(1)
-            _expect_back(cluster)
+            _expect_back(row, cluster)
             row.rounds += 1
             _expect_degraded(row, cluster, gone + 4.0, back)
         row.add(outcome := cluster.finish(), rounds=0)
@@ -93,9 +95,13 @@ def silent(env: Environment) -> Row:
     return row
 
 
-def _expect_back(cluster: Cluster) -> None:
+def _expect_back(row: Row, cluster: Cluster) -> None:
     """Everybody goes on by itself, and nobody says any more that something is wrong."""
+    back = time.monotonic()
     cluster.progress(timeout_s=90)
+    writes = [each for each in cluster.operations() if each.kind != "read" and each.outcome == "ok"]
+    first = min(each.ended_at for each in writes if each.ended_at is not None and each.ended_at > back)
+    row.notes.append(f"a write was acknowledged {first - back:.2f} s after the broker was back")
     until("ready coordinators", lambda: all(each.status().get("ready") for each in cluster.coordinators if each.runs))
 
 

@@ -38,7 +38,7 @@ class Job:
     agents: int = 2
     pause_s: float = 0.01
     """Between two calls of an agent."""
-    kinds: list[str] = field(default_factory=lambda: ["write", "increment", "read"])
+    kinds: list[str] = field(default_factory=lambda: ["write", "increment", "read", "look"])
 
 
 class History:
@@ -104,6 +104,11 @@ class Caller:
         elif asked is not None:
             sequence, position = asked
             self._call("read", name, key, lambda _: agent.read(key, at_least=position), freshness, asked=sequence)
+
+    def _look(self, name: str, agent: Agent) -> None:
+        """Read without taking a copy: no command is needed for it."""
+        key, workspace = f"k{self._choose.randrange(BLIND_KEYS)}", self._workspaces[name]
+        self._call("read", name, key, lambda _: workspace.read_all([key], freshness="own_writes")[0], "own_writes")
 
     def _call(self, kind: str, name: str, key: str, do: Any, freshness: str | None = None, **more: Any) -> Any:
         """Make one call and write it down; its result or its error."""

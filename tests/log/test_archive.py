@@ -14,6 +14,7 @@ import fastavro
 import pytest
 
 import ccs_stream
+from ccs_stream import Put
 from ccs_stream.log import archive
 from ccs_stream.log.archive import Anchor, ArchiveLog, write_archive
 from ccs_stream.log.bodies import verified
@@ -36,6 +37,8 @@ from ccs_stream.protocol.errors import (
 )
 from ccs_stream.protocol.events import WriteCommitted
 from ccs_stream.protocol.statehash import state_hash
+from tests.contract.led import OTHER, SECRET, play_led
+from tests.contract.scenario import WORKSPACE
 from tests.log.test_sqlite_disk import mounted
 
 LARGE = ["x" * 100_000, os.urandom(60_000).hex()]
@@ -278,3 +281,43 @@ def test_a_disk_that_is_full_leaves_no_archive(log: MemoryLog, tmp_path: Path) -
         with pytest.raises(LogFull, match="no archive was written"):
             write_archive(log, "w", tmp_path / "incident.avro", anchor=anchor_of(log))
         assert list(tmp_path.iterdir()) == []
+
+
+def test_an_archive_reads_as_its_log_did_where_leaders_claim(tmp_path: Path) -> None:
+    log, name = play_led(), WORKSPACE
+    end = log.cursor.end(name)
+    anchor = Anchor(
+        workspace=name,
+        log_id=log.log_id,
+        offset=log.end(name),
+        sequence=end.sequence,
+        hash=end.hash,
+        state_hash=state_hash(log.states[name]),
+    )
+    path = tmp_path / "led.avro"
+    assert write_archive(log, name, path, anchor=anchor) == log.end(name) + 1
+    copy = ArchiveLog(path)
+    assert (copy.serialises_writers, copy.anchor) == (False, anchor)
+    ours, theirs = (list(ShardReader(each, name).read()) for each in (copy, log))
+    assert [(each.offset, each.verdict, each.hash) for each in ours] == [
+        (each.offset, each.verdict, each.hash) for each in theirs
+    ]
+    for sequence in range(end.sequence + 2):
+        found, expected = copy.find(name, sequence), log.find(name, sequence)
+        assert (found and found.offset) == (expected and expected.offset)
+    others = [each for each in copy.read(name, BEFORE_FIRST) if OTHER.encode() in each.head]
+    assert len(others) > 20
+    assert SECRET.encode() not in b"".join(each.head + each.tail for each in others)
+
+
+def test_a_sequence_is_found_before_blocks_that_hold_nothing_but_bodies(tmp_path: Path) -> None:
+    store = MemoryLog()
+    workspace = ccs_stream.Workspace(store, "w")
+    for number in range(3):
+        workspace.agent("a").write("small", number)
+        workspace.write_all([Put(f"k{each}", os.urandom(200_000).hex()) for each in range(3)], agent="a")
+    copy = ArchiveLog(written(store, tmp_path))
+    assert len(copy._decisions) < len(copy._blocks)
+    for sequence in range(1, copy.anchor.sequence + 1):
+        found, expected = copy.find("w", sequence), store.find("w", sequence)
+        assert (found and found.head) == (expected and expected.head)

@@ -1,6 +1,7 @@
 """`ccs-replay timeline --follow`: what comes is printed as it comes, until somebody has seen enough."""
 
 import json
+import os
 import queue
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 import ccs_stream
 from tests.replay.conftest import Run
 
-PATIENCE_S = 30.0
+PATIENCE_S = 40.0
 
 
 class Following:
@@ -74,7 +75,7 @@ class Following:
 def test_lines_come_as_they_are_written(path: Path) -> None:
     source = f"sqlite:///{path}"
     with Following(source, "--from", "-1") as following, ccs_stream.connect(source, workspace="w") as workspace:
-        following.until("wrote a/b/slash v1")
+        following.until("left")
         agent = workspace.agent("late")
         for number in range(3):
             agent.write("k", number)
@@ -87,12 +88,12 @@ def test_lines_come_as_they_are_written(path: Path) -> None:
 
 def test_what_comes_is_chosen_from_like_what_was_there(path: Path) -> None:
     source = f"sqlite:///{path}"
-    with Following(source, "--json", "--agent", "late") as following:
-        with ccs_stream.connect(source, workspace="w") as workspace:
-            workspace.agent("early").write("k", 1)
-            workspace.agent("late").write("k", 2)
-            following.until("wrote k v2")
-            assert following.interrupt() == 130
+    chosen = ("--json", "--agent", "late")
+    with Following(source, *chosen) as following, ccs_stream.connect(source, workspace="w") as workspace:
+        workspace.agent("early").write("k", 1)
+        workspace.agent("late").write("k", 2)
+        following.until("wrote k v2")
+        assert following.interrupt() == 130
     lines = [json.loads(line) for line in following.lines]
     assert {line["agent"] for line in lines} == {"late"}
     assert lines[-1]["lost_update"] is True
@@ -109,10 +110,14 @@ def test_following_has_no_end_and_an_archive_does_not_grow(path: Path, run: Run)
 
 def test_a_reader_that_goes_away_ends_it(path: Path) -> None:
     source = f"sqlite:///{path}"
-    with Following(source) as following, ccs_stream.connect(source, workspace="w") as workspace:
-        following.until("wrote a/b/slash v1")
-        assert following.process.stdout is not None
-        following.process.stdout.close()
+    program = "from ccs_stream.replay import main; main()"
+    command = [sys.executable, "-c", program, source, "timeline", "--follow", "--from", "-1"]
+    ours, theirs = os.pipe()
+    process = subprocess.Popen(command, stdout=theirs, stderr=subprocess.PIPE)
+    os.close(theirs)
+    assert b"left" in os.read(ours, 1_000)
+    os.close(ours)
+    with ccs_stream.connect(source, workspace="w") as workspace:
         workspace.agent("late").write("k", 1)
-        workspace.agent("late").write("k", 2)
-        assert following.process.wait(PATIENCE_S) == 1
+    _, said = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, said) == (1, b"")

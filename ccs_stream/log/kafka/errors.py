@@ -127,6 +127,12 @@ def nobody_ever_joined(error: KafkaException) -> bool:
     return isinstance(first, KafkaError) and first.code() == KafkaError.GROUP_ID_NOT_FOUND
 
 
+def unknown_topic(error: KafkaException) -> bool:
+    """Whether a broker does not know the topic: it is not there, or the broker has only just started."""
+    first = error.args[0] if error.args else None
+    return isinstance(first, KafkaError) and first.code() in _MISSING
+
+
 def end_of_partition(error: KafkaError) -> bool:
     """Whether it is no error, but the end of a partition."""
     return bool(error.code() == KafkaError._PARTITION_EOF)
@@ -160,7 +166,7 @@ def translated(error: KafkaError | KafkaException, doing: str, trouble: "Trouble
             f"{doing}: {said}: what was read before is gone; the topic was made anew or its head was deleted. "
             "Look with `ccs-stream topics check URL`, and restore it from a copy"
         )
-    if code in _UNAVAILABLE:
+    if code in _UNAVAILABLE or code == KafkaError._BAD_MSG:
         return LogUnavailable(f"{doing}: no broker answers ({said}): {_address(code, said)}")
     if code in (KafkaError._INVALID_ARG, KafkaError._CONFLICT):
         return UsageError(f"{doing}: {_without_values(said)}")
@@ -189,6 +195,8 @@ def _certificates(said: str) -> str:
 
 
 def _address(code: int, said: str) -> str:
+    if code == KafkaError._BAD_MSG:
+        return "what answers at this port is no Kafka, or speaks TLS; check the port, and security.protocol"
     if code == KafkaError._RESOLVE:
         return "there is no host of this name; check the address in the URL"
     if code == KafkaError._ALL_BROKERS_DOWN and "refused" not in said:
@@ -240,4 +248,5 @@ class Trouble:
 
 
 def _waiting_does_not_help(error: KafkaError) -> bool:
-    return error.code() in _UNKNOWN_TO_BROKER or error.code() in _TLS or _of_tls(error.str())
+    code = error.code()
+    return code in _UNKNOWN_TO_BROKER or code in _TLS or code == KafkaError._BAD_MSG or _of_tls(error.str())

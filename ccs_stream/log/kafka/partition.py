@@ -15,7 +15,7 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from ccs_stream.log.kafka.clients import Clients
-from ccs_stream.log.kafka.errors import timed_out, transient, translated
+from ccs_stream.log.kafka.errors import timed_out, transient, translated, unknown_topic
 from ccs_stream.protocol.errors import LogDiverged, LogUnavailable
 
 BATCH_RECORDS: Final = 1_000
@@ -28,6 +28,8 @@ _AGAIN_S: Final = 0.05
 """Pause before asking again while a partition has no leader."""
 _LISTEN_S: Final = 1.0
 """How long the first answer is waited for before it is asked whether one can still come."""
+_UNKNOWN_S: Final = 5.0
+"""How long a topic may be unknown before it is missing: a broker serves a moment before it knows all of its topics."""
 _STALL_S: Final = 0.5
 """How long one look for more records waits before it asks whether the deadline is over."""
 
@@ -43,7 +45,8 @@ class Partitions:
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         """Offset of the first record kept, and of the one that will come next. Raises `LogUnavailable` and others."""
-        deadline = time.monotonic() + self._clients.settings.timeout_s
+        began = time.monotonic()
+        deadline = began + self._clients.settings.timeout_s
         doing, patience = f"asking where {topic} [{partition}] ends", _LISTEN_S
         with self._consumer(doing) as consumer:
             while True:
@@ -53,7 +56,9 @@ class Partitions:
                 except KafkaException as error:
                     consumer.poll(0)  # nothing is assigned to it: this only hears what is wrong
                     self._clients.raise_if_hopeless(doing)
-                    if not (transient(error) or timed_out(error)) or time.monotonic() > deadline:
+                    now = time.monotonic()
+                    passing = transient(error) or timed_out(error)
+                    if not (passing or (unknown_topic(error) and now - began < _UNKNOWN_S)) or now > deadline:
                         raise
                     patience *= 2  # a slow broker must come to answer
                     time.sleep(_AGAIN_S)
