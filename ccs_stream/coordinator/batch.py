@@ -97,9 +97,9 @@ def plan_shard(
             # Its author never opened the workspace: what it saw was another log. Nothing may come before sequence 1.
             planned.append(Planned(command, Decision([], dropped=True), offset))
             continue
-        if pending.refused is None:
-            decision = _decide(line.view, command, at)
-        else:
+        decision = _decide(line.view, command, at)
+        if pending.refused is not None and decision.repeats is None and not decision.dropped:
+            # What was decided before stays decided: only its new record is refused.
             decision = refusal_of(command, RefusalReason.DECISION_TOO_LARGE, pending.refused)
         each = Planned(command, decision, offset)
         if not decision.events and offset is not None:

@@ -76,9 +76,9 @@ class Member:
         """See `Surroundings`."""
         self._requests.append(functools.partial(self._prove, partition))
 
-    def seek_commands(self, partition: int, offset: int) -> None:
+    def seek_commands(self, partition: int, offset: int, term: int) -> None:
         """See `Surroundings`."""
-        self._requests.append(functools.partial(self._seek, partition, offset))
+        self._requests.append(functools.partial(self._seek, partition, offset, term))
 
     def leave(self) -> None:
         """Leave the group, and wait until that is done."""
@@ -223,8 +223,9 @@ class Member:
         if committed.error is None:
             shard.membership_proved()
 
-    def _seek(self, partition: int, offset: int, consumer: Consumer) -> None:
-        if self._mine.get(partition) is None:
+    def _seek(self, partition: int, offset: int, term: int, consumer: Consumer) -> None:
+        shard = self._mine.get(partition)
+        if shard is None:
             return
         low, high = self._store.bounds(self._topic, partition)
         if offset > high:
@@ -236,6 +237,7 @@ class Member:
         if offset < low:
             LOG.warning("commands %d to %d of %s [%d] were deleted", offset, low - 1, self._topic, partition)
         self._flow(consumer, partition, max(offset, low))
+        shard.sought(term)
 
     def _commit(self, consumer: Consumer) -> None:
         places = [

@@ -138,10 +138,10 @@ class Node:
         if self.member is not None:
             self.member.prove_membership(partition)
 
-    def seek_commands(self, partition: int, offset: int) -> None:
+    def seek_commands(self, partition: int, offset: int, term: int) -> None:
         """See `Surroundings`."""
         if self.member is not None:
-            self.member.seek_commands(partition, offset)
+            self.member.seek_commands(partition, offset, term)
 
     def forward(self, batch: Iterable[Pending]) -> None:
         """See `Surroundings`."""

@@ -72,8 +72,8 @@ class Surroundings(Protocol):
     def prove_membership(self, partition: int) -> None:
         """Commit an offset synchronously, then say `membership_proved`."""
 
-    def seek_commands(self, partition: int, offset: int) -> None:
-        """Take commands from `offset` of the partition of the commands topic on."""
+    def seek_commands(self, partition: int, offset: int, term: int) -> None:
+        """Take commands from `offset` of the partition of the commands topic on, then say `sought(term)`."""
 
     def forward(self, batch: Iterable[Pending]) -> None:
         """Put these commands into the commands topic."""
@@ -151,6 +151,10 @@ class Shard:
         """Decisions taken since the last snapshot."""
         self._behind_decision = False
         """Whether the last record taken was an admitted decision: a snapshot is taken only behind one."""
+        self._seeks = 0
+        """How often this shard asked for the commands topic to be read from another place."""
+        self._sought = -1
+        """Which of these was done last; before the first one, nothing comes from the topic."""
         self._asked_at = 0.0
         self._swept_at = 0.0
         self._assigned_at = 0.0
@@ -273,9 +277,17 @@ class Shard:
 
     # Commands.
 
+    def sought(self, term: int) -> None:
+        """What comes from the topic from now on comes from where this shard asked for, the `term`th time it asked."""
+        with self.lock:
+            self._sought = term
+
     def command(self, pending: Pending) -> None:
         """A command came, by the topic or directly."""
         with self.lock:
+            if pending.offset is not None and self._sought != self._seeks:
+                # Fetched before the seek: deciding it would carry the resume offset past those before it.
+                return
             self._do(self.loop.command(pending))
 
     @property
@@ -370,7 +382,8 @@ class Shard:
                     self._log.destroy()
                     self._expected.clear()
                 case SeekCommands():
-                    self._around.seek_commands(self.partition, self.next_command_offset())
+                    self._seeks += 1
+                    self._around.seek_commands(self.partition, self.next_command_offset(), self._seeks)
                 case _:
                     assert_never(effect)
 

@@ -83,8 +83,10 @@ class Partitions:
             return
         with self._consumer(f"reading {topic} [{partition}]") as consumer:
             consumer.assign([TopicPartition(topic, partition, begin)])
-            yield from self._take(consumer, topic, partition, begin, end)
-            consumer.unassign()
+            try:
+                yield from self._take(consumer, topic, partition, begin, end)
+            finally:
+                consumer.unassign()
 
     def _take(self, consumer: Consumer, topic: str, partition: int, begin: int, end: int) -> Iterator[Message]:
         deadline = time.monotonic() + self._clients.settings.timeout_s
@@ -128,6 +130,9 @@ class Partitions:
         try:
             yield consumer
             sound = True
+        except GeneratorExit:
+            sound = True  # whoever read had read enough
+            raise
         except KafkaException as error:
             raise translated(error, doing, self._clients.trouble) from error
         finally:

@@ -1,0 +1,116 @@
+"""One partition led, step by step, on a real broker: what a shard does between a claim and its first command."""
+
+import hashlib
+import time
+from collections.abc import Iterable
+
+import pytest
+
+from ccs_stream.coordinator.batch import fold_record, plan_shard
+from ccs_stream.coordinator.leader_log import WarmProducers
+from ccs_stream.coordinator.port import wall_clock
+from ccs_stream.coordinator.shard import Shard, largest_batch
+from ccs_stream.log.kafka.settings import KafkaSettings
+from ccs_stream.log.kafka.store import KafkaLog
+from ccs_stream.protocol.admit import Cursor, advance
+from ccs_stream.protocol.commands import Command, Commit, Content, Join, Open, Write
+from ccs_stream.protocol.directory import Directory
+from ccs_stream.protocol.errors import CcsError
+from ccs_stream.protocol.events import CommandAnswered, CommandRefused
+from ccs_stream.protocol.ids import CommandNumber, Hash, SessionId, artifact_id
+from ccs_stream.protocol.leadership import Pending, Role
+from ccs_stream.protocol.settings import DEFAULT_SETTINGS
+from ccs_stream.testing.broker import Broker
+from tests.kafka import make_topics
+
+SESSION = SessionId(b"s" * 16)
+
+
+class Noting:
+    """Surroundings that do nothing of themselves."""
+
+    def __init__(self) -> None:
+        self.seeks: list[tuple[int, int, int]] = []
+        self.forwarded: list[Pending] = []
+
+    def prove_membership(self, partition: int) -> None:
+        """Nothing: the assignment is the proof."""
+
+    def seek_commands(self, partition: int, offset: int, term: int) -> None:
+        """Noted."""
+        self.seeks.append((partition, offset, term))
+
+    def forward(self, batch: Iterable[Pending]) -> None:
+        """Noted."""
+        self.forwarded.extend(batch)
+
+    def cannot_lead(self, partition: int, error: CcsError) -> None:
+        """Not expected here."""
+        raise error
+
+
+def read_on(store: KafkaLog, shard: Shard, until: object) -> None:
+    assert callable(until)
+    deadline = time.monotonic() + 20
+    while not until():
+        assert time.monotonic() < deadline
+        shard.tick(at_end=True)
+        shard.take(store._reading.read(store.names.log, 0, shard.reader.offset))
+
+
+@pytest.mark.kafka
+def test_nothing_fetched_before_the_seek_is_decided(kafka_broker: Broker, kafka_prefix: str) -> None:
+    url = f"kafka://{kafka_broker.bootstrap_servers}?prefix={kafka_prefix}"
+    make_topics(url, 1)
+    store, around = KafkaLog(KafkaSettings.parse(url)), Noting()
+    producers = WarmProducers(store.clients, batch_bytes=largest_batch(store), spare=1)
+    shard = Shard(store, 0, around, producers, clock=wall_clock)
+    shard.assigned()
+    read_on(store, shard, lambda: shard.loop.role is Role.LEADING)
+    assert around.seeks == [(0, 0, 1)]
+    opening = Open(session_id=SESSION, number=CommandNumber(1), settings=DEFAULT_SETTINGS)
+    joining = Join(session_id=SESSION, number=CommandNumber(2), agent="a")
+    # given a command that the consumer had fetched before it was told where to go on
+    shard.command(Pending(workspace="w", command=joining, offset=5))
+    assert shard.loop.waiting == 0
+    # when it comes again, after the seek
+    shard.sought(1)
+    shard.command(Pending(workspace="w", command=opening, offset=4))
+    shard.command(Pending(workspace="w", command=joining, offset=5))
+    read_on(store, shard, lambda: shard.loop.waiting == 0)
+    assert shard.next_command_offset() == 6
+    assert shard.states["w"].participants_ever == 1
+    store.close()
+
+
+def write(number: int) -> Command:
+    body = b"x"
+    content = Content(
+        content_type="",
+        content_encoding="",
+        content_hash=Hash(hashlib.sha256(body).digest()),
+        size=1,
+        body=body,
+    )
+    change = Write(artifact=artifact_id("w", (), "k"), scope=(), key="k", content=content)
+    return Commit(session_id=SESSION, number=CommandNumber(number), agent="a", changes=(change,))
+
+
+def test_what_was_decided_stays_decided_though_its_new_record_is_too_large() -> None:
+    state, cursor = Directory(), Cursor()
+
+    def decide(pending: Pending) -> object:
+        (planned,) = plan_shard(lambda _: state, cursor, [pending], wall_clock())
+        if planned.record is not None and planned.digest is not None:
+            fold_record(state, planned)
+            advance(cursor, planned.record, planned.digest)
+        return planned.decision.events[-1]
+
+    opening = Open(session_id=SESSION, number=CommandNumber(1), settings=DEFAULT_SETTINGS)
+    decide(Pending(workspace="w", command=opening, offset=0))
+    decide(Pending(workspace="w", command=Join(session_id=SESSION, number=CommandNumber(2), agent="a"), offset=1))
+    decide(Pending(workspace="w", command=write(3), offset=None))
+    again = decide(Pending(workspace="w", command=write(3), offset=2, refused="too large"))
+    assert isinstance(again, CommandAnswered)
+    other = decide(Pending(workspace="w", command=write(4), offset=3, refused="too large"))
+    assert isinstance(other, CommandRefused)
