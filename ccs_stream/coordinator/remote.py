@@ -194,10 +194,11 @@ class RemoteCoordinator:
     ) -> None:
         """See `Listener`."""
         last = Sequence(record.first_sequence + len(events) - 1)
-        if contents and self.on_bodies is not None:
-            self.on_bodies(events, contents)
         ticket = self._asked.get(record.session_id, record.number)
         if ticket is None:
+            # Whoever wrote it here has the body.
+            if contents and self.on_bodies is not None:
+                self.on_bodies(events, contents)
             return
         first = events[0]
         if type(first) is CommandAnswered and first.original_sequence:
