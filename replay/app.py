@@ -47,7 +47,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON d
 @click.group(
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=POSITION_HELP + "\nExit codes: 0 clean, 1 error, 2 usage, 3 findings (verify).",
+    epilog=POSITION_HELP + "\nExit codes: 0 clean, 1 error, 2 usage, 3 findings (verify), 130 interrupted.",
 )
 @click.argument("source")
 @click.option(
@@ -59,13 +59,14 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON d
 @click.version_option(package_name="ccs-stream")
 @click.pass_context
 def cli(context: click.Context, source: str, workspace: str | None) -> None:
-    r"""Read a coherence log: what happened, what the state was, and whether it holds together.
+    """Read a coherence log: what happened, what the state was, and whether it holds together.
 
     \b
     SOURCE is opened read-only. It is one of
       sqlite:///FILE.db
       file:ARCHIVE.avro
       kafka://HOST:PORT?prefix=P&workspace=W
+
     On Kafka it joins no group, makes no topic and commits nothing. A workspace that neither the URL nor --workspace
     names is looked for by reading the whole log.
 
@@ -76,7 +77,7 @@ def cli(context: click.Context, source: str, workspace: str | None) -> None:
       ccs-replay sqlite:///team.db artifact shared/plan
       ccs-replay sqlite:///team.db verify
       ccs-replay 'kafka://localhost:9092?workspace=release-42' timeline --from -20 --follow
-    """
+    """  # noqa: D301  # click reads the escapes: they keep it from filling lines
     try:
         opened = Source.open(source, workspace)
     except (LogDiverged, MissingHead) as error:

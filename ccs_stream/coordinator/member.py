@@ -19,9 +19,9 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from ccs_stream.coordinator.shard import Shard
 from ccs_stream.log.commands import decode_command
-from ccs_stream.log.kafka.errors import transient, translated
+from ccs_stream.log.kafka.errors import moved, transient, translated
 from ccs_stream.log.kafka.store import KafkaLog
-from ccs_stream.protocol.errors import CcsError, CorruptRecord, LogDiverged
+from ccs_stream.protocol.errors import CcsError, CorruptRecord, LogDiverged, LogError
 from ccs_stream.protocol.leadership import Pending
 
 LOG = logging.getLogger(__name__)
@@ -63,6 +63,8 @@ class Member:
         """Offset of the next command to take, of those partitions whose commands are taken."""
         self._flowing: set[int] = set()
         """Those of them that the consumer fetches; the others wait until their shard has room again."""
+        self._wanted: dict[int, int] = {}
+        """The last seek asked for of each partition: an earlier one that had to wait is not done any more."""
         self._committed_at = 0.0
         self._stop = threading.Event()
         self.garbage = 0
@@ -78,6 +80,7 @@ class Member:
 
     def seek_commands(self, partition: int, offset: int, term: int) -> None:
         """See `Surroundings`."""
+        self._wanted[partition] = term
         self._requests.append(functools.partial(self._seek, partition, offset, term))
 
     def leave(self) -> None:
@@ -107,6 +110,9 @@ class Member:
             self._shards.fail(error)
         except KafkaException as error:
             self._shards.fail(translated(error, "leading", self._store.clients.trouble))
+        except Exception as error:
+            LOG.exception("leading partitions of %s failed: this is a bug of ccs-stream", self._store.display_url)
+            self._shards.fail(LogError(f"leading failed: {error!r}: this is a bug of ccs-stream"))
         finally:
             for shard in self._mine.values():
                 if shard is not None:
@@ -114,7 +120,7 @@ class Member:
             consumer.close()
 
     def _round(self, consumer: Consumer) -> None:
-        while self._requests:
+        for _ in range(len(self._requests)):  # what has to be tried again comes in the next round
             self._requests.popleft()(consumer)
         if not self._shards.alive():
             time.sleep(POLL_S)
@@ -132,6 +138,12 @@ class Member:
         for message in messages:
             error = message.error()
             if error is not None:
+                if moved(error):
+                    raise LogDiverged(
+                        f"{self._topic} was made anew or cut while its commands were taken: stop all coordinators, see "
+                        "that it has as many partitions as the log with `ccs-stream topics check URL`, and start them "
+                        "again; they take a new topic from its beginning"
+                    )
                 if not transient(error):
                     LOG.warning("%s", translated(error, f"taking commands from {self._topic}"))
                 continue
@@ -225,14 +237,21 @@ class Member:
 
     def _seek(self, partition: int, offset: int, term: int, consumer: Consumer) -> None:
         shard = self._mine.get(partition)
-        if shard is None:
+        if shard is None or self._wanted.get(partition) != term:
             return
-        low, high = self._store.bounds(self._topic, partition)
+        try:
+            low, high = self._store.bounds(self._topic, partition)
+        except CcsError as error:
+            if not error.retryable:
+                raise
+            LOG.warning("the commands of partition %d cannot be taken yet: %s", partition, error)
+            self._requests.append(functools.partial(self._seek, partition, offset, term))
+            return
         if offset > high:
             raise LogDiverged(
                 f"the log was decided to offset {offset - 1} of {self._topic} [{partition}], which ends at {high - 1}: "
-                "the commands topic was made anew or cut. Stop all coordinators, and look with "
-                "`ccs-stream topics check URL`; a new topic needs a new log"
+                "the commands topic was made anew or cut. Stop all coordinators; start them again where it was made "
+                "anew; where its end was lost, delete it and make it anew first, with `ccs-stream topics create URL`"
             )
         if offset < low:
             LOG.warning("commands %d to %d of %s [%d] were deleted", offset, low - 1, self._topic, partition)

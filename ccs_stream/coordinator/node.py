@@ -19,6 +19,7 @@ from ccs_stream.coordinator.member import DEDICATED_CLIENT, Member
 from ccs_stream.coordinator.restoring import restore
 from ccs_stream.coordinator.shard import Shard, largest_batch
 from ccs_stream.coordinator.snapshotting import Snapshots
+from ccs_stream.coordinator.watching import Watch
 from ccs_stream.log.kafka.errors import transient, translated
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.commands import Sweep
@@ -67,6 +68,7 @@ class Node:
         self.error: CcsError | None = None
         """Why following ended."""
         self._snapshots = Snapshots(store)
+        self._watch = Watch(store, self.fail)
         spare = min(store.partitions, SPARE_PRODUCERS) if client_id is not None else 0
         batch_bytes = 0 if client_id is None else largest_batch(store)
         self._producers = WarmProducers(store.clients, batch_bytes=batch_bytes, spare=spare)
@@ -164,6 +166,7 @@ class Node:
             self._starting.append(shard)
             if not self._thread.is_alive() and not self._stop.is_set():
                 self._thread.start()
+                self._watch.start()
         for ready in waiting:
             ready(shard)
 
@@ -172,12 +175,19 @@ class Node:
         return Shard(self.store, partition, self, self._producers, clock=self.clock, workspace=self._workspace)
 
     def _restore(self, partition: int) -> None:
-        try:
-            shard = self.new_shard(partition)
-            restore(shard)
-            self.start(shard)
-        except CcsError as error:
-            self.fail(error)
+        while not self._stop.is_set():
+            try:
+                shard = self.new_shard(partition)
+                restore(shard)
+                self.start(shard)
+            except CcsError as error:
+                if not error.retryable:
+                    self.fail(error)
+                    return
+                LOG.warning("partition %d cannot be followed yet: %s", partition, error)
+                self._stop.wait(PROBE_EVERY_S)
+            else:
+                return
 
     def _run(self) -> None:
         consumer: Consumer | None = None
@@ -280,6 +290,7 @@ class Node:
         ):
             time.sleep(0.005)
         self.leave_group()
+        self._watch.stop()
         self._stop.set()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(self.store.settings.timeout_s)

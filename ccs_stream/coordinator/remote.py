@@ -26,6 +26,7 @@ from ccs_stream.coordinator.node import Node
 from ccs_stream.coordinator.offering import Offer
 from ccs_stream.coordinator.port import wall_clock
 from ccs_stream.coordinator.restoring import restore
+from ccs_stream.coordinator.shard import Contents
 from ccs_stream.coordinator.sweeping import sweep_command, sweep_is_due
 from ccs_stream.coordinator.ticket import Answer, Numbers
 from ccs_stream.log.codec import DEFAULT_CODEC
@@ -190,15 +191,15 @@ class RemoteCoordinator:
     # Decisions: called under the shard's lock.
 
     def decided(  # what is known of a decision
-        self, record: DecisionRecord, events: list[Event], offset: int, digest: Hash, contents: tuple[bytes, ...]
+        self, record: DecisionRecord, events: list[Event], offset: int, digest: Hash, contents: Contents
     ) -> None:
         """See `Listener`."""
         last = Sequence(record.first_sequence + len(events) - 1)
         ticket = self._asked.get(record.session_id, record.number)
         if ticket is None:
             # Whoever wrote it here has the body.
-            if contents and self.on_bodies is not None:
-                self.on_bodies(events, contents)
+            if self.on_bodies is not None and (bodies := contents()):
+                self.on_bodies(events, bodies)
             return
         first = events[0]
         if type(first) is CommandAnswered and first.original_sequence:

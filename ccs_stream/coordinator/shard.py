@@ -27,6 +27,7 @@ from ccs_stream.log.port import Position, SnapshotBlob
 from ccs_stream.log.reader import Entry, ShardReader
 from ccs_stream.log.snapshot import take_snapshot
 from ccs_stream.protocol.admit import Verdict, admit, chain_holds
+from ccs_stream.protocol.commands import Commit, Write
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.errors import CcsError
 from ccs_stream.protocol.events import CommandRefused, Event
@@ -55,6 +56,8 @@ SWEEP_EVERY_S: Final = 1.0
 """How often a leader looks for what has run out."""
 UNREAD_GRACE_S: Final = 2.0
 """Beyond the producer's own time-out, how long a leader waits to read back what it appended."""
+WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Bodies of commands that wait to be decided; beyond this no more are taken from the topic, which keeps them."""
 _BATCH_OVERHEAD_BYTES: Final = 512
 """What a batch takes beside its messages, generously."""
 _CLAIM: Final = "claim"
@@ -82,13 +85,17 @@ class Surroundings(Protocol):
         """The broker lets this process append nothing there: it is to leave the group."""
 
 
+Contents = Callable[[], tuple[bytes, ...]]
+"""The bodies that came with a decision, for whoever wants them: of what is read when catching up, nobody does."""
+
+
 class Listener(Protocol):
     """Whoever waits for decisions of one workspace, in this process. Called under the shard's lock."""
 
     workspace: str
 
     def decided(  # what is known of a decision
-        self, record: DecisionRecord, events: list[Event], offset: int, digest: Hash, contents: tuple[bytes, ...]
+        self, record: DecisionRecord, events: list[Event], offset: int, digest: Hash, contents: Contents
     ) -> None:
         """A decision of the workspace was admitted and folded."""
 
@@ -151,6 +158,8 @@ class Shard:
         """Decisions taken since the last snapshot."""
         self._behind_decision = False
         """Whether the last record taken was an admitted decision: a snapshot is taken only behind one."""
+        self._waiting_bytes = 0
+        """Bytes of the bodies of commands that came by the topic and wait."""
         self._seeks = 0
         """How often this shard asked for the commands topic to be read from another place."""
         self._sought = -1
@@ -202,14 +211,14 @@ class Shard:
         self._expected.popleft()
         self.reader.moved_over(record, digest, offset)
         fold_record(self.states.setdefault(record.workspace, Directory()), planned)
-        self._tell(record, planned.decision.events, offset, digest, tuple(planned.decision.contents))
+        self._tell(record, planned.decision.events, offset, digest, lambda: tuple(planned.decision.contents))
         self._do(self.loop.decision_read(record.leader_id, record.index, Verdict.ADMITTED))
         return True
 
     def _take_decision(self, entry: Entry, record: DecisionRecord) -> None:
         if entry.verdict is Verdict.ADMITTED:
             fold_entry(self.states.setdefault(record.workspace, Directory()), entry)
-            self._tell(record, entry.events, entry.offset, entry.hash, None, entry)
+            self._tell(record, entry.events, entry.offset, entry.hash, lambda: entry.stored.contents)
         if record.leader_id == self.loop.leader_id:
             if (
                 self._expected
@@ -225,8 +234,7 @@ class Shard:
         events: list[Event],
         offset: int,
         digest: Hash,
-        contents: tuple[bytes, ...] | None,
-        entry: Entry | None = None,
+        contents: Contents,
     ) -> None:
         counts = self.counts
         counts.decisions += 1
@@ -238,8 +246,6 @@ class Shard:
         self.store.learn(record.workspace, record.first_sequence, offset, events)
         listener = self.listener
         if listener is not None and listener.workspace == record.workspace:
-            if contents is None:
-                contents = entry.stored.contents if entry is not None else ()
             listener.decided(record, events, offset, digest, contents)
 
     def _take_claim(self, record: LeaderClaimed, verdict: Verdict) -> None:
@@ -288,12 +294,16 @@ class Shard:
             if pending.offset is not None and self._sought != self._seeks:
                 # Fetched before the seek: deciding it would carry the resume offset past those before it.
                 return
+            if pending.offset is not None:
+                self._waiting_bytes += _body_bytes(pending)
             self._do(self.loop.command(pending))
 
     @property
     def full(self) -> bool:
         """Whether no more commands should be taken from the topic for now."""
-        return self.loop.full
+        if not self.loop.waiting:
+            self._waiting_bytes = 0
+        return self.loop.full or self._waiting_bytes > WAITING_BYTES_MAX
 
     def next_command_offset(self) -> int:
         """Where the commands topic goes on that is not decided yet."""
@@ -388,6 +398,9 @@ class Shard:
                     assert_never(effect)
 
     def _decide(self, batch: tuple[Pending, ...]) -> None:
+        for pending in batch:
+            if pending.offset is not None:
+                self._waiting_bytes = max(self._waiting_bytes - _body_bytes(pending), 0)
         self._planned = plan_shard(self._state_of, self.reader.cursor, batch, self.clock())
         messages: list[tuple[object, bytes | None, bytes]] = []
         indexes = []
@@ -450,6 +463,13 @@ class Shard:
 
     def _state_of(self, workspace: str) -> Directory:
         return self.states.get(workspace) or _EMPTY
+
+
+def _body_bytes(pending: Pending) -> int:
+    command = pending.command
+    if type(command) is not Commit:
+        return 0
+    return sum(len(change.content.body or b"") for change in command.changes if type(change) is Write)
 
 
 _EMPTY: Final = Directory()

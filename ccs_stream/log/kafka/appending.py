@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from ccs_stream.log.kafka.clients import Clients
 from ccs_stream.log.kafka.errors import Refusal, refusal_of, translated
-from ccs_stream.protocol.errors import CcsError, OutcomeUnknown, RefusedByBroker
+from ccs_stream.protocol.errors import CcsError, OutcomeUnknown
 
 _POLL_S: Final = 0.05
 
@@ -68,14 +68,8 @@ class Appender:
     def _error(self, topic: str, failed: Sequence[KafkaError], *, sent: int) -> CcsError:
         if not failed:
             return OutcomeUnknown(f"appending {sent} messages to {topic}: no word from the broker in time")
-        refusal = refusal_of(failed[0])
-        if refusal is Refusal.TOO_LARGE:
-            return RefusedByBroker(
-                f"appending to {topic}: the broker takes no message of this size ({failed[0].str()}): raise "
-                "max.message.bytes of the topic, or send less"
-            )
         error = translated(failed[0], f"appending to {topic}", self._clients.trouble)
-        return OutcomeUnknown(str(error)) if refusal is Refusal.UNKNOWN else error
+        return OutcomeUnknown(str(error)) if refusal_of(failed[0]) is Refusal.UNKNOWN else error
 
 
 def _produce(

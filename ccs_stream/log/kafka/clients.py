@@ -43,7 +43,7 @@ class Clients:
     def __init__(self, settings: KafkaSettings) -> None:
         self.settings = settings
         self.names = TopicNames(settings.prefix)
-        self.trouble = Trouble()
+        self.trouble = Trouble(settings.prefix)
         self._pid = os.getpid()
         self._admin: AdminClient | None = None
 
@@ -72,6 +72,8 @@ class Clients:
                 "message.timeout.ms": round(self.settings.delivery_timeout_s * 1_000),
                 "delivery.report.only.error": only_errors,
                 "batch.size": max(min(batch_bytes, BATCH_BYTES), 1),
+                # A leader must be able to append the refusal of the largest command, which is larger than the command.
+                "message.max.bytes": max(batch_bytes, BATCH_BYTES),
             },
         )
         return made
@@ -174,6 +176,8 @@ class Clients:
         try:
             return kind(settings, logger=CLIENT_LOG)
         except KafkaException as error:
+            settings.clear()  # a tool that records the variables of a failed call must find no password in them
+            chosen.clear()
             if told is not None and told.failed is not None:
                 raise NotAuthorised(
                     f"the settings of {self.settings.display_url}: oauth_cb raised {type(told.failed).__name__}"

@@ -19,6 +19,7 @@ from ccs_stream.protocol.errors import (
     LogMissing,
     LogUnavailable,
     NotAuthorised,
+    RefusedByBroker,
     UsageError,
 )
 
@@ -133,6 +134,11 @@ def unknown_topic(error: KafkaException) -> bool:
     return isinstance(first, KafkaError) and first.code() in _MISSING
 
 
+def moved(error: KafkaError) -> bool:
+    """Whether a place in a topic is not there any more: it was made anew, or cut."""
+    return error.code() in _MOVED
+
+
 def end_of_partition(error: KafkaError) -> bool:
     """Whether it is no error, but the end of a partition."""
     return bool(error.code() == KafkaError._PARTITION_EOF)
@@ -153,12 +159,18 @@ def translated(error: KafkaError | KafkaException, doing: str, trouble: "Trouble
     if code in _UNKNOWN_TO_BROKER:
         return NotAuthorised(f"{doing}: the broker does not accept who we say we are ({said}): {_credentials(said)}")
     if code in _NOT_ALLOWED:
+        lacking = _NOT_ALLOWED[code].replace("PREFIX", "PREFIX" if trouble is None else trouble.prefix)
         return NotAuthorised(
-            f"{doing}: this user may not ({said}): it lacks an ACL {_NOT_ALLOWED[code]}; `ccs-stream doctor URL` says "
-            "which each role needs"
+            f"{doing}: this user may not ({said}): it lacks an ACL {lacking}; `ccs-stream doctor URL` says what each "
+            "role needs"
         )
     if code in _TLS or _of_tls(said):
         return NotAuthorised(f"{doing}: TLS failed ({said}): {_certificates(said)}")
+    if code in _TOO_LARGE:
+        return RefusedByBroker(
+            f"{doing}: no message of this size is taken ({said}): raise max.message.bytes of the topic and, above 1 MB, "
+            "message.max.bytes of librdkafka, or send less"
+        )
     if code in _MISSING:
         return LogMissing(f"{doing}: {said}: make the topics with `ccs-stream topics create URL`")
     if code in _MOVED:
@@ -219,9 +231,11 @@ def _without_values(said: str) -> str:
 class Trouble:
     """What librdkafka says of the connection, between calls: why nobody answers, and since when."""
 
-    __slots__ = ("_hopeless_since", "_lock", "last")
+    __slots__ = ("_hopeless_since", "_lock", "last", "prefix")
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        """What the names of this log's topics and groups begin with, for messages."""
         self._lock = threading.Lock()
         self.last: KafkaError | None = None
         """The most telling error since the broker last answered."""

@@ -102,13 +102,13 @@ class KafkaSettings(BaseModel):
         options = _options(parts.query, [name for name in cls.model_fields if name not in _NOT_IN_URL], shown)
         file = options.get("config") or os.environ.get(CONFIG_VARIABLE)
         settings = {
-            **({} if file is None else read_properties(Path(file))),
-            **from_environment(os.environ),
-            **(client or {}),
+            **_veiled({} if file is None else read_properties(Path(file))),
+            **_veiled(from_environment(os.environ)),
+            **_veiled(client or {}),
         }
         _refuse_fixed(settings)
         try:
-            return cls(bootstrap_servers=servers, client=_veiled(settings), **options)
+            return cls(bootstrap_servers=servers, client=settings, **options)
         except ValidationError as error:
             said = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
             raise UsageError(f"{shown!r}: {said}") from None

@@ -65,6 +65,8 @@ class KafkaLog:
                 f"{self.display_url} has no topic {', '.join(missing)}: make the topics of a new log with "
                 f"`ccs-stream topics create {self.display_url}`; where there was a log before, restore it from a copy"
             )
+        self.opened = {name: there[name] for name in (self.names.log, self.names.commands)}
+        """The topics that must stay as they are."""
         self.commands_id = there[self.names.commands].topic_id
         """Which commands topic this is: a topic made anew has another id."""
         self.build = f"ccs-stream {metadata.version('ccs-stream')}"

@@ -10,7 +10,7 @@ topic, so that two who open it at the same moment write the same one.
 import dataclasses
 import enum
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
@@ -176,7 +176,7 @@ def create(clients: Clients, *, partitions: int | None = None, replication: int 
     looking = Partitions(clients)
     try:
         if names.log not in there and names.commands in there:
-            _refuse_lost_log(clients, looking, there[names.commands].partitions)
+            _refuse_lost_log(clients, looking, range(there[names.commands].partitions))
         done = _create(clients, [each for each in wanted(clients) if each.name not in there], count, copies)
         log = _until_described(clients)[names.log]
         opened = _open_log(clients, looking, log)
@@ -335,11 +335,11 @@ def _partitions(clients: Clients, there: Mapping[str, Topic], asked: int | None)
     return asked or DEFAULT_PARTITIONS
 
 
-def _refuse_lost_log(clients: Clients, looking: Partitions, partitions: int) -> None:
+def _refuse_lost_log(clients: Clients, looking: Partitions, partitions: Iterable[int]) -> None:
     commands = clients.names.commands
-    if any(looking.bounds(commands, partition)[1] for partition in range(partitions)):
+    if any(looking.bounds(commands, partition)[1] for partition in partitions):
         raise LogDiverged(
-            f"{clients.names.log} is not there, and {commands} holds commands of a log that was: it was deleted. "
+            f"{clients.names.log} holds nothing, and {commands} holds commands of a log that was: it was deleted. "
             "Restore it from a copy, or delete all topics of this prefix to begin anew"
         )
 
@@ -389,6 +389,7 @@ def _open_log(clients: Clients, looking: Partitions, log: Topic) -> int:
     try:
         for partition in range(log.partitions):
             if looking.bounds(log.name, partition)[1] == 0:
+                _refuse_lost_log(clients, looking, [partition])
                 appender.append(log.name, partition, [(None, value)])
                 count += 1
     finally:
