@@ -21,6 +21,7 @@ from ccs_stream.coordinator.shard import Shard
 from ccs_stream.log.commands import decode_command
 from ccs_stream.log.kafka.errors import moved, transient, translated
 from ccs_stream.log.kafka.store import KafkaLog
+from ccs_stream.protocol.commands import Command
 from ccs_stream.protocol.errors import CcsError, CorruptRecord, LogDiverged, LogError
 from ccs_stream.protocol.leadership import Pending
 
@@ -29,6 +30,8 @@ LOG = logging.getLogger(__name__)
 POLL_S: Final = 0.02
 """How long one look for commands waits: bounds how soon a seek or a proof that was asked for is done."""
 BATCH_COMMANDS: Final = 500
+_WORKSPACES_MAX: Final = 10_000
+"""Workspaces whose partition is remembered: finding it out costs as much as decoding a command."""
 COMMIT_EVERY_S: Final = 5.0
 """How often progress is committed, for dashboards of lag; nothing reads it back."""
 DEDICATED_CLIENT: Final = "ccs-coordinator"
@@ -56,6 +59,7 @@ class Member:
         self._shards = shards
         self._client_id = client_id
         self._topic = store.names.commands
+        self._partition_of = functools.lru_cache(_WORKSPACES_MAX)(store.partition)
         self._requests: collections.deque[Callable[[Consumer], None]] = collections.deque()
         self._mine: dict[int, Shard | None] = {}
         """Partitions the group assigns to this process; None until their shard is there."""
@@ -155,6 +159,7 @@ class Member:
             value: Any = message.value()
             try:
                 workspace, command = decode_command(value if isinstance(value, bytes) else b"")
+                self._refuse_misplaced(partition, workspace, command)
             except CorruptRecord as wrong:
                 self.garbage += 1
                 LOG.warning("offset %d of %s [%d] is no command: %s", offset, self._topic, partition, wrong)
@@ -162,6 +167,13 @@ class Member:
             shard.command(Pending(workspace=workspace, command=command, offset=offset))
             if shard.full:
                 self._cease(consumer, partition)
+
+    def _refuse_misplaced(self, partition: int, workspace: str, command: Command) -> None:
+        """Raise `CorruptRecord` for what no client of ours sends, and what would be decided into a contradiction."""
+        if command.number < 1:
+            raise CorruptRecord(f"a {command.KIND} numbered {command.number}: without a number it has no one outcome")
+        if self._partition_of(workspace) != partition:
+            raise CorruptRecord(f"a {command.KIND} for {workspace!r}, whose partition is another one")
 
     def _is_next(self, partition: int, offset: int) -> bool:
         """Whether a command is to be taken: what was fetched before a seek, or before it was ceased, is not."""

@@ -148,7 +148,8 @@ class ShardReader:
             stored is None
             or type(record) is not DecisionRecord
             or position.log_id != self.store.log_id
-            or stored.offset != position.offset
+            # Behind the decision the shard may hold what is none of this workspace's.
+            or stored.offset > position.offset
             or chain_hash(stored.head) != position.hash
         ):
             raise LogDiverged(

@@ -254,6 +254,17 @@ def test_bytes_travel_as_they_are(connect: Connect) -> None:
         assert (reading.value, reading.content_type) == (body, "application/octet-stream")
 
 
+def test_a_watch_resumes_from_any_position_it_was_given(connect: Connect) -> None:
+    workspace = connect()
+    agent = workspace.agent("a")
+    agent.write("k", 1)
+    before = workspace.position
+    agent.write("k", 2)
+    agent.write("other", 3)
+    with workspace.watch(after=str(before)) as watch:
+        assert [(change.key, change.value) for change in watch.poll()] == [("k", 2), ("other", 3)]
+
+
 def test_a_life_and_a_reason_are_kept(connect: Connect) -> None:
     agent = connect().agent("a")
     agent.write("k", 1, ttl_s=60, reason="because")

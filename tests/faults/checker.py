@@ -195,9 +195,7 @@ class Partition:
             return "old_epoch" if fields["epoch"] != self._epoch else "not_leader"
         if fields["index"] != self._index + 1:
             return "index_gap"
-        return (
-            "admitted" if fields["first_sequence"] == self._ends.get(fields["workspace"], 0) + 1 else "sequence_gap"
-        )
+        return "admitted" if fields["first_sequence"] == self._ends.get(fields["workspace"], 0) + 1 else "sequence_gap"
 
     def _decision(self, raw: Raw, fields: dict[str, Any]) -> None:
         """What an admitted decision says."""
@@ -214,7 +212,9 @@ class Partition:
         if fields["number"] and any(event is not None and event[0] not in _WITHOUT_EFFECT for event in events):
             asked = (workspace, fields["session_id"], fields["number"])
             if asked in self._decided:
-                self._say(f"{where}: command {asked[2]} of a session was decided twice, first at {self._decided[asked]}")
+                self._say(
+                    f"{where}: command {asked[2]} of a session was decided twice, first at {self._decided[asked]}"
+                )
             self._decided[asked] = first
         for number, event in enumerate(events):
             if event is None:

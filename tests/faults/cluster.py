@@ -22,7 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # it is public
 
 from ccs_stream.coordinator.service import CoordinatorService
 from ccs_stream.log.fold import fold_log
@@ -32,7 +33,7 @@ from ccs_stream.log.reader import ShardReader
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.statehash import state_hash
 from ccs_stream.testing.broker import Broker
-from tests.faults.checker import Raw, Report, check, facts_of, longest_gap_s, read_topic
+from tests.faults.checker import Facts, Raw, Report, check, facts_of, longest_gap_s, read_topic
 from tests.faults.history import Operation, load
 from tests.kafka import make_topics
 
@@ -176,6 +177,7 @@ class Outcome:
     """A run, judged."""
 
     report: Report
+    facts: Facts
     operations: list[Operation]
     log: list[list[Raw]]
     findings: list[str] = field(default_factory=list)
@@ -198,7 +200,8 @@ class Cluster:
         self.seed = seed
         self.prefix = f"fault-{uuid.uuid4().hex[:12]}"
         more = "".join(f"&{name}={value}" for name, value in options.items())
-        self.url = f"kafka://{broker.bootstrap_servers}?prefix={self.prefix}{more}"
+        plain = f"kafka://{broker.bootstrap_servers}?prefix={self.prefix}"
+        self.url = plain + more
         self.client_url = f"{self.url}&coordinator=remote"
         self.settings = KafkaSettings.parse(self.url)
         self.coordinators: list[Coordinator] = []
@@ -206,7 +209,7 @@ class Cluster:
         self.histories: list[Path] = []
         self.services: list[CoordinatorService] = []
         """Coordinators in this very process, for faults that need a hand inside."""
-        make_topics(self.url, partitions)
+        make_topics(plain, partitions)  # whose time-outs are none of the fault's
 
     def __enter__(self) -> Self:
         return self
@@ -297,6 +300,21 @@ class Cluster:
         """Every message of a topic, the log's unless another is named."""
         return read_topic(self.broker.bootstrap_servers, topic or self.log_topic)
 
+    def make_anew(self, topic: str, partitions: int = 1) -> None:
+        """Delete a topic and make it anew, empty, by hand."""
+        admin = AdminClient({"bootstrap.servers": self.broker.bootstrap_servers})
+        admin.delete_topics([topic])[topic].result()
+        until("the topic is gone", lambda: topic not in admin.list_topics(timeout=10).topics)
+
+        def made() -> bool:
+            with contextlib.suppress(KafkaException):
+                admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result()
+                return True
+            return False
+
+        until("the topic is made anew", made)
+        until("the topic is known", lambda: topic in admin.list_topics(timeout=10).topics)
+
     def produce(self, topic: str, messages: Iterable[tuple[bytes | None, bytes | None]], partition: int = 0) -> None:
         """Put (key, value) pairs into a topic, past all of our code."""
         producer = Producer({"bootstrap.servers": self.broker.bootstrap_servers, "log_level": 3})
@@ -311,10 +329,10 @@ class Cluster:
         self._stop_workers()
         log = self._settled()
         states = self._states()
-        outcome = Outcome(Report(), sorted([*self.operations(), *extra], key=lambda each: each.invoked_at), log)
-        outcome.report = check(facts_of(log), outcome.operations)
-        outcome.findings = [*outcome.report.violations, *self._compare(states)]
-        return outcome
+        operations = sorted([*self.operations(), *extra], key=lambda each: each.invoked_at)
+        facts = facts_of(log)
+        report = check(facts, operations)
+        return Outcome(report, facts, operations, log, [*report.violations, *self._compare(states)])
 
     def _stop_workers(self) -> None:
         living = [each for each in self.workers if each.runs]

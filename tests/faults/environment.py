@@ -3,6 +3,7 @@
 Guarantees: the seed is printed, and CCS_TEST_SEED runs it again (times and signals still fall where they fall).
 """
 
+import contextlib
 import os
 import random
 import tempfile
@@ -12,6 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from ccs_stream.protocol.errors import CcsError
 from ccs_stream.testing.broker import Broker, start_broker
 from tests.faults.cluster import Cluster
 
@@ -67,3 +72,13 @@ def make(broker: Broker, folder: Path, name: str, *, full: bool) -> Environment:
 def own_broker(nodes: int = 1, **settings: str) -> Broker:
     """A broker that may be hurt."""
     return start_broker(nodes=nodes, settings={**BROKER_SETTINGS, **settings})
+
+
+def heal(broker: Broker) -> None:
+    """See that the broker serves, whatever the fault before left behind."""
+    with contextlib.suppress(CcsError):
+        broker.resume(1)
+    try:
+        AdminClient({"bootstrap.servers": broker.bootstrap_servers, "log_level": 0}).list_topics(timeout=10)
+    except KafkaException:
+        broker.restart(1)

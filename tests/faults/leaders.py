@@ -211,8 +211,11 @@ def racing(env: Environment) -> Row:
             each.wait_ready()
         outcome = cluster.finish()
         row.add(outcome, rounds=0)
-        epochs = sum(found is not None and found[0] == "LeaderClaimed" for raw in sum(outcome.log, []) if
-                     (found := decode(raw.value)))
+        epochs = sum(
+            found is not None and found[0] == "LeaderClaimed"
+            for raw in sum(outcome.log, [])
+            if (found := decode(raw.value))
+        )
         row.notes.append(f"{epochs} claims in {row.rounds} rounds")
     row.expect(set(outcome.errors()) <= _RETRYABLE, f"clients were told {outcome.errors()}")
     return row

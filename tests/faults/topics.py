@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic  # type: ignore[attr-defined]  # it is public
+from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]  # it is public
 
 import ccs_stream
 from ccs_stream import CcsError, Workspace
@@ -62,19 +62,6 @@ class _Case:
             with contextlib.suppress(CcsError):
                 workspace.close()
 
-    def recreate(self, topic: str) -> None:
-        """Delete a topic and make it anew, by hand."""
-        self.admin.delete_topics([topic])[topic].result()
-        until("the topic is gone", lambda: topic not in self.admin.list_topics(timeout=10).topics)
-
-        def made() -> bool:
-            with contextlib.suppress(Exception):
-                self.admin.create_topics([NewTopic(topic, _PARTITIONS, 1)])[topic].result()
-                return True
-            return False
-
-        until("the topic is made anew", made)
-
     def expect(self, holds: object, what: str) -> None:
         """Something that must hold of this case."""
         self.row.expect(holds, f"{self.name}: {what}")
@@ -88,7 +75,9 @@ class _Case:
         self.expect(not coordinator.runs, f"the running coordinator goes on: {coordinator.status()}")
         said = coordinator.said.rpartition("error:")[2]
         self.expect(coordinator.runs or any(word in said for word in words), f"the running coordinator said {said!r}")
-        self.row.notes.append(f"{self.name}: the running coordinator ended after {time.monotonic() - began:.1f} s:{said}")
+        self.row.notes.append(
+            f"{self.name}: the running coordinator ended after {time.monotonic() - began:.1f} s:{said}"
+        )
 
     def client_stops(self, workspace: Workspace, *words: str) -> None:
         """The client that runs is told, in the end, that this log is not what it was."""
@@ -135,7 +124,7 @@ def log_made_anew(case: _Case) -> None:
     """The log's topic is deleted and made anew, empty; opening it as a new log is refused, too."""
     clients = Clients(KafkaSettings.parse(case.cluster.url))
     with case.client() as workspace:
-        case.recreate(case.cluster.log_topic)
+        case.cluster.make_anew(case.cluster.log_topic, _PARTITIONS)
         until("the broker knows it", lambda: case.cluster.log_topic in topics.describe(clients, settings=False))
         try:
             topics.create(clients)
@@ -181,7 +170,7 @@ def partitions_added(case: _Case) -> None:
 def commands_made_anew(case: _Case) -> None:
     """The commands topic is deleted and made anew: those that run stop; those that start go on, from its beginning."""
     with case.client() as workspace:
-        case.recreate(case.cluster.commands_topic)
+        case.cluster.make_anew(case.cluster.commands_topic, _PARTITIONS)
         words = ("made anew",)
         case.coordinator_stops(*words)
         case.client_stops(workspace, *words)

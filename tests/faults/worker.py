@@ -118,9 +118,7 @@ class Caller:
         if kind != "read":
             value = {"op": id_} | ({"n": more.pop("n")} if "n" in more else {})
         call = {"process": self._job.name, "agent": self._name, "workspace": name, "kind": kind, "key": key}
-        self._history.put(
-            id=id_, **call, value=value, freshness=freshness, **more, invoked_at=time.monotonic()
-        )
+        self._history.put(id=id_, **call, value=value, freshness=freshness, **more, invoked_at=time.monotonic())
         try:
             result = do(value)
         except OutcomeUnknown as error:

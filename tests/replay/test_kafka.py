@@ -54,20 +54,30 @@ class Log:
         self.settings: dict[str, str | int | float | bool] = {"bootstrap.servers": broker.bootstrap_servers}
         self.state_hash = self.other_hash = ""
         make_topics(self.url, partitions=1)
-        first = CoordinatorProcess(self.url).wait_ready()
+        with contextlib.ExitStack() as stack:
+            self._play(stack)
+        # The shard ends with what is no decision of `w`.
+        self.append(b"other", GARBAGE)
+
+    def _coordinator(self, stack: contextlib.ExitStack) -> CoordinatorProcess:
+        made = CoordinatorProcess(self.url)
+        stack.callback(made.process.wait)
+        stack.callback(made.process.kill)
+        return made.wait_ready()
+
+    def _play(self, stack: contextlib.ExitStack) -> None:
+        first = self._coordinator(stack)
         with self.connect("w") as workspace, self.connect("other") as other:
             self._begin(workspace, other)
             first.stop()
             self._zombie("w")
-            second = CoordinatorProcess(self.url).wait_ready()
+            second = self._coordinator(stack)
             self.append(b"w", GARBAGE)
             self.append(None, b"")
             self._zombie("other")
             self._go_on(workspace, other)
-            second.process.kill()
+            second.process.kill()  # before anybody leaves: what was hashed is the end
             second.process.wait()
-        # The shard ends with what is no decision of `w`.
-        self.append(b"other", GARBAGE)
 
     def connect(self, name: str) -> Workspace:
         return ccs_stream.connect(f"{self.url}&coordinator=remote", workspace=name, freshness="latest")

@@ -6,17 +6,22 @@ docs/kafka.md, by role. Does not: stand in for anything; the authorizer and the 
 
 import dataclasses
 import subprocess
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from confluent_kafka.admin import (
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are public
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
     ResourcePatternType,
     ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
 )
 
 from ccs_stream.testing.broker import Broker, start_broker
@@ -151,10 +156,15 @@ def start_secured(certificates: Certificates) -> Broker:
 def bindings(prefix: str, user: str, role: str) -> list[AclBinding]:
     """The ACLs of a role for a user, on the log with a prefix."""
     return [
-        binding(user, operation, ResourceType.TOPIC if where.endswith(".v1") else ResourceType.GROUP, f"{prefix}.{where}")
+        binding(user, operation, kind_of(where), f"{prefix}.{where}")
         for where, operations in TABLE[role].items()
         for operation in operations
     ]
+
+
+def kind_of(where: str) -> ResourceType:
+    """Whether a name of the table is a topic's or a group's."""
+    return ResourceType.TOPIC if where.endswith(".v1") else ResourceType.GROUP
 
 
 def binding(
@@ -169,9 +179,31 @@ def binding(
 
 
 def allow(broker: Broker, bound: Iterable[AclBinding]) -> None:
-    """Allow all of these."""
+    """Allow all of these, and wait until it holds."""
     admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
-    for made in admin.create_acls(list(bound), request_timeout=20).values():
+    wanted = list(bound)
+    for made in admin.create_acls(wanted, request_timeout=20).values():
+        made.result()
+    users = {each.principal for each in wanted}
+    deadline = time.monotonic() + 20
+    while any(_missing(admin, user, wanted) for user in users):
+        assert time.monotonic() < deadline, "the ACLs do not come to hold"
+        time.sleep(0.05)
+
+
+def _missing(admin: AdminClient, user: str, wanted: Iterable[AclBinding]) -> bool:
+    anything: Any = (ResourceType.ANY, None, ResourcePatternType.ANY)
+    theirs = AclBindingFilter(*anything, user, None, AclOperation.ANY, AclPermissionType.ANY)  # type: ignore[call-arg]
+    found = admin.describe_acls(theirs, request_timeout=20).result()
+    return any(each.principal == user and each not in found for each in wanted)
+
+
+def add_user(broker: Broker, user: str) -> None:
+    """A further user, who may do nothing yet."""
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
+    kind = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+    upserted = UserScramCredentialUpsertion(user, kind, PASSWORD.encode())
+    for made in admin.alter_user_scram_credentials([upserted], request_timeout=20).values():
         made.result()
 
 

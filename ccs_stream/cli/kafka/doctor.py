@@ -4,6 +4,7 @@ Guarantees: reads only, joins no group; `--json` prints one document and nothing
 output. Exit codes: 0 nothing failed, 1 something did, 2 wrong usage.
 """
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -39,8 +40,7 @@ def doctor(url: str, *, as_json: bool, quick: bool) -> None:
 
     Exit codes: 0, nothing failed (there may be warnings); 1, something failed; 2, wrong usage.
     """
-    logging.getLogger("ccs_stream").setLevel(logging.ERROR)  # what matters is in the report
-    with explained():
+    with explained(), _quiet_log():
         report = examine(KafkaSettings.parse(url), quick=quick, progress=_quiet if as_json else progress)
     if as_json:
         document = {
@@ -53,6 +53,18 @@ def doctor(url: str, *, as_json: bool, quick: bool) -> None:
     else:
         _print(report)
     sys.exit(1 if report.failed else 0)
+
+
+@contextlib.contextmanager
+def _quiet_log() -> Iterator[None]:
+    """What matters of the log is in the report."""
+    log = logging.getLogger("ccs_stream")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _quiet(items: Iterator[Any], _: int) -> Iterator[Any]:

@@ -46,12 +46,12 @@ class Appender:
             try:
                 for key, value in records:
                     _produce(producer, topic, partition, key, value, told, deadline)
-            except KafkaException as error:
+                while len(delivered) + len(failed) < len(records) and time.monotonic() < deadline and not failed:
+                    producer.poll(_POLL_S)
+            except KafkaException as error:  # also from `poll`, where the producer as such is of no use
                 first: Any = error.args[0] if error.args else None
                 if isinstance(first, KafkaError):
                     failed.append(first)
-            while len(delivered) + len(failed) < len(records) and time.monotonic() < deadline and not failed:
-                producer.poll(_POLL_S)
             if failed or len(delivered) < len(records):
                 self._producer = None  # whatever it still holds must not be sent beside what is appended next
                 raise self._error(topic, failed, sent=len(records))

@@ -169,15 +169,11 @@ class Clients:
             **chosen,
             "error_cb": self._heard,
         }
-        if kind is not Producer and kind is not Consumer:
-            settings = {name: value for name, value in settings.items() if name != "allow.auto.create.topics"}
-        elif kind is Producer:
-            settings.pop("allow.auto.create.topics", None)
+        if kind is not Consumer:
+            del settings["allow.auto.create.topics"]
         try:
             return kind(settings, logger=CLIENT_LOG)
         except KafkaException as error:
-            settings.clear()  # a tool that records the variables of a failed call must find no password in them
-            chosen.clear()
             if told is not None and told.failed is not None:
                 raise NotAuthorised(
                     f"the settings of {self.settings.display_url}: oauth_cb raised {type(told.failed).__name__}"
@@ -185,6 +181,10 @@ class Clients:
             raise translated(error, f"the settings of {self.settings.display_url}") from None
         except (TypeError, ValueError) as error:
             raise UsageError(f"the settings of {self.settings.display_url}: {error}") from None
+        finally:
+            # Tools that record the variables of a failed call must find no password in them.
+            settings.clear()
+            chosen.clear()
 
     def _heard(self, error: KafkaError) -> None:
         LOG.debug("librdkafka: %s", error)

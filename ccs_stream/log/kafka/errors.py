@@ -67,7 +67,7 @@ _NOT_ALLOWED: Final = {
         "on this log's groups (Describe on PREFIX.readers for whoever reads, Read on PREFIX.coordinators for whoever "
         "coordinates)"
     ),
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "on the cluster",
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "on the cluster (a producer: Write on at least one topic)",
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "on transactional ids",
 }
 """It knows us, and an ACL is missing."""
@@ -168,8 +168,8 @@ def translated(error: KafkaError | KafkaException, doing: str, trouble: "Trouble
         return NotAuthorised(f"{doing}: TLS failed ({said}): {_certificates(said)}")
     if code in _TOO_LARGE:
         return RefusedByBroker(
-            f"{doing}: no message of this size is taken ({said}): raise max.message.bytes of the topic and, above 1 MB, "
-            "message.max.bytes of librdkafka, or send less"
+            f"{doing}: no message of this size is taken ({said}): raise max.message.bytes of the topic and, above "
+            "1 MB, message.max.bytes of librdkafka, or send less"
         )
     if code in _MISSING:
         return LogMissing(f"{doing}: {said}: make the topics with `ccs-stream topics create URL`")

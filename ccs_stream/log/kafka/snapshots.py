@@ -64,6 +64,8 @@ class Snapshots:
         """Whole snapshots of a workspace, newest first."""
         found = self._found(partition, workspace, parts=True)
         for manifest in sorted(found.values(), key=lambda each: (-int(each["sequence"]), each["snapshot_id"])):
+            if len(manifest["data"]) != manifest["parts"]:
+                continue
             data = b"".join(manifest["data"].get(index, b"") for index in range(manifest["parts"]))
             if len(data) == manifest["size"] and hashlib.sha256(data).digest() == manifest["sha256"]:
                 yield SnapshotBlob(
@@ -113,7 +115,7 @@ def _parsed(key: Any) -> tuple[str, str] | None:
         workspace, snapshot_id, _ = json.loads(key)
     except (TypeError, ValueError):
         return None
-    return workspace, snapshot_id
+    return (workspace, snapshot_id) if isinstance(workspace, str) and isinstance(snapshot_id, str) else None
 
 
 def _decode(schema: Schema, value: bytes) -> dict[str, Any] | None:
