@@ -82,7 +82,8 @@ class Watch:
 
     def _look_at_heads(self) -> None:
         store, name = self._store, self._store.names.log
-        places = {TopicPartition(name, each): OffsetSpec.earliest() for each in range(store.partitions)}
+        earliest: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+        places = {TopicPartition(name, each): earliest for each in range(store.partitions)}
         asked = store.clients.admin.list_offsets(places, request_timeout=store.settings.timeout_s)
         for place, future in asked.items():
             begins: Any = store.clients.asked(f"asking where {name} [{place.partition}] begins", future)

@@ -28,16 +28,16 @@ def main() -> int:
     logging.basicConfig(level=logging.CRITICAL)
     rows: list[Row] = []
     with own_broker() as broker, tempfile.TemporaryDirectory(prefix="ccs-faults-") as folder:
-        print(f"on {broker.how}", file=sys.stderr)
+        sys.stderr.write(f"on {broker.how}\n")
         for fault in chosen:
             heal(broker)
             began = time.monotonic()
             try:
                 rows.append(fault(make(broker, Path(folder), name_of(fault), full=asked.full)))
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  # the others are run all the same
                 rows.append(Row(name_of(fault), findings=[f"{type(error).__name__}: {error}"]))
-            print(f"{name_of(fault)}: {rows[-1].verdict}, {time.monotonic() - began:.0f} s", file=sys.stderr)
-    print(table(rows))
+            sys.stderr.write(f"{name_of(fault)}: {rows[-1].verdict}, {time.monotonic() - began:.0f} s\n")
+    sys.stdout.write(table(rows) + "\n")
     return int(any(row.findings for row in rows))
 
 

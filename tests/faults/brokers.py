@@ -47,7 +47,7 @@ def _leading_node(cluster: Cluster) -> int:
 
 
 def away(env: Environment) -> Row:
-    """The only broker is killed and comes back: reads go on and are marked stale, writes return, and all is well again."""
+    """The only broker is killed and comes back: reads go on, marked stale, writes return, and all is well again."""
     row = Row("the only broker away")
     away_s = env.size(8, 30)
     with env.cluster(session_timeout_s=env.session_s, timeout_s=3) as cluster:
@@ -73,8 +73,7 @@ def away(env: Environment) -> Row:
 def silent(env: Environment) -> Row:
     """The only broker stands still for longer than producers try, and goes on with what it was sent before."""
     row = Row("broker silent beyond the delivery time-out")
-    options: dict[str, float] = {"session_timeout_s": 6, "timeout_s": 3, "delivery_timeout_s": 2}
-    with env.cluster(**options) as cluster:
+    with env.cluster(session_timeout_s=6, timeout_s=3, delivery_timeout_s=2) as cluster:
         cluster.start_coordinators(2)
         cluster.start_workers(env.size(2, 4), env.workspaces)
         cluster.start_workers(1, env.workspaces, kinds=["look"], agents=1, pause_s=0.1)

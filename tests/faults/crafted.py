@@ -106,8 +106,9 @@ class Run:
     def call(self, kind: str, key: str, **fields: Any) -> Operation:
         """One call that has returned."""
         self.now += 1.0
-        fields = {"process": "p", "agent": "a", "workspace": "w", "outcome": "ok", "ended_at": self.now + 0.5} | fields
-        operation = Operation(id=f"o{len(self.operations)}", kind=kind, key=key, invoked_at=self.now, **fields)
+        usual: dict[str, Any] = {"process": "p", "agent": "a", "workspace": "w", "outcome": "ok"}
+        given = usual | {"ended_at": self.now + 0.5} | fields
+        operation = Operation(id=f"o{len(self.operations)}", kind=kind, key=key, invoked_at=self.now, **given)
         self.operations.append(operation)
         return operation
 

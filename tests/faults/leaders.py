@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from ccs_stream.coordinator.service import CoordinatorService
 from ccs_stream.protocol.leadership import Role
@@ -102,7 +102,7 @@ def _freeze(cluster: Cluster, row: Row, session_s: float) -> None:
     leader = cluster.leader()
     other = next(each for each in cluster.coordinators if each is not leader)
     leader.signal(signal.SIGSTOP)
-    until("another leader", lambda: other.leads(), session_s + 30)
+    until("another leader", other.leads, session_s + 30)
     impostor = Impostor(cluster)
     time.sleep(0.5)
     leader.signal(signal.SIGCONT)
@@ -197,8 +197,7 @@ class Held:
 def racing(env: Environment) -> Row:
     """Three coordinators start at once, others come and go, and claims of nobody win: somebody always goes on."""
     row = Row("claims racing, members coming and going")
-    options: dict[str, Any] = {"session_timeout_s": env.session_s, "timeout_s": 10}
-    with env.cluster(partitions=3, **options) as cluster:
+    with env.cluster(partitions=3, session_timeout_s=env.session_s, timeout_s=10) as cluster:
         cluster.start_coordinators(env.size(2, 3), ready=False)
         cluster.start_service()
         cluster.start_workers(env.size(2, 6), [f"w{number}" for number in range(4)])
@@ -211,12 +210,8 @@ def racing(env: Environment) -> Row:
             each.wait_ready()
         outcome = cluster.finish()
         row.add(outcome, rounds=0)
-        epochs = sum(
-            found is not None and found[0] == "LeaderClaimed"
-            for raw in sum(outcome.log, [])
-            if (found := decode(raw.value))
-        )
-        row.notes.append(f"{epochs} claims in {row.rounds} rounds")
+        epochs = outcome.facts.claims
+        row.notes.append(f"{epochs} claims won in {row.rounds} rounds")
     row.expect(set(outcome.errors()) <= _RETRYABLE, f"clients were told {outcome.errors()}")
     return row
 

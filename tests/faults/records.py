@@ -10,8 +10,9 @@ import logging
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, Self
 
+from confluent_kafka import Message
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are public
     AdminClient,
     AlterConfigOpType,
@@ -42,7 +43,7 @@ from tests.faults.table import Row
 
 _RESIGNED: Final = {"epoch": 1, "leader_id": bytes(16)}
 _FOREIGN: Final = (b"", b"garbage", None, b"\xc3\x01" + bytes(3), encode("LeaderResigned", _RESIGNED)[:-1])
-"""What is no record. With a whole fingerprint that nobody knows, it would be one of a later release: a reason to stop."""
+"""What is no record. With a whole fingerprint that nobody knows, it would be of a later release: a reason to stop."""
 
 
 def _leading(cluster: Cluster) -> CoordinatorService:
@@ -163,19 +164,20 @@ def _refuse(row: Row, workspace: Workspace, service: CoordinatorService, *, rais
 @contextlib.contextmanager
 def _poisoned() -> Iterator[None]:
     """In this process, deciding a write of the key `poison` raises."""
-    original = batch.decide
+    original = vars(batch)["decide"]
 
     def decide(view: Any, command: Command, now: Micros) -> Decision:
         if isinstance(command, Commit) and any(getattr(change, "key", "") == "poison" for change in command.changes):
             raise ZeroDivisionError("planted")
-        return original(view, command, now)
+        decision: Decision = original(view, command, now)
+        return decision
 
-    batch.decide = decide
+    vars(batch)["decide"] = decide
     logging.getLogger("ccs_stream.coordinator.batch").setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        batch.decide = original
+        vars(batch)["decide"] = original
         logging.getLogger("ccs_stream.coordinator.batch").setLevel(logging.NOTSET)
 
 
@@ -321,9 +323,8 @@ def _start_beside(url: str, row: Row, case: str, data: bytes, *, used: bool) -> 
         if old.data != data:  # those of cases before are told by their data: what is looked at is this one
             _bury(store, old)
     store.save_snapshot("w", SnapshotBlob(snapshot_id=uuid.uuid4().hex, sequence=newest, data=data))
-    service, taken = CoordinatorService(store), list[int]()
-    take = service.node._take
-    service.node._take = lambda messages: (taken.extend(each.offset() or 0 for each in messages), take(messages))[1]  # type: ignore[method-assign]
+    service = CoordinatorService(store)
+    taken = _taken(service)
     with Said() as said:
         try:
             service.start()
@@ -335,6 +336,19 @@ def _start_beside(url: str, row: Row, case: str, data: bytes, *, used: bool) -> 
     row.expect((min(taken) > 0) == used, f"a snapshot {case}: the log was read from offset {min(taken)}")
     row.expect(used or "is not used" in said.text, f"a snapshot {case}: it was not said that it is not used")
     row.rounds += 1
+
+
+def _taken(service: CoordinatorService) -> list[int]:
+    """Offsets of the log that a coordinator takes from now on."""
+    taken: list[int] = []
+    original = service.node._take
+
+    def take(messages: list[Message]) -> None:
+        taken.extend(each.offset() or 0 for each in messages)
+        original(messages)
+
+    service.node._take = take  # type: ignore[method-assign]
+    return taken
 
 
 def _bury(store: KafkaLog, blob: SnapshotBlob) -> None:
@@ -353,7 +367,7 @@ class Said(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         self.text += record.getMessage() + "\n"
 
-    def __enter__(self) -> "Said":
+    def __enter__(self) -> Self:
         logging.getLogger("ccs_stream").addHandler(self)
         return self
 

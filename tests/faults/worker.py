@@ -125,7 +125,7 @@ class Caller:
             return self._failed(id_, name, "unknown", error)
         except CcsError as error:
             return self._failed(id_, name, "fail", error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # it is written down, and is a violation
             return self._failed(id_, name, "bug", error)
         ended_at = time.monotonic()
         told: dict[str, Any] = {"version": 0}
@@ -200,6 +200,8 @@ def main() -> None:
                     say(report=report(workspaces))
                 except CcsError as error:
                     say(report={}, error=f"{type(error).__name__}: {error}")
+            case _:
+                say(unknown=line)
     stop.set()
     for workspace in workspaces.values():
         workspace.close()

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import ccs_stream
 from ccs_stream import Put
+from ccs_stream.coordinator.local import LocalCoordinator
 from ccs_stream.log import snapshot as snapshots
 from ccs_stream.log.fold import fold_log
 from ccs_stream.log.memory import MemoryLog
@@ -316,6 +317,7 @@ def test_a_log_without_its_first_record_is_refused_in_spite_of_a_snapshot(tmp_pa
     url = f"sqlite:///{tmp_path}/log.db"
     with ccs_stream.connect(url, workspace="w") as workspace:
         workspace.agent("a").write("k", 1)
+        assert isinstance(workspace.coordinator, LocalCoordinator)
         workspace.coordinator._save_snapshot(0)
     raw = sqlite3.connect(tmp_path / "log.db")
     raw.execute("DELETE FROM records WHERE key = (SELECT min(key) FROM records)")
@@ -337,6 +339,7 @@ def test_opening_a_long_log_folds_only_what_its_snapshot_does_not_hold(
         expected, end = workspace.state_hash(), workspace.position.sequence
     caplog.set_level(logging.WARNING, logger=snapshots.__name__)
     with ccs_stream.connect(url, workspace="w") as workspace:
+        assert isinstance(workspace.coordinator, LocalCoordinator)
         assert workspace.coordinator._unsaved < 10
         assert workspace.position.sequence >= end
         assert workspace.as_of(end).state_hash() == expected

@@ -12,6 +12,7 @@ import pytest
 
 import ccs_stream
 from ccs_stream import UsageError
+from ccs_stream.coordinator.local import LocalCoordinator
 from ccs_stream.log.port import Appended
 from ccs_stream.log.reader import ShardReader
 from ccs_stream.log.sqlite import SqliteLog
@@ -232,6 +233,7 @@ def test_a_truncated_log_that_validates_tail(tmp_path: Path) -> None:
 def test_a_snapshot_beyond_the_end_is_not_used(path: Path, raw: sqlite3.Connection) -> None:
     workspace = ccs_stream.connect(f"sqlite:///{path.parent}/s.db")
     workspace.agent("a").write("k", 1)
+    assert isinstance(workspace.coordinator, LocalCoordinator)
     workspace.coordinator._save_snapshot(0)  # now, rather than after thousands of decisions
     position = workspace.position
     workspace.close()

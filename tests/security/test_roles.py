@@ -3,6 +3,7 @@
 The broker is real, and so are its authorizer, its users and their passwords.
 """
 
+import json
 import logging
 import time
 import uuid
@@ -130,6 +131,29 @@ def test_replay_and_doctor_work_as_reader(log: Log, tmp_path: Path) -> None:
     assert examined.exit_code == 0, examined.output
     assert "this user can be: reader" in examined.output
     assert "Write on" in examined.output
+
+
+def test_doctor_says_what_a_stranger_may_not(log: Log, tmp_path: Path) -> None:
+    examined = CliRunner().invoke(doctor, [url_of(log, f"&config={config(tmp_path, STRANGER)}"), "--json"])
+    assert examined.exit_code == 1
+    checks = {(each["check"], each["level"]): each for each in json.loads(examined.stdout)["checks"]}
+    assert checks["rights", "FAILED"]["found"] == "this user may not read the log"
+    assert checks["rights", "warning"]["found"] == "this user can play no role"
+    assert f"as user {STRANGER}" in checks["connection", "ok"]["found"]
+    assert f"describing {log[1]}.commands.v1: this user may not" in checks["log", "FAILED"]["found"]
+
+
+def test_doctor_says_what_a_coordinator_may_and_does_not_see(log: Log, tmp_path: Path) -> None:
+    examined = CliRunner().invoke(doctor, [url_of(log, f"&config={config(tmp_path, 'coordinator')}"), "--json"])
+    assert examined.exit_code == 0, examined.output
+    checks = json.loads(examined.stdout)["checks"]
+    said = [each["found"] for each in checks if each["check"] == "rights"]
+    assert said[0] == "this user can be: coordinator (ccs-stream coordinator; with client, an embedded one)"
+    assert any(f"Write on {log[1]}.commands.v1" in each for each in said)
+    assert any("1 dedicated" in each["found"] for each in checks)
+    unseen = [each for each in checks if "DescribeConfigs" in each["advice"]]
+    assert {each["check"] for each in unseen} == {"topics", "broker limits"}
+    assert {each["level"] for each in unseen} == {"warning"}
 
 
 def test_a_coordinator_keeps_snapshots_and_its_successor_begins_with_them(log: Log) -> None:

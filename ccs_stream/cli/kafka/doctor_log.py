@@ -166,8 +166,8 @@ class _Alone:
     def prove_membership(self, partition: int) -> None:
         raise self._bug(partition)
 
-    def seek_commands(self, partition: int, offset: int) -> None:
-        raise self._bug(partition, offset)
+    def seek_commands(self, partition: int, offset: int, term: int) -> None:
+        raise self._bug(partition, offset, term)
 
     def forward(self, batch: object) -> None:
         raise self._bug(batch)

@@ -160,9 +160,8 @@ class Clients:
         chosen = self.settings.librdkafka()
         if "client.id" in chosen:
             chosen["client.id"] = f"{own['client.id']}.{chosen['client.id']}"  # dedicated coordinators are known by it
-        told = _OauthCallback(chosen["oauth_cb"]) if callable(chosen.get("oauth_cb")) else None
-        if told is not None:
-            chosen["oauth_cb"] = told
+        if "oauth_cb" in chosen:
+            chosen["oauth_cb"] = self._token_ahead(chosen["oauth_cb"], chosen.get("sasl.oauthbearer.config", ""))
         settings = {
             "reconnect.backoff.max.ms": _RECONNECT_MAX_MS,
             **own,
@@ -174,10 +173,6 @@ class Clients:
         try:
             return kind(settings, logger=CLIENT_LOG)
         except KafkaException as error:
-            if told is not None and told.failed is not None:
-                raise NotAuthorised(
-                    f"the settings of {self.settings.display_url}: oauth_cb raised {type(told.failed).__name__}"
-                ) from told.failed
             raise translated(error, f"the settings of {self.settings.display_url}") from None
         except (TypeError, ValueError) as error:
             raise UsageError(f"the settings of {self.settings.display_url}: {error}") from None
@@ -186,24 +181,22 @@ class Clients:
             settings.clear()
             chosen.clear()
 
+    def _token_ahead(self, give: Callable[[str], object], config: str) -> Callable[[str], object]:
+        """A user's `oauth_cb`, asked once ahead: where it fails, librdkafka waits for ten seconds, and is silent."""
+        try:
+            first = [give(config)]
+        except Exception as error:
+            what = f"oauth_cb raised {type(error).__name__}"
+            raise NotAuthorised(f"the settings of {self.settings.display_url}: {what}; no token, no way in") from error
+
+        def given(config: str) -> object:
+            return first.pop() if first else give(config)
+
+        return given
+
     def _heard(self, error: KafkaError) -> None:
         LOG.debug("librdkafka: %s", error)
         self.trouble.heard(error)
         theirs = self.settings.client.get("error_cb")
         if theirs is not None:
             theirs(error)
-
-
-class _OauthCallback:
-    """A user's `oauth_cb`, and what it raised: librdkafka only says that no token came."""
-
-    def __init__(self, theirs: Callable[[str], object]) -> None:
-        self._theirs = theirs
-        self.failed: Exception | None = None
-
-    def __call__(self, config: str) -> object:
-        try:
-            return self._theirs(config)
-        except Exception as error:
-            self.failed = error
-            raise
