@@ -1,5 +1,6 @@
 """`ccs-stream doctor` on logs that are as they must be, and on those that are not."""
 
+import contextlib
 import dataclasses
 import json
 import time
@@ -80,14 +81,29 @@ def wait_command(url: str) -> int:
     return partition
 
 
-@pytest.fixture
-def coordinated(url: str) -> Iterator[str]:
+@contextlib.contextmanager
+def coordinated_log(broker: Broker) -> Iterator[str]:
+    """A log with a dedicated coordinator and something in it."""
+    url = f"kafka://{broker.bootstrap_servers}?prefix=doctor-{uuid.uuid4().hex[:8]}"
+    make_topics(url, 2)
     coordinator = CoordinatorProcess(url).wait_ready()
     with ccs_stream.connect(f"{url}&coordinator=remote", workspace="w") as workspace:
         for number in range(10):
             workspace.agent("a").write(f"k{number % 3}", number)
     yield url
     coordinator.stop()
+
+
+@pytest.fixture(scope="module")
+def coordinated(kafka_broker: Broker) -> Iterator[str]:
+    with coordinated_log(kafka_broker) as url:
+        yield url
+
+
+@pytest.fixture
+def coordinated_alone(kafka_broker: Broker) -> Iterator[str]:
+    with coordinated_log(kafka_broker) as url:
+        yield url
 
 
 @pytest.mark.kafka
@@ -189,18 +205,18 @@ class TestOnABroker:
         assert "partition 1: " in found.of("log", "FAILED")[0]
         assert "later release" in found.of("log", "FAILED")[0]
 
-    def test_snapshots_that_hold_and_one_that_does_not(self, coordinated: str) -> None:
-        service = CoordinatorService(store_of(coordinated))
+    def test_snapshots_that_hold_and_one_that_does_not(self, coordinated_alone: str) -> None:
+        service = CoordinatorService(store_of(coordinated_alone))
         try:
             service.start()
             store = service.store
             shard = service.node.shards[store.partition("w")]
-            with ccs_stream.connect(f"{coordinated}&coordinator=remote", workspace="w") as workspace:
+            with ccs_stream.connect(f"{coordinated_alone}&coordinator=remote", workspace="w") as workspace:
                 workspace.agent("a").write("k", "behind it a snapshot may be taken")
                 deadline = time.monotonic() + 10
                 while not service.node._snapshots.keep(shard):
                     assert time.monotonic() < deadline
-                found = examine(coordinated)
+                found = examine(coordinated_alone)
                 assert found.failed == set()
                 assert "1 workspaces: what snapshots say, and what follows them, is a" in found.of("state", "ok")[0]
                 # A state with one artifact less, at the same place, and with its own hash right.
@@ -221,10 +237,10 @@ class TestOnABroker:
                 store.save_snapshot("w", forged)
         finally:
             service.close()
-        found = examine(coordinated)
+        found = examine(coordinated_alone)
         assert found.failed == {"state"}
         assert "'w': the state from a snapshot is not that of a fold" in found.of("state", "FAILED")[0]
-        assert examine(coordinated, "--quick").exit_code == 0
+        assert examine(coordinated_alone, "--quick").exit_code == 0
 
 
 # Without a broker.

@@ -27,13 +27,14 @@ def killed(env: Environment) -> Row:
     ):
         cluster.start_coordinators(2)
         cluster.start_workers(env.size(2, 8), env.workspaces)
+        down: int | None = None
         for _ in range(env.size(1, 6)):
+            if down is not None:
+                broker.restart(down)
             cluster.progress()
-            node = _leading_node(cluster)
-            broker.kill(node)
+            down = _leading_node(cluster)
+            broker.kill(down)
             cluster.progress(timeout_s=90)
-            broker.restart(node)
-            cluster.progress()
             row.rounds += 1
         row.add(outcome := cluster.finish(), rounds=0)
     row.expect(set(outcome.errors()) <= _RETRYABLE, f"clients were told {outcome.errors()}")

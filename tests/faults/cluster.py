@@ -76,6 +76,14 @@ class _Process:
         self.process.kill()
         self.process.wait()
 
+    def close(self) -> None:
+        """Let go of its pipes."""
+        with contextlib.suppress(BrokenPipeError):
+            if self.process.stdin is not None:
+                self.process.stdin.close()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
 
 class Coordinator(_Process):
     """A dedicated coordinator."""
@@ -134,7 +142,8 @@ class Worker(_Process):
         command = ["-m", "tests.faults.worker", json.dumps({"history": str(self.history), **job})]
         super().__init__(command, folder / f"{name}.log", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._lines: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
         self._read = 0
         self._counts: Counter[str] = Counter()
 
@@ -153,6 +162,10 @@ class Worker(_Process):
                     return line
             assert self.runs or not self._lines.empty(), f"{self.name} ended: {self.said}"
         raise AssertionError(f"{self.name} did not say {what!r} within {timeout_s:g} s: {self.said}")
+
+    def close(self) -> None:
+        self._listener.join(5)
+        super().close()
 
     def order(self, word: str) -> None:
         """Tell it to do something."""
@@ -221,6 +234,7 @@ class Cluster:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(each.process.pid, signal.SIGCONT)
             each.kill()
+            each.close()
 
     # Processes.
 
@@ -326,22 +340,24 @@ class Cluster:
 
     def finish(self, extra: Iterable[Operation] = ()) -> Outcome:
         """End the calls, let the log come to rest, and judge."""
-        self._stop_workers()
-        log = self._settled()
+        self.stop_workers()
+        log = self.settled()
         states = self._states()
         operations = sorted([*self.operations(), *extra], key=lambda each: each.invoked_at)
         facts = facts_of(log)
         report = check(facts, operations)
         return Outcome(report, facts, operations, log, [*report.violations, *self._compare(states)])
 
-    def _stop_workers(self) -> None:
+    def stop_workers(self) -> None:
+        """End the calls."""
         living = [each for each in self.workers if each.runs]
         for each in living:
             each.order("stop")
         for each in living:
             each.expect("stopped", self.settings.timeout_s * 3 + 30)
 
-    def _settled(self) -> list[list[Raw]]:
+    def settled(self) -> list[list[Raw]]:
+        """The log, once it has come to rest."""
         log = self.read()
         while True:
             time.sleep(_SETTLED_S)

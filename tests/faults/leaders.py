@@ -15,7 +15,7 @@ from typing import Final
 
 from ccs_stream.coordinator.service import CoordinatorService
 from ccs_stream.protocol.leadership import Role
-from tests.faults.checker import decode, encode
+from tests.faults.checker import chained, decode, encode
 from tests.faults.cluster import Cluster, Outcome, until
 from tests.faults.environment import Environment
 from tests.faults.table import Row
@@ -88,6 +88,8 @@ def frozen(env: Environment) -> Row:
         cluster.start_workers(env.size(2, 8), env.workspaces)
         for _ in range(env.size(1, 10)):
             _freeze(cluster, row, env.session_s)
+        cluster.stop_workers()
+        _write_as_the_leader_before(cluster)
         row.add(outcome := cluster.finish(), rounds=0)
         told = [each.status()["partitions"][0]["void"] for each in cluster.coordinators]
         row.expect(all(sum(each.values()) == row.void.total() for each in told), f"{row.void} void, counted {told}")
@@ -112,6 +114,27 @@ def _freeze(cluster: Cluster, row: Row, session_s: float) -> None:
     row.expect(sent > 0, "nothing was written for the epoch before")
     until("the frozen leader follows", lambda: leader.status().get("ready") and not leader.leads())
     row.rounds += 1
+
+
+def _write_as_the_leader_before(cluster: Cluster) -> None:
+    """With everything at rest: the very next decision, in all but its epoch and its leader."""
+    (records,) = cluster.settled()
+    decisions = [
+        (raw, found[1]) for raw in records if (found := decode(raw.value)) is not None and found[0] == "Decision"
+    ]
+    epoch = max(fields["epoch"] for _, fields in decisions)
+    last, fields = next(each for each in reversed(decisions) if each[1]["epoch"] == epoch)
+    before = next(fields for _, fields in reversed(decisions) if fields["epoch"] < epoch)
+    assert last.value is not None
+    following = {
+        **fields,
+        "epoch": before["epoch"],
+        "leader_id": before["leader_id"],
+        "index": fields["index"] + 1,
+        "first_sequence": fields["first_sequence"] + len(fields["events"]),
+        "prev_hash": chained(last.value, fields["contents"]),
+    }
+    cluster.produce(cluster.log_topic, [(fields["workspace"].encode(), encode("Decision", following))])
 
 
 class Impostor:

@@ -363,13 +363,19 @@ class Said(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.text = ""
+        self._level = logging.NOTSET
 
     def emit(self, record: logging.LogRecord) -> None:
         self.text += record.getMessage() + "\n"
 
     def __enter__(self) -> Self:
-        logging.getLogger("ccs_stream").addHandler(self)
+        logger = logging.getLogger("ccs_stream")
+        self._level = logger.level
+        logger.setLevel(logging.WARNING)
+        logger.addHandler(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        logging.getLogger("ccs_stream").removeHandler(self)
+        logger = logging.getLogger("ccs_stream")
+        logger.removeHandler(self)
+        logger.setLevel(self._level)

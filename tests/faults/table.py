@@ -48,6 +48,8 @@ class Row:
         self.findings += outcome.findings
         if report.unknown:
             self.notes.append(f"{report.landed} of {report.unknown} unknown outcomes are in the log, once")
+        if report.misplaced:
+            self.notes.append(f"{len(report.misplaced)} of {report.reads} readings name a position that is too late")
         errors = outcome.errors()
         if errors:
             self.notes.append("errors told: " + ", ".join(f"{name} {count}" for name, count in sorted(errors.items())))

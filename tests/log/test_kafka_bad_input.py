@@ -31,6 +31,7 @@ from ccs_stream.protocol.errors import (
     LogUnavailable,
     NewerFormat,
     RefusedByBroker,
+    TooLarge,
     UsageError,
 )
 from ccs_stream.protocol.ids import LogId, Micros
@@ -305,6 +306,17 @@ def test_a_value_that_the_topic_does_not_take(kafka_broker: Broker, kafka_prefix
         assert clients.names.content in str(caught.value)
         assert "raise max.message.bytes of the topic" in str(caught.value)
         assert agent.write("k", "small").version == 1
+
+
+@pytest.mark.kafka
+def test_a_command_as_large_as_its_topic_takes_is_refused_and_stops_nobody(small_log: str) -> None:
+    # Its refusal names the agent, too: with its envelope it is larger than the command, and must still fit.
+    leads = ccs_stream.connect(small_log, workspace="poison")
+    with leads, ccs_stream.connect(f"{small_log}&coordinator=remote&timeout_s=10", workspace="poison") as workspace:
+        for size in (999_600, 999_700, 999_750, 999_800, 999_850):
+            with pytest.raises(TooLarge):
+                workspace.agent("a" * size).write("k", 1)
+            assert workspace.agent("b").write("k", size).version is not None
 
 
 # Logs that are not what the program takes them for.

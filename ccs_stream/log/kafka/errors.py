@@ -50,6 +50,7 @@ _PASSING: Final = frozenset(
         KafkaError.FENCED_LEADER_EPOCH,
         KafkaError.UNKNOWN_LEADER_EPOCH,
         KafkaError.OFFSET_NOT_AVAILABLE,
+        getattr(KafkaError, "_DESTROY_BROKER", -137),  # the client has just learnt that a broker has left
     }
 )
 _UNKNOWN_TO_BROKER: Final = frozenset(
@@ -122,6 +123,12 @@ def timed_out(error: KafkaException) -> bool:
     return isinstance(first, KafkaError) and first.code() == KafkaError._TIMED_OUT
 
 
+def all_away(error: KafkaException) -> bool:
+    """Whether no broker could be reached at this moment."""
+    first = error.args[0] if error.args else None
+    return isinstance(first, KafkaError) and first.code() == KafkaError._ALL_BROKERS_DOWN
+
+
 def nobody_ever_joined(error: KafkaException) -> bool:
     """Whether a group is not known because it never had a member."""
     first = error.args[0] if error.args else None
@@ -178,7 +185,7 @@ def translated(error: KafkaError | KafkaException, doing: str, trouble: "Trouble
             f"{doing}: {said}: what was read before is gone; the topic was made anew or its head was deleted. "
             "Look with `ccs-stream topics check URL`, and restore it from a copy"
         )
-    if code in _UNAVAILABLE or code == KafkaError._BAD_MSG:
+    if code in _UNAVAILABLE or code in _PASSING or code == KafkaError._BAD_MSG:
         return LogUnavailable(f"{doing}: no broker answers ({said}): {_address(code, said)}")
     if code in (KafkaError._INVALID_ARG, KafkaError._CONFLICT):
         return UsageError(f"{doing}: {_without_values(said)}")

@@ -15,7 +15,7 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from ccs_stream.log.kafka.clients import Clients
-from ccs_stream.log.kafka.errors import timed_out, transient, translated, unknown_topic
+from ccs_stream.log.kafka.errors import all_away, timed_out, transient, translated, unknown_topic
 from ccs_stream.protocol.errors import LogDiverged, LogUnavailable
 
 BATCH_RECORDS: Final = 1_000
@@ -28,6 +28,8 @@ _AGAIN_S: Final = 0.05
 """Pause before asking again while a partition has no leader."""
 _LISTEN_S: Final = 1.0
 """How long the first answer is waited for before it is asked whether one can still come."""
+_AWAY_S: Final = 2.0
+"""For how long a busy machine's brokers may seem to be away before that is said."""
 _UNKNOWN_S: Final = 5.0
 """How long a topic may be unknown before it is missing: a broker serves a moment before it knows all of its topics."""
 _STALL_S: Final = 0.5
@@ -54,11 +56,15 @@ class Partitions:
                 try:
                     low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=left)
                 except KafkaException as error:
-                    consumer.poll(0)  # nothing is assigned to it: this only hears what is wrong
+                    consumer.poll(0)  # hears what is wrong; a message of an earlier range is of no use to anybody
                     self._clients.raise_if_hopeless(doing)
                     now = time.monotonic()
                     passing = transient(error) or timed_out(error)
-                    if not (passing or (unknown_topic(error) and now - began < _UNKNOWN_S)) or now > deadline:
+                    unknown = unknown_topic(error) and now - began < _UNKNOWN_S
+                    may_pass = unknown or (all_away(error) and now - began < _AWAY_S)
+                    if unknown and now > deadline:
+                        raise LogUnavailable(f"{doing}: the broker does not know this topic, or not yet") from error
+                    if not (passing or may_pass) or now > deadline:
                         raise
                     patience *= 2  # a slow broker must come to answer
                     time.sleep(_AGAIN_S)
