@@ -9,6 +9,7 @@ from tests.faults.table import Row
 
 FAULTS: Final[tuple[Callable[[Environment], Row], ...]] = (
     leaders.killed,
+    leaders.embedded_killed,
     leaders.stopped,
     leaders.frozen,
     records.lost,

@@ -16,7 +16,7 @@ from typing import Final
 from ccs_stream.coordinator.service import CoordinatorService
 from ccs_stream.protocol.leadership import Role
 from tests.faults.checker import chained, decode, encode
-from tests.faults.cluster import Cluster, Outcome, until
+from tests.faults.cluster import Cluster, Outcome, Worker, until
 from tests.faults.environment import Environment
 from tests.faults.table import Row
 
@@ -43,6 +43,47 @@ def killed(env: Environment) -> Row:
     row.expect(row.unavailable_s <= env.session_s + _GRACE_S, f"nobody led for {row.unavailable_s:.1f} s")
     row.expect(set(outcome.errors()) <= _RETRYABLE, f"clients were told {outcome.errors()}")
     return row
+
+
+def embedded_killed(env: Environment) -> Row:
+    """SIGKILL of the client that leads, where no dedicated coordinator runs; then one joins, and leaves again."""
+    row = Row("embedded leader killed")
+    with env.cluster(session_timeout_s=env.session_s, timeout_s=env.session_s / 2) as cluster:
+        cluster.start_workers(env.size(3, 8), env.workspaces, url=cluster.url, agents=1)
+        for number in range(env.size(1, 10)):
+            cluster.progress()
+            _leading_worker(cluster).kill()
+            cluster.start_workers(1, env.workspaces, url=cluster.url, agents=1)
+            cluster.progress()
+            (dedicated,) = cluster.start_coordinators(1)
+            until("the dedicated coordinator leads", dedicated.leads)
+            cluster.progress(10)
+            if number % 2:
+                dedicated.kill()
+            else:
+                row.expect(dedicated.stop() == 0, f"a stopped coordinator did not exit with 0: {dedicated.said[-500:]}")
+            cluster.progress()
+            row.rounds += 1
+        outcome = cluster.finish()
+    row.add(outcome, rounds=0)
+    row.expect(row.unavailable_s <= env.session_s + _GRACE_S, f"nobody led for {row.unavailable_s:.1f} s")
+    row.expect(set(outcome.errors()) <= _RETRYABLE, f"clients were told {outcome.errors()}")
+    return row
+
+
+def _leading_worker(cluster: Cluster) -> Worker:
+    found: list[Worker] = []
+
+    def look() -> bool:
+        for each in cluster.workers:
+            if each.runs:
+                each.order("leads")
+                if each.expect("leads")["leads"]:
+                    found.append(each)
+        return bool(found)
+
+    until("a client leads", look)
+    return found[-1]
 
 
 def stopped(env: Environment) -> Row:

@@ -25,6 +25,11 @@ def test_a_killed_leader(env: Environment) -> None:
     holds(leaders.killed(env))
 
 
+@second
+def test_a_killed_client_that_leads(env: Environment) -> None:
+    holds(leaders.embedded_killed(env))
+
+
 @first
 def test_a_stopped_leader(env: Environment) -> None:
     holds(leaders.stopped(env))

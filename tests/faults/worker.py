@@ -4,7 +4,8 @@
 
 Guarantees: a call is written down before it is made, so that what a killed process asked for is known; an error of any
 kind is written down, and the agent goes on. Does not: judge. Takes its orders on stdin, a word a line: `stop` ends the
-calls, `report` tells where each workspace stands and the hash of its state, and the end of the input ends the process.
+calls, `report` tells where each workspace stands and the hash of its state, `leads` whether this process leads; the end
+of the input ends the process.
 """
 
 import json
@@ -200,6 +201,8 @@ def main() -> None:
                     say(report=report(workspaces))
                 except CcsError as error:
                     say(report={}, error=f"{type(error).__name__}: {error}")
+            case "leads":
+                say(leads=any(getattr(each.coordinator, "leads", False) for each in workspaces.values()))
             case _:
                 say(unknown=line)
     stop.set()
