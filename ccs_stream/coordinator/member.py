@@ -22,7 +22,7 @@ from ccs_stream.log.commands import decode_command
 from ccs_stream.log.kafka.errors import moved, transient, translated
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.commands import Command
-from ccs_stream.protocol.errors import CcsError, CorruptRecord, LogDiverged, LogError
+from ccs_stream.protocol.errors import CcsError, CorruptRecord, LogDiverged, LogError, NotAuthorised
 from ccs_stream.protocol.leadership import Pending
 
 LOG = logging.getLogger(__name__)
@@ -149,7 +149,14 @@ class Member:
                         "again; they take a new topic from its beginning"
                     )
                 if not transient(error):
-                    LOG.warning("%s", translated(error, f"taking commands from {self._topic}"))
+                    said = translated(
+                        error,
+                        f"taking commands from {self._topic} in the group {self._store.names.coordinators}",
+                        self._store.clients.trouble,
+                    )
+                    if isinstance(said, NotAuthorised):
+                        raise said
+                    LOG.warning("%s", said)
                 continue
             partition, offset = message.partition(), message.offset()
             shard = None if partition is None else self._mine.get(partition)

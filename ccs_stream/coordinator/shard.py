@@ -448,7 +448,10 @@ class Shard:
             self._around.cannot_lead(self.partition, error)
         elif refusal is Refusal.TOO_LARGE and isinstance(what, Planned):
             pending = next((each for each in self._batch_of(what)), None)
-            if pending is not None:
+            if pending is not None and pending.refused is not None:
+                # Not even its refusal is taken, which is small: the topic takes next to nothing.
+                self._around.cannot_lead(self.partition, error)
+            elif pending is not None:
                 self._do(self.loop.append_refused(pending, str(error)))
         elif what is not _RESIGNATION:
             self._do(self.loop.append_unknown())

@@ -30,9 +30,14 @@ def open_log(
     """
     if url is None:
         return MemoryLog()
-    if client and not url.startswith("kafka:"):
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError as error:
+        raise UsageError(f"the URL of the log cannot be read: {error}") from None
+    if parts.scheme not in SCHEMES and parts.netloc.rpartition("@")[1]:
+        url = url.replace(parts.netloc, parts.netloc.rpartition("@")[2], 1)  # what is shown names no user
+    if client and parts.scheme != "kafka":
         raise UsageError(f"settings of librdkafka were given for {url!r}, which is not on Kafka")
-    parts = urllib.parse.urlsplit(url)
     options = dict(urllib.parse.parse_qsl(parts.query, keep_blank_values=True))
     match parts.scheme:
         case "memory":

@@ -4,11 +4,16 @@ Guarantees: a refusal becomes one `CommandRefused` that carries what the author 
 the current version, the fence. Does not: leave this package; `decide` catches it.
 """
 
+from typing import Final
+
 from ccs_stream.protocol import dedupe
 from ccs_stream.protocol.commands import Command
 from ccs_stream.protocol.directory import ArtifactState, ParticipantState, View
 from ccs_stream.protocol.events import CommandRefused, RefusalReason
 from ccs_stream.protocol.ids import ArtifactId, Fence, SessionId, Version
+
+TEXT_MAX: Final = 1_000
+"""Characters of an author's own text that a refusal repeats: the record that refuses what is too large must never be."""
 
 
 class Refusal(Exception):
@@ -28,9 +33,9 @@ class Refusal(Exception):
     def event(self, command: Command) -> CommandRefused:
         """The event that records this refusal of `command`."""
         return CommandRefused(
-            agent=getattr(command, "agent", ""),
+            agent=getattr(command, "agent", "")[:TEXT_MAX],
             reason=self.reason,
-            detail=self.detail,
+            detail=self.detail[:TEXT_MAX],
             artifact=self.artifact,
             current_version=self.current_version,
             fence=self.fence,

@@ -13,7 +13,7 @@ import ccs_stream
 from ccs_stream import Delete, Put, UsageError, VersionConflict, Workspace, WorkspaceSettings
 from ccs_stream.protocol.commands import Evict
 from ccs_stream.protocol.errors import CcsError, Closed, ContentMissing, LogDiverged, Reclaimed, Reserved, TooLarge
-from ccs_stream.protocol.ids import CommandNumber, Micros
+from ccs_stream.protocol.ids import CommandNumber, Micros, SessionId
 from ccs_stream.protocol.settings import SECOND_US
 
 Connect = Callable[..., Workspace]
@@ -314,7 +314,8 @@ def test_a_session_that_the_log_has_ended_is_replaced(connect: Connect) -> None:
     agent = workspace.agent("a")
     agent.write("k", 1)
     lost = workspace.engine.session.session_id
-    workspace.coordinator.execute(Evict(session_id=lost, number=CommandNumber(0), target=lost))
+    operator = SessionId(uuid.uuid4().bytes)
+    workspace.coordinator.execute(Evict(session_id=operator, number=CommandNumber(1), target=lost))
     assert agent.write("k", 2).version == 2
     assert workspace.engine.session.session_id != lost
     reading = agent.read("k")

@@ -17,6 +17,7 @@ from ccs_stream.coordinator.service import CoordinatorService
 from ccs_stream.coordinator.ticket import Answer
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.store import KafkaLog
+from ccs_stream.log.snapshot import read_snapshot
 from ccs_stream.protocol.errors import UnknownSchema
 from ccs_stream.testing.broker import Broker
 from tests.kafka import CoordinatorProcess, make_topics
@@ -194,7 +195,7 @@ def test_a_coordinator_starts_from_snapshots_and_reads_what_follows(log: str) ->
         node = next(each._node for each in (remote(one), remote(two)) if each.leads)
         shard = node.shards[0]
         until("a decision last", lambda: node._snapshots.keep(shard) == 2)
-        at = shard.reader.offset
+        at = read_snapshot(next(node.store.snapshots("w"))).position.offset
         one.agent("a").write("k0", "after")
         hashes = one.state_hash(), two.state_hash()
     service = CoordinatorService(KafkaLog(KafkaSettings.parse(log)))

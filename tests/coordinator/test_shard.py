@@ -13,7 +13,7 @@ from ccs_stream.coordinator.shard import Shard, largest_batch
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.admit import Cursor, advance
-from ccs_stream.protocol.commands import Command, Commit, Content, Join, Open, Write
+from ccs_stream.protocol.commands import Command, Commit, Content, Join, Open, Read, Write
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.errors import CcsError
 from ccs_stream.protocol.events import CommandAnswered, CommandRefused
@@ -114,3 +114,20 @@ def test_what_was_decided_stays_decided_though_its_new_record_is_too_large() -> 
     assert isinstance(again, CommandAnswered)
     other = decide(Pending(workspace="w", command=write(4), offset=3, refused="too large"))
     assert isinstance(other, CommandRefused)
+
+
+def test_the_record_of_a_refusal_is_small_whatever_was_asked() -> None:
+    state, cursor = Directory(), Cursor()
+    huge = "a" * 1_048_300
+    asked: list[Command] = [
+        Open(session_id=SESSION, number=CommandNumber(1), settings=DEFAULT_SETTINGS),
+        Join(session_id=SESSION, number=CommandNumber(2), agent=huge),
+        Read(session_id=SESSION, number=CommandNumber(3), agent=huge, artifact=artifact_id("w", (), "k")),
+    ]
+    batch = [Pending(workspace="w", command=command, offset=number) for number, command in enumerate(asked)]
+    opened, joined, read = plan_shard(lambda _: state, cursor, batch, wall_clock())
+    assert opened.decision.refusal is None
+    for each in (joined, read):
+        assert each.decision.refusal is not None
+        assert each.draft is not None
+        assert len(each.draft.head) < 10_000

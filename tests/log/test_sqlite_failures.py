@@ -316,7 +316,7 @@ def test_a_closed_log_says_so(path: Path) -> None:
         ("sqlite://x.db", "names no file"),
         ("sqlit:///x.db", "did you mean sqlite:"),
         ("team.db", "is no URL"),
-        ("kafka://localhost:9092", "later"),
+        ("postgres://me:secret@localhost/db", "known: memory, sqlite, file, kafka"),
     ],
 )
 def test_a_url_that_is_none_of_ours_is_explained(url: str, said: str) -> None:
