@@ -13,7 +13,7 @@ from ccs_stream.protocol.events import CommandRefused, RefusalReason
 from ccs_stream.protocol.ids import ArtifactId, Fence, SessionId, Version
 
 TEXT_MAX: Final = 1_000
-"""Characters of an author's own text that a refusal repeats: the record that refuses what is too large must never be."""
+"""Characters of an author's own text that a refusal repeats: what refuses a record too large must never be one."""
 
 
 class Refusal(Exception):
