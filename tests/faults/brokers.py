@@ -50,7 +50,7 @@ def _leading_node(cluster: Cluster) -> int:
 def away(env: Environment) -> Row:
     """The only broker is killed and comes back: reads go on, marked stale, writes return, and all is well again."""
     row = Row("the only broker away")
-    away_s = env.size(8, 30)
+    away_s = env.size(6, 30)
     with env.cluster(session_timeout_s=env.session_s, timeout_s=3) as cluster:
         cluster.start_coordinators(2)
         cluster.start_workers(env.size(2, 4), env.workspaces)

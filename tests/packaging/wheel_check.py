@@ -26,12 +26,13 @@ SCRIPTS = ("ccs-stream", "ccs-replay")
 # search for modules, so only what was installed can be found.
 READ_SCHEMAS = """
 import importlib.resources, json
-root = importlib.resources.files("ccs_stream.schemas")
-print(json.dumps({
-    f"ccs_stream/schemas/{folder}/{file.name}": file.read_text("utf-8")
-    for folder in [each.name for each in root.iterdir() if each.is_dir()]
-    for file in (root / folder).iterdir() if file.name.endswith(".avsc")
-}))
+def below(folder, path):
+    for each in folder.iterdir():
+        if each.is_dir():
+            yield from below(each, f"{path}/{each.name}")
+        elif each.name.endswith(".avsc"):
+            yield f"{path}/{each.name}", each.read_text("utf-8")
+print(json.dumps(dict(below(importlib.resources.files("ccs_stream.schemas"), "ccs_stream/schemas"))))
 """
 FIND_FRAMEWORKS = """
 import importlib.util, sys
