@@ -189,6 +189,8 @@ class TestOnABroker:
     def test_a_clock_that_is_behind(
         self, coordinated: str, behind_s: int, level: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        with ccs_stream.connect(f"{coordinated}&coordinator=remote", workspace="w") as workspace:
+            workspace.agent("a").write("k0", "now")
         now = time.time
         monkeypatch.setattr(time, "time", lambda: now() - behind_s)
         found = examine(coordinated, "--quick")

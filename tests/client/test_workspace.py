@@ -11,6 +11,7 @@ import pytest
 
 import ccs_stream
 from ccs_stream import Delete, Put, UsageError, VersionConflict, Workspace, WorkspaceSettings
+from ccs_stream.coordinator.local import LocalCoordinator
 from ccs_stream.protocol.commands import Evict
 from ccs_stream.protocol.errors import CcsError, Closed, ContentMissing, LogDiverged, Reclaimed, Reserved, TooLarge
 from ccs_stream.protocol.ids import CommandNumber, Micros, SessionId
@@ -100,7 +101,10 @@ def test_local_freshness_is_what_this_process_has_folded(two: tuple[Workspace, W
     written = one.agent("a").write("k", 2)
     stale = reader.read("k", freshness="local")
     assert stale is not None
-    assert (stale.value, stale.position.sequence < written.position.sequence) == (1, True)
+    if isinstance(other.coordinator, LocalCoordinator):
+        assert (stale.value, stale.position.sequence < written.position.sequence) == (1, True)
+    else:
+        assert stale.value in (1, 2)  # there what others write is folded as it comes
     fresh = reader.read("k", freshness="local", at_least=str(written.position))
     assert fresh is not None
     assert fresh.value == 2
@@ -442,7 +446,7 @@ async def test_waiting_for_a_reservation_does_not_block_the_loop(connect: Connec
 
 def test_waiting_ends_when_the_holder_s_time_is_over(two: tuple[Workspace, Workspace]) -> None:
     one, other = two
-    one.agent("a").acquire("k", limit_s=0.05).__enter__()
+    one.agent("a").acquire("k", limit_s=1.0).__enter__()
     with pytest.raises(Reserved), other.agent("b").acquire("k"):
         pass
     with other.agent("b").acquire("k", wait_s=30) as reservation:

@@ -4,6 +4,7 @@ import contextlib
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from ccs_stream.log.kafka.clients import Clients
 from ccs_stream.log.kafka.settings import FIXED, KafkaSettings
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.log.port import LOG_FORMAT
+from ccs_stream.protocol.commands import Join
 from ccs_stream.protocol.errors import (
     LogDiverged,
     LogMissing,
@@ -34,7 +36,7 @@ from ccs_stream.protocol.errors import (
     TooLarge,
     UsageError,
 )
-from ccs_stream.protocol.ids import LogId, Micros
+from ccs_stream.protocol.ids import CommandNumber, LogId, Micros, SessionId
 from ccs_stream.protocol.records import LogOpened
 from ccs_stream.testing.broker import Broker
 from tests.kafka import make_topics
@@ -314,8 +316,11 @@ def test_a_command_as_large_as_its_topic_takes_is_refused_and_stops_nobody(small
     leads = ccs_stream.connect(small_log, workspace="poison")
     with leads, ccs_stream.connect(f"{small_log}&coordinator=remote&timeout_s=10", workspace="poison") as workspace:
         for size in (999_600, 999_700, 999_750, 999_800, 999_850):
-            with pytest.raises(TooLarge):
-                workspace.agent("a" * size).write("k", 1)
+            # Not by way of an agent, which would be told at once that its name is too long.
+            session = SessionId(uuid.uuid4().bytes)
+            joining = Join(session_id=session, number=CommandNumber(1), agent="a" * size)
+            with contextlib.suppress(TooLarge):
+                assert workspace.coordinator.execute(joining).refusal is not None
             assert workspace.agent("b").write("k", size).version is not None
 
 

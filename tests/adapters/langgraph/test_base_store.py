@@ -236,9 +236,9 @@ def test_list_namespaces_with_wildcards_depth_and_pages(store: CoherentStore) ->
 
 
 def test_an_expired_item_is_gone_for_every_kind_of_read(store: CoherentStore) -> None:
-    store.put(NS, "k", {"n": 1}, ttl=0.0003)
+    store.put(NS, "k", {"n": 1}, ttl=0.02)  # of minutes: long enough for a slow machine to read it once
     assert store.get(NS, "k", refresh_ttl=False) is not None
-    time.sleep(0.03)
+    time.sleep(1.25)
     assert store.search(NS) == []
     assert store.list_namespaces() == []
     assert store.get_all([(NS, "k")]) == [None]
