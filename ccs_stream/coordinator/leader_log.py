@@ -101,8 +101,9 @@ class LeaderLog:
 
     def flush(self, timeout_s: float) -> None:
         """Wait until everything was sent, for at most so long."""
-        if self._producer is not None:
-            self._producer.flush(timeout_s)
+        producer = self._producer
+        if producer is not None:
+            producer.flush(timeout_s)
 
     def _told(self, what: object, error: KafkaError | None, message: Message) -> None:
         del message

@@ -87,11 +87,11 @@ class Member:
         self._wanted[partition] = term
         self._requests.append(functools.partial(self._seek, partition, offset, term))
 
-    def leave(self) -> None:
-        """Leave the group, and wait until that is done."""
+    def leave(self, wait_s: float) -> None:
+        """Leave the group, and wait until that is done, for at most so long."""
         self._stop.set()
         if self._thread is not threading.current_thread():
-            self._thread.join(self._store.settings.timeout_s)
+            self._thread.join(wait_s)
 
     @property
     def partitions(self) -> tuple[int, ...]:

@@ -38,6 +38,9 @@ QUIET_S: Final = 2.0
 """With nothing to follow for so long, the brokers are asked whether they are there."""
 SILENT_S: Final = 3.0
 """Brokers that answer nothing for so long do not answer, though their connections stand."""
+FAREWELL_S: Final = 3.0
+"""How long brokers are waited for to take all resignations, and then to let a member leave: a process that is told to
+stop has some ten seconds, and without either the others take over when its session runs out."""
 PROBE_EVERY_S: Final = 0.5
 """While the brokers do not answer, how often they are asked whether they do again."""
 _PROBE_S: Final = 0.3
@@ -68,7 +71,7 @@ class Node:
         self.error: CcsError | None = None
         """Why following ended."""
         self._snapshots = Snapshots(store)
-        self._watch = Watch(store, self.fail)
+        self._watch = Watch(store, lambda: tuple(self.shards), self.fail)
         spare = min(store.partitions, SPARE_PRODUCERS) if client_id is not None else 0
         batch_bytes = 0 if client_id is None else largest_batch(store)
         self._producers = WarmProducers(store.clients, batch_bytes=batch_bytes, spare=spare)
@@ -97,11 +100,13 @@ class Node:
         member, self.member = self.member, None
         if member is None:
             return
-        for partition in member.partitions:
-            shard = self.shards.get(partition)
-            if shard is not None:
-                shard.resign()
-        member.leave()
+        led = [shard for partition in member.partitions if (shard := self.shards.get(partition)) is not None]
+        for shard in led:
+            shard.resign()
+        deadline = time.monotonic() + FAREWELL_S
+        for shard in led:
+            shard.flush(max(deadline - time.monotonic(), 0.0))
+        member.leave(FAREWELL_S)
 
     # For the member: `Shards`.
 

@@ -367,8 +367,11 @@ class Shard:
         """Resign where this process leads. It may be assigned the partition again later."""
         with self.lock:
             self._do(self.loop.stop())
-            self._log.flush(self.store.settings.delivery_timeout_s)
             self.loop = LeadershipLoop()
+
+    def flush(self, timeout_s: float) -> None:
+        """Wait until what was appended last, such as a resignation, has left; for at most so long."""
+        self._log.flush(timeout_s)
 
     # Effects.
 

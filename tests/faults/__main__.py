@@ -37,6 +37,7 @@ def main() -> int:
             except Exception as error:  # noqa: BLE001  # the others are run all the same
                 rows.append(Row(name_of(fault), findings=[f"{type(error).__name__}: {error}"]))
             sys.stderr.write(f"{name_of(fault)}: {rows[-1].verdict}, {time.monotonic() - began:.0f} s\n")
+            sys.stderr.writelines(f"  {each}\n" for each in rows[-1].findings)
     sys.stdout.write(table(rows) + "\n")
     return int(any(row.findings for row in rows))
 

@@ -14,6 +14,8 @@ from tests.faults.table import Row
 
 _SLACK_S: Final = 2.5
 """Beyond its time-out, how long a call may take on a busy machine."""
+_STOP_S: Final = 15.0
+"""Half of what is usually given to a process that is told to stop."""
 _RETRYABLE: Final = {"OutcomeUnknown", "LogUnavailable"}
 _FAILOVER: Final = {"broker.session.timeout.ms": "3000", "broker.heartbeat.interval.ms": "500"}
 
@@ -89,10 +91,24 @@ def silent(env: Environment) -> Row:
             row.rounds += 1
             _expect_degraded(row, cluster, gone + 4.0, back)
         row.add(outcome := cluster.finish(), rounds=0)
+        _expect_to_stop(env, row, cluster)
     row.expect(row.unknown > 0, "no outcome was unknown: the fault did not happen")
     row.expect(set(outcome.errors()) <= _RETRYABLE, f"clients were told {outcome.errors()}")
     _expect_in_time(row, outcome, cluster.settings.timeout_s)
     return row
+
+
+def _expect_to_stop(env: Environment, row: Row, cluster: Cluster) -> None:
+    """A coordinator that is told to stop does, while the broker is silent."""
+    leader = cluster.leader()
+    env.broker.pause(1)
+    time.sleep(1.0)
+    began = time.monotonic()
+    leader.stop(60)
+    took = time.monotonic() - began
+    env.broker.resume(1)
+    row.notes.append(f"a leader that was told to stop meanwhile ended after {took:.1f} s")
+    row.expect(took < _STOP_S, f"a leader that was told to stop while the broker was silent took {took:.0f} s")
 
 
 def _expect_back(row: Row, cluster: Cluster) -> None:

@@ -55,6 +55,7 @@ class _Process:
 
     def __init__(self, command: list[str], said: Path, **pipes: Any) -> None:
         self._said = said
+        self.told_to_end = False
         with said.open("w") as output:
             self.process = subprocess.Popen([sys.executable, *command], stderr=output, text=True, **pipes)
 
@@ -67,12 +68,18 @@ class _Process:
     def runs(self) -> bool:
         return self.process.poll() is None
 
+    @property
+    def fell(self) -> bool:
+        """Whether it ended without having been told to."""
+        return not self.runs and not self.told_to_end
+
     def signal(self, number: signal.Signals) -> None:
         """SIGSTOP, SIGCONT, SIGKILL, ..."""
         self.process.send_signal(number)
 
     def kill(self) -> None:
         """SIGKILL, and wait for its end."""
+        self.told_to_end = True
         self.process.kill()
         self.process.wait()
 
@@ -120,6 +127,7 @@ class Coordinator(_Process):
 
     def stop(self, timeout_s: float = 20.0) -> int:
         """SIGTERM; its exit code."""
+        self.told_to_end = True
         self.process.terminate()
         try:
             return self.process.wait(timeout_s)
@@ -346,7 +354,12 @@ class Cluster:
         operations = sorted([*self.operations(), *extra], key=lambda each: each.invoked_at)
         facts = facts_of(log)
         report = check(facts, operations)
-        return Outcome(report, facts, operations, log, [*report.violations, *self._compare(states)])
+        fell = [
+            f"a process ended by itself, with {each.process.returncode}: {each.said[-500:]}"
+            for each in (*self.coordinators, *self.workers)
+            if each.fell
+        ]
+        return Outcome(report, facts, operations, log, [*report.violations, *self._compare(states), *fell])
 
     def stop_workers(self) -> None:
         """End the calls."""

@@ -24,7 +24,7 @@ from tests.faults.cluster import Cluster, until
 from tests.faults.environment import Environment
 from tests.faults.table import Row
 
-_NOTICED_S: Final = 20.0
+_NOTICED_S: Final = 30.0
 """How long those that run may take to notice."""
 _PARTITIONS: Final = 2
 

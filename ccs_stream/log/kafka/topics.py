@@ -168,8 +168,7 @@ def create(clients: Clients, *, partitions: int | None = None, replication: int 
     there = describe(clients, settings=False)
     names = clients.names
     count = _partitions(clients, there, partitions)
-    cluster = clients.admin.describe_cluster(request_timeout=_timeout(clients))
-    brokers = len(clients.asked("asking which brokers there are", cluster).nodes)
+    brokers = _brokers(clients)
     copies = replication or min(REPLICATION, brokers)
     if not 1 <= copies <= brokers:
         raise UsageError(f"replication {copies} needs as many brokers, there are {brokers}")
@@ -333,6 +332,15 @@ def _partitions(clients: Clients, there: Mapping[str, Topic], asked: int | None)
                 )
             return have
     return asked or DEFAULT_PARTITIONS
+
+
+def _brokers(clients: Clients) -> int:
+    """How many there are. `describe_cluster` would say so, too, and abort the process while a broker is starting."""
+    try:
+        return len(clients.admin.list_topics(timeout=_timeout(clients)).brokers)
+    except KafkaException as error:
+        clients.raise_if_hopeless("asking which brokers there are")
+        raise translated(error, "asking which brokers there are", clients.trouble) from error
 
 
 def _refuse_lost_log(clients: Clients, looking: Partitions, partitions: Iterable[int]) -> None:
