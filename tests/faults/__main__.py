@@ -30,9 +30,9 @@ def main() -> int:
     with own_broker() as broker, tempfile.TemporaryDirectory(prefix="ccs-faults-") as folder:
         sys.stderr.write(f"on {broker.how}\n")
         for fault in chosen:
-            heal(broker)
             began = time.monotonic()
             try:
+                heal(broker)
                 rows.append(fault(make(broker, Path(folder), name_of(fault), full=asked.full)))
             except Exception as error:  # noqa: BLE001  # the others are run all the same
                 rows.append(Row(name_of(fault), findings=[f"{type(error).__name__}: {error}"]))

@@ -8,6 +8,7 @@ the place. Does not: repair, and does not trust any other reader of the log.
 import hashlib
 import itertools
 import json
+import time
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import fastavro
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 from tests.faults.history import Operation
@@ -291,7 +292,7 @@ def read_topic(bootstrap_servers: str, topic: str) -> list[list[Raw]]:
         known = consumer.list_topics(topic, timeout=_READ_TIMEOUT_S).topics[topic].partitions
         found: list[list[Raw]] = []
         for number in sorted(known):
-            low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=_READ_TIMEOUT_S)
+            low, high = _bounds(consumer, TopicPartition(topic, number))
             records: list[Raw] = []
             if low < high:
                 consumer.assign([TopicPartition(topic, number, low)])
@@ -309,6 +310,20 @@ def read_topic(bootstrap_servers: str, topic: str) -> list[list[Raw]]:
         return found
     finally:
         consumer.close()
+
+
+def _bounds(consumer: Consumer, place: TopicPartition) -> tuple[int, int]:
+    """Where a partition begins and ends; a broker that has just come back may not know it for a moment."""
+    deadline = time.monotonic() + _READ_TIMEOUT_S
+    while True:
+        try:
+            low, high = consumer.get_watermark_offsets(place, timeout=_READ_TIMEOUT_S)
+        except KafkaException:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            return int(low), int(high)
 
 
 # What was promised.
