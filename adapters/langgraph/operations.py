@@ -101,9 +101,10 @@ class Operations:
         key = str(op.key)
         artifact = self.engine.address(scope, key)
         here = caller.scope(agent)
-        state = yield from self.engine.read(agent, artifact, here)
-        if state is None:
+        found = yield from self.engine.read(agent, artifact, here)
+        if found is None:
             return None
+        state, _ = found
         if op.refresh_ttl and state.ttl_us is not None:
             yield from self.engine.refresh(agent, artifact)
         return self.item_of(state, op.namespace)

@@ -100,13 +100,13 @@ class Agent:
             if seen.version == hit.version:
                 here.saw(artifact, hit.version)
                 return reading_of(seen, hit.body, position, stale=engine.coordinator.stale)
-        read = yield from engine.read(self.name, artifact, here)
-        if read is None:
+        found = yield from engine.read(self.name, artifact, here)
+        if found is None:
             return None
+        read, position = found
         body = engine.bodies.get(artifact)
         held = body.body if body is not None and body.version == read.version else engine.bodies.fetch(read)
-        coordinator = engine.coordinator
-        return reading_of(read, held, coordinator.position, stale=coordinator.stale)
+        return reading_of(read, held, position, stale=engine.coordinator.stale)
 
     # Writing.
 

@@ -198,8 +198,13 @@ class Engine:
             return None
         return body
 
-    def read(self, agent: str, artifact: ArtifactId, scope: ExecutionScope) -> Steps[ArtifactState | None]:
-        """Get `agent` a copy of the current version; a private view of the artifact, or None when there is nothing.
+    def read(
+        self, agent: str, artifact: ArtifactId, scope: ExecutionScope
+    ) -> Steps[tuple[ArtifactState, Position] | None]:
+        """Get `agent` a copy of the current version; None when there is nothing.
+
+        Returns a private view of the artifact and the position it was taken at: others may write while the body is
+        fetched, so a position asked for later could lie beyond the next version.
 
         The body is then in `self.bodies`, unless it was redacted, which raises `ContentMissing`.
         """
@@ -216,7 +221,7 @@ class Engine:
             if answer.refusal is not None:
                 raise error_of(answer.refusal, f"read of {state.key!r}")
         with self.coordinator.lock:
-            seen = state.copy()
+            seen, position = state.copy(), self.coordinator.position
         granted = _granted(answer)
         # The version the grant names, if somebody wrote since; what is returned is the newer one, granted or not.
         scope.saw(artifact, max(seen.version, granted))
@@ -225,7 +230,7 @@ class Engine:
         body = self.bodies.get(artifact)
         if body is None or body.version != seen.version:
             yield Work(lambda: self.bodies.keep(seen, self.bodies.fetch(seen), seen.version))
-        return seen
+        return seen, position
 
     def _needs_grant(self, agent: str, state: ArtifactState) -> bool:
         participant = self.session.joined.get(agent)

@@ -6,7 +6,6 @@ import ccs_stream
 from ccs_stream.protocol.directory import ArtifactState
 
 
-@pytest.mark.xfail(strict=True, reason="the position is taken after the version, while others write")
 def test_a_reading_is_not_valid_at_a_position_behind_the_next_version(monkeypatch: pytest.MonkeyPatch) -> None:
     with ccs_stream.connect() as workspace:
         writer, bodies = workspace.agent("w"), workspace.engine.bodies
