@@ -81,8 +81,6 @@ class Report:
     twice: int = 0
     reads: int = 0
     void: Counter[str] = field(default_factory=Counter)
-    misplaced: list[str] = field(default_factory=list)
-    """Readings that name a position at which there was another version already."""
 
 
 # Bytes.
@@ -454,10 +452,7 @@ def _check_reads(report: Report, facts: Facts, operations: Sequence[Operation]) 
         if read.sequence is not None:
             there = versions.at(read.workspace, read.key, read.sequence)
             if there != read.version:
-                report.misplaced.append(
-                    f"{_name(read)} gave version {read.version}, and at sequence {read.sequence}, which it says it is "
-                    f"valid at, there was version {there}"
-                )
+                say(f"at sequence {read.sequence}, which it says it is valid at, there was version {there}")
         if read.version < (floor := session[where].before(read.invoked_at)):
             say(f"its session had seen version {floor} before")
         if read.freshness != "local" and read.version < (floor := own[where].before(read.invoked_at)):

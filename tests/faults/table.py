@@ -48,8 +48,6 @@ class Row:
         self.findings += outcome.findings
         if report.unknown:
             self.notes.append(f"{report.landed} of {report.unknown} unknown outcomes are in the log, once")
-        if report.misplaced:
-            self.notes.append(f"{len(report.misplaced)} of {report.reads} readings name a position that is too late")
         errors = outcome.errors()
         if errors:
             self.notes.append("errors told: " + ", ".join(f"{name} {count}" for name, count in sorted(errors.items())))
@@ -81,3 +79,9 @@ def table(rows: list[Row]) -> str:
             lines.append(f"{row.fault}: void by reason: {dict(row.void)}")
         lines += [f"{row.fault}: WRONG: {each}" for each in row.findings[:20]]
     return "\n".join(lines)
+
+
+def holds(row: Row) -> None:
+    """For tests: fails with what is wrong."""
+    print(table([row]))  # noqa: T201  # pytest shows it when the test fails
+    assert not row.findings, "\n".join(row.findings)

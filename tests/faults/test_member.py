@@ -27,7 +27,7 @@ from ccs_stream.testing.broker import Broker
 from tests.faults.cluster import Cluster, until
 from tests.faults.environment import heal
 
-pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.xdist_group("faults-2")]
+pytestmark = [pytest.mark.kafka, pytest.mark.faults]
 
 
 @pytest.fixture
