@@ -66,6 +66,14 @@ class CoordinatorProcess:
             sleep(0.05)
         return self
 
+    def wait_leading(self) -> "CoordinatorProcess":
+        """Wait until it leads a partition; that it is ready says only that it follows all of them."""
+        deadline = monotonic() + READY_S
+        while '"role": "leading"' not in self.get("/status"):
+            assert monotonic() < deadline, "the coordinator does not come to lead"
+            sleep(0.05)
+        return self
+
     def get(self, path: str) -> str:
         """What it answers under a path."""
         with urllib.request.urlopen(f"{self.health}{path}") as answer:

@@ -63,7 +63,7 @@ class Log:
         made = CoordinatorProcess(self.url)
         stack.callback(made.process.wait)
         stack.callback(made.process.kill)
-        return made.wait_ready()
+        return made.wait_ready().wait_leading()
 
     def _play(self, stack: contextlib.ExitStack) -> None:
         first = self._coordinator(stack)
