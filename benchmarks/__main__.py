@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from benchmarks import durable, fan_out, in_process, kafka, long_log, memory
+from benchmarks import durable, fan_out, in_process, kafka, kafka_rates, kafka_start, long_log, memory
 from benchmarks.report import Row, as_json, print_rows
 from benchmarks.run import Run
 from ccs_stream.adapters.langgraph import LostUpdateWarning
@@ -21,6 +21,8 @@ SECTIONS: Final[dict[str, Section]] = {
     "long-log": long_log.rows,
     "memory": memory.rows,
     "kafka": kafka.rows,
+    "kafka-rates": kafka_rates.rows,
+    "kafka-start": kafka_start.rows,
 }
 
 
@@ -36,8 +38,8 @@ SECTIONS: Final[dict[str, Section]] = {
 def main(sections: tuple[str, ...], quick: bool, json_: bool, folder: Path | None) -> None:  # noqa: FBT001
     """Time ccs-stream next to its peers and print ratios; each peer is measured in the same run on the same values.
 
-    SECTION is in-process, fan-out, durable, long-log, memory or kafka; without any, all run, which takes some fifteen
-    minutes.
+    SECTION is in-process, fan-out, durable, long-log, memory, kafka, kafka-rates or kafka-start; without any, all run,
+    which takes some fifteen minutes. A section's table is printed when it has run.
 
     Exit codes: 0, all ran (a missed target is printed, not an error); 1, something failed; 2, wrong usage.
     """
@@ -48,12 +50,13 @@ def main(sections: tuple[str, ...], quick: bool, json_: bool, folder: Path | Non
             place = Path(made) / name
             place.mkdir()
             run = Run(place, quick)
-            rows.extend(SECTIONS[name](run))
+            made_here = list(SECTIONS[name](run))
             run.done()
+            rows.extend(made_here)
+            if not json_:
+                print_rows(name, made_here)
     if json_:
         click.echo(as_json(rows))
-    else:
-        print_rows(rows)
 
 
 if __name__ == "__main__":

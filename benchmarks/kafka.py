@@ -15,29 +15,29 @@ import time
 from collections.abc import Callable, Iterator
 
 import ccs_stream
-from benchmarks import kafka_rates, kafka_start
-from benchmarks.kafka_floor import BODY, Floor, compare, coordinator_process, in_turns, new_log, quantile_of, quantiles
+from benchmarks.kafka_floor import (
+    BODY,
+    Floor,
+    compare,
+    coordinator_process,
+    in_turns,
+    new_log,
+    on_broker,
+    quantile_of,
+    quantiles,
+)
 from benchmarks.report import Row, at_most, duration
 from benchmarks.run import Run
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.ids import ArtifactId
-from ccs_stream.testing.broker import NoBroker, start_broker
 
 
-def rows(run: Run) -> Iterator[Row]:
-    """Latency, throughput, visibility, taking over, starting, memory."""
-    try:
-        broker = start_broker()
-    except NoBroker as error:
-        sys.stderr.write(f"THE KAFKA BENCHMARKS DID NOT RUN: {error}\n")
-        return
-    with broker:
-        servers = broker.bootstrap_servers
-        yield from _latency(run, servers)
-        yield from kafka_rates.rows(run, servers)
-        yield _hit(run, servers)
-        yield from _visibility(run, servers)
-        yield from kafka_start.rows(run, servers)
+@on_broker
+def rows(run: Run, servers: str) -> Iterator[Row]:
+    """Writes, hits, visibility elsewhere."""
+    yield from _latency(run, servers)
+    yield _hit(run, servers)
+    yield from _visibility(run, servers)
 
 
 def _latency(run: Run, servers: str) -> Iterator[Row]:

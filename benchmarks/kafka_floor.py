@@ -5,6 +5,7 @@ by another client. Does not: measure.
 """
 
 import contextlib
+import functools
 import json
 import statistics
 import subprocess
@@ -18,14 +19,32 @@ from typing import Any, Final
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from benchmarks.report import Row, at_most, duration
+from benchmarks.run import Run
 from ccs_stream.log.kafka import topics
 from ccs_stream.log.kafka.clients import Clients
 from ccs_stream.log.kafka.settings import KafkaSettings
+from ccs_stream.testing.broker import NoBroker, start_broker
 
 BODY: Final = "x" * 280
 """With its key and quotes a value of 300 bytes."""
 RECORD_BYTES: Final = 640
 """What a decision with one such write takes as a message."""
+
+
+def on_broker(rows: Callable[[Run, str], Iterator[Row]]) -> Callable[[Run], Iterator[Row]]:
+    """Rows that are measured on a broker of their own; where there is none, none, said aloud."""
+
+    @functools.wraps(rows)
+    def section(run: Run) -> Iterator[Row]:
+        try:
+            broker = start_broker()
+        except NoBroker as error:
+            sys.stderr.write(f"THE KAFKA BENCHMARKS DID NOT RUN: {error}\n")
+            return
+        with broker:
+            yield from rows(run, broker.bootstrap_servers)
+
+    return section
 
 
 def new_log(servers: str, partitions: int = 1) -> str:

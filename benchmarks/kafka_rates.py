@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Final
 
 import ccs_stream
-from benchmarks.kafka_floor import BODY, Floor, coordinator_process, new_log
+from benchmarks.kafka_floor import BODY, Floor, coordinator_process, new_log, on_broker
 from benchmarks.report import Row, at_least, rate
 from benchmarks.run import Run
 from ccs_stream.coordinator.batch import plan
@@ -47,6 +47,7 @@ async def _gathered(workspaces: list[ccs_stream.Workspace], agents: int, writes:
     return len(workspaces) * agents * writes / (time.perf_counter() - began)
 
 
+@on_broker
 def rows(run: Run, servers: str) -> Iterator[Row]:
     run.now("throughput")
     url, turns, writes = new_log(servers), run.count(5, 1), run.count(150, 10)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import ccs_stream
 from benchmarks.history import WORKSPACE, append_history
-from benchmarks.kafka_floor import coordinator_process, new_log
+from benchmarks.kafka_floor import coordinator_process, new_log, on_broker
 from benchmarks.memory import resident
 from benchmarks.report import Row, at_least, at_most, duration, rate, size
 from benchmarks.run import Run
@@ -26,6 +26,7 @@ from ccs_stream.protocol.evolve import fold
 from ccs_stream.protocol.records import DecisionRecord
 
 
+@on_broker
 def rows(run: Run, servers: str) -> Iterator[Row]:
     """Handing over, starting, memory."""
     yield _hand_over(run, servers)

@@ -100,9 +100,9 @@ def machine() -> dict[str, Any]:
     }
 
 
-def print_rows(rows: Sequence[Row]) -> None:
-    """The table, on stdout."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+def print_rows(section: str, rows: Sequence[Row]) -> None:
+    """The table of a section, on stdout."""
+    table = Table(title=section, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in ("what", "ours", "against", "theirs", "ratio", "target", ""):
         table.add_column(column, overflow="fold", justify="left" if column in ("what", "against") else "right")
     for row in rows:
@@ -110,6 +110,7 @@ def print_rows(rows: Sequence[Row]) -> None:
         table.add_row(row.what, row.ours, row.peer, row.peers, f"{row.ratio:.2f} {row.meaning}", target, row.verdict)
     console = Console(highlight=False) if sys.stdout.isatty() else Console(width=200, highlight=False)
     console.print(table)
+    console.print()
 
 
 def as_json(rows: Sequence[Row]) -> str:

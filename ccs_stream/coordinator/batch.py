@@ -15,7 +15,7 @@ from ccs_stream.log.envelope import chain_hash, encode_head
 from ccs_stream.log.port import Draft
 from ccs_stream.protocol.admit import Cursor
 from ccs_stream.protocol.commands import Command, Open
-from ccs_stream.protocol.decide import Decision, decide, refusal_for_bug, refusal_of
+from ccs_stream.protocol.decide import Decision, Dropped, decide, refusal_for_bug, refusal_of
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.events import CommandAnswered, RefusalReason
 from ccs_stream.protocol.evolve import fold
@@ -95,10 +95,10 @@ def plan_shard(
         at = max(now, line.state.recorded_at)
         if not line.view.opened and type(command) is not Open:
             # Its author never opened the workspace: what it saw was another log. Nothing may come before sequence 1.
-            planned.append(Planned(command, Decision([], dropped=True), offset))
+            planned.append(Planned(command, Decision([], dropped=Dropped.NEVER_OPENED), offset))
             continue
         decision = _decide(line.view, command, at)
-        if pending.refused is not None and decision.repeats is None and not decision.dropped:
+        if pending.refused is not None and decision.repeats is None and decision.dropped is None:
             # What was decided before stays decided: only its new record is refused.
             decision = refusal_of(command, RefusalReason.DECISION_TOO_LARGE, pending.refused)
         each = Planned(command, decision, offset)

@@ -55,6 +55,7 @@ def _shard(shard: Shard) -> dict[str, Any]:
         "times_led": counts.led,
         "seconds_to_lead": round(counts.seconds_to_lead, 6),
         "refused": dict(counts.refused),
+        "dropped": dict(counts.dropped),
         "void": dict(counts.void),
     }
 
@@ -96,6 +97,7 @@ def metrics(found: dict[str, Any]) -> str:
     for name, key, text in (
         ("ccs_void_records", "void", "Records that were never applied, by reason."),
         ("ccs_commands_refused", "refused", "Commands refused, by reason."),
+        ("ccs_commands_dropped", "dropped", "Commands that were not decided, by reason."),
     ):
         family(name, "counter", text)
         lines.extend(

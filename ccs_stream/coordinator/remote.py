@@ -226,7 +226,10 @@ class RemoteCoordinator:
         if ticket is None:
             return
         repeats = planned.decision.repeats
-        if repeats is None:
+        if planned.decision.dropped is not None:
+            why = f"nothing is known of this command ({planned.decision.dropped.value}): connect again"
+            self._asked.fail(ticket, CcsError(why))
+        elif repeats is None:
             self._asked.resolve(ticket, self._from_state())
         else:
             self._answer_again(ticket, repeats)

@@ -28,6 +28,7 @@ from ccs_stream.log.reader import Entry, ShardReader
 from ccs_stream.log.snapshot import take_snapshot
 from ccs_stream.protocol.admit import Verdict, admit, chain_holds
 from ccs_stream.protocol.commands import Commit, Write
+from ccs_stream.protocol.decide import Dropped
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.errors import CcsError
 from ccs_stream.protocol.events import CommandRefused, Event
@@ -113,6 +114,8 @@ class Counts:
     led: int = 0
     """How often this process came to lead it."""
     refused: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    dropped: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    """Commands that were not decided, by reason."""
     void: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     seconds_to_lead: float = 0.0
     """From the last assignment to the claim read back."""
@@ -427,11 +430,26 @@ class Shard:
 
     def _answer(self, batch: tuple[Pending, ...]) -> None:
         listener = self.listener
-        if listener is None:
-            return
         for pending, planned in zip(batch, self._planned, strict=True):
+            if planned.decision.dropped is not None:
+                self._count_dropped(pending, planned.decision.dropped)
+            if listener is None:
+                continue
             if planned.record is None and pending.offset is None and pending.workspace == listener.workspace:
                 listener.settled(pending, planned)
+
+    def _count_dropped(self, pending: Pending, why: Dropped) -> None:
+        self.counts.dropped[why.value] += 1
+        topic, offset = self.store.names.commands, pending.offset
+        LOG.warning(
+            "a %s of session %s, number %d, for %r is not decided: %s (%s)",
+            pending.command.KIND,
+            pending.command.session_id.hex(),
+            pending.command.number,
+            pending.workspace,
+            why.value,
+            "handed over directly" if offset is None else f"offset {offset} of {topic}",
+        )
 
     def _claim(self, epoch: Epoch, leader_id: LeaderId) -> None:
         claimed = LeaderClaimed(

@@ -9,6 +9,7 @@ The rules are those of `docs/protocol.md`; the names of the checks are the names
 """
 
 import dataclasses
+import enum
 from typing import assert_never
 
 from ccs_stream.protocol import dedupe
@@ -49,19 +50,28 @@ from ccs_stream.protocol.ids import NO_SESSION, Micros, ParticipantNumber, Seque
 from ccs_stream.protocol.refusal import Refusal
 
 
+class Dropped(enum.StrEnum):
+    """Why a command is decided as nothing at all, and leaves no event."""
+
+    STALE_NUMBER = "stale_number"
+    """A copy, older than its session's window: its author has long been answered."""
+    NEVER_OPENED = "never_opened"
+    """Its workspace has no sequence 1 in this log, before which nothing may come: its author saw another log."""
+
+
 @dataclasses.dataclass(slots=True)
 class Decision:
     """What a command leads to.
 
     `events` empty and `repeats` None: the command changes nothing, and is answered from the state. `repeats` set: the
-    command was decided before, in the decision that ends at that sequence. `dropped`: a stale copy, older than the
-    session's window; it is answered by nobody, because its author has long been answered.
+    command was decided before, in the decision that ends at that sequence. `dropped`: it is not decided, and whoever
+    asked counts and tells that.
     """
 
     events: list[Event]
     contents: list[bytes] = dataclasses.field(default_factory=list)
     repeats: Sequence | None = None
-    dropped: bool = False
+    dropped: Dropped | None = None
 
     @property
     def refusal(self) -> CommandRefused | None:
@@ -84,7 +94,7 @@ def decide(view: View, command: Command, now: Micros) -> Decision:
             if packed is not None:
                 return _repeated(command, packed)
             if number <= session.highest - view.settings.dedupe_window:
-                return Decision([], dropped=True)
+                return Decision([], dropped=Dropped.STALE_NUMBER)
     try:
         if type(command) is Commit:
             contents: list[bytes] = []

@@ -15,10 +15,13 @@ from ccs_stream.coordinator.offering import dedicated_coordinators
 from ccs_stream.coordinator.remote import RemoteCoordinator
 from ccs_stream.coordinator.service import CoordinatorService
 from ccs_stream.coordinator.ticket import Answer
+from ccs_stream.log.commands import encode_command
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.log.snapshot import read_snapshot
+from ccs_stream.protocol.commands import Join
 from ccs_stream.protocol.errors import UnknownSchema
+from ccs_stream.protocol.ids import CommandNumber, SessionId
 from ccs_stream.testing.broker import Broker
 from tests.kafka import CoordinatorProcess, make_topics
 
@@ -258,3 +261,30 @@ def test_a_message_that_is_no_command_is_counted_and_passed_over(log: str) -> No
             assert metrics.endswith("# EOF\n")
     finally:
         coordinator.stop()
+
+
+def test_commands_for_a_workspace_that_was_never_opened_are_counted_by_reason(log: str) -> None:
+    """Nothing may come before its sequence 1, so no record can tell of them: the coordinator's numbers do."""
+    store = KafkaLog(KafkaSettings.parse(log))
+    session = SessionId(b"s" * 16)
+    producer = store.clients.producer()
+    for number in (1, 2):
+        joining = encode_command("never", Join(session_id=session, number=CommandNumber(number), agent="a"))
+        producer.produce(store.names.commands, joining, key=b"never", partition=0)
+    producer.flush(10)
+    coordinator = CoordinatorProcess(log).wait_ready()
+    try:
+        with ccs_stream.connect(f"{log}&coordinator=remote", workspace="w") as workspace:
+            assert workspace.agent("a").write("k", 1).version == 1
+        (partition,) = json.loads(coordinator.get("/status"))["partitions"]
+        assert partition["dropped"] == {"never_opened": 2}
+        assert partition["workspaces"] == 1
+        metrics = coordinator.get("/metrics")
+        assert 'ccs_commands_dropped_total{partition="0",reason="never_opened"} 2' in metrics
+        assert f"session {session.hex()}, number 2, for 'never' is not decided: never_opened" in coordinator.said
+        # and once it is opened, its commands are decided
+        with ccs_stream.connect(f"{log}&coordinator=remote", workspace="never") as workspace:
+            assert workspace.agent("a").write("k", 1).version == 1
+    finally:
+        coordinator.stop()
+    store.close()
