@@ -82,6 +82,7 @@ class Node:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._rounds_at = time.monotonic()
+        self._ticked_at = 0.0
         self._probed_at = 0.0
         self._heard_at = time.monotonic()
         """When the brokers last answered."""
@@ -224,7 +225,13 @@ class Node:
             messages = [first, *consumer.consume(BATCH_RECORDS, 0)]
             taken = len(messages)
             self._take(messages)
-        self._rounds_at = time.monotonic()
+        if self._after is not None:
+            self._after()
+        self._rounds_at = now = time.monotonic()
+        if now - self._ticked_at < POLL_S:
+            # Whoever was just answered needs the interpreter, which this thread lets go of when it polls.
+            return
+        self._ticked_at = now
         for shard in tuple(self.shards.values()):
             at_end = self._at_end(consumer, shard)
             shard.tick(at_end=taken < BATCH_RECORDS and at_end)
@@ -232,8 +239,6 @@ class Node:
                 self._snapshots.consider(shard)
         self.commands.poll()
         self._probe(consumer)
-        if self._after is not None:
-            self._after()
 
     def _keeps_snapshots(self, shard: Shard) -> bool:
         """A dedicated coordinator of all it follows, another one of what it leads."""

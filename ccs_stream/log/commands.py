@@ -10,6 +10,7 @@ release still knows whose it is. Bodies travel beside the record, as they do in 
 from collections.abc import Mapping
 from typing import Any, Final
 
+from ccs_stream.log import express_commands
 from ccs_stream.log.schemas import MARKER, PREFIX_BYTES, Schema, registry
 from ccs_stream.protocol import commands as cmd
 from ccs_stream.protocol.commands import Command, CommandKind, WriteMode
@@ -39,6 +40,15 @@ _KINDS: Final = {kind.value: kind for kind in CommandKind}
 
 def encode_command(workspace: str, command: Command) -> bytes:
     """A command, to be put in the commands topic under the key `workspace`."""
+    if type(command) is cmd.Commit:
+        written = express_commands.encode_commit(workspace, command)
+        if written is not None:
+            return written
+    return encode_generally(workspace, command)
+
+
+def encode_generally(workspace: str, command: Command) -> bytes:
+    """The same by the general codec, whatever the command is."""
     schema = _SCHEMAS[_NAMES[command.KIND]]
     contents: list[bytes] = []
     fields = {
@@ -54,6 +64,15 @@ def encode_command(workspace: str, command: Command) -> bytes:
 
 def decode_command(data: bytes) -> tuple[str, Command]:
     """Workspace and command. Raises `CorruptRecord`, `UnknownSchema`."""
+    if data.startswith(express_commands.ENVELOPE_PREFIX):
+        commit = express_commands.decode_commit(data)
+        if commit is not None:
+            return commit
+    return decode_generally(data)
+
+
+def decode_generally(data: bytes) -> tuple[str, Command]:
+    """The same by the general codec, whatever the command is. Raises `CorruptRecord`, `UnknownSchema`."""
     envelope = _read(data, (_ENVELOPE,))[1]
     name, fields = _read(envelope["body"], _SCHEMAS.values())
     if _NAMES.get(_KINDS[envelope["kind"]]) != name:
