@@ -5,7 +5,7 @@ Guarantees: stdout holds the answer and nothing else. Does not: run on its own; 
 
 import sys
 
-from benchmarks import kafka, kafka_start, memory
+from benchmarks import kafka, kafka_floor, kafka_start, memory
 from benchmarks.durable import put_numbers
 
 
@@ -26,6 +26,8 @@ def main(arguments: list[str]) -> None:
             print(kafka_start.coordinate(url, int(count)))
         case ["fill", url, count]:
             kafka_start.fill(url, int(count))
+        case ["relay", servers, source, target]:
+            kafka_floor.relay(servers, source, target)
         case _:
             sys.exit(f"unknown: {arguments}")
 

@@ -54,16 +54,49 @@ def new_log(servers: str, partitions: int = 1) -> str:
     return url
 
 
-class Floor:
-    """A message produced, acknowledged by all in-sync replicas, and read back by another client."""
+def _producer(servers: str) -> Producer:
+    return Producer({"bootstrap.servers": servers, "acks": "all", "enable.idempotence": True, "linger.ms": 0})
 
-    def __init__(self, servers: str, url: str) -> None:
-        self._topic = KafkaSettings.parse(url).prefix + ".deliveries.v1"
-        self._producer = Producer(
-            {"bootstrap.servers": servers, "acks": "all", "enable.idempotence": True, "linger.ms": 0}
-        )
-        self._consumer = Consumer({"bootstrap.servers": servers, "group.id": "floor", "enable.auto.commit": False})
-        self._consumer.assign([TopicPartition(self._topic, 0, 0)])
+
+def _consumer(servers: str, topic: str) -> Consumer:
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": "floor", "enable.auto.commit": False})
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    return consumer
+
+
+def relay(servers: str, source: str, target: str) -> None:
+    """Move messages from one topic to another, until an empty one comes."""
+    consumer, producer = _consumer(servers, source), _producer(servers)
+    print("ready", flush=True)
+    value = b"something"
+    while value:
+        message = consumer.poll(60.0)
+        if message is None or message.error() is not None:
+            raise AssertionError("nothing comes to be moved on")
+        value = message.value() or b""
+        producer.produce(target, value, partition=0)
+        producer.poll(0)
+    producer.flush(10)
+
+
+class Floor:
+    """A message produced, acknowledged by all in-sync replicas, and read back by another client.
+
+    With `moved_on`, it is produced to one topic, moved on to another by another process, and read back from there: the
+    way of whatever is asked of another process and answered through a log.
+    """
+
+    def __init__(self, servers: str, url: str, *, moved_on: bool = False) -> None:
+        prefix = KafkaSettings.parse(url).prefix
+        back, self._topic = f"{prefix}.deliveries.v1", f"{prefix}.{'content' if moved_on else 'deliveries'}.v1"
+        self._relay: subprocess.Popen[str] | None = None
+        if moved_on:
+            command = [sys.executable, "-m", "benchmarks.children", "relay", servers, self._topic, back]
+            self._relay = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            if self._relay.stdout is None or self._relay.stdout.readline().strip() != "ready":
+                raise AssertionError("the relay does not begin")
+        self._producer = _producer(servers)
+        self._consumer = _consumer(servers, back)
         self._number = 0
         self.round_trip([b"warm"])
 
@@ -89,15 +122,21 @@ class Floor:
 
     def close(self) -> None:
         """Let go."""
+        if self._relay is not None:
+            self.round_trip([b""])
+            self._relay.communicate()
         self._consumer.close()
 
 
-def quantiles(call: Callable[[], object], count: int) -> list[float]:
+def quantiles(call: Callable[[], object], count: int, *, pause_s: float = 0.0) -> list[float]:
+    """What each call takes, in seconds, with a pause after each."""
     taken: list[float] = []
     for _ in range(count):
         began = time.perf_counter()
         call()
         taken.append(time.perf_counter() - began)
+        if pause_s:
+            time.sleep(pause_s)
     return taken
 
 
@@ -116,7 +155,14 @@ def in_turns(calls: dict[str, Callable[[], object]], turns: int, count: int) -> 
     return taken
 
 
-def compare(what: str, ours: list[list[float]], floor: list[list[float]], quantile: float, bound: float | None) -> Row:
+def compare(
+    what: str,
+    ours: list[list[float]],
+    floor: list[list[float]],
+    quantile: float,
+    bound: float | None,
+    against: str = "produce and read back",
+) -> Row:
     """The median, over the turns, of a quantile's ratio."""
     ratio = statistics.median(
         quantile_of(one, quantile) / quantile_of(other, quantile) for one, other in zip(ours, floor, strict=True)
@@ -125,7 +171,7 @@ def compare(what: str, ours: list[list[float]], floor: list[list[float]], quanti
     theirs = statistics.median(quantile_of(each, quantile) for each in floor)
     label = f"{what}, p{round(quantile * 100)}"
     target = None if bound is None else at_most(bound)
-    return Row(label, duration(mine), "produce and read back", duration(theirs), ratio, "x the time", target)
+    return Row(label, duration(mine), against, duration(theirs), ratio, "x the time", target)
 
 
 @contextlib.contextmanager
