@@ -16,7 +16,7 @@ from benchmarks.kafka_floor import coordinator_process, new_log, on_broker
 from benchmarks.memory import resident
 from benchmarks.report import Row, at_least, at_most, duration, rate, size
 from benchmarks.run import Run
-from ccs_stream.coordinator.service import CoordinatorService
+from ccs_stream.coordinator.kafka.service import CoordinatorService
 from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.store import KafkaLog

@@ -17,7 +17,7 @@ def open_coordinator(store: LogStore, workspace: str, settings: WorkspaceSetting
     if store.serialises_writers:
         return LocalCoordinator(store, workspace, settings=settings)
     # librdkafka takes a tenth of a second to load, and most logs do without it.
-    from ccs_stream.coordinator.remote import RemoteCoordinator  # noqa: PLC0415
+    from ccs_stream.coordinator.kafka.remote import RemoteCoordinator  # noqa: PLC0415
     from ccs_stream.log.kafka.store import KafkaLog  # noqa: PLC0415
 
     if not isinstance(store, KafkaLog):

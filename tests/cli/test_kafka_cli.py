@@ -22,11 +22,12 @@ import ccs_stream
 from ccs_stream.cli import main
 from ccs_stream.cli.kafka import doctor_broker, doctor_checks
 from ccs_stream.cli.kafka.doctor_report import Level
-from ccs_stream.coordinator.service import CoordinatorService
+from ccs_stream.coordinator.kafka.service import CoordinatorService
 from ccs_stream.log.commands import encode_command
 from ccs_stream.log.kafka.appending import Appender
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.store import KafkaLog
+from ccs_stream.log.kafka.versions import is_old, release
 from ccs_stream.log.port import Position
 from ccs_stream.log.snapshot import take_snapshot
 from ccs_stream.protocol.commands import Open
@@ -116,7 +117,7 @@ class TestOnABroker:
         assert "1 broker, cluster " in found.of("connection", "ok")[0]
         assert "this user can be: reader" in found.of("rights", "ok")[0]
         assert "session time-outs of 6 to 1800 s" in found.of("broker limits", "ok")[0]
-        assert "not known" in found.of("broker version", "ok")[0]
+        assert "Kafka 4.1 or newer" in found.of("broker version", "ok")[0]
         assert "2 partitions" in found.of("log", "ok")[0]
         assert "2 of 2 partitions are led; 1 dedicated coordinators, 0 embedded" in found.of("leadership", "ok")[0]
         assert found.of("commands") == ["every command is decided "]
@@ -281,8 +282,20 @@ def test_what_brokers_limit() -> None:
 
 
 def test_the_version_is_told_only_where_it_is_known() -> None:
-    assert "not known" in doctor_broker._version({}).found
-    assert "3.9-IV0" in doctor_broker._version({"inter.broker.protocol.version": "3.9-IV0"}).found
+    fetch, describe_cluster, list_transactions, streams_heartbeat = 1, 60, 66, 88
+    assert release({}) is None
+    assert release({fetch: (0, 11)}) == "older than 2.8"
+    assert release({fetch: (0, 12), describe_cluster: (0, 0)}) == "2.8"
+    assert release({fetch: (0, 13), describe_cluster: (0, 0), list_transactions: (0, 0)}) == "3.0 to 3.6"
+    assert release({fetch: (0, 17), describe_cluster: (0, 1), list_transactions: (0, 1)}) == "3.7 to 3.9"
+    assert release({fetch: (4, 17), describe_cluster: (0, 2), list_transactions: (0, 1)}) == "4.0 or newer"
+    assert release({fetch: (4, 18), streams_heartbeat: (0, 0)}) == "4.1 or newer"
+    assert [is_old(each) for each in ("older than 2.8", "2.8", "3.0 to 3.6", "4.0 or newer")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_partitions_are_named_in_runs() -> None:

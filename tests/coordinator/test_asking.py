@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from ccs_stream.coordinator.asking import AGAIN_S, Asked, Waiting
+from ccs_stream.coordinator.kafka.asking import AGAIN_S, Asked, Waiting
 from ccs_stream.coordinator.ticket import Answer, Numbers
 from ccs_stream.log.kafka.errors import Refusal
 from ccs_stream.protocol.commands import Command, Heartbeat

@@ -11,9 +11,9 @@ from confluent_kafka import Message
 
 import ccs_stream
 from ccs_stream import OutcomeUnknown, Workspace
-from ccs_stream.coordinator.offering import dedicated_coordinators
-from ccs_stream.coordinator.remote import RemoteCoordinator
-from ccs_stream.coordinator.service import CoordinatorService
+from ccs_stream.coordinator.kafka.offering import dedicated_coordinators
+from ccs_stream.coordinator.kafka.remote import RemoteCoordinator
+from ccs_stream.coordinator.kafka.service import CoordinatorService
 from ccs_stream.coordinator.ticket import Answer
 from ccs_stream.log.commands import encode_command
 from ccs_stream.log.kafka.settings import KafkaSettings

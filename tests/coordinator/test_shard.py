@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import pytest
 
 from ccs_stream.coordinator.batch import fold_record, plan_shard
-from ccs_stream.coordinator.leader_log import WarmProducers
+from ccs_stream.coordinator.kafka.leader_log import WarmProducers, largest_batch
+from ccs_stream.coordinator.kafka.shard import Shard
 from ccs_stream.coordinator.port import wall_clock
-from ccs_stream.coordinator.shard import Shard, largest_batch
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.admit import Cursor, advance

@@ -25,7 +25,7 @@ from typing import Any, Final, Self
 from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # it is public
 
-from ccs_stream.coordinator.service import CoordinatorService
+from ccs_stream.coordinator.kafka.service import CoordinatorService
 from ccs_stream.log.fold import fold_log
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.store import KafkaLog

@@ -8,8 +8,8 @@ Guarantees: everything else is the command as its operators run it. Does not: ch
 from typing import Any
 
 from ccs_stream.cli.kafka.coordinator import coordinator
-from ccs_stream.coordinator import health
-from ccs_stream.coordinator.service import CoordinatorService
+from ccs_stream.coordinator.kafka import health
+from ccs_stream.coordinator.kafka.service import CoordinatorService
 from ccs_stream.protocol.statehash import state_hash
 
 _status = health.status

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Final
 
-from ccs_stream.coordinator.service import CoordinatorService
+from ccs_stream.coordinator.kafka.service import CoordinatorService
 from ccs_stream.protocol.leadership import Role
 from tests.faults.checker import chained, decode, encode
 from tests.faults.cluster import Cluster, Outcome, Worker, until

@@ -24,7 +24,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are pu
 import ccs_stream
 from ccs_stream import Workspace
 from ccs_stream.coordinator import batch
-from ccs_stream.coordinator.service import CoordinatorService
+from ccs_stream.coordinator.kafka.service import CoordinatorService
 from ccs_stream.log.commands import encode_command
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.store import KafkaLog

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 import ccs_stream
-from ccs_stream.coordinator.remote import RemoteCoordinator
-from ccs_stream.coordinator.restoring import restore
-from ccs_stream.coordinator.service import CoordinatorService
-from ccs_stream.coordinator.shard import Shard
+from ccs_stream.coordinator.kafka.remote import RemoteCoordinator
+from ccs_stream.coordinator.kafka.restoring import restore
+from ccs_stream.coordinator.kafka.service import CoordinatorService
+from ccs_stream.coordinator.kafka.shard import Shard
 from ccs_stream.log.commands import encode_command
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.store import KafkaLog
@@ -82,7 +82,7 @@ def test_a_partition_that_cannot_be_restored_yet_is_restored_later(
 ) -> None:
     heal(own)
     failing = Failing(restore, 2)
-    monkeypatch.setattr("ccs_stream.coordinator.node.restore", failing)  # of partitions that the group suggests
+    monkeypatch.setattr("ccs_stream.coordinator.kafka.node.restore", failing)  # of partitions that the group suggests
     with Cluster(own, tmp_path, seed="", partitions=2) as cluster, ccs_stream.connect(cluster.url) as workspace:
         coordinator = workspace.coordinator
         assert isinstance(coordinator, RemoteCoordinator)
@@ -100,7 +100,7 @@ def test_a_command_that_leading_itself_cannot_bear_ends_the_coordinator_aloud(
     service.start()
     until("it leads", lambda: leads(service))
     monkeypatch.setattr(Shard, "command", broken)
-    monkeypatch.setattr(logging.getLogger("ccs_stream.coordinator.member"), "disabled", True)
+    monkeypatch.setattr(logging.getLogger("ccs_stream.coordinator.kafka.member"), "disabled", True)
     cluster.produce(cluster.commands_topic, [(b"w", command())])
     until("it ends", lambda: service.node.error is not None)
     assert type(service.node.error) is LogError

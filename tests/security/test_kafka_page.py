@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ccs_stream.cli.kafka import doctor_broker
-from ccs_stream.coordinator import health
+from ccs_stream.coordinator.kafka import health
 from ccs_stream.log.kafka.clients import Clients
 from ccs_stream.log.kafka.settings import KafkaSettings
 from tests.security.secured import TABLE
@@ -54,7 +54,8 @@ def test_doctor_asks_for_the_same() -> None:
 
 
 def test_every_metric_is_there_and_no_other() -> None:
-    shard: dict[str, Any] = {"partition": 0, "role": "leading", "refused": {"reserved": 1}, "void": {"foreign": 1}}
+    shard: dict[str, Any] = {"partition": 0, "role": "leading", "refused": {"reserved": 1}}
+    shard |= {"dropped": {"stale_number": 1}, "void": {"foreign": 1}}
     numbers = ("epoch", "offset", "lag", "waiting", "workspaces", "artifacts", "seconds_to_lead")
     shard |= dict.fromkeys((*numbers, "decisions", "events", "claims"), 0)
     exposed = health.metrics({"partitions": [shard], "garbage_commands": 0, "ready": True})

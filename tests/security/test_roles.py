@@ -25,8 +25,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are pu
 import ccs_stream
 from ccs_stream.adapters.langgraph import CoherentStore
 from ccs_stream.cli.kafka.doctor import doctor
-from ccs_stream.coordinator.remote import RemoteCoordinator
-from ccs_stream.coordinator.service import CoordinatorService
+from ccs_stream.coordinator.kafka.remote import RemoteCoordinator
+from ccs_stream.coordinator.kafka.service import CoordinatorService
 from ccs_stream.log.kafka import topics
 from ccs_stream.log.kafka.clients import Clients
 from ccs_stream.log.kafka.settings import KafkaSettings

@@ -10,8 +10,8 @@ import sys
 
 import click
 
-from ccs_stream.coordinator.health import HealthServer
-from ccs_stream.coordinator.service import CoordinatorService
+from ccs_stream.coordinator.kafka.health import HealthServer
+from ccs_stream.coordinator.kafka.service import CoordinatorService
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.errors import CcsError, UsageError

@@ -21,6 +21,7 @@ from ccs_stream.log.kafka import topics
 from ccs_stream.log.kafka.clients import Clients
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.topics import Severity
+from ccs_stream.log.kafka.versions import is_old, release, served
 from ccs_stream.protocol.errors import LogMissing, NotAuthorised
 
 READ, WRITE, DESCRIBE = AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE
@@ -179,16 +180,19 @@ def limits(clients: Clients) -> list[Check]:
             )
         ]
     found = {name: str(entry.value) for name, entry in entries.items()}
-    return [_version(found), *_limits_in(found, clients.settings, brokers=len(nodes))]
+    return list(_limits_in(found, clients.settings, brokers=len(nodes)))
 
 
-def _version(found: Mapping[str, str]) -> Check:
-    spoken = found.get("inter.broker.protocol.version")
-    if spoken is None:
-        said = "not known: neither the client library nor the broker's settings tell"
-    else:
-        said = f"not told; inter.broker.protocol.version is {spoken}"
-    return Check("broker version", Level.OK, said)
+def version(clients: Clients) -> list[Check]:
+    """Which release the broker is of, by what it serves; a patch release is told to nobody."""
+    what = "broker version"
+    found = release(served(clients))
+    if found is None:
+        return [Check(what, Level.WARNING, "not known: the broker does not say what it serves", "look at it there")]
+    said = f"Kafka {found}, by what it serves"
+    if is_old(found):
+        return [Check(what, Level.WARNING, said, "ccs-stream is tested on Kafka 4: upgrade the brokers")]
+    return [Check(what, Level.OK, said)]
 
 
 def _limits_in(found: Mapping[str, str], settings: KafkaSettings, *, brokers: int) -> Iterator[Check]:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from ccs_stream.cli.kafka.doctor_broker import connection, limits, rights, topics_of
+from ccs_stream.cli.kafka.doctor_broker import connection, limits, rights, topics_of, version
 from ccs_stream.cli.kafka.doctor_log import (
     Followed,
     Group,
@@ -44,6 +44,7 @@ def examine(settings: KafkaSettings, *, quick: bool, progress: Progress) -> Repo
         return report
     checks += _made("topics", lambda: topics_of(clients))
     checks += _made("rights", lambda: rights(clients))
+    checks += _made("broker version", lambda: version(clients))
     checks += _made("broker limits", lambda: limits(clients))
     try:
         store = KafkaLog(settings, read_only=True)

@@ -10,11 +10,11 @@ from typing import Any
 
 from confluent_kafka import KafkaException, Message
 
-from ccs_stream.coordinator.leader_log import WarmProducers
-from ccs_stream.coordinator.member import DEDICATED_CLIENT
+from ccs_stream.coordinator.kafka.leader_log import WarmProducers
+from ccs_stream.coordinator.kafka.member import DEDICATED_CLIENT
+from ccs_stream.coordinator.kafka.restoring import restore
+from ccs_stream.coordinator.kafka.shard import Shard
 from ccs_stream.coordinator.port import wall_clock
-from ccs_stream.coordinator.restoring import restore
-from ccs_stream.coordinator.shard import Shard
 from ccs_stream.log.fold import fold_entry
 from ccs_stream.log.kafka.errors import nobody_ever_joined, translated
 from ccs_stream.log.kafka.partition import Partitions

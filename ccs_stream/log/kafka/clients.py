@@ -127,6 +127,11 @@ class Clients:
             self._admin = self._make(AdminClient, {"client.id": "ccs-admin"})
         return self._admin
 
+    def listening_admin(self, log: logging.Logger) -> AdminClient:
+        """Another admin client, which tells `log` everything that brokers say they can do."""
+        made: AdminClient = self._make(AdminClient, {"client.id": "ccs-admin"}, debug="feature", log=log)
+        return made
+
     def asked(self, doing: str, future: "Future[T]") -> T:
         """What the admin client answers. Raises as soon as waiting does not help, and not only when time is over.
 
@@ -154,7 +159,9 @@ class Clients:
         if known is not None and self.trouble.hopeless:
             raise translated(known, doing, self.trouble)
 
-    def _make(self, kind: Callable[..., Any], own: dict[str, Any]) -> Any:
+    def _make(
+        self, kind: Callable[..., Any], own: dict[str, Any], *, debug: str = "", log: logging.Logger = CLIENT_LOG
+    ) -> Any:
         self.check_process()
         # A user's choice wins where it is allowed: what is not was refused when the settings were read.
         chosen = self.settings.librdkafka()
@@ -168,10 +175,12 @@ class Clients:
             **chosen,
             "error_cb": self._heard,
         }
+        if debug:
+            settings["debug"] = debug
         if kind is not Consumer:
             del settings["allow.auto.create.topics"]
         try:
-            return kind(settings, logger=CLIENT_LOG)
+            return kind(settings, logger=log)
         except KafkaException as error:
             raise translated(error, f"the settings of {self.settings.display_url}") from None
         except (TypeError, ValueError) as error:

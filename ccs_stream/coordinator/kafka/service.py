@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from ccs_stream.coordinator.member import DEDICATED_CLIENT
-from ccs_stream.coordinator.node import Node
+from ccs_stream.coordinator.kafka.member import DEDICATED_CLIENT
+from ccs_stream.coordinator.kafka.node import Node
+from ccs_stream.coordinator.kafka.restoring import restore
 from ccs_stream.coordinator.port import wall_clock
-from ccs_stream.coordinator.restoring import restore
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.errors import CcsError
 from ccs_stream.protocol.ids import Micros

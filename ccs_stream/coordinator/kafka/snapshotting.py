@@ -9,7 +9,7 @@ import logging
 import threading
 from typing import Final
 
-from ccs_stream.coordinator.shard import Shard
+from ccs_stream.coordinator.kafka.shard import Shard
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.errors import CcsError
 from ccs_stream.protocol.leadership import Role

@@ -7,7 +7,7 @@ is said aloud. Does not: read what follows; whoever follows does.
 
 import logging
 
-from ccs_stream.coordinator.shard import Shard
+from ccs_stream.coordinator.kafka.shard import Shard
 from ccs_stream.log.envelope import chain_hash
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.log.snapshot import Opened, verified_snapshot

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaException
 
-from ccs_stream.coordinator.member import DEDICATED_CLIENT
-from ccs_stream.coordinator.node import Node
+from ccs_stream.coordinator.kafka.member import DEDICATED_CLIENT
+from ccs_stream.coordinator.kafka.node import Node
 from ccs_stream.log.kafka.errors import translated
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.errors import CcsError

@@ -13,8 +13,8 @@ import threading
 import time
 from typing import Any, Final, Self
 
-from ccs_stream.coordinator.service import CoordinatorService
-from ccs_stream.coordinator.shard import Shard
+from ccs_stream.coordinator.kafka.service import CoordinatorService
+from ccs_stream.coordinator.kafka.shard import Shard
 from ccs_stream.protocol.leadership import Role
 
 _CONTENT_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"

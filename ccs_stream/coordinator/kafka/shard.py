@@ -6,20 +6,19 @@ news of the group, the time) takes its lock and says so; what there is to wake i
 """
 
 import collections
-import dataclasses
 import logging
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable
-from typing import Final, Protocol, assert_never
+from typing import Final, assert_never
 
 from confluent_kafka import Message
 
 from ccs_stream.coordinator.batch import Planned, fold_record, plan_shard
-from ccs_stream.coordinator.leader_log import LeaderLog, WarmProducers
+from ccs_stream.coordinator.kafka.leader_log import RESIGNATION, LeaderLog, WarmProducers, largest_batch
+from ccs_stream.coordinator.kafka.shard_ports import Contents, Counts, Listener, Surroundings
 from ccs_stream.coordinator.sweeping import sweep_command, sweep_is_due
-from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.log.fold import fold_entry
 from ccs_stream.log.kafka.errors import Refusal
 from ccs_stream.log.kafka.store import KafkaLog, message_of, stored_of
@@ -59,66 +58,6 @@ UNREAD_GRACE_S: Final = 2.0
 """Beyond the producer's own time-out, how long a leader waits to read back what it appended."""
 WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
 """Bodies of commands that wait to be decided; beyond this no more are taken from the topic, which keeps them."""
-_BATCH_OVERHEAD_BYTES: Final = 512
-"""What a batch takes beside its messages, generously."""
-_CLAIM: Final = "claim"
-_RESIGNATION: Final = "resignation"
-
-
-def largest_batch(store: KafkaLog) -> int:
-    """Bytes of messages that one batch to the log may hold: brokers measure batches, not messages."""
-    return store.largest_message - _BATCH_OVERHEAD_BYTES
-
-
-class Surroundings(Protocol):
-    """What a shard needs done."""
-
-    def prove_membership(self, partition: int) -> None:
-        """Commit an offset synchronously, then say `membership_proved`."""
-
-    def seek_commands(self, partition: int, offset: int, term: int) -> None:
-        """Take commands from `offset` of the partition of the commands topic on, then say `sought(term)`."""
-
-    def forward(self, batch: Iterable[Pending]) -> None:
-        """Put these commands into the commands topic."""
-
-    def cannot_lead(self, partition: int, error: CcsError) -> None:
-        """The broker lets this process append nothing there: it is to leave the group."""
-
-
-Contents = Callable[[], tuple[bytes, ...]]
-"""The bodies that came with a decision, for whoever wants them: of what is read when catching up, nobody does."""
-
-
-class Listener(Protocol):
-    """Whoever waits for decisions of one workspace, in this process. Called under the shard's lock."""
-
-    workspace: str
-
-    def decided(  # what is known of a decision
-        self, record: DecisionRecord, events: list[Event], offset: int, digest: Hash, contents: Contents
-    ) -> None:
-        """A decision of the workspace was admitted and folded."""
-
-    def settled(self, pending: Pending, planned: Planned) -> None:
-        """A command that was handed over directly needed no decision; what it rested on is in the log now."""
-
-
-@dataclasses.dataclass(slots=True)
-class Counts:
-    """What a shard has seen since this process began to follow it."""
-
-    decisions: int = 0
-    events: int = 0
-    claims: int = 0
-    led: int = 0
-    """How often this process came to lead it."""
-    refused: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    dropped: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    """Commands that were not decided, by reason."""
-    void: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    seconds_to_lead: float = 0.0
-    """From the last assignment to the claim read back."""
 
 
 class Shard:
@@ -392,8 +331,7 @@ class Shard:
                 case AppendClaim():
                     self._claim(effect.epoch, effect.leader_id)
                 case AppendResignation():
-                    resigned = LeaderResigned(epoch=effect.epoch, leader_id=effect.leader_id)
-                    self._log.append([(_RESIGNATION, None, DEFAULT_CODEC.encode_record(resigned))])
+                    self._log.resign(LeaderResigned(epoch=effect.epoch, leader_id=effect.leader_id))
                 case DestroyProducer():
                     self._log.destroy()
                     self._expected.clear()
@@ -461,7 +399,7 @@ class Shard:
             build=self.store.build,
         )
         self._appended_at = time.monotonic()
-        self._log.append([(_CLAIM, None, DEFAULT_CODEC.encode_record(claimed))])
+        self._log.claim(claimed)
 
     def _append_failed(self, what: object, refusal: Refusal, error: CcsError) -> None:
         LOG.warning("%s", error)
@@ -474,7 +412,7 @@ class Shard:
                 self._around.cannot_lead(self.partition, error)
             elif pending is not None:
                 self._do(self.loop.append_refused(pending, str(error)))
-        elif what is not _RESIGNATION:
+        elif what is not RESIGNATION:
             self._do(self.loop.append_unknown())
 
     def _batch_of(self, failed: Planned) -> Iterable[Pending]:

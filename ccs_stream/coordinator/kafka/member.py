@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
-from ccs_stream.coordinator.shard import Shard
+from ccs_stream.coordinator.kafka.shard import Shard
 from ccs_stream.log.commands import decode_command
 from ccs_stream.log.kafka.errors import moved, transient, translated
 from ccs_stream.log.kafka.store import KafkaLog

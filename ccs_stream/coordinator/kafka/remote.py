@@ -18,15 +18,15 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from ccs_stream.coordinator.asking import Asked, Waiting
 from ccs_stream.coordinator.batch import Planned
 from ccs_stream.coordinator.forks import ForkGuard
-from ccs_stream.coordinator.member import EMBEDDED_CLIENT
-from ccs_stream.coordinator.node import Node
-from ccs_stream.coordinator.offering import Offer
+from ccs_stream.coordinator.kafka.asking import Asked, Waiting
+from ccs_stream.coordinator.kafka.member import EMBEDDED_CLIENT
+from ccs_stream.coordinator.kafka.node import Node
+from ccs_stream.coordinator.kafka.offering import Offer
+from ccs_stream.coordinator.kafka.restoring import restore
+from ccs_stream.coordinator.kafka.shard_ports import Contents
 from ccs_stream.coordinator.port import wall_clock
-from ccs_stream.coordinator.restoring import restore
-from ccs_stream.coordinator.shard import Contents
 from ccs_stream.coordinator.sweeping import sweep_command, sweep_is_due
 from ccs_stream.coordinator.ticket import Answer, Numbers
 from ccs_stream.log.codec import DEFAULT_CODEC

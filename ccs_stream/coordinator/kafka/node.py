@@ -13,13 +13,13 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
-from ccs_stream.coordinator.commands_topic import CommandsTopic
-from ccs_stream.coordinator.leader_log import WarmProducers
-from ccs_stream.coordinator.member import DEDICATED_CLIENT, Member
-from ccs_stream.coordinator.restoring import restore
-from ccs_stream.coordinator.shard import Shard, largest_batch
-from ccs_stream.coordinator.snapshotting import Snapshots
-from ccs_stream.coordinator.watching import Watch
+from ccs_stream.coordinator.kafka.commands_topic import CommandsTopic
+from ccs_stream.coordinator.kafka.leader_log import WarmProducers, largest_batch
+from ccs_stream.coordinator.kafka.member import DEDICATED_CLIENT, Member
+from ccs_stream.coordinator.kafka.restoring import restore
+from ccs_stream.coordinator.kafka.shard import Shard
+from ccs_stream.coordinator.kafka.snapshotting import Snapshots
+from ccs_stream.coordinator.kafka.watching import Watch
 from ccs_stream.log.kafka.errors import transient, translated
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.commands import Sweep

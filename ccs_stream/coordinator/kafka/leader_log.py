@@ -12,13 +12,26 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.log.kafka.clients import Clients
 from ccs_stream.log.kafka.errors import Refusal, refusal_of, translated
+from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.errors import CcsError
+from ccs_stream.protocol.records import LeaderClaimed, LeaderResigned
 
 _CLIENT_ID: Final = "ccs-leader"
+_BATCH_OVERHEAD_BYTES: Final = 512
+"""What a batch takes beside its messages, generously."""
+CLAIM: Final = "claim"
+RESIGNATION: Final = "resignation"
+"""What is told to have failed, where it is no decision."""
 Failed = Callable[[object, Refusal, CcsError], None]
 """What failed (as given to `append`), how certainly, and the error."""
+
+
+def largest_batch(store: KafkaLog) -> int:
+    """Bytes of messages that one batch to the log may hold: brokers measure batches, not messages."""
+    return store.largest_message - _BATCH_OVERHEAD_BYTES
 
 
 class WarmProducers:
@@ -82,6 +95,14 @@ class LeaderLog:
                 if refusal_of(first) is Refusal.TOO_LARGE:
                     continue  # what follows it leaves a gap, which readers see; it must not be half-sent
                 return
+
+    def claim(self, claimed: LeaderClaimed) -> None:
+        """Send a claim."""
+        self.append([(CLAIM, None, DEFAULT_CODEC.encode_record(claimed))])
+
+    def resign(self, resigned: LeaderResigned) -> None:
+        """Send a resignation."""
+        self.append([(RESIGNATION, None, DEFAULT_CODEC.encode_record(resigned))])
 
     def poll(self, failed: Failed) -> None:
         """Tell of failures."""
