@@ -17,8 +17,9 @@ from benchmarks.kafka_floor import BODY, Floor, coordinator_process, new_log, on
 from benchmarks.report import Row, at_least, rate
 from benchmarks.run import Run
 from ccs_stream.coordinator.batch import plan
+from ccs_stream.log.avro import write_parts
 from ccs_stream.log.codec import DEFAULT_CODEC
-from ccs_stream.log.envelope import chain_hash, encode_head, write_parts
+from ccs_stream.log.envelope import chain_hash, encode_head
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.store import KafkaLog, stored_of
 from ccs_stream.protocol.admit import Cursor

@@ -11,9 +11,9 @@ Source: Apache Avro 1.12 specification, "Binary encoding".
 """
 
 import hashlib
-from collections.abc import Sequence as SequenceOf
 from typing import Any, Final
 
+from ccs_stream.log.avro import NOT_SMALL, NULL, read_long, read_parts, read_time, write_long, write_parts
 from ccs_stream.log.schemas import PREFIX_BYTES, log_registry
 from ccs_stream.protocol.commands import CommandKind
 from ccs_stream.protocol.errors import CorruptRecord
@@ -21,122 +21,9 @@ from ccs_stream.protocol.ids import Hash
 from ccs_stream.protocol.records import DecisionRecord
 
 PREFIX: Final = log_registry().current("Decision").prefix
-EMPTY_TAIL: Final = b"\x00"
-_ONE: Final = 2
-"""The count 1, zigzag."""
-NOT_SMALL: Final = 0x81
-"""The bits of a number's first byte that say that more follow, or that it is negative."""
 _new: Final = object.__new__
 _KINDS: Final = tuple(CommandKind)
 _KIND_BYTES: Final = {kind: bytes((code << 1,)) for code, kind in enumerate(_KINDS)}
-_LONG_BYTES_MAX: Final = 10
-_FLAGS: Final = sum(0x80 << 7 * place for place in range(7))
-"""What the "more follows" bits of an eight-byte number add to the sum of its shifted bytes."""
-# Unsigned varints of 0..16383, one or two bytes each; and the same numbers as two bytes that are not the last.
-_LAST: Final = tuple(bytes((n,)) if n < 128 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(1 << 14))
-_PAIR: Final = tuple(bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(1 << 14))
-
-
-def write_long(n: int) -> bytes:
-    """Avro's variable-length zigzag encoding of a non-negative number."""
-    if n < 8192:
-        return _LAST[n << 1]
-    n <<= 1
-    out = _PAIR[n & 0x3FFF]
-    n >>= 14
-    while n > 0x3FFF:
-        out += _PAIR[n & 0x3FFF]
-        n >>= 14
-    return out + _LAST[n]
-
-
-def write_longs(numbers: SequenceOf[int]) -> bytes:
-    """An Avro array of non-negative numbers."""
-    if not numbers:
-        return EMPTY_TAIL
-    # As `write_long`, without a call for each: a write that makes a thousand copies stale names them all.
-    encoded = [_LAST[n << 1] if n < 8192 else write_long(n) for n in numbers]
-    return b"".join((write_long(len(numbers)), *encoded, EMPTY_TAIL))
-
-
-def read_long(data: bytes, at: int) -> tuple[Any, int]:
-    """The number at `at`, and where the next field begins. IndexError past the end of `data`.
-
-    It is `Any` so that it takes its type where it is assigned: calling a `NewType` for each was a tenth of a rebuild.
-    """
-    byte = data[at]
-    if byte < 0x80:
-        return (byte >> 1) ^ -(byte & 1), at + 1
-    second = data[at + 1]
-    if second < 0x80:
-        n = byte & 0x7F | second << 7
-        return (n >> 1) ^ -(n & 1), at + 2
-    third = data[at + 2]
-    n = byte & 0x7F | (second & 0x7F) << 7 | (third & 0x7F) << 14
-    if third < 0x80:
-        return (n >> 1) ^ -(n & 1), at + 3
-    at, shift = at + 3, 21
-    while True:
-        byte = data[at]
-        at += 1
-        n |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return (n >> 1) ^ -(n & 1), at
-        shift += 7
-        if shift >= 7 * _LONG_BYTES_MAX:
-            raise CorruptRecord("a number is longer than ten bytes")
-
-
-def read_time(data: bytes, at: int) -> tuple[Any, int]:
-    """As `read_long`, fast for the eight bytes that microseconds take from the year 1979 on."""
-    eight = data[at : at + 8]
-    if len(eight) == 8:
-        a, b, c, d, e, f, g, h = eight
-        if h < 0x80 <= a & b & c & d & e & f & g:
-            n = a + (b << 7) + (c << 14) + (d << 21) + (e << 28) + (f << 35) + (g << 42) + (h << 49) - _FLAGS
-            return (n >> 1) ^ -(n & 1), at + 8
-    return read_long(data, at)
-
-
-def write_parts(parts: SequenceOf[bytes]) -> bytes:
-    """An Avro array of bytes."""
-    if not parts:
-        return EMPTY_TAIL
-    if len(parts) == 1:
-        part = parts[0]
-        return b"".join((b"\x02", write_long(len(part)), part, b"\x00"))
-    pieces = [write_long(len(parts))]
-    for part in parts:
-        pieces.append(write_long(len(part)))
-        pieces.append(part)
-    pieces.append(b"\x00")
-    return b"".join(pieces)
-
-
-def read_parts(data: bytes, at: int) -> tuple[tuple[bytes, ...], int]:
-    """The array of bytes at `at`, and where the next field begins."""
-    if data[at] == _ONE:
-        # One part and the end of the array behind it, as in most decisions.
-        length, begin = read_long(data, at + 1)
-        end = begin + length
-        if length >= 0 and data[end] == 0:
-            return (data[begin:end],), end + 1
-    parts: list[bytes] = []
-    while True:
-        count, at = read_long(data, at)
-        if count == 0:
-            return tuple(parts), at
-        if count < 0:
-            # A block with its size in bytes, which Avro allows any writer.
-            count = -count
-            _, at = read_long(data, at)
-        for _ in range(count):
-            length, at = read_long(data, at)
-            end = at + length
-            if length < 0 or end > len(data):
-                raise CorruptRecord("the record is cut short inside an array of bytes")
-            parts.append(data[at:end])
-            at = end
 
 
 def encode_head(record: DecisionRecord) -> bytes:
@@ -210,7 +97,7 @@ def decode_head(data: bytes) -> tuple[DecisionRecord, int]:
 
 def decode_tail(tail: bytes) -> tuple[bytes, ...]:
     """The inline bodies. Raises `CorruptRecord`."""
-    if tail == EMPTY_TAIL:
+    if tail == NULL:
         return ()
     try:
         parts, end = read_parts(tail, 0)

@@ -8,7 +8,7 @@ Source: Apache Avro 1.12 specification, "Binary encoding".
 
 from typing import Any, Final
 
-from ccs_stream.log.envelope import NOT_SMALL, read_long, write_long, write_longs
+from ccs_stream.log.avro import NOT_SMALL, NULL, PRESENT, absent, read_long, write_long, write_longs, write_text
 from ccs_stream.log.schemas import PREFIX_BYTES, log_registry
 from ccs_stream.protocol.errors import CorruptRecord
 from ccs_stream.protocol.events import GrantIssued, GrantsInvalidated, WriteCommitted
@@ -20,11 +20,8 @@ INVALIDATION_PREFIX: Final = log_registry().current("GrantsInvalidated").prefix
 GRANT_PREFIX: Final = log_registry().current("GrantIssued").prefix
 _STATES: Final = tuple(GrantState)
 _STATE_BYTES: Final = {state: bytes((code << 1,)) for code, state in enumerate(_STATES)}
-_NULL: Final = b"\x00"
 # Setting slots one by one takes a fifth of what a call with a dozen keywords takes.
 _new: Final = object.__new__
-_PRESENT: Final = 2
-"""First byte of an optional value that is there: branch 1 of its union, zigzag."""
 _TEXTS: Final[dict[str, bytes]] = {}
 """Encoded content types and encodings: a handful in any log."""
 _TEXTS_MAX: Final = 256
@@ -35,18 +32,10 @@ _HASH: Final = 32
 def _text(text: str) -> bytes:
     known = _TEXTS.get(text)
     if known is None:
-        raw = text.encode()
-        known = write_long(len(raw)) + raw
+        known = write_text(text)
         if len(_TEXTS) < _TEXTS_MAX:
             _TEXTS[text] = known
     return known
-
-
-def _absent(data: bytes, at: int) -> int:
-    """Behind an optional value that is not there. Raises `CorruptRecord` for a branch that its union does not have."""
-    if data[at]:
-        raise CorruptRecord("an optional value is neither there nor absent")
-    return at + 1
 
 
 def encode_write(event: WriteCommitted) -> bytes:
@@ -58,15 +47,15 @@ def encode_write(event: WriteCommitted) -> bytes:
             event.artifact,
             write_long(event.participant),
             write_long(event.version),
-            _NULL if base is None else b"\x02" + write_long(base),
+            NULL if base is None else b"\x02" + write_long(base),
             write_long(event.previous_sequence),
             _text(event.content_type),
             _text(event.content_encoding),
             event.content_hash,
             write_long(event.content_size),
-            _NULL if index is None else b"\x02" + write_long(index),
-            _NULL if locator is None else b"".join((b"\x02", write_long(len(locator)), locator)),
-            _NULL,
+            NULL if index is None else b"\x02" + write_long(index),
+            NULL if locator is None else b"".join((b"\x02", write_long(len(locator)), locator)),
+            NULL,
         )
     )
 
@@ -85,10 +74,10 @@ def decode_write(data: bytes) -> WriteCommitted | None:
         else:
             event.participant, at = small >> 1, at + 1
         event.version, at = read_long(data, at)
-        if data[at] == _PRESENT:
+        if data[at] == PRESENT:
             event.base_version, at = read_long(data, at + 1)
         else:
-            at = _absent(data, at)
+            at = absent(data, at)
         event.previous_sequence, at = read_long(data, at)
         if (length := data[at]) & NOT_SMALL:
             length, at = read_long(data, at)
@@ -105,19 +94,19 @@ def decode_write(data: bytes) -> WriteCommitted | None:
             at += 1
         event.content_hash = raw[at : at + _HASH]
         event.content_size, at = read_long(data, at + _HASH)
-        if data[at] == _PRESENT:
+        if data[at] == PRESENT:
             event.content_index, at = (0, at + 2) if data[at + 1] == 0 else read_long(data, at + 1)
         else:
-            at = _absent(data, at)
-        if data[at] == _PRESENT:
+            at = absent(data, at)
+        if data[at] == PRESENT:
             length, at = read_long(data, at + 1)
             event.content_locator = data[at : at + length]
             at += length
         else:
-            at = _absent(data, at)
-        if data[at] == _PRESENT:
+            at = absent(data, at)
+        if data[at] == PRESENT:
             return None
-        at = _absent(data, at)
+        at = absent(data, at)
     except (IndexError, UnicodeDecodeError) as error:
         raise CorruptRecord("a write is cut short or garbled") from error
     if at != len(data):

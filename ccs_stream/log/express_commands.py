@@ -9,7 +9,7 @@ Source: Apache Avro 1.12 specification, "Binary encoding".
 
 from typing import Any, Final
 
-from ccs_stream.log.envelope import EMPTY_TAIL, read_long, read_parts, write_long, write_parts
+from ccs_stream.log.avro import NULL, PRESENT, absent, read_long, read_parts, write_long, write_parts, write_text
 from ccs_stream.log.schemas import PREFIX_BYTES, registry
 from ccs_stream.protocol.commands import Commit, Content, Write, WriteMode
 from ccs_stream.protocol.errors import CorruptRecord
@@ -22,9 +22,6 @@ _COMMIT: Final = 5 << 1
 """The symbol "commit" of the envelope's kinds, zigzag."""
 _ONE_WRITE: Final = b"\x02\x00"
 """An array's block of one change, which is branch 0 of its union: a write."""
-_NULL: Final = b"\x00"
-_PRESENT: Final = 2
-"""First byte of an optional value that is there: branch 1 of its union, zigzag."""
 _ID: Final = 16
 _HASH: Final = 32
 
@@ -39,37 +36,37 @@ def encode_commit(workspace: str, command: Commit) -> bytes | None:
     record = b"".join(
         (
             _COMMIT_PREFIX,
-            _text(command.agent),
+            write_text(command.agent),
             _ONE_WRITE,
             change.artifact,
             _texts(change.scope),
-            _text(change.key),
-            _text(content.content_type),
-            _text(content.content_encoding),
+            write_text(change.key),
+            write_text(content.content_type),
+            write_text(content.content_encoding),
             content.content_hash,
             write_long(content.size),
-            _NULL if body is None else b"\x02\x00",  # the first of the command's contents
-            _NULL if locator is None else b"".join((b"\x02", write_long(len(locator)), locator)),
+            NULL if body is None else b"\x02\x00",  # the first of the command's contents
+            NULL if locator is None else b"".join((b"\x02", write_long(len(locator)), locator)),
             _optional(content.uploaded_at),
             _MODE_BYTES[change.mode],
             _optional(change.base_version),
             _optional(change.fence),
             _optional(change.ttl_us),
-            _NULL,
-            _NULL if change.reason is None else b"\x02" + _text(change.reason),
-            EMPTY_TAIL,
+            NULL,
+            NULL if change.reason is None else b"\x02" + write_text(change.reason),
+            NULL,
         )
     )
     return b"".join(
         (
             ENVELOPE_PREFIX,
-            _text(workspace),
+            write_text(workspace),
             command.session_id,
             write_long(command.number),
             bytes((_COMMIT,)),
             write_long(len(record)),
             record,
-            EMPTY_TAIL if body is None else write_parts((body,)),
+            NULL if body is None else write_parts((body,)),
         )
     )
 
@@ -106,28 +103,28 @@ def _decode(data: bytes) -> tuple[str, Commit] | None:
     size, at = read_long(data, at + _HASH)
     index, at = _read_optional(data, at)
     locator: bytes | None = None
-    if data[at] == _PRESENT:
+    if data[at] == PRESENT:
         length, at = read_long(data, at + 1)
         if length < 0:
             raise CorruptRecord("a commit has a locator of negative length")
         locator = data[at : at + length]
         at += length
     else:
-        at = _absent(data, at)
+        at = absent(data, at)
     uploaded_at, at = _read_optional(data, at)
     if (mode := data[at]) > (len(_MODES) - 1) << 1 or mode & 1:
         raise CorruptRecord("a commit has a mode that there is not")
     base_version, at = _read_optional(data, at + 1)
     fence, at = _read_optional(data, at)
     ttl_us, at = _read_optional(data, at)
-    if data[at] == _PRESENT:
+    if data[at] == PRESENT:
         return None
-    at = _absent(data, at)
+    at = absent(data, at)
     reason: str | None = None
-    if data[at] == _PRESENT:
+    if data[at] == PRESENT:
         reason, at = _read_text(data, at + 1)
     else:
-        at = _absent(data, at)
+        at = absent(data, at)
     if data[at]:
         return None
     if at + 1 != end:
@@ -159,19 +156,14 @@ def _decode(data: bytes) -> tuple[str, Commit] | None:
     return workspace, Commit(session_id=session_id, number=number, agent=agent, changes=(change,))
 
 
-def _text(text: str) -> bytes:
-    raw = text.encode()
-    return write_long(len(raw)) + raw
-
-
 def _texts(texts: tuple[str, ...]) -> bytes:
     if not texts:
-        return EMPTY_TAIL
-    return b"".join((write_long(len(texts)), *[_text(each) for each in texts], EMPTY_TAIL))
+        return NULL
+    return b"".join((write_long(len(texts)), *[write_text(each) for each in texts], NULL))
 
 
 def _optional(number: int | None) -> bytes:
-    return _NULL if number is None else b"\x02" + write_long(number)
+    return NULL if number is None else b"\x02" + write_long(number)
 
 
 def _read_text(data: bytes, at: int) -> tuple[str, int]:
@@ -200,13 +192,6 @@ def _read_texts(data: bytes, at: int) -> tuple[tuple[str, ...], int]:
 
 
 def _read_optional(data: bytes, at: int) -> tuple[Any, int]:
-    if data[at] == _PRESENT:
+    if data[at] == PRESENT:
         return read_long(data, at + 1)
-    return None, _absent(data, at)
-
-
-def _absent(data: bytes, at: int) -> int:
-    """Behind an optional value that is not there. Raises `CorruptRecord` for a branch that its union does not have."""
-    if data[at]:
-        raise CorruptRecord("an optional value is neither there nor absent")
-    return at + 1
+    return None, absent(data, at)

@@ -19,7 +19,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
-from ccs_stream.log.envelope import decode_tail, write_parts
+from ccs_stream.log.avro import write_parts
+from ccs_stream.log.envelope import decode_tail
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.ids import Hash, LogId
 from ccs_stream.protocol.ids import Sequence as SequenceNumber

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccs_stream.log import envelope, express
+from ccs_stream.log import avro, envelope, express
 from ccs_stream.log.codec import DEFAULT_CODEC, Codec
 from ccs_stream.log.fold import fold_log
 from ccs_stream.log.memory import MemoryLog
@@ -72,7 +72,7 @@ decisions = st.builds(
 
 @given(decisions)
 def test_the_envelope_is_what_fastavro_writes_and_reads(record: DecisionRecord) -> None:
-    head, tail = envelope.encode_head(record), envelope.write_parts(record.contents)
+    head, tail = envelope.encode_head(record), avro.write_parts(record.contents)
     assert head + tail == by_fastavro("Decision", dataclasses.asdict(record))
     decoded, at = envelope.decode_head(head + tail)
     assert at == len(head)
@@ -136,13 +136,13 @@ def test_an_invalidation_is_what_fastavro_writes_and_reads(event: GrantsInvalida
 
 @given(st.integers(0, 2**63 - 1) | st.integers(2**54, 2**56))
 def test_times_survive(number: int) -> None:
-    for data in (envelope.write_long(number), envelope.write_long(number) + b"more behind it"):
-        assert envelope.read_time(data, 0) == (number, len(envelope.write_long(number)))
+    for data in (avro.write_long(number), avro.write_long(number) + b"more behind it"):
+        assert avro.read_time(data, 0) == (number, len(avro.write_long(number)))
 
 
 @given(st.integers(0, 2**63 - 1))
 def test_numbers_survive(number: int) -> None:
-    assert envelope.read_long(envelope.write_long(number), 0) == (number, len(envelope.write_long(number)))
+    assert avro.read_long(avro.write_long(number), 0) == (number, len(avro.write_long(number)))
 
 
 def test_fields_of_dataclasses_are_those_of_their_schemas() -> None:
@@ -183,7 +183,7 @@ def test_a_decision_cut_at_any_byte_is_corrupt() -> None:
     for length in range(len(draft.head)):
         with pytest.raises(CorruptRecord):
             DEFAULT_CODEC.decode_record(draft.head[:length])
-    tail = envelope.write_parts(draft.contents)
+    tail = avro.write_parts(draft.contents)
     for length in range(1, len(tail)):
         with pytest.raises(CorruptRecord):
             envelope.decode_tail(tail[:length])
