@@ -25,6 +25,7 @@ LOOK_EVERY_S: Final = 2.0
 def dedicated_coordinators(store: KafkaLog) -> int:
     """How many dedicated coordinators are in the group. Raises `LogUnavailable`, `NotAuthorised`."""
     group = store.names.coordinators
+    store.clients.find_brokers(f"asking who coordinates {store.display_url}")
     futures = store.clients.admin.describe_consumer_groups([group], request_timeout=store.settings.timeout_s)
     try:
         described: Any = futures[group].result()

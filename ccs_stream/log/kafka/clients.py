@@ -127,6 +127,17 @@ class Clients:
             self._admin = self._make(AdminClient, {"client.id": "ccs-admin"})
         return self._admin
 
+    def find_brokers(self, doing: str) -> None:
+        """Have the admin client learn which brokers there are now. Raises `LogUnavailable` and others.
+
+        It waits for a broker that has gone, as fast as it can and without a pause, until it learns that another has
+        taken over: whoever asks again and again asks this first.
+        """
+        try:
+            self.admin.list_topics(timeout=self.settings.timeout_s)
+        except KafkaException as error:
+            raise translated(error, doing, self.trouble) from error
+
     def listening_admin(self, log: logging.Logger) -> AdminClient:
         """Another admin client, which tells `log` everything that brokers say they can do."""
         made: AdminClient = self._make(AdminClient, {"client.id": "ccs-admin"}, debug="feature", log=log)
