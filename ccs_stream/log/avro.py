@@ -6,10 +6,13 @@ hold the users of these to it). Does not: know any schema; see `envelope`, `expr
 Source: Apache Avro 1.12 specification, "Binary encoding".
 """
 
+from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from ccs_stream.protocol.errors import CorruptRecord
+
+T = TypeVar("T")
 
 NULL: Final = b"\x00"
 """An optional value that is not there, an empty text, an empty array, the end of an array."""
@@ -111,22 +114,33 @@ def read_parts(data: bytes, at: int) -> tuple[tuple[bytes, ...], int]:
         end = begin + length
         if length >= 0 and data[end] == 0:
             return (data[begin:end],), end + 1
-    parts: list[bytes] = []
+    parts, at = read_items(data, at, read_bytes)
+    return tuple(parts), at
+
+
+def read_bytes(data: bytes, at: int) -> tuple[bytes, int]:
+    """The bytes at `at`, and where the next field begins. Raises `CorruptRecord` where they are cut short."""
+    length, at = read_long(data, at)
+    end = at + length
+    if length < 0 or end > len(data):
+        raise CorruptRecord("the record is cut short inside bytes")
+    return data[at:end], end
+
+
+def read_items(data: bytes, at: int, read: Callable[[bytes, int], tuple[T, int]]) -> tuple[list[T], int]:
+    """The array at `at`, whose items `read` reads, and where the next field begins."""
+    items: list[T] = []
     while True:
         count, at = read_long(data, at)
         if count == 0:
-            return tuple(parts), at
+            return items, at
         if count < 0:
             # A block with its size in bytes, which Avro allows any writer.
             count = -count
             _, at = read_long(data, at)
         for _ in range(count):
-            length, at = read_long(data, at)
-            end = at + length
-            if length < 0 or end > len(data):
-                raise CorruptRecord("the record is cut short inside an array of bytes")
-            parts.append(data[at:end])
-            at = end
+            item, at = read(data, at)
+            items.append(item)
 
 
 def write_text(text: str) -> bytes:

@@ -8,11 +8,20 @@ Source: Apache Avro 1.12 specification, "Binary encoding".
 
 from typing import Any, Final
 
-from ccs_stream.log.avro import NOT_SMALL, NULL, PRESENT, absent, read_long, write_long, write_longs, write_text
+from ccs_stream.log.avro import (
+    NOT_SMALL,
+    NULL,
+    PRESENT,
+    absent,
+    read_items,
+    read_long,
+    write_long,
+    write_longs,
+    write_text,
+)
 from ccs_stream.log.schemas import PREFIX_BYTES, log_registry
 from ccs_stream.protocol.errors import CorruptRecord
 from ccs_stream.protocol.events import GrantIssued, GrantsInvalidated, WriteCommitted
-from ccs_stream.protocol.ids import ParticipantNumber
 from ccs_stream.protocol.states import GrantState
 
 WRITE_PREFIX: Final = log_registry().current("WriteCommitted").prefix
@@ -162,24 +171,13 @@ def decode_invalidation(data: bytes) -> GrantsInvalidated:
     """An invalidation. Raises `CorruptRecord`."""
     raw: Any = data
     event = _new(GrantsInvalidated)
-    sharers: list[ParticipantNumber] = []
-    event.sharers = sharers
     try:
         at = PREFIX_BYTES + _ID
         event.artifact = raw[PREFIX_BYTES:at]
         event.version, at = read_long(data, at)
         event.owner, at = read_long(data, at)
         event.owner_state = _state(data[at])
-        count, at = read_long(data, at + 1)
-        while count:
-            if count < 0:
-                # A block with its size in bytes, which Avro allows any writer.
-                count = -count
-                _, at = read_long(data, at)
-            for _ in range(count):
-                number, at = read_long(data, at)
-                sharers.append(number)
-            count, at = read_long(data, at)
+        event.sharers, at = read_items(data, at + 1, read_long)
     except IndexError as error:
         raise CorruptRecord("an invalidation is cut short or garbled") from error
     if at != len(data):

@@ -9,16 +9,26 @@ Source: Apache Avro 1.12 specification, "Binary encoding".
 
 from typing import Any, Final
 
-from ccs_stream.log.avro import NULL, PRESENT, absent, read_long, read_parts, write_long, write_parts, write_text
+from ccs_stream.log.avro import (
+    NULL,
+    PRESENT,
+    absent,
+    read_items,
+    read_long,
+    read_parts,
+    write_long,
+    write_parts,
+    write_text,
+)
 from ccs_stream.log.schemas import PREFIX_BYTES, registry
-from ccs_stream.protocol.commands import Commit, Content, Write, WriteMode
+from ccs_stream.protocol.commands import CommandKind, Commit, Content, Write, WriteMode
 from ccs_stream.protocol.errors import CorruptRecord
 
 ENVELOPE_PREFIX: Final = registry("commands").current("SubmittedCommand").prefix
 _COMMIT_PREFIX: Final = registry("commands").current("Commit").prefix
 _MODES: Final = tuple(WriteMode)
 _MODE_BYTES: Final = {mode: bytes((code << 1,)) for code, mode in enumerate(_MODES)}
-_COMMIT: Final = 5 << 1
+_COMMIT: Final = tuple(CommandKind).index(CommandKind.COMMIT) << 1
 """The symbol "commit" of the envelope's kinds, zigzag."""
 _ONE_WRITE: Final = b"\x02\x00"
 """An array's block of one change, which is branch 0 of its union: a write."""
@@ -95,7 +105,7 @@ def _decode(data: bytes) -> tuple[str, Commit] | None:
         return None
     at += len(_ONE_WRITE)
     artifact = raw[at : at + _ID]
-    scope, at = _read_texts(data, at + _ID)
+    scope, at = read_items(data, at + _ID, _read_text)
     key, at = _read_text(data, at)
     content_type, at = _read_text(data, at)
     content_encoding, at = _read_text(data, at)
@@ -144,7 +154,7 @@ def _decode(data: bytes) -> tuple[str, Commit] | None:
     )
     change = Write(
         artifact=artifact,
-        scope=scope,
+        scope=tuple(scope),
         key=key,
         content=content,
         mode=_MODES[mode >> 1],
@@ -172,23 +182,6 @@ def _read_text(data: bytes, at: int) -> tuple[str, int]:
     if length < 0:
         raise CorruptRecord("a command has a text of negative length")
     return data[at : at + length].decode(), at + length
-
-
-def _read_texts(data: bytes, at: int) -> tuple[tuple[str, ...], int]:
-    if not data[at]:
-        return (), at + 1
-    texts: list[str] = []
-    count, at = read_long(data, at)
-    while count:
-        if count < 0:
-            # A block with its size in bytes, which Avro allows any writer.
-            count = -count
-            _, at = read_long(data, at)
-        for _ in range(count):
-            text, at = _read_text(data, at)
-            texts.append(text)
-        count, at = read_long(data, at)
-    return tuple(texts), at
 
 
 def _read_optional(data: bytes, at: int) -> tuple[Any, int]:

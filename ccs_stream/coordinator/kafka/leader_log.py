@@ -22,7 +22,7 @@ from ccs_stream.protocol.records import LeaderClaimed, LeaderResigned
 _CLIENT_ID: Final = "ccs-leader"
 _BATCH_OVERHEAD_BYTES: Final = 512
 """What a batch takes beside its messages, generously."""
-CLAIM: Final = "claim"
+_CLAIM: Final = "claim"
 RESIGNATION: Final = "resignation"
 """What is told to have failed, where it is no decision."""
 Failed = Callable[[object, Refusal, CcsError], None]
@@ -98,7 +98,7 @@ class LeaderLog:
 
     def claim(self, claimed: LeaderClaimed) -> None:
         """Send a claim."""
-        self.append([(CLAIM, None, DEFAULT_CODEC.encode_record(claimed))])
+        self.append([(_CLAIM, None, DEFAULT_CODEC.encode_record(claimed))])
 
     def resign(self, resigned: LeaderResigned) -> None:
         """Send a resignation."""
