@@ -11,7 +11,7 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -59,18 +59,21 @@ class CoordinatorProcess:
 
     def wait_ready(self) -> "CoordinatorProcess":
         """Wait until it says that it is ready."""
-        deadline = monotonic() + READY_S
-        while not self.ready():
-            assert self.process.poll() is None, "the coordinator ended"
-            assert monotonic() < deadline, "the coordinator does not become ready"
-            sleep(0.05)
-        return self
+        return self._wait(self.ready, "become ready")
 
     def wait_leading(self) -> "CoordinatorProcess":
         """Wait until it leads a partition; that it is ready says only that it follows all of them."""
+        return self._wait(self.leads, "come to lead")
+
+    def leads(self) -> bool:
+        """Whether it says that it leads a partition."""
+        return '"role": "leading"' in self.get("/status")
+
+    def _wait(self, holds: Callable[[], bool], what: str) -> "CoordinatorProcess":
         deadline = monotonic() + READY_S
-        while '"role": "leading"' not in self.get("/status"):
-            assert monotonic() < deadline, "the coordinator does not come to lead"
+        while not holds():
+            assert self.process.poll() is None, "the coordinator ended"
+            assert monotonic() < deadline, f"the coordinator does not {what}"
             sleep(0.05)
         return self
 

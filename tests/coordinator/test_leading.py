@@ -93,7 +93,7 @@ def coordinators(log: str) -> Iterator[list[CoordinatorProcess]]:
 
 def leader_of(coordinators: list[CoordinatorProcess]) -> CoordinatorProcess:
     for each in coordinators:
-        if each.process.poll() is None and '"role": "leading"' in each.get("/status"):
+        if each.process.poll() is None and each.leads():
             return each
     raise AssertionError("nobody leads")
 
@@ -151,7 +151,7 @@ def test_an_embedded_coordinator_withdraws_when_a_dedicated_one_joins_and_offers
         until("withdrawn", lambda: not remote(workspace).leads)
         assert agent.write("k", 2).version == 2
         assert dedicated_coordinators(KafkaLog(KafkaSettings.parse(log))) == 1
-        assert '"role": "leading"' in dedicated.get("/status")
+        assert dedicated.leads()
         assert dedicated.stop() == 0
         until("leads again", lambda: remote(workspace).leads)
         assert agent.write("k", 3).version == 3
