@@ -17,14 +17,14 @@ _SLACK_S: Final = 2.5
 _STOP_S: Final = 15.0
 """Half of what is usually given to a process that is told to stop."""
 _RETRYABLE: Final = {"OutcomeUnknown", "LogUnavailable"}
-_FAILOVER: Final = {"broker.session.timeout.ms": "3000", "broker.heartbeat.interval.ms": "500"}
+FAILOVER: Final = {"broker.session.timeout.ms": "3000", "broker.heartbeat.interval.ms": "500"}
 
 
 def killed(env: Environment) -> Row:
     """SIGKILL of the node that leads the log's partition, of three: nothing acknowledged is lost."""
     row = Row("one of three brokers killed")
     with (
-        own_broker(3, **_FAILOVER) as broker,
+        own_broker(3, **FAILOVER) as broker,
         env.cluster(broker=broker, session_timeout_s=6, timeout_s=5) as cluster,
     ):
         cluster.start_coordinators(2)

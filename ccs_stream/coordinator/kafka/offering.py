@@ -12,7 +12,7 @@ from confluent_kafka import KafkaException
 
 from ccs_stream.coordinator.kafka.member import DEDICATED_CLIENT
 from ccs_stream.coordinator.kafka.node import Node
-from ccs_stream.log.kafka.errors import translated
+from ccs_stream.log.kafka.errors import nobody_ever_joined, translated
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.errors import CcsError
 
@@ -25,13 +25,12 @@ LOOK_EVERY_S: Final = 2.0
 def dedicated_coordinators(store: KafkaLog) -> int:
     """How many dedicated coordinators are in the group. Raises `LogUnavailable`, `NotAuthorised`."""
     group = store.names.coordinators
-    store.clients.find_brokers(f"asking who coordinates {store.display_url}")
     futures = store.clients.admin.describe_consumer_groups([group], request_timeout=store.settings.timeout_s)
     try:
         described: Any = futures[group].result()
     except KafkaException as error:
-        if "GROUP_ID_NOT_FOUND" in str(error):
-            return 0  # nobody has ever joined
+        if nobody_ever_joined(error):
+            return 0
         raise translated(error, f"asking who coordinates {store.display_url}", store.clients.trouble) from error
     return sum(str(member.client_id).startswith(DEDICATED_CLIENT) for member in described.members)
 

@@ -67,7 +67,6 @@ class Watch:
 
     def _look(self) -> CcsError | None:
         """What is wrong with the topics, if anything is. Raises what asking raises."""
-        self._store.clients.find_brokers("looking at the topics")
         there = topics.describe(self._store.clients, settings=False)
         for name, opened in self._store.opened.items():
             now = there.get(name)

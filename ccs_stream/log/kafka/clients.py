@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient
 
-from ccs_stream.log.kafka.errors import Trouble, translated
+from ccs_stream.log.kafka.errors import Trouble, lost_connection, translated
 from ccs_stream.log.kafka.names import TopicNames
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.protocol.errors import ForkedProcess, LogUnavailable, NotAuthorised, UsageError
@@ -46,6 +46,8 @@ class Clients:
         self.trouble = Trouble(settings.prefix)
         self._pid = os.getpid()
         self._admin: AdminClient | None = None
+        self._lost_broker = False
+        """Whether a connection was lost since the admin client last asked which brokers there are."""
 
     def check_process(self) -> None:
         """Raises `ForkedProcess` in a forked child."""
@@ -122,21 +124,22 @@ class Clients:
 
     @property
     def admin(self) -> AdminClient:
-        """The one admin client."""
+        """The one admin client, which knows who answers.
+
+        It would wait for a broker that has gone without a pause, a whole core busy, until it learns that another has
+        taken over; so once a connection was lost it asks for the brokers first. Raises `LogUnavailable` and others.
+        """
         if self._admin is None:
             self._admin = self._make(AdminClient, {"client.id": "ccs-admin"})
+            return self._admin
+        self._admin.poll(0)  # what it lost since it was last used
+        if self._lost_broker:
+            try:
+                self._admin.list_topics(timeout=self.settings.timeout_s)
+            except KafkaException as error:
+                raise translated(error, "asking which brokers there are", self.trouble) from error
+            self._lost_broker = False
         return self._admin
-
-    def find_brokers(self, doing: str) -> None:
-        """Have the admin client learn which brokers there are now. Raises `LogUnavailable` and others.
-
-        It waits for a broker that has gone, as fast as it can and without a pause, until it learns that another has
-        taken over: whoever asks again and again asks this first.
-        """
-        try:
-            self.admin.list_topics(timeout=self.settings.timeout_s)
-        except KafkaException as error:
-            raise translated(error, doing, self.trouble) from error
 
     def listening_admin(self, log: logging.Logger) -> AdminClient:
         """Another admin client, which tells `log` everything that brokers say they can do."""
@@ -149,14 +152,15 @@ class Clients:
         Raises `LogUnavailable`, `NotAuthorised`, `LogMissing`, ...
         """
         deadline = time.monotonic() + self.settings.timeout_s + 1.0  # it has a time-out of its own, which says more
+        admin = self._admin or self.admin
         while True:
             try:
                 answer = future.result(_LISTEN_S)
             except KafkaException as error:
-                self.admin.poll(0)
+                admin.poll(0)
                 raise translated(error, doing, self.trouble) from error
             except TimeoutError:
-                self.admin.poll(0)
+                admin.poll(0)
                 self.raise_if_hopeless(doing)
                 if time.monotonic() > deadline:
                     raise LogUnavailable(f"{doing}: no broker answers: check that it runs, and its address") from None
@@ -217,6 +221,7 @@ class Clients:
     def _heard(self, error: KafkaError) -> None:
         LOG.debug("librdkafka: %s", error)
         self.trouble.heard(error)
+        self._lost_broker = self._lost_broker or lost_connection(error)
         theirs = self.settings.client.get("error_cb")
         if theirs is not None:
             theirs(error)

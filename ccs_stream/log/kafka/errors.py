@@ -117,6 +117,11 @@ def transient(error: KafkaError | KafkaException) -> bool:
     return error.code() in _PASSING or bool(error.retriable())
 
 
+def lost_connection(error: KafkaError) -> bool:
+    """Whether a broker is not there any more, or not yet."""
+    return error.code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)
+
+
 def timed_out(error: KafkaException) -> bool:
     """Whether no answer came in the time that was given for it."""
     first = error.args[0] if error.args else None
