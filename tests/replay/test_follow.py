@@ -24,7 +24,9 @@ class Following:
     """A running `timeline --follow`, read through a pipe."""
 
     def __init__(self, source: str, *options: str) -> None:
-        program = "from ccs_stream.replay import main; main()"
+        # Ctrl-C means what it means in a foreground, also where these tests were started in a background.
+        heeded = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+        program = f"{heeded}; from ccs_stream.replay import main; main()"
         command = [sys.executable, "-c", program, source, "timeline", "--follow", *options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.lines: list[str] = []
