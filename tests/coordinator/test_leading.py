@@ -11,7 +11,7 @@ from confluent_kafka import Message
 
 import ccs_stream
 from ccs_stream import OutcomeUnknown, Workspace
-from ccs_stream.coordinator.kafka.offering import dedicated_coordinators
+from ccs_stream.coordinator.kafka.group import group_of
 from ccs_stream.coordinator.kafka.remote import RemoteCoordinator
 from ccs_stream.coordinator.kafka.service import CoordinatorService
 from ccs_stream.coordinator.ticket import Answer
@@ -150,7 +150,7 @@ def test_an_embedded_coordinator_withdraws_when_a_dedicated_one_joins_and_offers
         dedicated = CoordinatorProcess(log).wait_ready()
         until("withdrawn", lambda: not remote(workspace).leads)
         assert agent.write("k", 2).version == 2
-        assert dedicated_coordinators(KafkaLog(KafkaSettings.parse(log))) == 1
+        assert group_of(KafkaLog(KafkaSettings.parse(log))).dedicated == 1
         assert dedicated.leads()
         assert dedicated.stop() == 0
         until("leads again", lambda: remote(workspace).leads)

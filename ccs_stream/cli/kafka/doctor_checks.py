@@ -12,14 +12,13 @@ from typing import Any, Final
 from ccs_stream.cli.kafka.doctor_broker import connection, limits, rights, topics_of, version
 from ccs_stream.cli.kafka.doctor_log import (
     Followed,
-    Group,
     Progress,
     folds_from_zero,
     follow_partition,
-    group_of,
     state_hashes,
 )
 from ccs_stream.cli.kafka.doctor_report import Check, Level, Report
+from ccs_stream.coordinator.kafka.group import Group, group_of
 from ccs_stream.log.kafka.clients import Clients
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.store import KafkaLog
@@ -68,14 +67,14 @@ def _made(name: str, check: Callable[[], list[Check]]) -> list[Check]:
 def _log(store: KafkaLog, report: Report, *, quick: bool, progress: Progress) -> list[Check]:
     followed = [follow_partition(store, partition, progress) for partition in range(store.partitions)]
     asked_at = time.monotonic()
-    group = group_of(store)
+    group = _group(store)
     late = [each for each in followed if each.undecided]
     if late:  # what is being decided this moment is none of anybody's business
         time.sleep(max(asked_at + DECIDED_WITHIN_S - time.monotonic(), 0))
         for each in late:
             each.go_on(progress)
     report.partitions += [_row(each, group) for each in followed]
-    checks = [_head(store, followed), *_leadership(followed, group), _lag(followed), *_clock(followed)]
+    checks = [_head(store, followed), *_leadership(store, followed, group), _lag(followed), *_clock(followed)]
     if quick:
         checks.append(Check("state", Level.OK, "not compared (--quick)"))
     else:
@@ -83,14 +82,22 @@ def _log(store: KafkaLog, report: Report, *, quick: bool, progress: Progress) ->
     return checks
 
 
-def _row(followed: Followed, group: Group) -> dict[str, Any]:
+def _group(store: KafkaLog) -> Group | CcsError:
+    """Who coordinates, or why that is not known."""
+    try:
+        return group_of(store)
+    except CcsError as error:
+        return error
+
+
+def _row(followed: Followed, group: Group | CcsError) -> dict[str, Any]:
     cursor = followed.cursor
     return {
         "partition": followed.partition,
         "epoch": cursor.epoch,
         "leader": cursor.leader_id.hex() if cursor.epoch else None,
         "resigned": cursor.resigned,
-        "offered_by": group.offered_by(followed.partition),
+        "offered_by": [] if isinstance(group, CcsError) else group.offered_by(followed.partition),
         "undecided": followed.undecided,
         "workspaces": len(followed.states),
         "void": cursor.void,
@@ -114,13 +121,13 @@ def _head(store: KafkaLog, followed: list[Followed]) -> Check:
     return Check("log", Level.OK, said + (f", {void} void records, which nobody applies" if void else ""))
 
 
-def _leadership(followed: list[Followed], group: Group) -> Iterator[Check]:
-    if group.unknown is not None:
+def _leadership(store: KafkaLog, followed: list[Followed], group: Group | CcsError) -> Iterator[Check]:
+    if isinstance(group, CcsError):
         yield Check(
             "leadership",
             Level.WARNING,
-            f"who is in the coordinators' group is not known: {group.unknown}",
-            f"allow this user Describe on the group {group.name}",
+            f"who is in the coordinators' group is not known: {group}",
+            f"allow this user Describe on the group {store.names.coordinators}",
         )
         return
     alone = [each for each in followed if not group.offered_by(each.partition)]

@@ -4,19 +4,16 @@ Guarantees: reads only; a partition that cannot be read is reported with its err
 judge what it finds.
 """
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from confluent_kafka import KafkaException, Message
+from confluent_kafka import Message
 
 from ccs_stream.coordinator.kafka.leader_log import WarmProducers
-from ccs_stream.coordinator.kafka.member import DEDICATED_CLIENT
 from ccs_stream.coordinator.kafka.restoring import restore
 from ccs_stream.coordinator.kafka.shard import Shard
 from ccs_stream.coordinator.port import wall_clock
 from ccs_stream.log.fold import fold_entry
-from ccs_stream.log.kafka.errors import nobody_ever_joined, translated
 from ccs_stream.log.kafka.partition import Partitions
 from ccs_stream.log.kafka.store import KafkaLog, stored_of
 from ccs_stream.log.port import BEFORE_FIRST
@@ -29,41 +26,6 @@ from ccs_stream.protocol.statehash import state_hash
 
 Progress = Callable[[Iterator[Any], int], Iterator[Any]]
 """Shows how far a long reading has come."""
-
-
-@dataclasses.dataclass(slots=True)
-class Group:
-    """The coordinators' group."""
-
-    name: str
-    members: list[tuple[str, frozenset[int]]] = dataclasses.field(default_factory=list)
-    """Client id and host of each, and the partitions it is to lead."""
-    dedicated: int = 0
-    unknown: str | None = None
-    """Why it could not be looked at."""
-
-    def offered_by(self, partition: int) -> list[str]:
-        """Who is to lead a partition."""
-        return [who for who, partitions in self.members if partition in partitions]
-
-
-def group_of(store: KafkaLog) -> Group:
-    """Who coordinates a log. Joins nothing."""
-    found = Group(store.names.coordinators)
-    futures = store.clients.admin.describe_consumer_groups([found.name], request_timeout=store.settings.timeout_s)
-    doing = f"asking who is in the group {found.name}"
-    try:
-        described: Any = futures[found.name].result()
-    except KafkaException as error:
-        if not nobody_ever_joined(error):
-            found.unknown = str(translated(error, doing, store.clients.trouble))
-        return found
-    for member in described.members:
-        assigned = () if member.assignment is None else member.assignment.topic_partitions
-        partitions = frozenset(each.partition for each in assigned if each.topic == store.names.commands)
-        found.members.append((f"{member.client_id} at {member.host}", partitions))
-        found.dedicated += str(member.client_id).startswith(DEDICATED_CLIENT)
-    return found
 
 
 class Followed:

@@ -6,33 +6,16 @@ when the last one has left. Does not: decide who leads; the group suggests and t
 
 import logging
 import threading
-from typing import Any, Final
+from typing import Final
 
-from confluent_kafka import KafkaException
-
-from ccs_stream.coordinator.kafka.member import DEDICATED_CLIENT
+from ccs_stream.coordinator.kafka.group import group_of
 from ccs_stream.coordinator.kafka.node import Node
-from ccs_stream.log.kafka.errors import nobody_ever_joined, translated
-from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.errors import CcsError
 
 LOG = logging.getLogger(__name__)
 
 LOOK_EVERY_S: Final = 2.0
 """How soon a dedicated coordinator that came or went is noticed."""
-
-
-def dedicated_coordinators(store: KafkaLog) -> int:
-    """How many dedicated coordinators are in the group. Raises `LogUnavailable`, `NotAuthorised`."""
-    group = store.names.coordinators
-    futures = store.clients.admin.describe_consumer_groups([group], request_timeout=store.settings.timeout_s)
-    try:
-        described: Any = futures[group].result()
-    except KafkaException as error:
-        if nobody_ever_joined(error):
-            return 0
-        raise translated(error, f"asking who coordinates {store.display_url}", store.clients.trouble) from error
-    return sum(str(member.client_id).startswith(DEDICATED_CLIENT) for member in described.members)
 
 
 class Offer:
@@ -60,7 +43,7 @@ class Offer:
 
     def _look(self) -> None:
         try:
-            dedicated = dedicated_coordinators(self._node.store)
+            dedicated = group_of(self._node.store).dedicated
         except CcsError as error:
             LOG.debug("who coordinates is not known: %s", error)
             return

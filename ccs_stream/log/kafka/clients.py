@@ -4,6 +4,7 @@ Guarantees: made when first needed; refused in a forked child; the settings of `
 share one client between two owners.
 """
 
+import contextlib
 import logging
 import os
 import time
@@ -14,7 +15,7 @@ from typing import Any, Final, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient
 
-from ccs_stream.log.kafka.errors import Trouble, lost_connection, translated
+from ccs_stream.log.kafka.errors import Trouble, translated
 from ccs_stream.log.kafka.names import TopicNames
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.protocol.errors import ForkedProcess, LogUnavailable, NotAuthorised, UsageError
@@ -33,6 +34,8 @@ _RECONNECT_MAX_MS: Final = 1_000
 """A broker that comes back is noticed within a second."""
 _LISTEN_S: Final = 0.1
 """How often, while an answer is waited for, it is asked whether it can still come."""
+_ASK_EVERY_S: Final = 1.0
+"""How often, at most, an answer that does not come has the admin client ask which brokers there are."""
 
 DeliveryCallback = Callable[[KafkaError | None, Message], None]
 
@@ -46,8 +49,6 @@ class Clients:
         self.trouble = Trouble(settings.prefix)
         self._pid = os.getpid()
         self._admin: AdminClient | None = None
-        self._lost_broker = False
-        """Whether a connection was lost since the admin client last asked which brokers there are."""
 
     def check_process(self) -> None:
         """Raises `ForkedProcess` in a forked child."""
@@ -124,21 +125,9 @@ class Clients:
 
     @property
     def admin(self) -> AdminClient:
-        """The one admin client, which knows who answers.
-
-        It would wait for a broker that has gone without a pause, a whole core busy, until it learns that another has
-        taken over; so once a connection was lost it asks for the brokers first. Raises `LogUnavailable` and others.
-        """
+        """The one admin client. What it is asked for is waited for with `asked`."""
         if self._admin is None:
             self._admin = self._make(AdminClient, {"client.id": "ccs-admin"})
-            return self._admin
-        self._admin.poll(0)  # what it lost since it was last used
-        if self._lost_broker:
-            try:
-                self._admin.list_topics(timeout=self.settings.timeout_s)
-            except KafkaException as error:
-                raise translated(error, "asking which brokers there are", self.trouble) from error
-            self._lost_broker = False
         return self._admin
 
     def listening_admin(self, log: logging.Logger) -> AdminClient:
@@ -149,21 +138,33 @@ class Clients:
     def asked(self, doing: str, future: "Future[T]") -> T:
         """What the admin client answers. Raises as soon as waiting does not help, and not only when time is over.
 
+        The client would wait for a broker that has gone without a pause, a whole core busy, until it learns that
+        another has taken over: an answer that does not come at once has it ask which brokers there are.
+
         Raises `LogUnavailable`, `NotAuthorised`, `LogMissing`, ...
         """
-        deadline = time.monotonic() + self.settings.timeout_s + 1.0  # it has a time-out of its own, which says more
-        admin = self._admin or self.admin
+        now = time.monotonic()
+        deadline = now + self.settings.timeout_s + 1.0  # it has a time-out of its own, which says more
+        pause = _LISTEN_S
+        ask_at = now + pause
         while True:
             try:
                 answer = future.result(_LISTEN_S)
             except KafkaException as error:
-                admin.poll(0)
+                self.admin.poll(0)
                 raise translated(error, doing, self.trouble) from error
             except TimeoutError:
-                admin.poll(0)
+                self.admin.poll(0)
                 self.raise_if_hopeless(doing)
-                if time.monotonic() > deadline:
+                now = time.monotonic()
+                if now > deadline:
                     raise LogUnavailable(f"{doing}: no broker answers: check that it runs, and its address") from None
+                if now >= ask_at:
+                    # Again and again, for one that answers may not know yet who has taken over.
+                    with contextlib.suppress(KafkaException):
+                        self.admin.list_topics(timeout=_LISTEN_S)
+                    pause = min(2 * pause, _ASK_EVERY_S)
+                    ask_at = time.monotonic() + pause
             else:
                 self.trouble.over()
                 return answer
@@ -221,7 +222,6 @@ class Clients:
     def _heard(self, error: KafkaError) -> None:
         LOG.debug("librdkafka: %s", error)
         self.trouble.heard(error)
-        self._lost_broker = self._lost_broker or lost_connection(error)
         theirs = self.settings.client.get("error_cb")
         if theirs is not None:
             theirs(error)

@@ -35,6 +35,7 @@ _UNAVAILABLE: Final = frozenset(
         KafkaError.REQUEST_TIMED_OUT,
         KafkaError.COORDINATOR_NOT_AVAILABLE,
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.NOT_COORDINATOR,
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.NOT_ENOUGH_REPLICAS,
@@ -117,11 +118,6 @@ def transient(error: KafkaError | KafkaException) -> bool:
     return error.code() in _PASSING or bool(error.retriable())
 
 
-def lost_connection(error: KafkaError) -> bool:
-    """Whether a broker is not there any more, or not yet."""
-    return error.code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)
-
-
 def timed_out(error: KafkaException) -> bool:
     """Whether no answer came in the time that was given for it."""
     first = error.args[0] if error.args else None
@@ -132,12 +128,6 @@ def all_away(error: KafkaException) -> bool:
     """Whether no broker could be reached at this moment."""
     first = error.args[0] if error.args else None
     return isinstance(first, KafkaError) and first.code() == KafkaError._ALL_BROKERS_DOWN
-
-
-def nobody_ever_joined(error: KafkaException) -> bool:
-    """Whether a group is not known because it never had a member."""
-    first = error.args[0] if error.args else None
-    return isinstance(first, KafkaError) and first.code() == KafkaError.GROUP_ID_NOT_FOUND
 
 
 def unknown_topic(error: KafkaException) -> bool:
@@ -185,6 +175,8 @@ def translated(error: KafkaError | KafkaException, doing: str, trouble: "Trouble
         )
     if code in _MISSING:
         return LogMissing(f"{doing}: {said}: make the topics with `ccs-stream topics create URL`")
+    if code == KafkaError.GROUP_ID_NOT_FOUND:
+        return LogMissing(f"{doing}: nobody ever joined this group ({said})")
     if code in _MOVED:
         return LogDiverged(
             f"{doing}: {said}: what was read before is gone; the topic was made anew or its head was deleted. "
