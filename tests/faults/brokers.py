@@ -10,13 +10,12 @@ from confluent_kafka.admin import AdminClient
 
 from tests.faults.cluster import Cluster, Outcome, until
 from tests.faults.environment import Environment, own_broker
-from tests.faults.table import Row
+from tests.faults.table import RETRYABLE, Row
 
 _SLACK_S: Final = 2.5
 """Beyond its time-out, how long a call may take on a busy machine."""
 _STOP_S: Final = 15.0
 """Half of what is usually given to a process that is told to stop."""
-_RETRYABLE: Final = {"OutcomeUnknown", "LogUnavailable"}
 FAILOVER: Final = {"broker.session.timeout.ms": "3000", "broker.heartbeat.interval.ms": "500"}
 
 
@@ -39,7 +38,7 @@ def killed(env: Environment) -> Row:
             cluster.progress(timeout_s=90)
             row.rounds += 1
         row.add(outcome := cluster.finish(), rounds=0)
-    row.expect(set(outcome.errors()) <= _RETRYABLE, f"clients were told {outcome.errors()}")
+    row.expect_told(outcome, RETRYABLE)
     _expect_in_time(row, outcome, cluster.settings.timeout_s)
     return row
 
@@ -68,7 +67,7 @@ def away(env: Environment) -> Row:
             row.rounds += 1
             _expect_degraded(row, cluster, gone + 2.0, back)
         row.add(outcome := cluster.finish(), rounds=0)
-    row.expect(set(outcome.errors()) <= _RETRYABLE, f"clients were told {outcome.errors()}")
+    row.expect_told(outcome, RETRYABLE)
     _expect_in_time(row, outcome, cluster.settings.timeout_s)
     return row
 
@@ -93,7 +92,7 @@ def silent(env: Environment) -> Row:
         row.add(outcome := cluster.finish(), rounds=0)
         _expect_to_stop(env, row, cluster)
     row.expect(row.unknown > 0, "no outcome was unknown: the fault did not happen")
-    row.expect(set(outcome.errors()) <= _RETRYABLE, f"clients were told {outcome.errors()}")
+    row.expect_told(outcome, RETRYABLE)
     _expect_in_time(row, outcome, cluster.settings.timeout_s)
     return row
 

@@ -18,13 +18,12 @@ from ccs_stream.protocol.leadership import Role
 from tests.faults.checker import chained, decode, encode
 from tests.faults.cluster import Cluster, Outcome, Worker, until
 from tests.faults.environment import Environment
-from tests.faults.table import Row
+from tests.faults.table import NOTHING, RETRYABLE, Row
 
 _GRACE_S: Final = 3.0
 """Beyond the session time-out, how long nobody may lead."""
 _EMBEDDED_GRACE_S: Final = 8.0
 """The same where clients lead: they look every 2 s whether a dedicated one is still there, and only then join."""
-_RETRYABLE: Final = {"OutcomeUnknown", "LogUnavailable"}
 """What clients may be told while leadership moves."""
 
 
@@ -44,7 +43,7 @@ def killed(env: Environment) -> Row:
     row.add(outcome, rounds=0)
     limit = env.session_s + _GRACE_S + slowness_s(outcome)
     row.expect(row.unavailable_s <= limit, f"nobody led for {row.unavailable_s:.1f} s")
-    row.expect(set(outcome.errors()) <= _RETRYABLE, f"clients were told {outcome.errors()}")
+    row.expect_told(outcome, RETRYABLE)
     return row
 
 
@@ -71,7 +70,7 @@ def embedded_killed(env: Environment) -> Row:
     row.add(outcome, rounds=0)
     limit = env.session_s + _EMBEDDED_GRACE_S + slowness_s(outcome)
     row.expect(row.unavailable_s <= limit, f"nobody led for {row.unavailable_s:.1f} s")
-    row.expect(set(outcome.errors()) <= _RETRYABLE, f"clients were told {outcome.errors()}")
+    row.expect_told(outcome, RETRYABLE)
     return row
 
 
@@ -113,7 +112,7 @@ def stopped(env: Environment) -> Row:
     row.expect(
         statistics.median(gaps) <= limit, f"half of the hand-overs took more than {statistics.median(gaps):.2f} s"
     )
-    row.expect(not outcome.errors(), f"clients were told {outcome.errors()}")
+    row.expect_told(outcome, NOTHING)
     return row
 
 
@@ -147,7 +146,7 @@ def frozen(env: Environment) -> Row:
         row.add(outcome := cluster.finish(), rounds=0)
         told = [each.status()["partitions"][0]["void"] for each in cluster.coordinators]
         row.expect(all(sum(each.values()) == row.void.total() for each in told), f"{row.void} void, counted {told}")
-    row.expect(set(outcome.errors()) <= _RETRYABLE, f"clients were told {outcome.errors()}")
+    row.expect_told(outcome, RETRYABLE)
     for _ in range(env.size(1, 5)):
         _zombie(env, row)
     return row
@@ -250,7 +249,7 @@ def _zombie(env: Environment, row: Row) -> None:
             shard.reader.cursor.void == outcome.report.void.total(),
             f"{outcome.report.void} void, and the zombie counts {shard.counts.void}",
         )
-        row.expect(set(outcome.errors()) <= _RETRYABLE, f"clients were told {outcome.errors()}")
+        row.expect_told(outcome, RETRYABLE)
 
 
 class Held:
@@ -292,7 +291,7 @@ def racing(env: Environment) -> Row:
         row.add(outcome, rounds=0)
         epochs = outcome.facts.claims
         row.notes.append(f"{epochs} claims won in {row.rounds} rounds")
-    row.expect(set(outcome.errors()) <= _RETRYABLE, f"clients were told {outcome.errors()}")
+    row.expect_told(outcome, RETRYABLE)
     return row
 
 

@@ -39,7 +39,7 @@ from ccs_stream.protocol.statehash import state_hash
 from tests.faults.checker import encode
 from tests.faults.cluster import Cluster, fold_from_zero, until
 from tests.faults.environment import Environment
-from tests.faults.table import Row
+from tests.faults.table import NOTHING, Row
 
 _RESIGNED: Final = {"epoch": 1, "leader_id": bytes(16)}
 _FOREIGN: Final = (b"", b"garbage", None, b"\xc3\x01" + bytes(3), encode("LeaderResigned", _RESIGNED)[:-1])
@@ -104,7 +104,7 @@ def lost(env: Environment) -> Row:
         outcome = cluster.finish()
     row.add(outcome, rounds=0)
     row.expect(row.void["index_gap"] >= row.rounds // 2, f"nothing stood behind a gap: {row.void}")
-    row.expect(not outcome.errors(), f"clients were told {outcome.errors()}")
+    row.expect_told(outcome, NOTHING)
     return row
 
 
@@ -136,7 +136,7 @@ def refused(env: Environment) -> Row:
         row.expect(service.node.error is None and shard.loop.role is Role.LEADING, "the leader fell")
     outcome.findings = [each for each in outcome.findings if "no history asks for" not in each]
     row.add(outcome, rounds=0)
-    row.expect(not outcome.errors(), f"clients were told {outcome.errors()}")
+    row.expect_told(outcome, NOTHING)
     return row
 
 
@@ -222,7 +222,7 @@ def garbled(env: Environment) -> Row:
         all(each["partitions"][0]["void"] == outcome.report.void for each in told), "a coordinator counts otherwise"
     )
     row.expect(all(each["partitions"][0]["epoch"] == 1 for each in told), "a leader fell")
-    row.expect(not outcome.errors(), f"clients were told {outcome.errors()}")
+    row.expect_told(outcome, NOTHING)
     return row
 
 

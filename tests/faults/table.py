@@ -1,11 +1,16 @@
 """What a run of the faults prints: one line for each."""
 
 from collections import Counter
+from collections.abc import Set
 from dataclasses import dataclass, field
+from typing import Final
 
 from tests.faults.cluster import Outcome
 
-_HEADS = (
+RETRYABLE: Final = frozenset({"OutcomeUnknown", "LogUnavailable"})
+"""What clients may be told while nobody answers."""
+NOTHING: Final[frozenset[str]] = frozenset()
+_HEADS: Final = (
     "fault",
     "rounds",
     "acknowledged",
@@ -56,6 +61,13 @@ class Row:
         """Something that must hold."""
         if not holds:
             self.findings.append(what)
+
+    def expect_told(self, outcome: Outcome, allowed: Set[str]) -> None:
+        """Clients must have been told these kinds of errors and no other."""
+        for kind, count in outcome.errors().items():
+            if kind not in allowed:
+                said = next(each.said for each in outcome.operations if each.error == kind)
+                self.findings.append(f"clients were told {kind} {count} times, such as: {said}")
 
     @property
     def verdict(self) -> str:
