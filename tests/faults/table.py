@@ -1,7 +1,7 @@
 """What a run of the faults prints: one line for each."""
 
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -62,7 +62,7 @@ class Row:
         if not holds:
             self.findings.append(what)
 
-    def expect_told(self, outcome: Outcome, allowed: Set[str]) -> None:
+    def expect_told(self, outcome: Outcome, allowed: AbstractSet[str]) -> None:
         """Clients must have been told these kinds of errors and no other."""
         for kind, count in outcome.errors().items():
             if kind not in allowed:

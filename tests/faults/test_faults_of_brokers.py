@@ -4,6 +4,7 @@ Given a log on a real broker with coordinators and clients in processes of their
 nothing acknowledged is lost or applied twice, and all that `checker` knows of holds.
 """
 
+import contextlib
 import time
 import uuid
 
@@ -11,7 +12,10 @@ import pytest
 
 from ccs_stream.log.kafka.clients import Clients
 from ccs_stream.log.kafka.settings import KafkaSettings
-from ccs_stream.log.kafka.topics import describe
+from ccs_stream.log.kafka.store import KafkaLog
+from ccs_stream.log.kafka.topics import create, describe
+from ccs_stream.protocol.errors import LogMissing, LogUnavailable
+from ccs_stream.testing.broker import Broker
 from tests.faults import brokers, topics
 from tests.faults.environment import Environment, is_full, own_broker
 from tests.faults.table import holds
@@ -38,10 +42,31 @@ def test_a_broker_silent_beyond_the_delivery_time_out(env: Environment) -> None:
 def test_whoever_asks_again_does_not_wait_for_a_killed_controller() -> None:
     """The admin client would, a core busy, until its time is over."""
     with own_broker(3, **brokers.FAILOVER) as broker:
-        clients = Clients(KafkaSettings.parse(f"kafka://{broker.bootstrap_servers}?prefix=p-{uuid.uuid4().hex[:8]}"))
+        clients = Clients(_log_on(broker))
         assert describe(clients, settings=False) == {}
         broker.kill(clients.admin.list_topics(timeout=10).controller_id)
         # when it is asked again and again while another takes over, and after
         for _ in range(4):
             assert describe(clients, settings=False) == {}
             time.sleep(1)
+
+
+def test_a_log_that_nobody_leads_is_unavailable_and_not_missing() -> None:
+    """Kafka's clients know one error for both."""
+    with own_broker(3, **brokers.FAILOVER) as broker:
+        settings = _log_on(broker, "timeout_s=7")
+        create(Clients(settings), partitions=1, replication=1)
+        with contextlib.closing(KafkaLog(settings, read_only=True)) as store:
+            name = store.names.log
+            there = store.clients.admin.list_topics(name, timeout=10).topics[name]
+            broker.kill(there.partitions[0].leader)
+            time.sleep(4)  # until the others take it to be gone
+            with pytest.raises(LogUnavailable):
+                store.bounds(name, 0)
+            with pytest.raises(LogMissing):
+                store.bounds(f"{name}-of-nobody", 0)
+
+
+def _log_on(broker: Broker, *options: str) -> KafkaSettings:
+    chosen = "&".join((f"prefix=p-{uuid.uuid4().hex[:8]}", *options))
+    return KafkaSettings.parse(f"kafka://{broker.bootstrap_servers}?{chosen}")

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicCollection
 from confluent_kafka.admin import AdminClient
 
 from ccs_stream.log.kafka.errors import Trouble, translated
 from ccs_stream.log.kafka.names import TopicNames
 from ccs_stream.log.kafka.settings import KafkaSettings
-from ccs_stream.protocol.errors import ForkedProcess, LogUnavailable, NotAuthorised, UsageError
+from ccs_stream.protocol.errors import ForkedProcess, LogMissing, LogUnavailable, NotAuthorised, UsageError
 
 T = TypeVar("T")
 
@@ -168,6 +168,17 @@ class Clients:
             else:
                 self.trouble.over()
                 return answer
+
+    def knows(self, topic: str, timeout_s: float) -> bool:
+        """Whether brokers say that they have a topic; where none answers, it is not known that they have not."""
+        doing = f"asking whether there is {topic}"
+        try:
+            self.asked(doing, self.admin.describe_topics(TopicCollection([topic]), request_timeout=timeout_s)[topic])
+        except LogMissing:
+            return False
+        except LogUnavailable:
+            return True
+        return True
 
     def raise_if_hopeless(self, doing: str) -> None:
         """Raise why no broker will answer, where that is known."""

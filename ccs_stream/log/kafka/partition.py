@@ -58,19 +58,24 @@ class Partitions:
                 except KafkaException as error:
                     consumer.poll(0)  # hears what is wrong; a message of an earlier range is of no use to anybody
                     self._clients.raise_if_hopeless(doing)
-                    now = time.monotonic()
-                    passing = transient(error) or timed_out(error)
-                    unknown = unknown_topic(error) and now - began < _UNKNOWN_S
-                    may_pass = unknown or (all_away(error) and now - began < _AWAY_S)
-                    if unknown and now > deadline:
-                        raise LogUnavailable(f"{doing}: the broker does not know this topic, or not yet") from error
-                    if not (passing or may_pass) or now > deadline:
+                    if not self._may_pass(error, topic, time.monotonic() - began):
+                        raise
+                    if time.monotonic() > deadline:
+                        if unknown_topic(error):
+                            raise LogUnavailable(f"{doing}: nobody leads it now, or it is not there") from error
                         raise
                     patience *= 2  # a slow broker must come to answer
                     time.sleep(_AGAIN_S)
                 else:
                     self._clients.trouble.over()
                     return int(low), int(high)
+
+    def _may_pass(self, error: KafkaException, topic: str, waited_s: float) -> bool:
+        """Whether asking again helps. Raises `NotAuthorised` where a topic is unknown because we may not know of it."""
+        if unknown_topic(error):
+            # Said as well of a partition that nobody leads, and by a broker that has only just started.
+            return waited_s < _UNKNOWN_S or self._clients.knows(topic, _LISTEN_S)
+        return transient(error) or timed_out(error) or (all_away(error) and waited_s < _AWAY_S)
 
     def read(self, topic: str, partition: int, after: int, until: int | None = None) -> Iterator[Message]:
         """Messages with offsets above `after`, to `until` or the end as it is now.
