@@ -27,6 +27,11 @@ def make_topics(url: str, partitions: int = 3) -> None:
     topics.create(Clients(KafkaSettings.parse(url)), partitions=partitions)
 
 
+def as_another_host(url: str) -> str:
+    """A URL whose connections share nothing with those of `url` in this process, as if they were on another host."""
+    return f"{url}&timeout_s=29"
+
+
 class CoordinatorProcess:
     """`ccs-stream coordinator` as its operators run it."""
 

@@ -1,7 +1,8 @@
 """Opening a workspace from a URL.
 
-Guarantees: one URL is enough; an option nobody knows raises and names the nearest known one. Does not: open anything
-twice; two calls with one file are two connections that see each other through the log.
+Guarantees: one URL is enough; an option nobody knows raises and names the nearest known one. Does not: open
+twice what is open; two calls with one file are two connections that see each other through the log, two calls with one
+log on Kafka and equal settings share their connections.
 """
 
 from collections.abc import Mapping
@@ -36,7 +37,7 @@ def connect(
     if workspace is not None and (type(workspace) is not str or not workspace):
         raise UsageError(f"a workspace's name is a non-empty string, got {workspace!r}")
     wanted = None if freshness is None else Freshness.parse(freshness)
-    store = open_log(url, client=kafka)
+    store = open_log(url, client=kafka, shared=True)
     try:
         name = _name(workspace, store.named_workspace)
         return Workspace(store, name, settings=settings, freshness=wanted, body_cache_bytes=body_cache_bytes)

@@ -57,11 +57,22 @@ class ShardReader:
         """
         self.store = store
         self.shard = shard
-        self._all_workspaces = all_workspaces
+        self._wanted: set[str] | None = None if all_workspaces else {shard}
+        """Workspaces whose decisions are yielded; None for all."""
         self.cursor = Cursor()
         self.offset = BEFORE_FIRST
         self._codec = codec
         self._tolerant = tolerant
+
+    def want(self, workspace: str) -> None:
+        """Yield decisions of this workspace, too, from here on."""
+        if self._wanted is not None:
+            self._wanted.add(workspace)
+
+    def unwant(self, workspace: str) -> None:
+        """Yield no more decisions of this workspace, unless all are asked for."""
+        if self._wanted is not None:
+            self._wanted.discard(workspace)
 
     def read(self, *, until: int | None = None, bodies: bool = True) -> Iterator[Entry]:
         """Entries after the last one read, to `until` or the end as it is now.
@@ -99,7 +110,7 @@ class ShardReader:
                         "comes from another log; restore the log from a copy, or verify an archive of it"
                     )
                 digest = chain_hash(stored.head)
-                if record.workspace != self.shard and not self._all_workspaces:
+                if self._wanted is not None and record.workspace not in self._wanted:
                     advance(cursor, record, digest)
                     self.offset = stored.offset
                     return None

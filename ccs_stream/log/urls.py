@@ -20,13 +20,19 @@ SCHEMES: Final = ("memory", "sqlite", "file", "kafka")
 
 
 def open_log(
-    url: str | None, *, create: bool = True, read_only: bool = False, client: Mapping[str, Any] | None = None
+    url: str | None,
+    *,
+    create: bool = True,
+    read_only: bool = False,
+    client: Mapping[str, Any] | None = None,
+    shared: bool = False,
 ) -> LogStore:
     """Open the log at `url`.
 
     None or `memory:`, `sqlite:///relative.db`, `sqlite:////absolute.db`, `file:archive.avro`, `kafka://HOST:PORT?...`.
     With `create` False a log that does not exist raises `LogMissing`, as a log on Kafka always does; with `read_only`
-    nothing is ever written. `client` are settings of librdkafka. Raises `UsageError` for a URL that is none of these.
+    nothing is ever written. `client` are settings of librdkafka. With `shared`, a log on Kafka that this process has
+    open with the same settings is not connected to again. Raises `UsageError` for a URL that is none of these.
     """
     if url is None:
         return MemoryLog()
@@ -58,9 +64,11 @@ def open_log(
         case "kafka":
             # librdkafka takes a tenth of a second to load, and most logs do without it.
             from ccs_stream.log.kafka.settings import KafkaSettings  # noqa: PLC0415
+            from ccs_stream.log.kafka.sharing import shared_log  # noqa: PLC0415
             from ccs_stream.log.kafka.store import KafkaLog  # noqa: PLC0415
 
-            return KafkaLog(KafkaSettings.parse(url, client), read_only=read_only)
+            settings = KafkaSettings.parse(url, client)
+            return shared_log(settings) if shared and not read_only else KafkaLog(settings, read_only=read_only)
         case "":
             raise UsageError(
                 f"{url!r} is no URL: write sqlite:///{url} for a log in that file, file:{url} for an archive"

@@ -16,6 +16,7 @@ from ccs_stream.protocol.commands import Evict
 from ccs_stream.protocol.errors import CcsError, Closed, ContentMissing, LogDiverged, Reclaimed, Reserved, TooLarge
 from ccs_stream.protocol.ids import CommandNumber, Micros, SessionId
 from ccs_stream.protocol.settings import SECOND_US
+from tests.kafka import as_another_host
 
 Connect = Callable[..., Workspace]
 
@@ -48,12 +49,14 @@ def connect(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Connect]
 def two(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Workspace, Workspace]]:
     """Two connections to one log, as two processes have."""
     if request.param == "sqlite":
-        url, name = f"sqlite:///{tmp_path}/log.db", "default"
+        url = elsewhere = f"sqlite:///{tmp_path}/log.db"
+        name = "default"
     else:
         url, name = request.getfixturevalue("kafka_log"), uuid.uuid4().hex
+        elsewhere = as_another_host(url)
     with (
         ccs_stream.connect(url, workspace=name, freshness="latest") as one,
-        ccs_stream.connect(url, workspace=name, freshness="latest") as other,
+        ccs_stream.connect(elsewhere, workspace=name, freshness="latest") as other,
     ):
         yield one, other
 

@@ -8,9 +8,10 @@ from typing import Final
 
 from confluent_kafka.admin import AdminClient
 
-from tests.faults.cluster import Cluster, Outcome, until
+from tests.faults.cluster import Cluster, Outcome
 from tests.faults.environment import Environment, own_broker
 from tests.faults.table import RETRYABLE, Row
+from tests.waiting import until
 
 _SLACK_S: Final = 2.5
 """Beyond its time-out, how long a call may take on a busy machine."""

@@ -17,7 +17,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -36,18 +36,11 @@ from ccs_stream.testing.broker import Broker
 from tests.faults.checker import Facts, Raw, Report, check, facts_of, longest_gap_s, read_topic
 from tests.faults.history import Operation, load
 from tests.kafka import make_topics
+from tests.waiting import until
 
 READY_S: Final = 60.0
 _SETTLED_S: Final = 0.6
 """A log that has not grown for so long, with nobody asking for anything, is at rest."""
-
-
-def until(what: str, holds: Callable[[], object], timeout_s: float = 60.0) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline, f"after {timeout_s:g} s, still not: {what}"
-        time.sleep(0.02)
 
 
 class _Process:

@@ -16,9 +16,10 @@ from typing import Final
 from ccs_stream.coordinator.kafka.service import CoordinatorService
 from ccs_stream.protocol.leadership import Role
 from tests.faults.checker import chained, decode, encode
-from tests.faults.cluster import Cluster, Outcome, Worker, until
+from tests.faults.cluster import Cluster, Outcome, Worker
 from tests.faults.environment import Environment
 from tests.faults.table import NOTHING, RETRYABLE, Row
+from tests.waiting import until
 
 _GRACE_S: Final = 3.0
 """Beyond the session time-out, how long nobody may lead."""

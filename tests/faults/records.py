@@ -37,9 +37,10 @@ from ccs_stream.protocol.ids import Sequence as SequenceNumber
 from ccs_stream.protocol.leadership import Role
 from ccs_stream.protocol.statehash import state_hash
 from tests.faults.checker import encode
-from tests.faults.cluster import Cluster, fold_from_zero, until
+from tests.faults.cluster import Cluster, fold_from_zero
 from tests.faults.environment import Environment
 from tests.faults.table import NOTHING, Row
+from tests.waiting import until
 
 _RESIGNED: Final = {"epoch": 1, "leader_id": bytes(16)}
 _FOREIGN: Final = (b"", b"garbage", None, b"\xc3\x01" + bytes(3), encode("LeaderResigned", _RESIGNED)[:-1])

@@ -24,8 +24,9 @@ from ccs_stream.protocol.errors import LogError, LogUnavailable
 from ccs_stream.protocol.ids import CommandNumber, SessionId
 from ccs_stream.protocol.leadership import Pending, Role
 from ccs_stream.testing.broker import Broker
-from tests.faults.cluster import Cluster, until
+from tests.faults.cluster import Cluster
 from tests.faults.environment import heal
+from tests.waiting import until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.faults]
 

@@ -20,9 +20,10 @@ from ccs_stream.log.kafka.clients import Clients
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.protocol.errors import LogDiverged, LogMissing
 from tests.faults.checker import decode
-from tests.faults.cluster import Cluster, until
+from tests.faults.cluster import Cluster
 from tests.faults.environment import Environment
 from tests.faults.table import Row
+from tests.waiting import until
 
 _NOTICED_S: Final = 30.0
 """How long those that run may take to notice."""

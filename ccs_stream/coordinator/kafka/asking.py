@@ -4,7 +4,7 @@ Guarantees: a ticket is resolved once; a session never has more commands open th
 on included, so that an older number is always a stale copy; what was given up on goes on being sent under its number
 until the log shows it; what was never sent is known not to have happened. Does not: know where decisions come from.
 
-Everything but `wake` is called under the owner's lock.
+Everything but `settle` and `wake` is called under the owner's lock.
 """
 
 import collections
@@ -151,6 +151,14 @@ class Asked:
             )
             ticket.later = threading.Event()
         self.fail(ticket, error)
+
+    def settle(self, timeout_s: float) -> None:
+        """Wait until nobody waits for an answer, for at most so long. Called without the lock."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if all(each.resolved for each in (*tuple(self._queued), *tuple(self._tickets.values()))):
+                return
+            time.sleep(0.005)
 
     def end(self, error: CcsError) -> None:
         """Nobody will be answered any more."""

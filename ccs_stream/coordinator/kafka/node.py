@@ -5,7 +5,9 @@ following fails, everybody who waits is told why. Does not: answer anybody; whoe
 """
 
 import collections
+import contextlib
 import logging
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -23,7 +25,7 @@ from ccs_stream.coordinator.kafka.watching import Watch
 from ccs_stream.log.kafka.errors import transient, translated
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.commands import Sweep
-from ccs_stream.protocol.errors import CcsError, LogError
+from ccs_stream.protocol.errors import CcsError, LogError, LogUnavailable
 from ccs_stream.protocol.ids import Micros
 from ccs_stream.protocol.leadership import Pending, Role
 
@@ -55,14 +57,11 @@ class Node:
         *,
         clock: Callable[[], Micros],
         client_id: str | None,
-        workspace: str | None = None,
-        after: Callable[[], None] | None = None,
+        selective: bool = False,
     ) -> None:
-        """Follow nothing, until `start` is called.
+        """Follow nothing, until told to.
 
-        With `client_id`, offer to lead under that name; with `workspace`, follow only that one.
-
-        `after` is called in the following thread, without a lock, after each round: it wakes those who wait.
+        With `client_id`, offer to lead under that name; `selective`, follow only workspaces that are asked for.
         """
         self.store = store
         self.clock = clock
@@ -75,10 +74,13 @@ class Node:
         spare = min(store.partitions, SPARE_PRODUCERS) if client_id is not None else 0
         batch_bytes = 0 if client_id is None else largest_batch(store)
         self._producers = WarmProducers(store.clients, batch_bytes=batch_bytes, spare=spare)
-        self._workspace = workspace
-        self._after = after
+        self._selective = selective
+        self.after: Callable[[], None] | None = None
+        """Called in the following thread, without a lock, after each round: it wakes those who wait."""
         self._waiting: dict[int, list[Callable[[Shard], None]]] = {}
         self._starting: collections.deque[Shard] = collections.deque()
+        self._turns: dict[int, threading.Lock] = {}
+        """By partition: who asks for a workspace of it."""
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._rounds_at = time.monotonic()
@@ -126,7 +128,71 @@ class Node:
             if ready is not None:
                 ready(shard)
             return
-        threading.Thread(target=self._restore, args=(partition,), name=f"ccs-restore-{partition}", daemon=True).start()
+        self._restore_in_background(partition)
+
+    def follow_now(self, workspace: str) -> Shard:
+        """Follow the partition of a workspace, and the workspace: its shard, once it is there.
+
+        Raises `LogUnavailable`, `LogMissing`, `LogDiverged`, and others of reading the log.
+        """
+        partition = self.store.partition(workspace)
+        with self._lock:
+            turn = self._turns.setdefault(partition, threading.Lock())
+        with turn:
+            found: queue.SimpleQueue[Shard] = queue.SimpleQueue()
+            with self._lock:
+                shard = self.shards.get(partition)
+                begun = self._waiting.get(partition)
+                if begun is not None:
+                    begun.append(found.put)  # the group has assigned it meanwhile
+                elif shard is None:
+                    self._waiting[partition] = []
+            if shard is None:
+                shard = self._restore_now(partition, workspace) if begun is None else self._restored(found)
+            if not shard.follows(workspace):
+                self._adopt(shard, workspace)
+            return shard
+
+    def _restored(self, found: "queue.SimpleQueue[Shard]") -> Shard:
+        deadline = time.monotonic() + self.store.settings.timeout_s
+        while self.error is None and time.monotonic() < deadline:
+            with contextlib.suppress(queue.Empty):
+                return found.get(timeout=POLL_S)
+        raise self.error or LogUnavailable(f"{self.store.display_url} cannot be read yet: try again")
+
+    def _restore_now(self, partition: int, workspace: str) -> Shard:
+        """Restore a partition for whoever calls; where that fails, go on for the group, if it wants it, too."""
+        try:
+            shard = self.new_shard(partition, workspace)
+            restore(shard)
+        except BaseException:
+            with self._lock:
+                others = self._waiting[partition]
+                if not others:
+                    del self._waiting[partition]
+            if others:
+                self._restore_in_background(partition)
+            raise
+        self.start(shard)
+        return shard
+
+    def _adopt(self, shard: Shard, workspace: str) -> None:
+        """Follow another workspace of a partition that is followed: it is read by itself to where the others stand."""
+        other = self.new_shard(shard.partition, workspace)
+        restore(other)
+        deadline = time.monotonic() + self.store.settings.timeout_s
+        while not shard.adopt(other):
+            if self.error is not None:
+                raise self.error
+            if shard.reader.offset > other.reader.offset:
+                other.take(self.store.messages(shard.partition, other.reader.offset, shard.reader.offset))
+            elif time.monotonic() > deadline:
+                raise LogUnavailable(
+                    f"{self.store.display_url} is followed to offset {shard.reader.offset} of partition "
+                    f"{shard.partition}, and {workspace!r} was found at {other.reader.offset}: check the brokers"
+                )
+            else:
+                time.sleep(POLL_S)  # a snapshot stood further on than what is followed
 
     def alive(self) -> bool:
         """Whether the following thread has made progress lately."""
@@ -176,9 +242,13 @@ class Node:
         for ready in waiting:
             ready(shard)
 
-    def new_shard(self, partition: int) -> Shard:
-        """A shard of this node, standing before the first record."""
-        return Shard(self.store, partition, self, self._producers, clock=self.clock, workspace=self._workspace)
+    def new_shard(self, partition: int, workspace: str | None = None) -> Shard:
+        """A shard of this node, standing before the first record; of one workspace, where not all are followed."""
+        only = workspace if self._selective else None
+        return Shard(self.store, partition, self, self._producers, clock=self.clock, workspace=only)
+
+    def _restore_in_background(self, partition: int) -> None:
+        threading.Thread(target=self._restore, args=(partition,), name=f"ccs-restore-{partition}", daemon=True).start()
 
     def _restore(self, partition: int) -> None:
         while not self._stop.is_set():
@@ -211,8 +281,8 @@ class Node:
         finally:
             if consumer is not None:
                 consumer.close()
-            if self._after is not None:
-                self._after()
+            if self.after is not None:
+                self.after()
 
     def _round(self, consumer: Consumer) -> None:
         while self._starting:
@@ -225,8 +295,8 @@ class Node:
             messages = [first, *consumer.consume(BATCH_RECORDS, 0)]
             taken = len(messages)
             self._take(messages)
-        if self._after is not None:
-            self._after()
+        if self.after is not None:
+            self.after()
         self._rounds_at = now = time.monotonic()
         if now - self._ticked_at < POLL_S:
             # Whoever was just answered needs the interpreter, which this thread lets go of when it polls.

@@ -21,10 +21,7 @@ from typing import Final
 from ccs_stream.coordinator.batch import Planned
 from ccs_stream.coordinator.forks import ForkGuard
 from ccs_stream.coordinator.kafka.asking import Asked, Waiting
-from ccs_stream.coordinator.kafka.member import EMBEDDED_CLIENT
-from ccs_stream.coordinator.kafka.node import Node
-from ccs_stream.coordinator.kafka.offering import Offer
-from ccs_stream.coordinator.kafka.restoring import restore
+from ccs_stream.coordinator.kafka.membership import Membership
 from ccs_stream.coordinator.kafka.shard_ports import Contents
 from ccs_stream.coordinator.port import wall_clock
 from ccs_stream.coordinator.sweeping import sweep_command, sweep_is_due
@@ -36,7 +33,6 @@ from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.log.port import Position
 from ccs_stream.log.reader import ShardReader
 from ccs_stream.protocol.commands import Command, Open
-from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.errors import CcsError, Closed, LogDiverged, LogUnavailable
 from ccs_stream.protocol.events import CommandAnswered, Event
 from ccs_stream.protocol.ids import CommandNumber, Hash, Micros, Sequence, SessionId
@@ -46,6 +42,8 @@ from ccs_stream.protocol.settings import DEFAULT_SETTINGS, WorkspaceSettings
 
 LOG = logging.getLogger(__name__)
 
+SETTLE_S: Final = 1.0
+"""How long closing waits for what is being decided."""
 CHECK_EVERY_S: Final = 0.1
 """How often deadlines are looked at."""
 
@@ -59,7 +57,6 @@ class RemoteCoordinator:
         workspace: str,
         *,
         settings: WorkspaceSettings | None = None,
-        clock: Callable[[], Micros] = wall_clock,
     ) -> None:
         """Follow the workspace to where its log ends, and open it where nobody has.
 
@@ -67,7 +64,7 @@ class RemoteCoordinator:
         """
         self.store = store
         self.workspace = workspace
-        self.clock = clock
+        self.clock: Callable[[], Micros] = wall_clock
         self._guard = ForkGuard(f"the workspace {workspace!r} of {store.display_url}")
         self._closed = False
         self._uploading: dict[asyncio.AbstractEventLoop, asyncio.Future[None]] = {}
@@ -78,38 +75,27 @@ class RemoteCoordinator:
         self._worker: ThreadPoolExecutor | None = None
         self.on_bodies: Callable[[list[Event], tuple[bytes, ...]], None] | None = None
         """Told of every decision that carries bodies, after it was folded."""
-        self._embedded = store.settings.coordinator == "embedded"
-        partition = store.partition(workspace)
-        self._node = Node(
-            store,
-            clock=clock,
-            client_id=EMBEDDED_CLIENT if self._embedded else None,
-            workspace=None if self._embedded else workspace,
-            after=self._after_round,
+        self._asked = Asked(
+            send=self._send,
+            window=lambda: self.state.settings.dedupe_window,
+            timeout_s=store.settings.timeout_s,
+            trouble=self._trouble,
         )
-        self._offer = Offer(self._node) if self._embedded else None
+        self._membership = Membership.of(store)
+        self._node = self._membership.node
         try:
-            self._shard = self._node.new_shard(partition)
-            restore(self._shard)
-            self.lock = self._shard.lock
-            self.state = self._shard.states.setdefault(workspace, Directory())
-            self._shard.listener = self
-            self._asked = Asked(
-                send=self._send,
-                window=lambda: self.state.settings.dedupe_window,
-                timeout_s=store.settings.timeout_s,
-                trouble=self._trouble,
-            )
-            self._node.commands.failed = self._not_sent
-            self._node.start(self._shard)
+            self._shard, self.state = self._membership.follow(self)
+        except BaseException:
+            self._membership.leave(self)
+            raise
+        self.lock = self._shard.lock
+        try:
+            self._membership.join(self)
             self.catch_up()
-            if self._offer is not None:
-                self._offer.start()
+            self._membership.offer()
             self._open_workspace(settings)
         except BaseException:
-            if self._offer is not None:
-                self._offer.stop()
-            self._node.close(wait_s=0)
+            self._leave()
             raise
 
     # Asking.
@@ -281,7 +267,7 @@ class RemoteCoordinator:
 
     # Time.
 
-    def _after_round(self) -> None:
+    def after_round(self) -> None:
         self._asked.wake(self.lock)
         if self._waiting:
             with self._moved:
@@ -295,7 +281,7 @@ class RemoteCoordinator:
                 self._asked.check(now)
             self._asked.wake(self.lock)
 
-    def _not_sent(self, what: object, refusal: Refusal, error: CcsError) -> None:
+    def not_sent(self, what: object, refusal: Refusal, error: CcsError) -> None:
         command: Command = what  # type: ignore[assignment]  # it is what was sent
         with self.lock:
             self._asked.not_sent(command, refusal, error)
@@ -414,14 +400,18 @@ class RemoteCoordinator:
         self._closed = True
         if self._guard.forked:
             return
-        if self._offer is not None:
-            self._offer.stop()
-        self._node.close()
+        if self._node.error is None:
+            self._asked.settle(SETTLE_S)
+        self._leave()
         self._end(Closed(f"the workspace {self.workspace!r} was closed: connect again"))
         if self._worker is not None:
             self._worker.shutdown(wait=False)
 
     # Within.
+
+    def _leave(self) -> None:
+        self._shard.unlisten(self)
+        self._membership.leave(self)
 
     def _open_workspace(self, settings: WorkspaceSettings | None) -> None:
         if self.state.opened and settings is None:

@@ -54,6 +54,8 @@ CLAIM_EVERY_S: Final = 0.25
 """How often an assigned coordinator that does not lead asks whether it should claim."""
 SWEEP_EVERY_S: Final = 1.0
 """How often a leader looks for what has run out."""
+ADOPTED_BEHIND_MAX: Final = 1_000
+"""Records that are read with the lock held, for a workspace that is to be followed as well: a few milliseconds."""
 UNREAD_GRACE_S: Final = 2.0
 """Beyond the producer's own time-out, how long a leader waits to read back what it appended."""
 WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -73,13 +75,14 @@ class Shard:
         clock: Callable[[], Micros],
         workspace: str | None = None,
     ) -> None:
-        """Follow `partition`; with `workspace`, only that one of it, and never lead."""
+        """Follow `partition`; with `workspace`, only that one of it (and those adopted later), and never lead."""
         self.store = store
         self.partition = partition
         self.lock = threading.RLock()
         self.loop = LeadershipLoop()
         self.states: dict[str, Directory] = {}
-        self.listener: Listener | None = None
+        self._listeners: dict[str, tuple[Listener, ...]] = {}
+        """By workspace; whoever listens twice in one process is told twice."""
         self.counts = Counts()
         self.error: CcsError | None = None
         """Why it is not followed any more."""
@@ -87,6 +90,8 @@ class Shard:
         """Where the partition ended at the last fetch."""
         self.clock = clock
         self.leads_everything = workspace is None
+        if workspace is not None:
+            self.states[workspace] = Directory()
         self.reader = ShardReader(store, workspace or f"partition {partition}", all_workspaces=workspace is None)
         self._around = around
         self._largest = largest_batch(store) if self.leads_everything else 0
@@ -109,6 +114,49 @@ class Shard:
         self._asked_at = 0.0
         self._swept_at = 0.0
         self._assigned_at = 0.0
+
+    # Workspaces.
+
+    def listen(self, listener: Listener) -> Directory | None:
+        """Tell `listener` what becomes of its workspace: its state, changed under the lock; None if not followed."""
+        name = listener.workspace
+        with self.lock:
+            if not self.follows(name):
+                return None
+            self._listeners[name] = (*self._listeners.get(name, ()), listener)
+            return self.states.setdefault(name, Directory())
+
+    def unlisten(self, listener: Listener) -> None:
+        """Tell it nothing any more; a workspace nobody listens to is not followed where not all are."""
+        name = listener.workspace
+        with self.lock:
+            left = tuple(each for each in self._listeners.get(name, ()) if each is not listener)
+            if left:
+                self._listeners[name] = left
+                return
+            self._listeners.pop(name, None)
+            if not self.leads_everything:
+                self.reader.unwant(name)
+                self.states.pop(name, None)
+
+    def follows(self, workspace: str) -> bool:
+        """Whether the workspace's decisions are folded here."""
+        return self.leads_everything or workspace in self.states
+
+    def adopt(self, other: "Shard") -> bool:
+        """Go on with the workspaces of another shard of this partition; False while it is not behind this one, closely.
+
+        Raises what reading raises.
+        """
+        with self.lock:
+            if not 0 <= self.reader.offset - other.reader.offset <= ADOPTED_BEHIND_MAX:
+                return False
+            other.take(self.store.messages(self.partition, other.reader.offset, self.reader.offset))
+            for workspace, state in other.states.items():
+                if workspace not in self.states:
+                    self.states[workspace] = state
+                    self.reader.want(workspace)
+            return True
 
     # The log.
 
@@ -186,8 +234,7 @@ class Shard:
         self._unsaved += 1
         self._behind_decision = True
         self.store.learn(record.workspace, record.first_sequence, offset, events)
-        listener = self.listener
-        if listener is not None and listener.workspace == record.workspace:
+        for listener in self._listeners.get(record.workspace, ()):
             listener.decided(record, events, offset, digest, contents)
 
     def _take_claim(self, record: LeaderClaimed, verdict: Verdict) -> None:
@@ -367,14 +414,12 @@ class Shard:
         self._do(self.loop.appended(tuple(indexes)))
 
     def _answer(self, batch: tuple[Pending, ...]) -> None:
-        listener = self.listener
         for pending, planned in zip(batch, self._planned, strict=True):
             if planned.decision.dropped is not None:
                 self._count_dropped(pending, planned.decision.dropped)
-            if listener is None:
-                continue
-            if planned.record is None and pending.offset is None and pending.workspace == listener.workspace:
-                listener.settled(pending, planned)
+            if planned.record is None and pending.offset is None:
+                for listener in self._listeners.get(pending.workspace, ()):
+                    listener.settled(pending, planned)
 
     def _count_dropped(self, pending: Pending, why: Dropped) -> None:
         self.counts.dropped[why.value] += 1

@@ -7,6 +7,7 @@ facts is what claims in the log decide (`protocol.admit`), and coordinators appe
 A shard is named by a workspace in it. Bodies, snapshots and deliveries are in topics of their own beside the log.
 """
 
+import copy
 import functools
 import threading
 import time
@@ -39,6 +40,26 @@ _POLL_S: Final = 0.005
 """How often `wait` asks where a partition ends; a look is one round trip."""
 
 
+class _Holders:
+    """How many hold what one or several `KafkaLog` are made of."""
+
+    def __init__(self) -> None:
+        self._count = 1
+        self._lock = threading.Lock()
+
+    def join(self) -> bool:
+        """One more, unless all have let go."""
+        with self._lock:
+            self._count += self._count > 0
+            return self._count > 0
+
+    def leave(self) -> bool:
+        """One less; whether it was the last."""
+        with self._lock:
+            self._count -= 1
+            return self._count == 0
+
+
 class KafkaLog:
     """See the module's docstring."""
 
@@ -53,6 +74,7 @@ class KafkaLog:
         self.names = self.clients.names
         self._read_only = read_only
         self._closed = False
+        self._holders = _Holders()
         self._lock = threading.Lock()
         self._turns: dict[int, threading.RLock] = {}
         self._indexes: dict[str, SequenceIndex] = {}
@@ -107,7 +129,7 @@ class KafkaLog:
         self._check()
         for partition in range(self.partitions):
             cursor = Cursor()
-            for message in self._read(partition, -1, None):
+            for message in self.messages(partition, -1):
                 record = stored_of(message, bodies=False).record
                 # Whoever may write to the topic may write any name: only what is admitted counts.
                 if record is None or admit(cursor, record) is not Verdict.ADMITTED:
@@ -145,9 +167,14 @@ class KafkaLog:
                 return Unknown(str(error))
             return Appended(max(offsets, default=end))
 
+    def messages(self, partition: int, after: int, until: int | None = None) -> Iterator[Message]:
+        """What a partition of the log holds after an offset, as `read`, in Kafka's words."""
+        self._check()
+        return self._reading.read(self.names.log, partition, after, until)
+
     def read(self, shard: str, after: int, *, until: int | None = None, bodies: bool = True) -> Iterator[StoredRecord]:
         self._check()
-        for message in self._read(self.partition(shard), after, until):
+        for message in self.messages(self.partition(shard), after, until):
             yield stored_of(message, bodies=bodies)
 
     def find(self, shard: str, sequence: int) -> StoredRecord | None:
@@ -185,7 +212,7 @@ class KafkaLog:
     def record_at(self, shard: str, offset: int) -> StoredRecord | None:
         """The record at an offset; None beyond the end."""
         self._check()
-        message = next(iter(self._read(self.partition(shard), offset - 1, offset)), None)
+        message = next(iter(self.messages(self.partition(shard), offset - 1, offset)), None)
         return None if message is None or message.offset() != offset else stored_of(message)
 
     def check_head(self, partition: int) -> None:
@@ -244,12 +271,25 @@ class KafkaLog:
             if message.key() == key and isinstance(value, bytes):
                 yield value
 
+    def another(self, settings: KafkaSettings | None = None) -> "KafkaLog | None":
+        """The same log with the same clients, to be closed by itself; None once it is closed everywhere.
+
+        `settings` may name another workspace, and nothing else that differs.
+        """
+        if not self._holders.join():
+            return None
+        other = copy.copy(self)
+        other.settings = settings or self.settings
+        other._closed = False  # noqa: SLF001  # its own class
+        return other
+
     def close(self) -> None:
         if self._closed:
             return
         self._closed = True
-        self._reading.close()
-        self._appender.close()
+        if self._holders.leave():
+            self._reading.close()
+            self._appender.close()
 
     # Within.
 
@@ -272,9 +312,6 @@ class KafkaLog:
                     "workspace would be looked for in the wrong one. Partitions cannot be taken away: make a new log "
                     "under another prefix, or restore the topic from a copy"
                 )
-
-    def _read(self, partition: int, after: int, until: int | None) -> Iterator[Message]:
-        return self._reading.read(self.names.log, partition, after, until)
 
     def _look_for(self, workspace: str, sequence: int) -> StoredRecord | None:
         """Read from a decision not far before it; from the beginning, where nobody has told of one."""

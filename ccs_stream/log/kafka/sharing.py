@@ -1,0 +1,54 @@
+"""One set of clients for all workspaces that a process opens on one log.
+
+Guarantees: whoever asks for a log with settings that are open already in this process, but for the workspace they name,
+is given the same clients; each closes what it was given, and the last one closes the clients. Does not: share across a
+fork, or a log that was found to be another one than was opened.
+"""
+
+import os
+import threading
+from typing import Final
+
+from ccs_stream.log.kafka.settings import KafkaSettings
+from ccs_stream.log.kafka.store import KafkaLog
+
+_OPEN: Final[list[KafkaLog]] = []
+_LOCK: Final = [threading.Lock()]
+
+
+def shared_log(settings: KafkaSettings) -> KafkaLog:
+    """The log with these settings, opened unless it is open. Raises what opening it raises."""
+    found = _found(settings)
+    if found is not None:
+        return found
+    opened = KafkaLog(settings)
+    with _LOCK[0]:
+        _OPEN.append(opened)
+    return opened
+
+
+def retire(log: KafkaLog) -> None:
+    """Whoever opens this log from now on opens it anew: what this process knows of it may not hold any more."""
+    with _LOCK[0]:
+        _OPEN[:] = [each for each in _OPEN if each.clients is not log.clients]
+
+
+def _found(settings: KafkaSettings) -> KafkaLog | None:
+    wanted = settings.model_copy(update={"workspace": None})
+    with _LOCK[0]:
+        for each in tuple(_OPEN):
+            if each.settings.model_copy(update={"workspace": None}) == wanted:
+                other = each.another(settings)
+                if other is not None:
+                    return other
+                _OPEN.remove(each)
+    return None
+
+
+def _begin_anew() -> None:
+    """In a forked child, where the clients are of no use and the lock may be held by nobody."""
+    _OPEN.clear()
+    _LOCK[0] = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
