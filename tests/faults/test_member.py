@@ -4,6 +4,7 @@ Smaller than a fault: one coordinator in this process, whose calls of the broker
 """
 
 import logging
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,8 +83,9 @@ def test_a_partition_that_cannot_be_restored_yet_is_restored_later(
     own: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heal(own)
-    failing = Failing(restore, 2)
-    monkeypatch.setattr("ccs_stream.coordinator.kafka.node.restore", failing)  # of partitions that the group suggests
+    # Those that the group suggests are restored in threads of the node.
+    failing = Failing(restore, 2, lambda _: threading.current_thread().name.startswith("ccs-restore"))
+    monkeypatch.setattr("ccs_stream.coordinator.kafka.following.restore", failing)
     with Cluster(own, tmp_path, seed="", partitions=2) as cluster, ccs_stream.connect(cluster.url) as workspace:
         coordinator = workspace.coordinator
         assert isinstance(coordinator, RemoteCoordinator)

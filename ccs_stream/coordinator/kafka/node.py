@@ -5,27 +5,25 @@ following fails, everybody who waits is told why. Does not: answer anybody; whoe
 """
 
 import collections
-import contextlib
 import logging
-import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from ccs_stream.coordinator.kafka.commands_topic import CommandsTopic
+from ccs_stream.coordinator.kafka.following import Following
 from ccs_stream.coordinator.kafka.leader_log import WarmProducers, largest_batch
 from ccs_stream.coordinator.kafka.member import DEDICATED_CLIENT, Member
-from ccs_stream.coordinator.kafka.restoring import restore
 from ccs_stream.coordinator.kafka.shard import Shard
 from ccs_stream.coordinator.kafka.snapshotting import Snapshots
 from ccs_stream.coordinator.kafka.watching import Watch
 from ccs_stream.log.kafka.errors import transient, translated
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.commands import Sweep
-from ccs_stream.protocol.errors import CcsError, LogError, LogUnavailable
+from ccs_stream.protocol.errors import CcsError, LogError
 from ccs_stream.protocol.ids import Micros
 from ccs_stream.protocol.leadership import Pending, Role
 
@@ -65,7 +63,6 @@ class Node:
         """
         self.store = store
         self.clock = clock
-        self.shards: dict[int, Shard] = {}
         self.commands = CommandsTopic(store)
         self.error: CcsError | None = None
         """Why following ended."""
@@ -77,12 +74,17 @@ class Node:
         self._selective = selective
         self.after: Callable[[], None] | None = None
         """Called in the following thread, without a lock, after each round: it wakes those who wait."""
-        self._waiting: dict[int, list[Callable[[Shard], None]]] = {}
         self._starting: collections.deque[Shard] = collections.deque()
-        self._turns: dict[int, threading.Lock] = {}
-        """By partition: who asks for a workspace of it."""
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._following = Following(
+            store,
+            new_shard=self.new_shard,
+            started=self._started,
+            failed=self.fail,
+            error=lambda: self.error,
+            stopped=self._stop,
+        )
         self._rounds_at = time.monotonic()
         self._ticked_at = 0.0
         self._probed_at = 0.0
@@ -113,86 +115,9 @@ class Node:
 
     # For the member: `Shards`.
 
-    def follow(self, partition: int, ready: Callable[[Shard], None] | None = None) -> None:
-        """Follow a partition, and say when its shard is there. Restoring it is done in a thread of its own."""
-        with self._lock:
-            shard = self.shards.get(partition)
-            if shard is None:
-                waiting = self._waiting.get(partition)
-                if waiting is not None:
-                    if ready is not None:
-                        waiting.append(ready)
-                    return
-                self._waiting[partition] = [] if ready is None else [ready]
-        if shard is not None:
-            if ready is not None:
-                ready(shard)
-            return
-        self._restore_in_background(partition)
-
-    def follow_now(self, workspace: str) -> Shard:
-        """Follow the partition of a workspace, and the workspace: its shard, once it is there.
-
-        Raises `LogUnavailable`, `LogMissing`, `LogDiverged`, and others of reading the log.
-        """
-        partition = self.store.partition(workspace)
-        with self._lock:
-            turn = self._turns.setdefault(partition, threading.Lock())
-        with turn:
-            found: queue.SimpleQueue[Shard] = queue.SimpleQueue()
-            with self._lock:
-                shard = self.shards.get(partition)
-                begun = self._waiting.get(partition)
-                if begun is not None:
-                    begun.append(found.put)  # the group has assigned it meanwhile
-                elif shard is None:
-                    self._waiting[partition] = []
-            if shard is None:
-                shard = self._restore_now(partition, workspace) if begun is None else self._restored(found)
-            if not shard.follows(workspace):
-                self._adopt(shard, workspace)
-            return shard
-
-    def _restored(self, found: "queue.SimpleQueue[Shard]") -> Shard:
-        deadline = time.monotonic() + self.store.settings.timeout_s
-        while self.error is None and time.monotonic() < deadline:
-            with contextlib.suppress(queue.Empty):
-                return found.get(timeout=POLL_S)
-        raise self.error or LogUnavailable(f"{self.store.display_url} cannot be read yet: try again")
-
-    def _restore_now(self, partition: int, workspace: str) -> Shard:
-        """Restore a partition for whoever calls; where that fails, go on for the group, if it wants it, too."""
-        try:
-            shard = self.new_shard(partition, workspace)
-            restore(shard)
-        except BaseException:
-            with self._lock:
-                others = self._waiting[partition]
-                if not others:
-                    del self._waiting[partition]
-            if others:
-                self._restore_in_background(partition)
-            raise
-        self.start(shard)
-        return shard
-
-    def _adopt(self, shard: Shard, workspace: str) -> None:
-        """Follow another workspace of a partition that is followed: it is read by itself to where the others stand."""
-        other = self.new_shard(shard.partition, workspace)
-        restore(other)
-        deadline = time.monotonic() + self.store.settings.timeout_s
-        while not shard.adopt(other):
-            if self.error is not None:
-                raise self.error
-            if shard.reader.offset > other.reader.offset:
-                other.take(self.store.messages(shard.partition, other.reader.offset, shard.reader.offset))
-            elif time.monotonic() > deadline:
-                raise LogUnavailable(
-                    f"{self.store.display_url} is followed to offset {shard.reader.offset} of partition "
-                    f"{shard.partition}, and {workspace!r} was found at {other.reader.offset}: check the brokers"
-                )
-            else:
-                time.sleep(POLL_S)  # a snapshot stood further on than what is followed
+    def follow(self, partition: int, ready: Callable[[Shard], None]) -> None:
+        """See `Shards`."""
+        self._following.follow(partition, ready)
 
     def alive(self) -> bool:
         """Whether the following thread has made progress lately."""
@@ -230,40 +155,30 @@ class Node:
 
     # Following.
 
+    def follow_now(self, workspace: str) -> Shard:
+        """Follow a workspace, and so its partition: see `Following`."""
+        return self._following.follow_now(workspace)
+
     def start(self, shard: Shard) -> None:
         """Follow a shard that stands somewhere."""
-        with self._lock:
-            self.shards[shard.partition] = shard
-            waiting = self._waiting.pop(shard.partition, [])
-            self._starting.append(shard)
-            if not self._thread.is_alive() and not self._stop.is_set():
-                self._thread.start()
-                self._watch.start()
-        for ready in waiting:
-            ready(shard)
+        self._following.start(shard)
+
+    @property
+    def shards(self) -> Mapping[int, Shard]:
+        """By partition, those that are followed."""
+        return self._following.shards
 
     def new_shard(self, partition: int, workspace: str | None = None) -> Shard:
         """A shard of this node, standing before the first record; of one workspace, where not all are followed."""
         only = workspace if self._selective else None
         return Shard(self.store, partition, self, self._producers, clock=self.clock, workspace=only)
 
-    def _restore_in_background(self, partition: int) -> None:
-        threading.Thread(target=self._restore, args=(partition,), name=f"ccs-restore-{partition}", daemon=True).start()
-
-    def _restore(self, partition: int) -> None:
-        while not self._stop.is_set():
-            try:
-                shard = self.new_shard(partition)
-                restore(shard)
-                self.start(shard)
-            except CcsError as error:
-                if not error.retryable:
-                    self.fail(error)
-                    return
-                LOG.warning("partition %d cannot be followed yet: %s", partition, error)
-                self._stop.wait(PROBE_EVERY_S)
-            else:
-                return
+    def _started(self, shard: Shard) -> None:
+        self._starting.append(shard)
+        with self._lock:
+            if not self._thread.is_alive() and not self._stop.is_set():
+                self._thread.start()
+                self._watch.start()
 
     def _run(self) -> None:
         consumer: Consumer | None = None

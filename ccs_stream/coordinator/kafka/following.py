@@ -1,0 +1,176 @@
+"""Which partitions a node follows, and how another comes to be followed: restored, then read on from there.
+
+Guarantees: a partition is restored once, whoever wants it, and never in a rebalance callback; what cannot be restored
+yet is tried again for the group, and raised to a client. Does not: read what comes then; the node does.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+from ccs_stream.coordinator.kafka.restoring import restore
+from ccs_stream.coordinator.kafka.shard import Shard
+from ccs_stream.log.kafka.store import KafkaLog
+from ccs_stream.protocol.errors import CcsError, LogUnavailable
+
+LOG = logging.getLogger(__name__)
+
+_AGAIN_S: Final = 0.5
+"""Pause before what could not be restored is tried again."""
+_LOOK_S: Final = 0.02
+"""How often it is looked whether what somebody else does is done."""
+
+
+class NewShard(Protocol):
+    """Makes a shard that stands before the first record; of one workspace, where not all are followed."""
+
+    def __call__(self, partition: int, workspace: str | None = None) -> Shard: ...
+
+
+class Following:
+    """See the module's docstring. For all threads."""
+
+    def __init__(
+        self,
+        store: KafkaLog,
+        *,
+        new_shard: NewShard,
+        started: Callable[[Shard], None],
+        failed: Callable[[CcsError], None],
+        error: Callable[[], CcsError | None],
+        stopped: threading.Event,
+    ) -> None:
+        """`started` reads a shard on, `failed` is told what cannot be mended, `error` says why nothing is read on.
+
+        Once `stopped`, nothing is tried again.
+        """
+        self._store = store
+        self._new_shard = new_shard
+        self._started = started
+        self._failed = failed
+        self._error = error
+        self._stopped = stopped
+        self._shards: dict[int, Shard] = {}
+        self._waiting: dict[int, list[Callable[[Shard], None]]] = {}
+        """Those being restored, and who is to be told."""
+        self._turns: dict[int, threading.Lock] = {}
+        """By partition: which client's turn it is to have a workspace of it followed."""
+        self._lock = threading.Lock()
+
+    @property
+    def shards(self) -> Mapping[int, Shard]:
+        """By partition, those that are followed."""
+        return self._shards
+
+    def follow(self, partition: int, ready: Callable[[Shard], None]) -> None:
+        """Follow a partition, and say when its shard is there. Restoring it is done in a thread of its own."""
+        with self._lock:
+            shard = self._shards.get(partition)
+            if shard is None:
+                waiting = self._waiting.get(partition)
+                if waiting is not None:
+                    waiting.append(ready)
+                    return
+                self._waiting[partition] = [ready]
+        if shard is None:
+            self._restore_in_background(partition)
+        else:
+            ready(shard)
+
+    def follow_now(self, workspace: str) -> Shard:
+        """Follow a workspace, and so its partition: its shard, once it is there.
+
+        Raises `LogUnavailable`, `LogMissing`, `LogDiverged`, and others of reading the log.
+        """
+        partition = self._store.partition(workspace)
+        with self._lock:
+            turn = self._turns.setdefault(partition, threading.Lock())
+        with turn:
+            with self._lock:
+                shard = self._shards.get(partition)
+                is_being_restored = partition in self._waiting
+                if shard is None and not is_being_restored:
+                    self._waiting[partition] = []
+            if is_being_restored:
+                shard = self._restored_for_group(partition)
+            elif shard is None:
+                shard = self._restore_now(partition, workspace)
+            if not shard.follows(workspace):
+                self._adopt(shard, workspace)
+            return shard
+
+    def start(self, shard: Shard) -> None:
+        """Read on a shard that stands somewhere."""
+        with self._lock:
+            self._shards[shard.partition] = shard
+            waiting = self._waiting.pop(shard.partition, [])
+        self._started(shard)
+        for ready in waiting:
+            ready(shard)
+
+    def _restore_now(self, partition: int, workspace: str) -> Shard:
+        """Restore a partition for a client; where that fails, go on for the group, if that wants it, too."""
+        try:
+            shard = self._new_shard(partition, workspace)
+            restore(shard)
+        except BaseException:
+            with self._lock:
+                others = self._waiting[partition]
+                if not others:
+                    del self._waiting[partition]
+            if others:
+                self._restore_in_background(partition)
+            raise
+        self.start(shard)
+        return shard
+
+    def _restored_for_group(self, partition: int) -> Shard:
+        deadline = time.monotonic() + self._store.settings.timeout_s
+        while (shard := self._shards.get(partition)) is None:
+            error = self._error()
+            if error is None and time.monotonic() > deadline:
+                error = LogUnavailable(f"{self._store.display_url} cannot be read yet: try again, or check the brokers")
+            if error is not None:
+                raise error
+            time.sleep(_LOOK_S)
+        return shard
+
+    def _restore_in_background(self, partition: int) -> None:
+        threading.Thread(target=self._restore, args=(partition,), name=f"ccs-restore-{partition}", daemon=True).start()
+
+    def _restore(self, partition: int) -> None:
+        while not self._stopped.is_set():
+            try:
+                shard = self._new_shard(partition)
+                restore(shard)
+                self.start(shard)
+            except CcsError as error:
+                if not error.retryable:
+                    self._failed(error)
+                    return
+                LOG.warning("partition %d cannot be followed yet: %s", partition, error)
+                self._stopped.wait(_AGAIN_S)
+            else:
+                return
+
+    def _adopt(self, shard: Shard, workspace: str) -> None:
+        """Follow another workspace of a partition that is followed: it is read by itself to where the others stand."""
+        other = self._new_shard(shard.partition, workspace)
+        restore(other)
+        deadline = time.monotonic() + self._store.settings.timeout_s
+        while not shard.adopt(other):
+            error = self._error()
+            if error is not None:
+                raise error
+            at, stands_at = shard.reader.offset, other.reader.offset
+            if at > stands_at:
+                other.take(self._store.messages(shard.partition, stands_at, at))
+            elif time.monotonic() > deadline:
+                raise LogUnavailable(
+                    f"{self._store.display_url} is followed to offset {at} of partition {shard.partition}, and a "
+                    f"snapshot of {workspace!r} stands at {stands_at}: check the brokers"
+                )
+            else:
+                time.sleep(_LOOK_S)
