@@ -144,6 +144,18 @@ def test_workspaces_opened_at_once_by_several_threads(log: str, mode: str) -> No
     assert not _MEMBERSHIPS
 
 
+def test_two_that_have_one_workspace_open_are_both_told_of_every_decision(log: str) -> None:
+    with ccs_stream.connect(log, workspace="a") as one, ccs_stream.connect(log, workspace="a") as two:
+        told: list[str] = []
+        for name, each in (("one", one), ("two", two)):
+            coordinator(each).on_bodies = lambda events, bodies, name=name: told.append(name)  # type: ignore[misc]
+        one.agent("x").write("k", 1)  # by whom it was written has its body
+        assert told == ["two"]
+        two.agent("x").write("k", 2)
+        assert told == ["two", "one"]
+        assert one.state_hash() == two.state_hash()
+
+
 def test_what_failed_is_told_to_all_and_begun_anew_for_the_next(log: str) -> None:
     with ccs_stream.connect(log, workspace="a") as a, ccs_stream.connect(log, workspace="b") as b:
         a.agent("x").write("k", 1)
