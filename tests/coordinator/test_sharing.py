@@ -148,7 +148,7 @@ def test_two_that_have_one_workspace_open_are_both_told_of_every_decision(log: s
     with ccs_stream.connect(log, workspace="a") as one, ccs_stream.connect(log, workspace="a") as two:
         told: list[str] = []
         for name, each in (("one", one), ("two", two)):
-            coordinator(each).on_bodies = lambda events, bodies, name=name: told.append(name)  # type: ignore[misc]
+            coordinator(each).on_bodies = lambda events, bodies, name=name: told.append(name)
         one.agent("x").write("k", 1)  # by whom it was written has its body
         assert told == ["two"]
         two.agent("x").write("k", 2)
