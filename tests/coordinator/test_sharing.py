@@ -11,6 +11,7 @@ from ccs_stream import Workspace
 from ccs_stream.coordinator.kafka.membership import _MEMBERSHIPS
 from ccs_stream.coordinator.kafka.remote import RemoteCoordinator
 from ccs_stream.log.kafka.settings import KafkaSettings
+from ccs_stream.log.kafka.sharing import _OPEN
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.errors import CcsError, Closed
 from ccs_stream.testing.broker import Broker
@@ -142,6 +143,7 @@ def test_workspaces_opened_at_once_by_several_threads(log: str, mode: str) -> No
         for each in opened:
             each.close()
     assert not _MEMBERSHIPS
+    assert not _OPEN
 
 
 def test_two_that_have_one_workspace_open_are_both_told_of_every_decision(log: str) -> None:

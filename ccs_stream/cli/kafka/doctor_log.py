@@ -9,10 +9,8 @@ from typing import Any
 
 from confluent_kafka import Message
 
-from ccs_stream.coordinator.kafka.leader_log import WarmProducers
+from ccs_stream.coordinator.kafka.replica import Replica
 from ccs_stream.coordinator.kafka.restoring import restore
-from ccs_stream.coordinator.kafka.shard import Shard
-from ccs_stream.coordinator.port import wall_clock
 from ccs_stream.log.fold import fold_entry
 from ccs_stream.log.kafka.partition import Partitions
 from ccs_stream.log.kafka.store import KafkaLog, stored_of
@@ -43,32 +41,30 @@ class Followed:
         self.end = 0
         """Offset of the first record that was not read."""
         self._store = store
-        # Never started: it has no thread, and appends nothing unless it is told to lead.
-        producers = WarmProducers(store.clients, batch_bytes=0, spare=0)
-        self._shard = Shard(store, partition, _Alone(), producers, clock=wall_clock)
+        self._replica = Replica(store, partition)
 
     @property
     def states(self) -> dict[str, Directory]:
         """The state of each workspace."""
-        return self._shard.states
+        return self._replica.states
 
     @property
     def cursor(self) -> Cursor:
         """What admission knows at the end."""
-        return self._shard.reader.cursor
+        return self._replica.reader.cursor
 
     def restore(self) -> None:
         """Stand behind the newest snapshots that can be used."""
         try:
-            restore(self._shard)
+            restore(self._replica)
         except NotAuthorised:
             return  # from the beginning, then: that this user lacks a right was said before
-        self.from_snapshot = self._shard.reader.offset > BEFORE_FIRST
+        self.from_snapshot = self._replica.reader.offset > BEFORE_FIRST
         self.unused_snapshots = not self.from_snapshot and bool(self._store.snapshotted(self.partition))
 
     def go_on(self, progress: Progress) -> None:
         """Read to the end as it is now."""
-        store, reader = self._store, self._shard.reader
+        store, reader = self._store, self._replica.reader
         try:
             # Commands first: what is decided meanwhile is no lag.
             waiting = store.bounds(store.names.commands, self.partition)[1]
@@ -78,7 +74,7 @@ class Followed:
         except CcsError as error:
             self.error = error
         else:
-            self.undecided = max(waiting - self._shard.next_command_offset(), 0)
+            self.undecided = max(waiting - self._replica.next_command_offset(), 0)
 
 
 def follow_partition(store: KafkaLog, partition: int, progress: Progress) -> Followed:
@@ -120,22 +116,3 @@ def _fold(reader: ShardReader, states: dict[str, Directory], message: Message) -
     entry = reader.take(stored_of(message, bodies=False))
     if entry is not None and type(entry.record) is DecisionRecord and entry.events:
         fold_entry(states.setdefault(entry.record.workspace, Directory()), entry)
-
-
-class _Alone:
-    """The surroundings of a shard that only reads: nothing is ever asked of them."""
-
-    def prove_membership(self, partition: int) -> None:
-        raise self._bug(partition)
-
-    def seek_commands(self, partition: int, offset: int, term: int) -> None:
-        raise self._bug(partition, offset, term)
-
-    def forward(self, batch: object) -> None:
-        raise self._bug(batch)
-
-    def cannot_lead(self, partition: int, error: CcsError) -> None:
-        raise self._bug(partition, error)
-
-    def _bug(self, *what: object) -> AssertionError:
-        return AssertionError(f"a shard that only reads wants something done: {what}")

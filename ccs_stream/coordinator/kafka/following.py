@@ -19,6 +19,8 @@ LOG = logging.getLogger(__name__)
 
 _AGAIN_S: Final = 0.5
 """Pause before what could not be restored is tried again."""
+_CLOSE: Final = 1_000
+"""Records that may come while as many are read: they are kept, and then taken with the lock held, in milliseconds."""
 _LOOK_S: Final = 0.02
 """How often it is looked whether what somebody else does is done."""
 
@@ -159,18 +161,19 @@ class Following:
         """Follow another workspace of a partition that is followed: it is read by itself to where the others stand."""
         other = self._new_shard(shard.partition, workspace)
         restore(other)
+        while shard.reader.offset - other.reader.offset > _CLOSE:
+            other.take(self._store.messages(shard.partition, other.reader.offset, shard.reader.offset))
         deadline = time.monotonic() + self._store.settings.timeout_s
-        while not shard.adopt(other):
-            error = self._error()
-            if error is not None:
-                raise error
-            at, stands_at = shard.reader.offset, other.reader.offset
-            if at > stands_at:
-                other.take(self._store.messages(shard.partition, stands_at, at))
-            elif time.monotonic() > deadline:
-                raise LogUnavailable(
-                    f"{self._store.display_url} is followed to offset {at} of partition {shard.partition}, and a "
-                    f"snapshot of {workspace!r} stands at {stands_at}: check the brokers"
-                )
-            else:
+        with shard.keeping() as kept:
+            other.take(self._store.messages(shard.partition, other.reader.offset, kept.after))
+            while not shard.adopt(other, kept):  # a snapshot stood further on than what is followed
+                error = self._error()
+                if error is None and time.monotonic() > deadline:
+                    error = LogUnavailable(
+                        f"partition {shard.partition} of {self._store.display_url} is followed to offset "
+                        f"{shard.reader.offset}, and a snapshot of {workspace!r} stands at {other.reader.offset}: "
+                        "check the brokers"
+                    )
+                if error is not None:
+                    raise error
                 time.sleep(_LOOK_S)

@@ -7,7 +7,7 @@ is said aloud. Does not: read what follows; whoever follows does.
 
 import logging
 
-from ccs_stream.coordinator.kafka.shard import Shard
+from ccs_stream.coordinator.kafka.replica import Replica
 from ccs_stream.log.envelope import chain_hash
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.log.snapshot import Opened, verified_snapshot
@@ -17,11 +17,11 @@ from ccs_stream.protocol.records import DecisionRecord
 LOG = logging.getLogger(__name__)
 
 
-def restore(shard: Shard) -> None:
-    """Put `shard` behind the newest place that snapshots vouch for. Raises `LogMissing`, `LogDiverged`."""
-    store = shard.store
-    store.check_head(shard.partition)
-    names = store.snapshotted(shard.partition) if shard.leads_everything else frozenset((shard.reader.shard,))
+def restore(replica: Replica) -> None:
+    """Put `replica` behind the newest place that snapshots vouch for. Raises `LogMissing`, `LogDiverged`."""
+    store = replica.store
+    store.check_head(replica.partition)
+    names = store.snapshotted(replica.partition) if replica.follows_all else frozenset((replica.reader.shard,))
     found: dict[str, list[Opened]] = {name: _trusted(store, name) for name in names}
     candidates = sorted({each.position.offset for these in found.values() for each in these}, reverse=True)
     for offset in candidates:
@@ -29,22 +29,26 @@ def restore(shard: Shard) -> None:
         cursor = next(iter(there.values())).cursor
         if cursor is None:
             continue
-        needed = set(cursor.workspaces) if shard.leads_everything else set(names)
+        needed = set(cursor.workspaces) if replica.follows_all else set(names)
         if not needed <= there.keys():
             continue
         for name in needed:
-            shard.states[name] = there[name].state
+            replica.states[name] = there[name].state
             store.index(name).pin(there[name].body_offsets, there[name].position.sequence)
-        shard.reader.stand(cursor.copy(), offset)
+        replica.reader.stand(cursor.copy(), offset)
         LOG.info(
-            "%s [%d]: %d workspaces from snapshots at offset %d", store.names.log, shard.partition, len(needed), offset
+            "%s [%d]: %d workspaces from snapshots at offset %d",
+            store.names.log,
+            replica.partition,
+            len(needed),
+            offset,
         )
         return
     if candidates:
         LOG.warning(
             "the snapshots of %s [%d] do not fit together: it is read from its beginning",
             store.names.log,
-            shard.partition,
+            replica.partition,
         )
 
 

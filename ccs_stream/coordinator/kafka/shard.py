@@ -1,13 +1,12 @@
-"""One partition as this process follows it, and leads it where the log says so: the shell around the leadership loop.
+"""A partition that is followed, and led where the log says so: the shell around the leadership loop.
 
-Guarantees: the state is changed only by decisions read from the log, admitted; what the loop says is done in its order;
-nothing is answered that was not read back. Does not: have a thread. Whoever has something for it (a record, a command,
-news of the group, the time) takes its lock and says so; what there is to wake is woken by the caller afterwards.
+Guarantees: what the loop says is done in its order; nothing is answered that was not read back. Does not: have a
+thread. Whoever has something for it (a record, a command, news of the group, the time) takes its lock and says so; what
+there is to wake is woken by the caller afterwards.
 """
 
 import collections
 import logging
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable
@@ -17,21 +16,17 @@ from confluent_kafka import Message
 
 from ccs_stream.coordinator.batch import Planned, fold_record, plan_shard
 from ccs_stream.coordinator.kafka.leader_log import RESIGNATION, LeaderLog, WarmProducers, largest_batch
-from ccs_stream.coordinator.kafka.shard_ports import Contents, Counts, Listener, Surroundings
+from ccs_stream.coordinator.kafka.replica import Replica
+from ccs_stream.coordinator.kafka.shard_ports import Surroundings
 from ccs_stream.coordinator.sweeping import sweep_command, sweep_is_due
-from ccs_stream.log.fold import fold_entry
 from ccs_stream.log.kafka.errors import Refusal
-from ccs_stream.log.kafka.store import KafkaLog, message_of, stored_of
-from ccs_stream.log.port import Position, SnapshotBlob
-from ccs_stream.log.reader import Entry, ShardReader
-from ccs_stream.log.snapshot import take_snapshot
+from ccs_stream.log.kafka.store import KafkaLog, message_of
 from ccs_stream.protocol.admit import Verdict, admit, chain_holds
 from ccs_stream.protocol.commands import Commit, Write
 from ccs_stream.protocol.decide import Dropped
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.errors import CcsError
-from ccs_stream.protocol.events import CommandRefused, Event
-from ccs_stream.protocol.ids import Epoch, Hash, LeaderId, LogId, Micros
+from ccs_stream.protocol.ids import Epoch, LeaderId, LogId, Micros
 from ccs_stream.protocol.leadership import (
     Answer,
     AppendClaim,
@@ -54,15 +49,13 @@ CLAIM_EVERY_S: Final = 0.25
 """How often an assigned coordinator that does not lead asks whether it should claim."""
 SWEEP_EVERY_S: Final = 1.0
 """How often a leader looks for what has run out."""
-ADOPTED_BEHIND_MAX: Final = 1_000
-"""Records that are read with the lock held, for a workspace that is to be followed as well: a few milliseconds."""
 UNREAD_GRACE_S: Final = 2.0
 """Beyond the producer's own time-out, how long a leader waits to read back what it appended."""
 WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
 """Bodies of commands that wait to be decided; beyond this no more are taken from the topic, which keeps them."""
 
 
-class Shard:
+class Shard(Replica):
     """See the module's docstring."""
 
     def __init__(
@@ -76,35 +69,17 @@ class Shard:
         workspace: str | None = None,
     ) -> None:
         """Follow `partition`; with `workspace`, only that one of it (and those adopted later), and never lead."""
-        self.store = store
-        self.partition = partition
-        self.lock = threading.RLock()
+        super().__init__(store, partition, workspace=workspace)
         self.loop = LeadershipLoop()
-        self.states: dict[str, Directory] = {}
-        self._listeners: dict[str, tuple[Listener, ...]] = {}
-        """By workspace; whoever listens twice in one process is told twice."""
-        self.counts = Counts()
-        self.error: CcsError | None = None
-        """Why it is not followed any more."""
-        self.log_end = 0
-        """Where the partition ended at the last fetch."""
         self.clock = clock
-        self.leads_everything = workspace is None
-        if workspace is not None:
-            self.states[workspace] = Directory()
-        self.reader = ShardReader(store, workspace or f"partition {partition}", all_workspaces=workspace is None)
         self._around = around
-        self._largest = largest_batch(store) if self.leads_everything else 0
+        self._largest = largest_batch(store) if self.follows_all else 0
         self._log = LeaderLog(store.clients, store.names.log, partition, producers)
         self._planned: list[Planned] = []
         """The decisions of the batch in the air."""
         self._expected: collections.deque[Planned] = collections.deque()
         """Those of them that were appended and not read back, in order."""
         self._appended_at = 0.0
-        self._unsaved = 0
-        """Decisions taken since the last snapshot."""
-        self._behind_decision = False
-        """Whether the last record taken was an admitted decision: a snapshot is taken only behind one."""
         self._waiting_bytes = 0
         """Bytes of the bodies of commands that came by the topic and wait."""
         self._seeks = 0
@@ -115,84 +90,13 @@ class Shard:
         self._swept_at = 0.0
         self._assigned_at = 0.0
 
-    # Workspaces.
-
-    def listen(self, listener: Listener) -> Directory | None:
-        """Tell `listener` what becomes of its workspace: its state, changed under the lock; None if not followed."""
-        name = listener.workspace
-        with self.lock:
-            if not self.follows(name):
-                return None
-            self._listeners[name] = (*self._listeners.get(name, ()), listener)
-            return self.states.setdefault(name, Directory())
-
-    def unlisten(self, listener: Listener) -> None:
-        """Tell it nothing any more; a workspace nobody listens to is not followed where not all are."""
-        name = listener.workspace
-        with self.lock:
-            left = tuple(each for each in self._listeners.get(name, ()) if each is not listener)
-            if left:
-                self._listeners[name] = left
-                return
-            self._listeners.pop(name, None)
-            if not self.leads_everything:
-                self.reader.unwant(name)
-                self.states.pop(name, None)
-
-    def follows(self, workspace: str) -> bool:
-        """Whether the workspace's decisions are folded here."""
-        return self.leads_everything or workspace in self.states
-
-    def adopt(self, other: "Shard") -> bool:
-        """Go on with the workspaces of another shard of this partition; False while it is not behind this one, closely.
-
-        Raises what reading raises.
-        """
-        with self.lock:
-            if not 0 <= self.reader.offset - other.reader.offset <= ADOPTED_BEHIND_MAX:
-                return False
-            other.take(self.store.messages(self.partition, other.reader.offset, self.reader.offset))
-            for workspace, state in other.states.items():
-                if workspace not in self.states:
-                    self.states[workspace] = state
-                    self.reader.want(workspace)
-            return True
-
     # The log.
 
-    def take(self, messages: Iterable[Message]) -> None:
-        """Take the next messages of the partition. Raises `LogDiverged`, `CorruptRecord`, `UnknownSchema`."""
-        with self.lock:
-            for message in messages:
-                self._take(message)
-
-    def _take(self, message: Message) -> None:
-        if self._expected and message.value() == self._expected[0].message and self._take_own(message.offset() or 0):
-            return
-        entry = self.reader.take(stored_of(message))
-        self._behind_decision = False
-        if entry is None:
-            return
-        record = entry.record
-        if entry.verdict is not Verdict.ADMITTED:
-            self.counts.void[entry.verdict.value] += 1
-            LOG.warning(
-                "void record at offset %d of %s [%d]: %s",
-                entry.offset,
-                self.store.names.log,
-                self.partition,
-                entry.verdict.value,
-            )
-        if type(record) is DecisionRecord:
-            self._take_decision(entry, record)
-        elif type(record) is LeaderClaimed:
-            self._take_claim(record, entry.verdict)
-        elif type(record) is LeaderResigned:
-            self._do(self.loop.resignation_read(record.leader_id, entry.verdict))
-
-    def _take_own(self, offset: int) -> bool:
-        """Our next decision was read back; whether it was admitted. Its bytes are ours: they need no decoding."""
-        planned, cursor = self._expected[0], self.reader.cursor
+    def _take_own(self, message: Message) -> bool:
+        """Whether it is our next decision, read back and admitted. Its bytes are ours: they need no decoding."""
+        if not self._expected or message.value() != self._expected[0].message:
+            return False
+        planned, cursor, offset = self._expected[0], self.reader.cursor, message.offset() or 0
         record, digest = planned.record, planned.digest
         if record is None or digest is None or not chain_holds(cursor, record):
             return False
@@ -205,41 +109,16 @@ class Shard:
         self._do(self.loop.decision_read(record.leader_id, record.index, Verdict.ADMITTED))
         return True
 
-    def _take_decision(self, entry: Entry, record: DecisionRecord) -> None:
-        if entry.verdict is Verdict.ADMITTED:
-            fold_entry(self.states.setdefault(record.workspace, Directory()), entry)
-            self._tell(record, entry.events, entry.offset, entry.hash, lambda: entry.stored.contents)
-        if record.leader_id == self.loop.leader_id:
-            if (
-                self._expected
-                and self._expected[0].record is not None
-                and self._expected[0].record.index == record.index
-            ):
-                self._expected.popleft()
-            self._do(self.loop.decision_read(record.leader_id, record.index, entry.verdict))
+    def _decision_read(self, record: DecisionRecord, verdict: Verdict) -> None:
+        if record.leader_id != self.loop.leader_id:
+            return
+        expected = self._expected[0].record if self._expected else None
+        if expected is not None and expected.index == record.index:
+            self._expected.popleft()
+        self._do(self.loop.decision_read(record.leader_id, record.index, verdict))
 
-    def _tell(
-        self,
-        record: DecisionRecord,
-        events: list[Event],
-        offset: int,
-        digest: Hash,
-        contents: Contents,
-    ) -> None:
-        counts = self.counts
-        counts.decisions += 1
-        counts.events += len(events)
-        if type(events[-1]) is CommandRefused:
-            counts.refused[events[-1].reason.value] += 1
-        self._unsaved += 1
-        self._behind_decision = True
-        self.store.learn(record.workspace, record.first_sequence, offset, events)
-        for listener in self._listeners.get(record.workspace, ()):
-            listener.decided(record, events, offset, digest, contents)
-
-    def _take_claim(self, record: LeaderClaimed, verdict: Verdict) -> None:
+    def _claim_read(self, record: LeaderClaimed, verdict: Verdict) -> None:
         leads = self.loop.role is Role.LEADING
-        self.counts.claims += verdict is Verdict.ADMITTED
         self._do(self.loop.claim_read(record.epoch, record.leader_id, verdict))
         if self.loop.role is Role.LEADING and not leads:
             self.counts.led += 1
@@ -249,6 +128,9 @@ class Shard:
             LOG.info(
                 "no longer leading %s [%d]: epoch %d is another's", self.store.names.log, self.partition, record.epoch
             )
+
+    def _resignation_read(self, record: LeaderResigned, verdict: Verdict) -> None:
+        self._do(self.loop.resignation_read(record.leader_id, verdict))
 
     # The group.
 
@@ -294,11 +176,6 @@ class Shard:
             self._waiting_bytes = 0
         return self.loop.full or self._waiting_bytes > WAITING_BYTES_MAX
 
-    def next_command_offset(self) -> int:
-        """Where the commands topic goes on that is not decided yet."""
-        cursor = self.reader.cursor
-        return cursor.command_offset + 1 if cursor.commands_log_id == self.store.commands_id else 0
-
     # Time.
 
     def tick(self, *, at_end: bool) -> None:
@@ -324,33 +201,6 @@ class Shard:
         for workspace, state in self.states.items():
             if sweep_is_due(state, at):
                 self._do(self.loop.command(Pending(workspace=workspace, command=sweep_command(), offset=None)))
-
-    # Snapshots.
-
-    @property
-    def unsaved(self) -> int:
-        """Decisions taken since the last snapshot."""
-        return self._unsaved
-
-    def take_snapshots(self) -> list[tuple[str, SnapshotBlob]]:
-        """A snapshot of every workspace, all at one place; none where the last record taken was no decision."""
-        with self.lock:
-            if not self._behind_decision:
-                return []
-            cursor, offset = self.reader.cursor, self.reader.offset
-            blobs: list[tuple[str, SnapshotBlob]] = []
-            for workspace, state in self.states.items():
-                end = cursor.end(workspace)
-                position = Position(self.store.log_id, workspace, offset, end.sequence, end.hash)
-                made = self.store.index(workspace).offset_of
-                blobs.append((workspace, take_snapshot(state, position, cursor=cursor, offset_of=made)))
-            self._unsaved = 0
-            return blobs
-
-    def saved(self, unsaved: int) -> None:
-        """Somebody else has kept a snapshot; so many decisions have been taken since."""
-        with self.lock:
-            self._unsaved = unsaved
 
     def resign(self) -> None:
         """Resign where this process leads. It may be assigned the partition again later."""

@@ -5,6 +5,7 @@ is given the same clients; each closes what it was given, and the last one close
 fork, or a log that was found to be another one than was opened.
 """
 
+import functools
 import os
 import threading
 from typing import Final
@@ -22,6 +23,7 @@ def shared_log(settings: KafkaSettings) -> KafkaLog:
     if found is not None:
         return found
     opened = KafkaLog(settings)
+    opened.when_closed(functools.partial(retire, opened))
     with _LOCK[0]:
         _OPEN.append(opened)
     return opened
@@ -34,15 +36,14 @@ def retire(log: KafkaLog) -> None:
 
 
 def _found(settings: KafkaSettings) -> KafkaLog | None:
-    wanted = settings.model_copy(update={"workspace": None})
+    wanted = _common(settings)
     with _LOCK[0]:
-        for each in tuple(_OPEN):
-            if each.settings.model_copy(update={"workspace": None}) == wanted:
-                other = each.another(settings)
-                if other is not None:
-                    return other
-                _OPEN.remove(each)
-    return None
+        same = next((each for each in _OPEN if _common(each.settings) == wanted), None)
+    return None if same is None else same.another(settings)
+
+
+def _common(settings: KafkaSettings) -> KafkaSettings:
+    return settings.model_copy(update={"workspace": None})
 
 
 def _begin_anew() -> None:

@@ -11,7 +11,7 @@ import copy
 import functools
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from importlib import metadata
 from typing import Any, Final
@@ -46,6 +46,7 @@ class _Holders:
     def __init__(self) -> None:
         self._count = 1
         self._lock = threading.Lock()
+        self.at_end: list[Callable[[], None]] = []
 
     def join(self) -> bool:
         """One more, unless all have let go."""
@@ -290,6 +291,12 @@ class KafkaLog:
         if self._holders.leave():
             self._reading.close()
             self._appender.close()
+            for each in self._holders.at_end:
+                each()
+
+    def when_closed(self, call: Callable[[], None]) -> None:
+        """Call this once everybody has closed it."""
+        self._holders.at_end.append(call)
 
     # Within.
 
