@@ -10,10 +10,12 @@ import ccs_stream
 from ccs_stream import Workspace
 from ccs_stream.coordinator.kafka.membership import _MEMBERSHIPS
 from ccs_stream.coordinator.kafka.remote import RemoteCoordinator
+from ccs_stream.coordinator.kafka.replica import Replica
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.sharing import _OPEN
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.errors import CcsError, Closed
+from ccs_stream.protocol.statehash import state_hash
 from ccs_stream.testing.broker import Broker
 from tests.kafka import as_another_host, make_topics
 from tests.waiting import until
@@ -121,6 +123,30 @@ def test_a_workspace_with_a_past_is_followed_beside_another_that_goes_on(log: st
         for each in opened:
             each.close()
         assert set(coordinator(busy)._shard.states) == {"busy"}
+
+
+@pytest.mark.parametrize("stands_at", [20, 45], ids=["where-keeping-began", "at-a-snapshot-further-on"])
+def test_what_comes_while_a_workspace_is_read_by_itself_is_kept_for_it(log: str, stands_at: int) -> None:
+    with ccs_stream.connect(log, workspace="past") as past, ccs_stream.connect(log, workspace="busy") as busy:
+        for number in range(40):
+            past.agent("x").write("k", number)
+            busy.agent("x").write("k", number)
+        store = KafkaLog(KafkaSettings.parse(log))
+        messages = list(store.messages(0, -1))
+        followed, other = Replica(store, 0, workspace="busy"), Replica(store, 0, workspace="past")
+        followed.take(messages[:20])
+        with followed.keeping() as kept:
+            assert kept.after == messages[19].offset()
+            other.take(messages[:stands_at])
+            followed.take(messages[20:40])
+            assert followed.adopt(other, kept) == (stands_at < 40)
+            if stands_at > 40:
+                followed.take(messages[40:60])
+                assert followed.adopt(other, kept)
+        followed.take(each for each in messages if (each.offset() or 0) > followed.reader.offset)
+        assert state_hash(followed.states["past"]) == past.state_hash()
+        assert state_hash(followed.states["busy"]) == busy.state_hash()
+        store.close()
 
 
 @pytest.mark.parametrize("mode", MODES)
