@@ -16,7 +16,8 @@ from ccs_stream.adapters.langgraph.filters import check_filter, listed, matches
 from ccs_stream.adapters.langgraph.identity import Addressing, Caller, Namespace, Running
 from ccs_stream.adapters.langgraph.items import CoherentSearchItem, LostUpdateWarning, item
 from ccs_stream.adapters.langgraph.vectors import VectorIndex
-from ccs_stream.client.engine import Engine, Outgoing
+from ccs_stream.client.committing import Outgoing
+from ccs_stream.client.engine import Engine
 from ccs_stream.client.results import Written, instant
 from ccs_stream.client.scopes import ExecutionScope
 from ccs_stream.client.steps import Either, Steps
@@ -322,7 +323,7 @@ class Operations:
         here = self.caller().scope(agent)
         inline_left = self.engine.state.settings.maximum_decision_bytes // 2
         change, sent = self.change_of(scope, key, value, here, inline_left=inline_left, conditional=self.guarded)
-        written = self.engine.commit_now(agent, change, here, sent)
+        written = self.engine.commit_now(agent, change, here, sent, f"put by {agent!r}")
         if written is None:
             return False
         if written.overwrote_unseen and type(change) is Write and change.artifact not in self._warned:

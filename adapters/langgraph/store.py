@@ -35,8 +35,8 @@ from ccs_stream.adapters.langgraph.vectors import VectorIndex
 from ccs_stream.client.agent import RESERVATION_LIMIT_S, seconds_to_us
 from ccs_stream.client.bodies import DEFAULT_BYTES_MAX
 from ccs_stream.client.changes import Watch, history
+from ccs_stream.client.committing import Outgoing
 from ccs_stream.client.connect import connect
-from ccs_stream.client.engine import Outgoing
 from ccs_stream.client.freshness import Freshness
 from ccs_stream.client.reservation import Reservation
 from ccs_stream.client.results import Change, Written

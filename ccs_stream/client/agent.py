@@ -9,6 +9,7 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from ccs_stream.client.changes import history, reading_of
+from ccs_stream.client.committing import Outgoing
 from ccs_stream.client.engine import Engine
 from ccs_stream.client.freshness import Freshness
 from ccs_stream.client.reservation import Reservation
@@ -117,13 +118,13 @@ class Agent:
 
         Raises `UsageError` for a value that is not JSON or bytes, `Reserved`, `Reclaimed`, `Fenced`, `TooLarge`.
         """
-        return run(self._engine.coordinator, self._write(key, value, scope, self._here(), None, ttl_s, reason))
+        return self._write(key, value, scope, self._here(), None, ttl_s, reason)
 
     def awrite(
         self, key: str, value: object, *, scope: Scope = (), ttl_s: float | None = None, reason: str | None = None
     ) -> Coroutine[Any, Any, Written]:
         """As `write`."""
-        return run_async(self._engine.coordinator, self._write(key, value, scope, self._here(), None, ttl_s, reason))
+        return self._awrite(key, value, scope, self._here(), None, ttl_s, reason)
 
     def compare_and_set(
         self,
@@ -140,7 +141,7 @@ class Agent:
         Raises `VersionConflict`, with `current_version` and `current_value`, and what `write` raises.
         """
         condition = (None if expected is None else Version(expected),)
-        return run(self._engine.coordinator, self._write(key, value, scope, self._here(), condition, ttl_s, reason))
+        return self._write(key, value, scope, self._here(), condition, ttl_s, reason)
 
     def acompare_and_set(
         self,
@@ -154,9 +155,7 @@ class Agent:
     ) -> Coroutine[Any, Any, Written]:
         """As `compare_and_set`."""
         condition = (None if expected is None else Version(expected),)
-        return run_async(
-            self._engine.coordinator, self._write(key, value, scope, self._here(), condition, ttl_s, reason)
-        )
+        return self._awrite(key, value, scope, self._here(), condition, ttl_s, reason)
 
     def _write(
         self,
@@ -167,7 +166,43 @@ class Agent:
         expected: tuple[Version | None] | None,
         ttl_s: float | None,
         reason: str | None,
-    ) -> Steps[Written]:
+    ) -> Written:
+        change, outgoing = self._change(key, value, scope, here, expected, ttl_s, reason)
+        what = f"write of {key!r}"
+        written = self._engine.commit_now(self.name, change, here, outgoing, what)
+        if written is None:
+            steps = self._engine.commit(self.name, (change,), here, what, (outgoing,))
+            written = run(self._engine.coordinator, steps)[0]
+        return written
+
+    async def _awrite(
+        self,
+        key: str,
+        value: object,
+        scope: Scope,
+        here: ExecutionScope,
+        expected: tuple[Version | None] | None,
+        ttl_s: float | None,
+        reason: str | None,
+    ) -> Written:
+        change, outgoing = self._change(key, value, scope, here, expected, ttl_s, reason)
+        what = f"write of {key!r}"
+        written = await self._engine.commit_soon(self.name, change, here, outgoing, what)
+        if written is None:
+            steps = self._engine.commit(self.name, (change,), here, what, (outgoing,))
+            written = (await run_async(self._engine.coordinator, steps))[0]
+        return written
+
+    def _change(
+        self,
+        key: str,
+        value: object,
+        scope: Scope,
+        here: ExecutionScope,
+        expected: tuple[Version | None] | None,
+        ttl_s: float | None,
+        reason: str | None,
+    ) -> tuple[Write, Outgoing]:
         engine = self._engine
         artifact = engine.address(tuple(scope), key)
         ttl_us = None if ttl_s is None else seconds_to_us(ttl_s, "ttl_s")
@@ -185,8 +220,7 @@ class Agent:
             ttl_us=ttl_us,
             reason=reason,
         )
-        written = yield from engine.commit(self.name, (change,), here, f"write of {key!r}", (outgoing,))
-        return written[0]
+        return change, outgoing
 
     def delete(
         self,

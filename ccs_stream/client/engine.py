@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from ccs_stream.client.bodies import Bodies, Body
+from ccs_stream.client.committing import UNNUMBERED, Outgoing, Settling, commit_of
 from ccs_stream.client.freshness import Freshness
 from ccs_stream.client.refusals import error_of
 from ccs_stream.client.results import Written
 from ccs_stream.client.scopes import ExecutionScope, Scopes
 from ccs_stream.client.session import ClientSession
-from ccs_stream.client.steps import Ask, Steps, Wait, Work, run
+from ccs_stream.client.steps import Ask, Steps, Wait, Work, run, run_async
 from ccs_stream.client.values import check_text, content_of, decode
 from ccs_stream.coordinator.port import Coordinator
 from ccs_stream.coordinator.ticket import Answer
@@ -26,19 +27,16 @@ from ccs_stream.protocol.commands import (
     Acquire,
     Change,
     Command,
-    Commit,
-    Content,
     Heartbeat,
     Join,
     Read,
     Refresh,
     Release,
-    Write,
 )
 from ccs_stream.protocol.directory import ArtifactState
-from ccs_stream.protocol.errors import LogDiverged, Reserved, TooLarge, VersionConflict
+from ccs_stream.protocol.errors import CcsError, LogDiverged, Reserved, TooLarge, VersionConflict
 from ccs_stream.protocol.events import (
-    ArtifactDeleted,
+    CommandRefused,
     Event,
     GrantIssued,
     ParticipantJoined,
@@ -48,7 +46,6 @@ from ccs_stream.protocol.events import (
 )
 from ccs_stream.protocol.ids import (
     ArtifactId,
-    CommandNumber,
     Fence,
     Micros,
     Scope,
@@ -57,22 +54,9 @@ from ccs_stream.protocol.ids import (
     artifact_id,
 )
 
-UNNUMBERED: Final = CommandNumber(0)
-"""The coordinator gives a command its number when it decides it, so that numbers follow the order of decisions."""
 ADDRESSES_MAX: Final = 200_000
 """Artifact ids remembered by address: deriving one costs three microseconds."""
 _LOST: Final = (RefusalReason.SESSION_ENDED, RefusalReason.UNKNOWN_SESSION, RefusalReason.UNKNOWN_PARTICIPANT)
-
-
-class Outgoing:
-    """A body on its way; `uploaded` when it is too large to travel in its decision."""
-
-    __slots__ = ("body", "content", "uploaded")
-
-    def __init__(self, content: Content, body: bytes, *, uploaded: bool) -> None:
-        self.content = content
-        self.body = body
-        self.uploaded = uploaded
 
 
 class Engine:
@@ -82,6 +66,7 @@ class Engine:
         self.coordinator = coordinator
         self.state = coordinator.state
         self.bodies = bodies
+        self._settling = Settling(coordinator.state, bodies)
         coordinator.on_bodies = self._learn_bodies
         self.freshness = freshness
         self.scopes = Scopes()
@@ -269,38 +254,52 @@ class Engine:
         uploads = [each for each in outgoing if each.uploaded]
         answer = yield from self.ask(
             agent,
-            lambda session: Commit(session_id=session, number=UNNUMBERED, agent=agent, changes=tuple(changes)),
+            lambda session: commit_of(session, agent, tuple(changes)),
             functools.partial(self._upload, uploads) if uploads else None,
         )
-        refusal = answer.refusal
-        if refusal is not None:
-            error = error_of(refusal, what)
-            if isinstance(error, VersionConflict) and refusal.artifact is not None:
-                error.current_value = yield from self.current_value(refusal.artifact)
-            raise error
-        return self._settle(answer, changes, outgoing, scope)
+        if answer.refusal is not None:
+            raise (yield from self._refused(answer.refusal, what))
+        return self._settling.all(answer, changes, outgoing, scope)
 
-    def commit_now(self, agent: str, change: Change, scope: ExecutionScope, sent: Outgoing | None) -> Written | None:
-        """One change, in the calling thread, without steps: the short way of `commit` for what happens most.
+    # The short way of `commit`, without steps, for what happens most: one change of an agent that has joined, and no
+    # upload. None when it is not that simple, or the session was lost; then nothing was changed, and `commit` does it.
 
-        None when it is not that simple (the agent has not joined, the body is large, the command was refused for want
-        of a session); then nothing was changed, and `commit` does it. Raises `Refused` and its kinds.
-        """
+    def commit_now(
+        self, agent: str, change: Change, scope: ExecutionScope, sent: Outgoing | None, what: str
+    ) -> Written | None:
+        """One change, in the calling thread. Raises `Refused` and its kinds."""
         session = self.session
         if agent not in session.joined or (sent is not None and sent.uploaded):
             return None
-        answer = self.coordinator.execute(
-            Commit(session_id=session.session_id, number=UNNUMBERED, agent=agent, changes=(change,)), session.numbers
-        )
+        answer = self.coordinator.execute(commit_of(session.session_id, agent, (change,)), session.numbers)
         refusal = answer.refusal
-        if refusal is not None:
-            if refusal.reason in _LOST:
-                return None
-            error = error_of(refusal, f"commit by {agent!r}")
-            if isinstance(error, VersionConflict) and refusal.artifact is not None:
-                error.current_value = run(self.coordinator, self.current_value(refusal.artifact))
-            raise error
-        return self._settle(answer, (change,), () if sent is None else (sent,), scope)[0]
+        if refusal is None:
+            return self._settling.one(answer, change, sent, scope)
+        if refusal.reason in _LOST:
+            return None
+        raise run(self.coordinator, self._refused(refusal, what))
+
+    async def commit_soon(
+        self, agent: str, change: Change, scope: ExecutionScope, sent: Outgoing | None, what: str
+    ) -> Written | None:
+        """One change, in the running event loop. Raises `Refused` and its kinds."""
+        session = self.session
+        if agent not in session.joined or (sent is not None and sent.uploaded):
+            return None
+        answer = await self.coordinator.execute_async(commit_of(session.session_id, agent, (change,)), session.numbers)
+        refusal = answer.refusal
+        if refusal is None:
+            return self._settling.one(answer, change, sent, scope)
+        if refusal.reason in _LOST:
+            return None
+        raise await run_async(self.coordinator, self._refused(refusal, what))
+
+    def _refused(self, refusal: CommandRefused, what: str) -> Steps[CcsError]:
+        """The error for a refusal, with what there is now where that was not what was expected."""
+        error = error_of(refusal, what)
+        if isinstance(error, VersionConflict) and refusal.artifact is not None:
+            error.current_value = yield from self.current_value(refusal.artifact)
+        return error
 
     def _upload(self, outgoing: Sequence[Outgoing]) -> None:
         """Keep bodies too large to travel inline, before the decision that names them."""
@@ -309,33 +308,6 @@ class Engine:
                 each.content.locator = self.coordinator.store.put_content(each.body)
                 each.content.body = None
                 each.content.uploaded_at = self.coordinator.clock()
-
-    def _settle(
-        self, answer: Answer, changes: Sequence[Change], outgoing: Sequence[Outgoing], scope: ExecutionScope
-    ) -> list[Written]:
-        made = {
-            event.artifact: event
-            for event in answer.events
-            if type(event) is WriteCommitted or type(event) is ArtifactDeleted
-        }
-        bodies = {id(each.content): each.body for each in outgoing}
-        written: list[Written] = []
-        for change in changes:
-            base = change.base_version
-            event = made.get(change.artifact)
-            if event is None:
-                written.append(Written(version=None, base_version=base, overwrote_unseen=False, answer=answer))
-                continue
-            version = event.version
-            state = self.state.artifacts[change.artifact]
-            # Seen means read or written by this scope, be it after this write was asked for.
-            seen = version - 1 in (base, scope.versions.get(change.artifact))
-            unseen = version > 1 and not seen and not _created_by(state, answer)
-            scope.saw(change.artifact, version)
-            if type(change) is Write:
-                self.bodies.keep(state, bodies[id(change.content)], version)
-            written.append(Written(version=version, base_version=base, overwrote_unseen=unseen, answer=answer))
-        return written
 
     def current_value(self, artifact: ArtifactId) -> Steps[Any]:
         """The value now, without taking a copy of it for anybody; None when there is nothing."""
@@ -422,8 +394,3 @@ def _granted(answer: Answer | None) -> Version:
             if type(event) is GrantIssued:
                 return event.version
     return Version(0)
-
-
-def _created_by(state: ArtifactState, answer: Answer) -> bool:
-    """Whether the write brought the artifact (back) into being, so that it replaced nothing."""
-    return state.created_at == answer.recorded_at

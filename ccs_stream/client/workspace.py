@@ -13,7 +13,8 @@ from typing import Any, Final, Self
 from ccs_stream.client.agent import ANY_VERSION, Agent, AnyVersion, seconds_to_us
 from ccs_stream.client.bodies import DEFAULT_BYTES_MAX, Bodies
 from ccs_stream.client.changes import Past, Watch, reading_of
-from ccs_stream.client.engine import UNNUMBERED, Engine, Outgoing
+from ccs_stream.client.committing import UNNUMBERED, Outgoing
+from ccs_stream.client.engine import Engine
 from ccs_stream.client.freshness import Freshness
 from ccs_stream.client.results import Reading, Written
 from ccs_stream.client.scopes import ExecutionScope
