@@ -26,7 +26,7 @@ endif
 # The compose plug-in of Docker where there is one, else the older program of its own.
 COMPOSE ?= $(shell if docker compose version > /dev/null 2>&1; then echo docker compose; else echo docker-compose; fi)
 
-.PHONY: help demo test check bench wheel-test up down constraints clean
+.PHONY: help demo test check bench benchmark wheel-test up down constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -47,6 +47,9 @@ check: $(VENV)/.installed-dev $(VENV)/.installed-test $(VENV)/.installed-bench #
 
 bench: $(VENV)/.installed-bench ## run the benchmarks (ARGS="...")
 	$(BIN)/python -m benchmarks $(ARGS)
+
+benchmark: $(VENV)/.installed-demo ## run three LangGraph graphs and print the tokens that sharing saves (ARGS=--json)
+	$(BIN)/ccs-stream workloads $(ARGS)
 
 wheel-test: $(VENV)/.installed-dev ## build sdist and wheel, and try the wheel in an environment of its own
 	$(BIN)/python tests/packaging/wheel_check.py

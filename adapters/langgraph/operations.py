@@ -15,6 +15,7 @@ from langgraph.store.base import GetOp, ListNamespacesOp, Op, PutOp, Result, Sea
 from ccs_stream.adapters.langgraph.filters import check_filter, listed, matches
 from ccs_stream.adapters.langgraph.identity import Addressing, Caller, Namespace, Running
 from ccs_stream.adapters.langgraph.items import CoherentSearchItem, LostUpdateWarning, item
+from ccs_stream.adapters.langgraph.metrics import Address, Metering
 from ccs_stream.adapters.langgraph.vectors import VectorIndex
 from ccs_stream.client.committing import Outgoing
 from ccs_stream.client.engine import Engine
@@ -46,6 +47,27 @@ class Candidate:
         self.score: float | None = None
 
 
+class Puts:
+    """What one agent writes in one decision."""
+
+    __slots__ = ("addresses", "agent", "changes", "here", "outgoing")
+
+    def __init__(self, agent: str, here: ExecutionScope) -> None:
+        self.agent = agent
+        self.here = here
+        self.changes: list[Change] = []
+        self.outgoing: list[Outgoing] = []
+        self.addresses: list[Address] = []
+        """Where, one for each change."""
+
+    def add(self, change: Change, sent: Outgoing | None, address: Address) -> None:
+        """One more."""
+        self.changes.append(change)
+        self.addresses.append(address)
+        if sent is not None:
+            self.outgoing.append(sent)
+
+
 class Operations:
     """The operations of one store."""
 
@@ -57,12 +79,14 @@ class Operations:
         *,
         guarded: bool,
         vectors: VectorIndex | None,
+        meter: Metering | None = None,
     ) -> None:
         self.engine = engine
         self.addressing = addressing
         self.running = running
         self.guarded = guarded
         self.vectors = vectors
+        self.meter = meter
         self._warned: dict[ArtifactId, None] = {}
         self._warned_of_names = False
 
@@ -72,21 +96,22 @@ class Operations:
         for op in ops:
             validate_op_namespace(op)
         puts = self._last_puts(ops, caller)
+        tick = 0 if self.meter is None else self.meter.tick()
         results: list[Result] = [None] * len(ops)
         if len(puts) < len(ops):
             yield from self.engine.fresh(None, None)
         for index, op in enumerate(ops):
             if isinstance(op, GetOp):
-                results[index] = yield from self.get(op, caller)
+                results[index] = yield from self.get(op, caller, tick)
             elif isinstance(op, SearchOp):
-                found: list[SearchItem] = list((yield from self.search(op, caller)))
+                found: list[SearchItem] = list((yield from self.search(op, caller, tick)))
                 results[index] = found
             elif isinstance(op, ListNamespacesOp):
                 results[index] = self.list_namespaces(op)
             elif not isinstance(op, PutOp):
                 raise UsageError(f"unknown operation {type(op).__name__}: a batch takes the operations of LangGraph")
-        for agent, changes, outgoing, scope in puts.values():
-            yield from self.commit(agent, changes, outgoing, scope)
+        for each in puts.values():
+            yield from self.commit(each, tick)
         return results
 
     # Reading.
@@ -95,19 +120,23 @@ class Operations:
         """Whoever is calling now: to be asked when a method is called, not when its steps are taken."""
         return self.running.caller(self.engine.scopes)
 
-    def get(self, op: GetOp, caller: Caller) -> Steps[Any]:
+    def get(self, op: GetOp, caller: Caller, tick: int) -> Steps[Any]:
         """One item, or None."""
         agent, scope = self.addressing.split(op.namespace)
         self._check_name(op.namespace)
         key = str(op.key)
         artifact = self.engine.address(scope, key)
         here = caller.scope(agent)
+        hit = self.meter is not None and self.engine.hit(agent, artifact) is not None
         found = yield from self.engine.read(agent, artifact, here)
         if found is None:
             return None
         state, _ = found
         if op.refresh_ttl and state.ttl_us is not None:
             yield from self.engine.refresh(agent, artifact)
+        if self.meter is not None:
+            address = (op.namespace, scope, key)
+            self.meter.read("get", agent, address, self._body(state), hit=hit, tick=tick)
         return self.item_of(state, op.namespace)
 
     def get_all(self, addresses: Sequence[tuple[Namespace, str]], caller: Caller) -> Steps[list[Any]]:
@@ -115,6 +144,7 @@ class Operations:
         engine = self.engine
         split = [self.addressing.split(tuple(namespace)) for namespace, _ in addresses]
         yield from engine.fresh(None, None)
+        tick = 0 if self.meter is None else self.meter.tick()
         with engine.coordinator.lock:
             now = engine.coordinator.clock()
             found = [
@@ -126,8 +156,15 @@ class Operations:
         for (agent, scope), (namespace, key), state in zip(split, addresses, states, strict=True):
             artifact = engine.address(scope, str(key))
             caller.scope(agent).saw(artifact, Version(0) if state is None else state.version)
-            readable = state is not None and state.readable(now)
-            items.append(self.item_of(state, tuple(namespace)) if state is not None and readable else None)
+            if state is None or not state.readable(now):
+                items.append(None)
+                continue
+            if self.meter is not None:
+                hit = engine.hit(agent, artifact) is not None
+                self.meter.read(
+                    "get", agent, (tuple(namespace), scope, str(key)), self._body(state), hit=hit, tick=tick
+                )
+            items.append(self.item_of(state, tuple(namespace)))
         return items
 
     def item_of(self, state: ArtifactState, namespace: Namespace) -> Any:
@@ -148,7 +185,7 @@ class Operations:
             return kept.body
         return self.engine.bodies.keep(state, self.engine.bodies.fetch(state), state.version).body
 
-    def search(self, op: SearchOp, caller: Caller) -> Steps[list[CoherentSearchItem]]:
+    def search(self, op: SearchOp, caller: Caller, tick: int) -> Steps[list[CoherentSearchItem]]:
         """What a search finds, best first with a query, else in the order in which it came into being."""
         check_filter(op.filter)
         ranked = op.query is not None and op.query != "" and self.vectors is not None
@@ -178,6 +215,9 @@ class Operations:
         results: list[CoherentSearchItem] = []
         for each in found:
             here.saw(each.state.artifact, each.state.version)
+            if self.meter is not None:
+                address = (each.namespace, each.state.scope, each.state.key)
+                self.meter.read("search.hit", reader, address, self._body(each.state), hit=False, tick=tick)
             if op.refresh_ttl and each.state.ttl_us is not None:
                 yield from self.engine.refresh(reader, each.state.artifact)
             results.append(_search_item(each))
@@ -241,9 +281,7 @@ class Operations:
 
     # Writing.
 
-    def _last_puts(
-        self, ops: Sequence[Op], caller: Caller
-    ) -> dict[str, tuple[str, list[Change], list[Outgoing], ExecutionScope]]:
+    def _last_puts(self, ops: Sequence[Op], caller: Caller) -> dict[str, Puts]:
         """By agent, the last put of each address; values encoded, so that a bad one is refused before anything."""
         last: dict[tuple[str, Scope, str], PutOp] = {}
         for op in ops:
@@ -251,25 +289,24 @@ class Operations:
                 agent, scope = self.addressing.split(op.namespace)
                 self._check_name(op.namespace)
                 last[agent, scope, str(op.key)] = op
-        grouped: dict[str, tuple[str, list[Change], list[Outgoing], ExecutionScope]] = {}
+        grouped: dict[str, Puts] = {}
         inline_left = self.engine.state.settings.maximum_decision_bytes // 2
         for (agent, scope, key), op in last.items():
-            if agent not in grouped:
-                grouped[agent] = (agent, [], [], caller.scope(agent))
-            _, changes, outgoing, here = grouped[agent]
+            puts = grouped.get(agent)
+            if puts is None:
+                puts = grouped[agent] = Puts(agent, caller.scope(agent))
             change, sent = self.change_of(
                 scope,
                 key,
                 op.value,
-                here,
+                puts.here,
                 ttl_minutes=op.ttl,
                 index=op.index,
                 inline_left=inline_left,
                 conditional=self.guarded,
             )
-            changes.append(change)
+            puts.add(change, sent, (op.namespace, scope, key))
             if sent is not None:
-                outgoing.append(sent)
                 inline_left -= 0 if sent.uploaded else sent.content.size
         return grouped
 
@@ -326,16 +363,23 @@ class Operations:
         written = self.engine.commit_now(agent, change, here, sent, f"put by {agent!r}")
         if written is None:
             return False
+        if self.meter is not None:
+            sents = () if sent is None else (sent,)
+            self.meter.wrote(
+                agent, ((namespace, scope, key),), (change,), sents, written.answer, tick=self.meter.tick()
+            )
         if written.overwrote_unseen and type(change) is Write and change.artifact not in self._warned:
             self._warn(agent, change, written)
         return True
 
-    def commit(
-        self, agent: str, changes: list[Change], outgoing: list[Outgoing], here: ExecutionScope
-    ) -> Steps[list[Written]]:
-        """Commit the changes of one agent, and warn of lost updates."""
+    def commit(self, puts: Puts, tick: int | None = None) -> Steps[list[Written]]:
+        """Commit the changes of one agent, and warn of lost updates. `tick` is that of the batch, if it is of one."""
+        agent, changes = puts.agent, puts.changes
         what = "put" if len(changes) == 1 else f"{len(changes)} puts"
-        written = yield from self.engine.commit(agent, changes, here, f"{what} by {agent!r}", outgoing)
+        written = yield from self.engine.commit(agent, changes, puts.here, f"{what} by {agent!r}", puts.outgoing)
+        if self.meter is not None:
+            tick = self.meter.tick() if tick is None else tick
+            self.meter.wrote(agent, puts.addresses, changes, puts.outgoing, written[0].answer, tick=tick)
         for change, each in zip(changes, written, strict=True):
             if each.overwrote_unseen and type(change) is Write and change.artifact not in self._warned:
                 self._warn(agent, change, each)

@@ -8,7 +8,7 @@ inside a running loop; values come back isolated; a batch's writes are one decis
 import difflib
 import inspect
 import threading
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from types import TracebackType
 from typing import Any, ClassVar, Final, Literal, Self
 
@@ -28,31 +28,25 @@ from langgraph.store.base import (
     TTLConfig,
 )
 
-from ccs_stream.adapters.langgraph.identity import Addressing, Caller, Identity, Namespace, Running
+from ccs_stream.adapters.langgraph.beyond import Beyond
+from ccs_stream.adapters.langgraph.identity import Addressing, Identity, Namespace, Running
 from ccs_stream.adapters.langgraph.items import CoherentItem, item
+from ccs_stream.adapters.langgraph.metrics import CountTokens, StoreMetricEvent, metering
 from ccs_stream.adapters.langgraph.operations import Operations
 from ccs_stream.adapters.langgraph.vectors import VectorIndex
-from ccs_stream.client.agent import RESERVATION_LIMIT_S, seconds_to_us
 from ccs_stream.client.bodies import DEFAULT_BYTES_MAX
-from ccs_stream.client.changes import Watch, history
-from ccs_stream.client.committing import Outgoing
 from ccs_stream.client.connect import connect
 from ccs_stream.client.freshness import Freshness
-from ccs_stream.client.reservation import Reservation
-from ccs_stream.client.results import Change, Written
-from ccs_stream.client.steps import Steps, in_background, run, run_async
+from ccs_stream.client.steps import run, run_async
 from ccs_stream.client.workspace import Workspace
-from ccs_stream.log.port import Position
-from ccs_stream.protocol import commands
 from ccs_stream.protocol.errors import UsageError
-from ccs_stream.protocol.ids import Version
 from ccs_stream.protocol.settings import WorkspaceSettings
 
 Writes = Literal["last_writer_wins", "guarded"]
 _TTL_KEYS: Final = frozenset(TTLConfig.__annotations__)
 
 
-class CoherentStore(BaseStore):
+class CoherentStore(Beyond, BaseStore):
     """A drop-in for LangGraph's stores: namespaces mean what they mean there, the agent is the running graph node.
 
     `CoherentStore()` keeps its log in memory; `CoherentStore("sqlite:///team.db", workspace="release-42")` is durable
@@ -75,19 +69,25 @@ class CoherentStore(BaseStore):
         settings: WorkspaceSettings | None = None,
         body_cache_bytes: int = DEFAULT_BYTES_MAX,
         kafka: Mapping[str, Any] | None = None,
+        benchmark: bool = False,
+        on_metric: Callable[[StoreMetricEvent], object] | None = None,
+        count_tokens: CountTokens | None = None,
         **unknown: Any,
     ) -> None:
         """Open the store.
 
         `identity` says who acts: `"node"`, `"namespace"`, or a callable from a namespace to (agent, scope). `writes`
         `"guarded"` makes `put` and `delete` conditional on what this execution scope last read. `index` and `ttl` are
-        LangGraph's own. Raises `UsageError` for an unknown option, naming the nearest known one.
+        LangGraph's own. `benchmark` counts the tokens that move (`benchmark_summary`, `savings`), `on_metric` is told
+        of every read, write and search result, aside; `count_tokens` counts the tokens of a value, instead of the
+        estimate. Raises `UsageError` for an unknown option, naming the nearest known one.
         """
         if unknown:
             raise UsageError(_unknown_options(type(self), unknown))
         if writes not in ("last_writer_wins", "guarded"):
             raise UsageError(f"writes is 'last_writer_wins' or 'guarded', got {writes!r}")
         self.ttl_config = _checked_ttl(ttl)
+        self._meter = metering(benchmark=benchmark, on_metric=on_metric, count_tokens=count_tokens)
         self._running = Running()
         addressing = Addressing(self.DEFAULT_IDENTITY if identity is None else identity, self._running)
         vectors = None if index is None else VectorIndex(index)
@@ -100,7 +100,9 @@ class CoherentStore(BaseStore):
             kafka=kafka,
         )
         engine = self._workspace.engine
-        self._operations = Operations(engine, addressing, self._running, guarded=writes == "guarded", vectors=vectors)
+        self._operations = Operations(
+            engine, addressing, self._running, guarded=writes == "guarded", vectors=vectors, meter=self._meter
+        )
         self._by_node = addressing.by_node
         self._addresses = engine.addresses
         self._kept_bodies = engine.bodies
@@ -155,6 +157,9 @@ class CoherentStore(BaseStore):
         if body is None or body.ttl:
             return None
         caller.scope(caller.agent).saw(artifact, body.version)
+        if self._meter is not None:
+            address, tick = (namespace, namespace, key), self._meter.tick()
+            self._meter.read("get", caller.agent, address, body.body, hit=True, tick=tick)
         return item(orjson.loads(body.body), key, namespace, body.created_at, body.updated_at, body.version)
 
     # The async forms are plain functions that return a coroutine, so that who calls is known when they are called:
@@ -224,170 +229,6 @@ class CoherentStore(BaseStore):
             return
         super().put(namespace, key, value, index, ttl=ttl)
 
-    # Beyond BaseStore.
-
-    def compare_and_set(
-        self,
-        namespace: Namespace,
-        key: str,
-        value: Mapping[str, Any] | None,
-        *,
-        expected: int | None,
-        index: Literal[False] | list[str] | None = None,
-        ttl: float | NotProvided | None = NOT_PROVIDED,
-        reason: str | None = None,
-    ) -> int | None:
-        """Put (or delete, with None) only over version `expected`, or where nothing exists (None).
-
-        Returns the new version. Raises `VersionConflict` with `current_version` and `current_value`.
-        """
-        caller = self._operations.caller()
-        steps = self._compare_and_set(namespace, key, value, expected, index, ttl, reason, caller)
-        return run(self._workspace.coordinator, steps)
-
-    def acompare_and_set(
-        self,
-        namespace: Namespace,
-        key: str,
-        value: Mapping[str, Any] | None,
-        *,
-        expected: int | None,
-        index: Literal[False] | list[str] | None = None,
-        ttl: float | NotProvided | None = NOT_PROVIDED,
-        reason: str | None = None,
-    ) -> Coroutine[Any, Any, int | None]:
-        """As `compare_and_set`."""
-        caller = self._operations.caller()
-        steps = self._compare_and_set(namespace, key, value, expected, index, ttl, reason, caller)
-        return run_async(self._workspace.coordinator, steps)
-
-    def _compare_and_set(  # the options of a put
-        self,
-        namespace: Namespace,
-        key: str,
-        value: Any,
-        expected: int | None,
-        index: Any,
-        ttl: Any,
-        reason: str | None,
-        caller: Caller,
-    ) -> Steps[int | None]:
-        operations = self._operations
-        agent, scope = operations.addressing.split(tuple(namespace))
-        here = caller.scope(agent)
-        change, sent = operations.change_of(
-            scope,
-            str(key),
-            value,
-            here,
-            inline_left=self._workspace.engine.state.settings.maximum_decision_bytes // 2,
-            conditional=True,
-            expected=(None if expected is None else Version(expected),),
-            ttl_minutes=self._ttl_minutes(ttl),
-            index=index,
-            reason=reason,
-        )
-        written = yield from operations.commit(agent, [change], [] if sent is None else [sent], here)
-        return written[0].version
-
-    def put_all(
-        self, items: Iterable[tuple[Namespace, str, Mapping[str, Any] | None]], *, reason: str | None = None
-    ) -> list[int | None]:
-        """Put (or delete, with None) several items in one decision, all or none; returns their versions.
-
-        All must be of one agent. Guarded where the store is.
-        """
-        return run(self._workspace.coordinator, self._put_all(list(items), reason, self._operations.caller()))
-
-    def aput_all(
-        self, items: Iterable[tuple[Namespace, str, Mapping[str, Any] | None]], *, reason: str | None = None
-    ) -> Coroutine[Any, Any, list[int | None]]:
-        """As `put_all`."""
-        return run_async(self._workspace.coordinator, self._put_all(list(items), reason, self._operations.caller()))
-
-    def _put_all(
-        self, items: Sequence[tuple[Namespace, str, Mapping[str, Any] | None]], reason: str | None, caller: Caller
-    ) -> Steps[list[int | None]]:
-        operations = self._operations
-        if not items:
-            return []
-        split = [operations.addressing.split(tuple(namespace)) for namespace, _, _ in items]
-        if len({agent for agent, _ in split}) > 1:
-            raise UsageError("put_all is one decision of one agent: these namespaces name several")
-        agent = split[0][0]
-        here = caller.scope(agent)
-        inline_left = self._workspace.engine.state.settings.maximum_decision_bytes // 2
-        changes: list[commands.Change] = []
-        outgoing: list[Outgoing] = []
-        for (_, scope), (_, key, value) in zip(split, items, strict=True):
-            change, sent = operations.change_of(
-                scope,
-                str(key),
-                value,
-                here,
-                inline_left=inline_left,
-                conditional=operations.guarded,
-                ttl_minutes=self._ttl_minutes(NOT_PROVIDED),
-                reason=reason,
-            )
-            changes.append(change)
-            if sent is not None:
-                outgoing.append(sent)
-                inline_left -= 0 if sent.uploaded else sent.content.size
-        written: list[Written] = yield from operations.commit(agent, changes, outgoing, here)
-        return [each.version for each in written]
-
-    def get_all(self, addresses: Sequence[tuple[Namespace, str]]) -> list[CoherentItem | None]:
-        """Several items as they stand at one position of the log. Takes no copies, so it appends nothing."""
-        return run(self._workspace.coordinator, self._operations.get_all(addresses, self._operations.caller()))
-
-    def aget_all(self, addresses: Sequence[tuple[Namespace, str]]) -> Coroutine[Any, Any, list[CoherentItem | None]]:
-        """As `get_all`."""
-        return run_async(self._workspace.coordinator, self._operations.get_all(addresses, self._operations.caller()))
-
-    def acquire(
-        self, namespace: Namespace, key: str, *, limit_s: float = RESERVATION_LIMIT_S, wait_s: float = 0.0
-    ) -> Reservation:
-        """The exclusive right to write an item for `limit_s`, entered with `with` or `async with`.
-
-        Entering waits up to `wait_s` and raises `Reserved`; leaving raises `Reclaimed` when the time was over.
-        """
-        agent, scope = self._operations.addressing.split(tuple(namespace))
-        return Reservation(
-            self._workspace.engine,
-            agent,
-            scope,
-            str(key),
-            duration=seconds_to_us(limit_s, "limit_s"),
-            wait_s=wait_s,
-            holder=self._operations.caller().scope(agent),
-        )
-
-    def history(self, namespace: Namespace, key: str, *, limit: int | None = None, values: bool = True) -> list[Change]:
-        """The versions there were, newest first: who wrote them, over what, why, and their values."""
-        self._workspace.coordinator.catch_up()
-        return self._history(namespace, key, limit, values=values)
-
-    async def ahistory(
-        self, namespace: Namespace, key: str, *, limit: int | None = None, values: bool = True
-    ) -> list[Change]:
-        """As `history`."""
-        return await in_background(
-            self._workspace.coordinator, lambda: self._history(namespace, key, limit, values=values)
-        )
-
-    def _history(self, namespace: Namespace, key: str, limit: int | None, *, values: bool) -> list[Change]:
-        _, scope = self._operations.addressing.split(tuple(namespace))
-        artifact = self._workspace.engine.address(scope, str(key))
-        return history(self._workspace.coordinator, artifact, limit=limit, values=values)
-
-    def watch(
-        self, namespace_prefix: Namespace = (), *, after: Position | str | None = None, values: bool = True
-    ) -> Watch:
-        """Changes under a namespace prefix as they are admitted; iterate with `for` or `async for`."""
-        _, scope = self._operations.addressing.prefix(tuple(namespace_prefix))
-        return self._workspace.watch(scope=scope, after=after, values=values)
-
     # Expiry.
 
     def sweep_ttl(self) -> int:
@@ -414,16 +255,13 @@ class CoherentStore(BaseStore):
             self._sweeper.join()
             self._sweeper = None
 
-    def _ttl_minutes(self, ttl: float | NotProvided | None) -> float | None:
-        if ttl is NOT_PROVIDED or isinstance(ttl, NotProvided):
-            return self.ttl_config.get("default_ttl") if self.ttl_config else None
-        return ttl
-
     # Leaving.
 
     def close(self) -> None:
         """Leave the log and let go of it."""
         self.stop_ttl_sweeper()
+        if self._meter is not None:
+            self._meter.close()  # before the workspace: whoever is told may read it
         self._workspace.close()
 
     def __enter__(self) -> Self:

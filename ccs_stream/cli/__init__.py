@@ -2,7 +2,7 @@
 
 Guarantees: a command that needs an extra which is not installed says which one; exit codes tell outcomes apart.
 Does not: hold logic that another program would want; that lives in the room it belongs to.
-May import: everything; an agent framework only in `cli.demo`.
+May import: everything; an agent framework only in `cli.demo` and `cli.workloads`.
 """
 
 import importlib
@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "demo": "ccs_stream.cli.demo.command:demo",
     "doctor": "ccs_stream.cli.kafka.doctor:doctor",
     "topics": "ccs_stream.cli.kafka.topics:topics",
+    "workloads": "ccs_stream.cli.workloads.command:workloads",
 }
 """Where each command is, to be imported when it is asked for; such a module imports no framework at its top."""
 

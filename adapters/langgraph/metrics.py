@@ -1,0 +1,287 @@
+"""What a store tells of its reads and writes: metric events, and the two accounts of savings.
+
+Guarantees: a read or write never waits for any of it and never hears of its errors; events are numbered in the order in
+which the store saw them, and told in that order; a counter of tokens that raises or answers nonsense is replaced by the
+estimate for that value, counted, and logged once. Does not: keep anything across restarts; the log does that.
+"""
+
+import collections
+import dataclasses
+import itertools
+import logging
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import orjson
+
+from ccs_stream.adapters.langgraph.identity import Namespace
+from ccs_stream.client.aside import Aside
+from ccs_stream.client.committing import Outgoing
+from ccs_stream.coordinator.ticket import Answer
+from ccs_stream.projections.savings import Account, Cause, Moved, Savings, signals
+from ccs_stream.projections.tokens import estimate_tokens
+from ccs_stream.protocol.commands import Change, Write
+from ccs_stream.protocol.errors import CcsError, UsageError
+from ccs_stream.protocol.events import Event, GrantsInvalidated
+from ccs_stream.protocol.ids import ArtifactId, Scope
+from ccs_stream.protocol.states import GrantState
+
+LOG = logging.getLogger(__name__)
+
+SCHEMA_VERSION: Final = "ccs.metric.v1"
+SETTLE_S: Final = 30.0
+"""How long a summary waits for what is still being counted."""
+FAREWELL_S: Final = 2.0
+"""How long closing waits for each listener."""
+_CAUSES: Final = {"put": Cause.WRITE, "search.hit": Cause.SEARCH}
+_PROBE: Final = {"a value": ["like", "this", 1]}
+
+Address = tuple[Namespace, Scope, str]
+"""Namespace, as it was asked for; scope and key."""
+CountTokens = Callable[[Any], int]
+"""Tokens of a value."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StoreMetricEvent:
+    """One read, write or search result, as `on_metric` is told of it."""
+
+    operation: str
+    """`get`, `put` or `search.hit`."""
+    namespace: Namespace
+    key: str
+    agent_name: str
+    tokens_consumed: int
+    cache_hit: bool
+    tick: int
+    """Number of the call of the store; a batch is one."""
+    tokens_saved_estimate: int = 0
+    sequence_number: int | None = None
+    """From 1, without gaps, in the order in which things happened in this store."""
+    instance_id: str | None = None
+    """Of this store, as long as it is open."""
+    schema_version: str | None = None
+
+
+@dataclasses.dataclass(slots=True)
+class _Read:
+    """A value that was handed out, before its tokens are counted."""
+
+    operation: str
+    agent: str
+    address: Address
+    body: bytes
+    hit: bool
+    tick: int
+    number: int
+
+
+@dataclasses.dataclass(slots=True)
+class _Wrote:
+    """Writes and deletes of one decision."""
+
+    agent: str
+    addresses: Sequence[Address]
+    changes: Sequence[Change]
+    outgoing: Sequence[Outgoing]
+    events: Sequence[Event]
+    tick: int
+    number: int
+    """Of the first write; the others follow."""
+
+
+class Metering:
+    """See the module's docstring. One for a store."""
+
+    def __init__(
+        self,
+        *,
+        benchmark: bool,
+        on_metric: Callable[[StoreMetricEvent], object] | None,
+        count_tokens: CountTokens | None,
+    ) -> None:
+        self.instance_id = str(uuid.uuid4())
+        self.uncounted = 0
+        """Values whose tokens `count_tokens` could not tell."""
+        self._benchmark = benchmark
+        self._count_tokens = count_tokens or estimate_tokens
+        self._savings = Savings()
+        self._told = None if on_metric is None else Aside("on_metric", on_metric)
+        self._counting: Aside[_Read | _Wrote] = Aside("counting of tokens", self._count)
+        self._next = 1
+        """Number of the next event."""
+        self._ticks = itertools.count(1)
+        self._lock = threading.Lock()
+
+    def tick(self) -> int:
+        """The number of another call of the store."""
+        return next(self._ticks)
+
+    def read(self, operation: str, agent: str, address: Address, body: bytes, *, hit: bool, tick: int) -> None:
+        """Somebody was handed a value; `hit` where a current copy was held."""
+        with self._lock:  # what is numbered first is told first
+            self._next += 1
+            self._counting.give(_Read(operation, agent, address, body, hit, tick, self._next - 1))
+
+    def wrote(
+        self,
+        agent: str,
+        addresses: Sequence[Address],
+        changes: Sequence[Change],
+        outgoing: Sequence[Outgoing],
+        answer: Answer,
+        *,
+        tick: int,
+    ) -> None:
+        """Somebody wrote or deleted, in one decision."""
+        with self._lock:
+            seen = _Wrote(agent, addresses, changes, outgoing, answer.events, tick, self._next)
+            self._next += sum(type(change) is Write for change in changes)
+            self._counting.give(seen)
+
+    def summary(self) -> dict[str, Any]:
+        """See `CoherentStore.benchmark_summary`."""
+        self._require_benchmark()
+        return self._savings.benchmark()
+
+    def account(self) -> Account:
+        """See `CoherentStore.savings`."""
+        self._require_benchmark()
+        return self._savings.account()
+
+    def close(self) -> None:
+        """Tell what is left."""
+        self._counting.close(FAREWELL_S)
+        if self._told is not None:
+            self._told.close(FAREWELL_S)
+
+    def _require_benchmark(self) -> None:
+        if not self._benchmark:
+            raise UsageError("nothing was counted: open the store with benchmark=True")
+        if not self._counting.settle(SETTLE_S):
+            raise CcsError(f"counting tokens is more than {SETTLE_S:g} s behind: is count_tokens slow?")
+        if self._counting.dropped:
+            raise CcsError(f"{self._counting.dropped} reads and writes were too many to count: is count_tokens slow?")
+
+    def _count(self, seen: _Read | _Wrote) -> None:
+        if type(seen) is _Read:
+            self._count_value(
+                seen.operation, seen.agent, seen.address, seen.body, hit=seen.hit, tick=seen.tick, number=seen.number
+            )
+        elif type(seen) is _Wrote:
+            self._count_writes(seen)
+
+    def _count_writes(self, seen: _Wrote) -> None:
+        bodies = {id(each.content): each.body for each in seen.outgoing}
+        told = _told(seen.events)
+        number = seen.number
+        for change, address in zip(seen.changes, seen.addresses, strict=True):
+            if type(change) is Write:
+                body = bodies[id(change.content)]
+                self._count_value("put", seen.agent, address, body, hit=False, tick=seen.tick, number=number)
+                number += 1
+            if self._benchmark and told[change.artifact]:
+                _, scope, key = address
+                self._savings.add(signals(seen.agent, scope, key, told[change.artifact]))
+
+    def _count_value(
+        self, operation: str, agent: str, address: Address, body: bytes, *, hit: bool, tick: int, number: int
+    ) -> None:
+        namespace, scope, key = address
+        cause = _CAUSES.get(operation) or (Cause.HIT if hit else Cause.MISS)
+        moved = Moved(cause=cause, agent=agent, scope=scope, key=key, full=self._tokens(orjson.loads(body)))
+        if self._benchmark:
+            self._savings.add(moved)
+        if self._told is not None:
+            self._told.give(
+                StoreMetricEvent(
+                    operation=operation,
+                    namespace=namespace,
+                    key=key,
+                    agent_name=agent,
+                    tokens_consumed=moved.tokens,
+                    cache_hit=hit,
+                    tick=tick,
+                    tokens_saved_estimate=max(0, moved.full - moved.tokens) if hit else 0,
+                    sequence_number=number,
+                    instance_id=self.instance_id,
+                    schema_version=SCHEMA_VERSION,
+                )
+            )
+
+    def _tokens(self, value: Any) -> int:
+        try:
+            tokens = self._count_tokens(value)
+            if type(tokens) is int and tokens >= 0:
+                return tokens
+            problem = f"returned {tokens!r}"
+        except Exception as error:  # noqa: BLE001  # a user's function
+            problem = f"raised {error!r}"
+        self.uncounted += 1
+        if self.uncounted == 1:
+            LOG.warning("count_tokens %s; the estimate is taken instead. Later ones are counted", problem)
+        return _estimate_or_length(value)
+
+
+def _told(events: Sequence[Event]) -> collections.Counter[ArtifactId]:
+    """By artifact, the holders who are told that their copy is not current any more."""
+    told: collections.Counter[ArtifactId] = collections.Counter()
+    for event in events:
+        if type(event) is GrantsInvalidated:
+            told[event.artifact] += len(event.sharers) + (event.owner_state is not GrantState.INVALID)
+    return told
+
+
+def _estimate_or_length(value: Any) -> int:
+    try:
+        return max(0, estimate_tokens(value))
+    except ValueError:
+        return max(1, len(orjson.dumps(value)) // 4)
+
+
+def metering(*, benchmark: Any, on_metric: Any, count_tokens: Any) -> Metering | None:
+    """What was asked for; None for nothing. Raises `UsageError` for what cannot work."""
+    if type(benchmark) is not bool:
+        raise UsageError(f"benchmark is True or False, got {benchmark!r}")
+    if on_metric is not None and not callable(on_metric):
+        raise UsageError(f"on_metric is a function that takes a StoreMetricEvent, got {on_metric!r}")
+    if count_tokens is not None:
+        _check_counter(count_tokens)
+    if not benchmark and on_metric is None:
+        if count_tokens is not None:
+            raise UsageError("count_tokens counts for benchmark=True or on_metric=...: say one of them, too")
+        return None
+    return Metering(benchmark=benchmark, on_metric=on_metric, count_tokens=count_tokens)
+
+
+def _check_counter(count_tokens: Any) -> None:
+    if not callable(count_tokens):
+        raise UsageError(f"count_tokens is a function from a value to its number of tokens, got {count_tokens!r}")
+    try:
+        tokens = count_tokens(_PROBE)
+    except Exception as error:
+        raise UsageError(
+            f"count_tokens raised {error!r} for {_PROBE!r}: it must take any value of the store"
+        ) from error
+    if type(tokens) is not int or tokens < 0:
+        raise UsageError(
+            f"count_tokens returned {tokens!r} for {_PROBE!r}: it must return a number of tokens, 0 or more"
+        )
+
+
+def print_summary(summary: dict[str, Any], account: Account) -> None:
+    """Both accounts, for people, on stdout."""
+    lines = (
+        ("reads", f"{summary['n_operations']:,}"),
+        ("hit rate", f"{summary['cache_hit_rate']:.3f}"),
+        ("tokens of re-reading", f"{summary['baseline_tokens']:,}"),
+        ("tokens of reads", f"{summary['ccs_tokens']:,}"),
+        ("saved", f"{summary['tokens_saved']:,} ({summary['token_reduction_pct']} %)"),
+        ("all that moved", f"{account.moved:,} of {account.baseline:,} ({account.saved_pct} % less)"),
+        ("by cause", ", ".join(f"{cause} {tokens:,}" for cause, tokens in account.by_cause.items()) or "nothing"),
+    )
+    for name, value in lines:
+        sys.stdout.write(f"{name:<21} {value}\n")

@@ -1,0 +1,163 @@
+"""The graphs: a plan that everybody reads, a review in turns, and a state that everybody writes over.
+
+Guarantees: plain LangGraph; all that is shared goes through the store given, in namespaces of agent and scope; each
+graph reads and writes the same in every run. Does not: measure; whoever gives the store does.
+
+The graphs and their sizes are those by which agent-coherence publishes its savings.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Final, TypedDict
+
+from langchain_core.language_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.store.base import BaseStore
+
+SCOPE: Final = "shared"
+
+
+class State(TypedDict, total=False):
+    """What travels along the edges: nothing, because what is shared is in the store."""
+
+    done: str
+
+
+Namespace = tuple[str, ...]
+Namespaces = Callable[[str], Namespace]
+"""Where an agent finds what is shared."""
+
+
+def by_agent(agent: str) -> Namespace:
+    """As `CCSStore` names it: the agent, and then the scope."""
+    return (agent, SCOPE)
+
+
+def for_all(agent: str) -> Namespace:
+    """As a store that knows no agents needs it."""
+    del agent
+    return (SCOPE,)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Desk:
+    """What an agent works with."""
+
+    store: BaseStore
+    namespace: Namespace
+    text: Callable[[], str]
+    """What its model says."""
+
+
+Work = Callable[[Desk], None]
+Graph = CompiledStateGraph[State, None, State, State]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Workload:
+    """A graph to run. `tokens` is the nominal size of what its model writes."""
+
+    name: str
+    what: str
+    tokens: int
+    agents: dict[str, Work]
+    """In the order in which they run."""
+
+    def graph(self, store: BaseStore, namespaces: Namespaces = by_agent) -> Graph:
+        """The graph over a store, with a model that says the same thing again and again."""
+        model = GenericFakeChatModel(messages=iter(_says(self.tokens)))
+
+        def text() -> str:
+            return str(model.invoke("go on").content)
+
+        graph = StateGraph(State)
+        before = START
+        for agent, work in self.agents.items():
+            graph.add_node(agent, _node(work, namespaces(agent), text))
+            graph.add_edge(before, agent)
+            before = agent
+        graph.add_edge(before, END)
+        return graph.compile(store=store)
+
+
+def _node(work: Work, namespace: Namespace, text: Callable[[], str]) -> Callable[..., State]:
+    def node(state: State, *, store: BaseStore) -> State:
+        del state
+        work(Desk(store, namespace, text))
+        return {}
+
+    return node
+
+
+def _says(tokens: int) -> Any:
+    text = ("word " * (tokens * 4 // 5)).strip()
+    while True:
+        yield AIMessage(text)
+
+
+def _puts(key: str, field: str, **more: str) -> Work:
+    def work(desk: Desk) -> None:
+        desk.store.put(desk.namespace, key, {field: desk.text(), **more})
+
+    return work
+
+
+def _gets(*keys: str) -> Work:
+    """Reads, checked: a workload that finds nothing measures nothing."""
+
+    def work(desk: Desk) -> None:
+        for key in keys:
+            if desk.store.get(desk.namespace, key) is None:
+                raise AssertionError(f"nothing under {key} in {desk.namespace}")
+
+    return work
+
+
+def _both(first: Work, second: Work) -> Work:
+    def work(desk: Desk) -> None:
+        first(desk)
+        second(desk)
+
+    return work
+
+
+def _churn(agent: str) -> Work:
+    return _both(_gets("state", "state"), _puts("state", "state", writer=agent))
+
+
+WORKLOADS: Final = (
+    Workload(
+        "planner",
+        "one writes a plan, three read it four times each",
+        320,
+        {
+            "planner": _puts("plan", "content"),
+            **{agent: _gets(*["plan"] * 4) for agent in ("researcher", "executor", "reviewer")},
+        },
+    ),
+    Workload(
+        "code_review",
+        "two review the same code and a third reads both reviews",
+        280,
+        {
+            "setup": _puts("codebase", "code"),
+            "reviewer_a": _both(_gets(*["codebase"] * 3), _puts("review_a", "review")),
+            "reviewer_b": _both(_gets(*["codebase"] * 3, *["review_a"] * 2), _puts("review_b", "review")),
+            "synthesizer": _both(
+                _gets(*["codebase"] * 3, *["review_a"] * 2, *["review_b"] * 2),
+                _puts("final_review", "synthesis"),
+            ),
+        },
+    ),
+    Workload(
+        "high_churn",
+        "four in line read what the one before wrote over",
+        250,
+        {
+            "setup": _puts("state", "state", writer="setup"),
+            **{agent: _churn(agent) for agent in ("agent_a", "agent_b", "agent_c", "agent_d")},
+        },
+    ),
+)

@@ -1,0 +1,119 @@
+"""What reading through copies saves: tokens that moved, next to what would have moved without.
+
+Guarantees: two accounts of the same reads and writes. `benchmark` has the keys and the rules of agent-coherence 0.6, so
+that its figures can be compared: only reads count, a hit costs a token, signals and writes are free. `account` counts
+everything that moved, by cause, agent and artifact. Does not: know what a model's context held; a value that is handed
+out on a hit still has to be in it.
+"""
+
+import collections
+import dataclasses
+import enum
+from typing import Any
+
+from ccs_stream.projections.tokens import REFERENCE_TOKENS, SIGNAL_TOKENS
+from ccs_stream.protocol.ids import Scope
+
+
+class Cause(enum.StrEnum):
+    """Why tokens moved."""
+
+    HIT = "hit"
+    """A reader held a current copy: a reference."""
+    MISS = "miss"
+    """A reader was given the whole value."""
+    SEARCH = "search"
+    """A search handed out the whole value."""
+    WRITE = "write"
+    """A writer handed in the whole value."""
+    SIGNAL = "signal"
+    """Holders of a copy were told that it is not current any more."""
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Moved:
+    """One thing that moved tokens; or, on a hit, did not."""
+
+    cause: Cause
+    agent: str
+    scope: Scope
+    key: str
+    full: int
+    """Tokens of the whole value; of a signal, of all that were sent."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that moved."""
+        return REFERENCE_TOKENS if self.cause is Cause.HIT else self.full
+
+
+def signals(agent: str, scope: Scope, key: str, holders: int) -> Moved:
+    """What it moves to tell so many holders that an agent wrote."""
+    return Moved(cause=Cause.SIGNAL, agent=agent, scope=scope, key=key, full=holders * SIGNAL_TOKENS)
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Account:
+    """All tokens that moved, and all that would have moved if every read had been a full one and nobody told."""
+
+    baseline: int
+    moved: int
+    by_cause: dict[str, int]
+    by_agent: dict[str, int]
+    by_artifact: dict[str, int]
+    """By scope and key, as in `("plans",) / q3`."""
+
+    @property
+    def saved_pct(self) -> float:
+        """Percent of the baseline that did not move; negative where telling cost more than it spared."""
+        return 0.0 if not self.baseline else round(100 * (1 - self.moved / self.baseline), 2)
+
+
+class Savings:
+    """Adds up. The same things in any order give the same accounts."""
+
+    def __init__(self) -> None:
+        self._reads = 0
+        self._hits = 0
+        self._read_baseline = 0
+        self._read_tokens = 0
+        self._baseline = 0
+        self._by_cause: collections.Counter[str] = collections.Counter()
+        self._by_agent: collections.Counter[str] = collections.Counter()
+        self._by_artifact: collections.Counter[str] = collections.Counter()
+
+    def add(self, moved: Moved) -> None:
+        """Take one into account."""
+        tokens = moved.tokens
+        if moved.cause in (Cause.HIT, Cause.MISS):
+            self._reads += 1
+            self._hits += moved.cause is Cause.HIT
+            self._read_baseline += moved.full
+            self._read_tokens += tokens
+        if moved.cause is not Cause.SIGNAL:
+            self._baseline += moved.full
+        self._by_cause[moved.cause.value] += tokens
+        self._by_agent[moved.agent] += tokens
+        self._by_artifact[f"{moved.scope} / {moved.key}"] += tokens
+
+    def benchmark(self) -> dict[str, Any]:
+        """The summary under agent-coherence's keys and rules."""
+        saved = self._read_baseline - self._read_tokens
+        return {
+            "baseline_tokens": self._read_baseline,
+            "ccs_tokens": self._read_tokens,
+            "tokens_saved": saved,
+            "token_reduction_pct": round(100 * saved / self._read_baseline, 1) if self._read_baseline else 0.0,
+            "cache_hit_rate": round(self._hits / self._reads, 3) if self._reads else 0.0,
+            "n_operations": self._reads,
+        }
+
+    def account(self) -> Account:
+        """Everything that moved."""
+        return Account(
+            baseline=self._baseline,
+            moved=sum(self._by_cause.values()),
+            by_cause=dict(sorted(self._by_cause.items())),
+            by_agent=dict(sorted(self._by_agent.items())),
+            by_artifact=dict(sorted(self._by_artifact.items())),
+        )
