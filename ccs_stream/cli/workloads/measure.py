@@ -1,0 +1,127 @@
+"""`ccs-benchmark`: run a graph of your own once, and print the tokens that moved.
+
+Guarantees: data on stdout, talk on stderr; exits 0 when the graph ran, 1 with `error: ...` on stderr when anything
+about it failed, 2 for a wrong call. Does not: change the file, or run it more than once.
+"""
+
+import asyncio
+import dataclasses
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import orjson
+
+from ccs_stream.protocol.errors import CcsError
+
+if TYPE_CHECKING:
+    from ccs_stream.adapters.langgraph import CCSStore
+
+EPILOG = """
+Exit codes: 0 the graph ran; 1 it could not be loaded, built or run; 2 wrong usage.
+
+\b
+Example, with a file review.py that has `def build(store): return builder.compile(store=store)`:
+  ccs-benchmark --graph review.py:build --initial-state '{"files": ["a.py"]}'
+"""
+
+
+class Failure(Exception):
+    """What is wrong with the graph, in a sentence; what raised is its cause."""
+
+
+@click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--graph", "place", required=True, metavar="FILE:FUNCTION", help="FUNCTION(store) returns the graph.")
+@click.option("--initial-state", "state", default="{}", metavar="JSON", help="What the graph is invoked with.")
+@click.option("--log", "url", metavar="URL", help="Keep the log here, as in sqlite:///run.db; by default in memory.")
+@click.option("--async", "is_async", is_flag=True, help="Run it with `ainvoke`, for a graph of coroutines.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: `summary` and `savings`.")
+@click.option("--traceback", "show_traceback", is_flag=True, help="Show where an error comes from.")
+def main(place: str, state: str, url: str | None, *, is_async: bool, as_json: bool, show_traceback: bool) -> None:
+    """Run a LangGraph graph once, on a store that counts, and print the tokens that moved.
+
+    The store is a `CCSStore`: the first part of a namespace is the agent, the rest is what agents share.
+    """
+    if importlib.util.find_spec("langgraph") is None:
+        raise click.UsageError("a graph needs LangGraph: pip install 'ccs-stream[langgraph]'")
+    from ccs_stream.adapters.langgraph import CCSStore  # noqa: PLC0415  # imports the framework
+
+    try:
+        build, wanted = _function(place), _state(state)
+        with CCSStore(url, benchmark=True) as store:
+            _invoke(build, store, wanted, is_async=is_async)
+            _print(store, as_json=as_json)
+    except (Failure, CcsError) as error:
+        if show_traceback:
+            traceback.print_exception(error.__cause__ or error)
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+
+
+def _function(place: str) -> Callable[..., Any]:
+    """The function of a file. Raises `Failure`."""
+    file, colon, name = place.rpartition(":")
+    if not colon or not file or not name:
+        raise Failure(f"--graph is FILE:FUNCTION, got {place!r}")
+    path = Path(file)
+    if not path.is_file():
+        raise Failure(f"there is no file {file}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise Failure(f"{file} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(path.parent.resolve()))  # it may import what lies beside it
+    sys.modules[path.stem] = module  # dataclasses and annotations look their module up
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise Failure(f"{file} cannot be imported: {type(error).__name__}: {error}") from error
+    found = getattr(module, name, None)
+    if not callable(found):
+        raise Failure(f"{file} has no function {name}")
+    return found  # type: ignore[no-any-return]
+
+
+def _state(text: str) -> dict[str, Any]:
+    """The state to begin with. Raises `Failure`."""
+    try:
+        state = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise Failure(f"--initial-state is no JSON: {error}") from error
+    if type(state) is not dict:
+        raise Failure(f"--initial-state is a JSON object, got {text}")
+    return state
+
+
+def _invoke(build: Callable[..., Any], store: "CCSStore", state: dict[str, Any], *, is_async: bool) -> None:
+    try:
+        graph = build(store)
+        if not hasattr(graph, "invoke") and hasattr(graph, "compile"):
+            graph = graph.compile(store=store)
+    except Exception as error:
+        raise Failure(f"building the graph: {type(error).__name__}: {error}") from error
+    if not hasattr(graph, "invoke"):
+        raise Failure(f"the function returned a {type(graph).__name__}, which is no graph")
+    try:
+        if is_async:
+            asyncio.run(graph.ainvoke(state))
+        else:
+            graph.invoke(state)
+    except Exception as error:
+        raise Failure(f"running the graph: {type(error).__name__}: {error}") from error
+
+
+def _print(store: "CCSStore", *, as_json: bool) -> None:
+    if not as_json:
+        store.print_benchmark_summary()
+        return
+    account = store.savings()
+    found = {
+        "summary": store.benchmark_summary(),
+        "savings": {**dataclasses.asdict(account), "saved_pct": account.saved_pct},
+    }
+    click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
