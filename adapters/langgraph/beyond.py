@@ -12,7 +12,8 @@ from langgraph.store.base import NOT_PROVIDED, NotProvided, TTLConfig
 from ccs_stream.adapters.langgraph.identity import Caller, Namespace
 from ccs_stream.adapters.langgraph.items import CoherentItem
 from ccs_stream.adapters.langgraph.metrics import Metering, print_summary
-from ccs_stream.adapters.langgraph.operations import Operations, Puts
+from ccs_stream.adapters.langgraph.operations import Operations
+from ccs_stream.adapters.langgraph.writes import Puts
 from ccs_stream.client.agent import RESERVATION_LIMIT_S, seconds_to_us
 from ccs_stream.client.changes import Watch, history
 from ccs_stream.client.reservation import Reservation
@@ -82,7 +83,7 @@ class Beyond:
         operations = self._operations
         agent, scope = operations.addressing.split(tuple(namespace))
         here = caller.scope(agent)
-        change, sent = operations.change_of(
+        change, sent = operations.writes.change_of(
             scope,
             str(key),
             value,
@@ -96,7 +97,7 @@ class Beyond:
         )
         puts = Puts(agent, here)
         puts.add(change, sent, (tuple(namespace), scope, str(key)))
-        written = yield from operations.commit(puts)
+        written = yield from operations.writes.commit(puts)
         return written[0].version
 
     def put_all(
@@ -127,20 +128,20 @@ class Beyond:
         puts = Puts(agent, caller.scope(agent))
         inline_left = self._workspace.engine.state.settings.maximum_decision_bytes // 2
         for (_, scope), (namespace, key, value) in zip(split, items, strict=True):
-            change, sent = operations.change_of(
+            change, sent = operations.writes.change_of(
                 scope,
                 str(key),
                 value,
                 puts.here,
                 inline_left=inline_left,
-                conditional=operations.guarded,
+                conditional=operations.writes.guarded,
                 ttl_minutes=self._ttl_minutes(NOT_PROVIDED),
                 reason=reason,
             )
             puts.add(change, sent, (tuple(namespace), scope, str(key)))
             if sent is not None:
                 inline_left -= 0 if sent.uploaded else sent.content.size
-        written: list[Written] = yield from operations.commit(puts)
+        written: list[Written] = yield from operations.writes.commit(puts)
         return [each.version for each in written]
 
     def get_all(self, addresses: Sequence[tuple[Namespace, str]]) -> list[CoherentItem | None]:

@@ -10,6 +10,7 @@ the running task, outermost first, joined with "/".
 
 import os
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any, Final, Literal
 
@@ -122,6 +123,7 @@ class Addressing:
         self.by_node = identity == "node"
         self._identity = identity
         self._running = running
+        self._warned = False
 
     def split(self, namespace: Namespace) -> tuple[str, Scope]:
         """Agent and scope of a namespace that addresses an artifact. Raises `UsageError`."""
@@ -172,3 +174,18 @@ class Addressing:
         if names and first not in names:
             return f"{first!r} is no node of the running graph (running: {', '.join(sorted(names))})"
         return None
+
+    def warn_if_wrong(self, namespace: Namespace) -> None:
+        """Warn, once, of a first part that hardly is an agent where it is taken for one."""
+        if self._warned or not self.names_agents or not namespace:
+            return
+        wrong = self.looks_wrong(namespace)
+        if wrong is not None:
+            self._warned = True
+            warnings.warn(
+                f"the first part of a namespace is taken for an agent here, and {wrong}. All such namespaces that "
+                f"agree in the rest, {namespace[1:]!r}, share one artifact, which mixes up different users' memories; "
+                "use CoherentStore, or identity='node', if that is not meant. (Said once.)",
+                UserWarning,
+                stacklevel=2,
+            )

@@ -1,37 +1,28 @@
 """LangGraph's operations as steps on a workspace: what a batch reads, and what it then writes.
 
-Guarantees: the reads of a batch come before its writes, and see one position; the writes are one decision for each
-agent, all or none; the last put of a key wins; a value that cannot be stored is refused before anything is appended.
-Does not: call an embedding model itself; that is a step, so that it may be awaited.
+Guarantees: the reads of a batch come before its writes, and see one position; its writes are encoded before anything is
+read. Does not: call an embedding model itself; that is a step, so that it may be awaited.
 """
 
 import functools
-import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any
 
 from langgraph.store.base import GetOp, ListNamespacesOp, Op, PutOp, Result, SearchItem, SearchOp, validate_op_namespace
 
 from ccs_stream.adapters.langgraph.filters import check_filter, listed, matches
 from ccs_stream.adapters.langgraph.identity import Addressing, Caller, Namespace, Running
-from ccs_stream.adapters.langgraph.items import CoherentSearchItem, LostUpdateWarning, item
-from ccs_stream.adapters.langgraph.metrics import Address, Metering
+from ccs_stream.adapters.langgraph.items import CoherentSearchItem, item
+from ccs_stream.adapters.langgraph.metrics import Metering
 from ccs_stream.adapters.langgraph.vectors import VectorIndex
-from ccs_stream.client.committing import Outgoing
+from ccs_stream.adapters.langgraph.writes import Writes
 from ccs_stream.client.engine import Engine
-from ccs_stream.client.results import Written, instant
-from ccs_stream.client.scopes import ExecutionScope
+from ccs_stream.client.results import instant
 from ccs_stream.client.steps import Either, Steps
-from ccs_stream.client.values import decode, encode_json
-from ccs_stream.protocol.commands import Change, Erase, Write, WriteMode
+from ccs_stream.client.values import JSON, decode
 from ccs_stream.protocol.directory import ArtifactState
 from ccs_stream.protocol.errors import UsageError
-from ccs_stream.protocol.ids import ArtifactId, Micros, Scope, Version
-
-JSON: Final = "application/json"
-_MINUTE_US: Final = 60_000_000
-_WARNED_MAX: Final = 100_000
-"""Artifacts whose lost updates have been warned of; beyond this the oldest may be warned of again."""
+from ccs_stream.protocol.ids import Scope, Version
 
 
 class Candidate:
@@ -45,27 +36,6 @@ class Candidate:
         self.value = value
         self.texts: list[str] = []
         self.score: float | None = None
-
-
-class Puts:
-    """What one agent writes in one decision."""
-
-    __slots__ = ("addresses", "agent", "changes", "here", "outgoing")
-
-    def __init__(self, agent: str, here: ExecutionScope) -> None:
-        self.agent = agent
-        self.here = here
-        self.changes: list[Change] = []
-        self.outgoing: list[Outgoing] = []
-        self.addresses: list[Address] = []
-        """Where, one for each change."""
-
-    def add(self, change: Change, sent: Outgoing | None, address: Address) -> None:
-        """One more."""
-        self.changes.append(change)
-        self.addresses.append(address)
-        if sent is not None:
-            self.outgoing.append(sent)
 
 
 class Operations:
@@ -84,18 +54,16 @@ class Operations:
         self.engine = engine
         self.addressing = addressing
         self.running = running
-        self.guarded = guarded
         self.vectors = vectors
         self.meter = meter
-        self._warned: dict[ArtifactId, None] = {}
-        self._warned_of_names = False
+        self.writes = Writes(engine, addressing, self.caller, guarded=guarded, meter=meter)
 
     def batch(self, asked: Iterable[Op], caller: Caller) -> Steps[list[Result]]:
         """The results of a batch, in the order of its operations."""
         ops = list(asked)
         for op in ops:
             validate_op_namespace(op)
-        puts = self._last_puts(ops, caller)
+        puts = self.writes.puts_of(ops, caller)
         tick = 0 if self.meter is None else self.meter.tick()
         results: list[Result] = [None] * len(ops)
         if len(puts) < len(ops):
@@ -111,7 +79,7 @@ class Operations:
             elif not isinstance(op, PutOp):
                 raise UsageError(f"unknown operation {type(op).__name__}: a batch takes the operations of LangGraph")
         for each in puts.values():
-            yield from self.commit(each, tick)
+            yield from self.writes.commit(each, tick)
         return results
 
     # Reading.
@@ -123,7 +91,7 @@ class Operations:
     def get(self, op: GetOp, caller: Caller, tick: int) -> Steps[Any]:
         """One item, or None."""
         agent, scope = self.addressing.split(op.namespace)
-        self._check_name(op.namespace)
+        self.addressing.warn_if_wrong(op.namespace)
         key = str(op.key)
         artifact = self.engine.address(scope, key)
         here = caller.scope(agent)
@@ -192,7 +160,7 @@ class Operations:
         prefix = tuple(op.namespace_prefix)
         agent, scope_prefix = self.addressing.prefix(prefix)
         if prefix:
-            self._check_name(prefix)
+            self.addressing.warn_if_wrong(prefix)
         # Without filter and query nothing beyond the page is looked at; a negative bound counts from the end.
         page_only = not op.filter and not ranked and op.offset >= 0 and op.limit >= 0
         stop = op.offset + op.limit if page_only else None
@@ -278,150 +246,6 @@ class Operations:
                     # Asked for one agent's view, every scope is in it: any agent may read any scope.
                     namespaces.update((agent, *scope) for agent in named if agent != "*")
         return listed(namespaces, op.match_conditions, op.max_depth)[op.offset : op.offset + op.limit]
-
-    # Writing.
-
-    def _last_puts(self, ops: Sequence[Op], caller: Caller) -> dict[str, Puts]:
-        """By agent, the last put of each address; values encoded, so that a bad one is refused before anything."""
-        last: dict[tuple[str, Scope, str], PutOp] = {}
-        for op in ops:
-            if isinstance(op, PutOp):
-                agent, scope = self.addressing.split(op.namespace)
-                self._check_name(op.namespace)
-                last[agent, scope, str(op.key)] = op
-        grouped: dict[str, Puts] = {}
-        inline_left = self.engine.state.settings.maximum_decision_bytes // 2
-        for (agent, scope, key), op in last.items():
-            puts = grouped.get(agent)
-            if puts is None:
-                puts = grouped[agent] = Puts(agent, caller.scope(agent))
-            change, sent = self.change_of(
-                scope,
-                key,
-                op.value,
-                puts.here,
-                ttl_minutes=op.ttl,
-                index=op.index,
-                inline_left=inline_left,
-                conditional=self.guarded,
-            )
-            puts.add(change, sent, (op.namespace, scope, key))
-            if sent is not None:
-                inline_left -= 0 if sent.uploaded else sent.content.size
-        return grouped
-
-    def change_of(  # noqa: PLR0913  # the options of a put
-        self,
-        scope: Scope,
-        key: str,
-        value: Any,
-        here: ExecutionScope,
-        *,
-        inline_left: int,
-        conditional: bool,
-        expected: tuple[Version | None] | None = None,
-        ttl_minutes: float | None = None,
-        index: Any = None,
-        reason: str | None = None,
-    ) -> tuple[Change, Outgoing | None]:
-        """The change a put asks for; `value` None deletes. Raises `UsageError`, `TooLarge`."""
-        artifact = self.engine.address(scope, key)
-        mode = WriteMode.COMPARE_AND_SET if conditional or expected is not None else WriteMode.LAST_WRITER_WINS
-        base = here.versions.get(artifact) if expected is None else expected[0]
-        fence = here.fences.get(artifact)
-        if value is None:
-            return Erase(artifact=artifact, mode=mode, base_version=base, fence=fence, reason=reason), None
-        if ttl_minutes is not None and not ttl_minutes > 0:
-            raise UsageError(f"ttl must be more than 0 minutes, got {ttl_minutes!r}")
-        what = f"put of {key!r} in {scope!r}"
-        sent = self.engine.prepare(JSON, encode_json(value), inline_left=inline_left, what=what)
-        write = Write(
-            artifact=artifact,
-            scope=scope,
-            key=key,
-            content=sent.content,
-            mode=mode,
-            base_version=base,
-            fence=fence,
-            ttl_us=None if ttl_minutes is None else Micros(round(ttl_minutes * _MINUTE_US)),
-            index_fields=_index_fields(index),
-            reason=reason,
-        )
-        return write, sent
-
-    def put_now(self, namespace: Namespace, key: str, value: Any, index: Any, ttl_minutes: float | None) -> bool:
-        """One put in the calling thread, without a batch; False when it is not that simple and nothing was done."""
-        if value is None or index is not None or ttl_minutes is not None:
-            return False
-        agent, scope = self.addressing.split(namespace)
-        if (scope, key) not in self.engine.addresses:
-            return False
-        self._check_name(namespace)
-        here = self.caller().scope(agent)
-        inline_left = self.engine.state.settings.maximum_decision_bytes // 2
-        change, sent = self.change_of(scope, key, value, here, inline_left=inline_left, conditional=self.guarded)
-        written = self.engine.commit_now(agent, change, here, sent, f"put by {agent!r}")
-        if written is None:
-            return False
-        if self.meter is not None:
-            sents = () if sent is None else (sent,)
-            self.meter.wrote(
-                agent, ((namespace, scope, key),), (change,), sents, written.answer, tick=self.meter.tick()
-            )
-        if written.overwrote_unseen and type(change) is Write and change.artifact not in self._warned:
-            self._warn(agent, change, written)
-        return True
-
-    def commit(self, puts: Puts, tick: int | None = None) -> Steps[list[Written]]:
-        """Commit the changes of one agent, and warn of lost updates. `tick` is that of the batch, if it is of one."""
-        agent, changes = puts.agent, puts.changes
-        what = "put" if len(changes) == 1 else f"{len(changes)} puts"
-        written = yield from self.engine.commit(agent, changes, puts.here, f"{what} by {agent!r}", puts.outgoing)
-        if self.meter is not None:
-            tick = self.meter.tick() if tick is None else tick
-            self.meter.wrote(agent, puts.addresses, changes, puts.outgoing, written[0].answer, tick=tick)
-        for change, each in zip(changes, written, strict=True):
-            if each.overwrote_unseen and type(change) is Write and change.artifact not in self._warned:
-                self._warn(agent, change, each)
-        return written
-
-    def _warn(self, agent: str, change: Write, written: Written) -> None:
-        if len(self._warned) >= _WARNED_MAX:
-            del self._warned[next(iter(self._warned))]
-        self._warned[change.artifact] = None
-        read = "never read it" if written.base_version is None else f"had read version {written.base_version}"
-        replaced = (written.version or 1) - 1
-        warnings.warn(
-            f"{agent!r} replaced version {replaced} of {change.key!r} in {change.scope!r}, and {read}: what that "
-            "version said may be lost. It is on the log; writes='guarded' refuses such puts. "
-            "(Said once for each artifact.)",
-            LostUpdateWarning,
-            stacklevel=2,
-        )
-
-    def _check_name(self, namespace: Namespace) -> None:
-        if self._warned_of_names or not self.addressing.names_agents or not namespace:
-            return
-        wrong = self.addressing.looks_wrong(namespace)
-        if wrong is not None:
-            self._warned_of_names = True
-            warnings.warn(
-                f"the first part of a namespace is taken for an agent here, and {wrong}. All such namespaces that "
-                f"agree in the rest, {namespace[1:]!r}, share one artifact, which mixes up different users' memories; "
-                "use CoherentStore, or identity='node', if that is not meant. (Said once.)",
-                UserWarning,
-                stacklevel=2,
-            )
-
-
-def _index_fields(index: Any) -> tuple[str, ...] | None:
-    if index is None:
-        return None
-    if index is False:
-        return ()
-    if not isinstance(index, list | tuple) or not all(type(path) is str for path in index):
-        raise UsageError(f"index is None, False or a list of paths, got {index!r}")
-    return tuple(index)
 
 
 def _search_item(found: Candidate) -> CoherentSearchItem:

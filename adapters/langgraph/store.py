@@ -225,7 +225,7 @@ class CoherentStore(Beyond, BaseStore):
         """As LangGraph's `put`. With `writes="guarded"` raises `VersionConflict` when what was read has changed."""
         # An address used before has had its labels checked.
         simple = type(namespace) is tuple and type(key) is str and namespace and namespace[0] != "langgraph"
-        if simple and self._operations.put_now(namespace, key, value, index, self._ttl_minutes(ttl)):
+        if simple and self._operations.writes.put_now(namespace, key, value, index, self._ttl_minutes(ttl)):
             return
         super().put(namespace, key, value, index, ttl=ttl)
 

@@ -1,0 +1,198 @@
+"""LangGraph's puts and deletes as commits: what a put asks for, and what came of it.
+
+Guarantees: the writes of a batch are one decision for each agent, all or none; the last put of a key wins; a value that
+cannot be stored is refused before anything is appended; a lost update is warned of. Does not: read.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from langgraph.store.base import Op, PutOp
+
+from ccs_stream.adapters.langgraph.identity import Addressing, Caller, Namespace
+from ccs_stream.adapters.langgraph.items import LostUpdateWarning
+from ccs_stream.adapters.langgraph.metrics import Address, Metering
+from ccs_stream.client.committing import Outgoing
+from ccs_stream.client.engine import Engine
+from ccs_stream.client.results import Written
+from ccs_stream.client.scopes import ExecutionScope
+from ccs_stream.client.steps import Steps
+from ccs_stream.client.values import JSON, encode_json
+from ccs_stream.protocol.commands import Change, Erase, Write, WriteMode
+from ccs_stream.protocol.errors import UsageError
+from ccs_stream.protocol.ids import ArtifactId, Micros, Scope, Version
+
+_MINUTE_US: Final = 60_000_000
+_WARNED_MAX: Final = 100_000
+"""Artifacts whose lost updates have been warned of; beyond this the oldest may be warned of again."""
+
+
+class Puts:
+    """What one agent writes in one decision."""
+
+    __slots__ = ("addresses", "agent", "changes", "here", "outgoing")
+
+    def __init__(self, agent: str, here: ExecutionScope) -> None:
+        self.agent = agent
+        self.here = here
+        self.changes: list[Change] = []
+        self.outgoing: list[Outgoing] = []
+        self.addresses: list[Address] = []
+        """Where, one for each change."""
+
+    def add(self, change: Change, sent: Outgoing | None, address: Address) -> None:
+        """One more."""
+        self.changes.append(change)
+        self.addresses.append(address)
+        if sent is not None:
+            self.outgoing.append(sent)
+
+
+class Writes:
+    """The writes of one store."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        addressing: Addressing,
+        caller: Callable[[], Caller],
+        *,
+        guarded: bool,
+        meter: Metering | None,
+    ) -> None:
+        """`caller` says who is calling now."""
+        self.guarded = guarded
+        self._caller = caller
+        self._engine = engine
+        self._addressing = addressing
+        self._meter = meter
+        self._warned: dict[ArtifactId, None] = {}
+
+    def puts_of(self, ops: Sequence[Op], caller: Caller) -> dict[str, Puts]:
+        """By agent, the last put of each address; values encoded, so that a bad one is refused before anything."""
+        last: dict[tuple[str, Scope, str], PutOp] = {}
+        for op in ops:
+            if isinstance(op, PutOp):
+                agent, scope = self._addressing.split(op.namespace)
+                self._addressing.warn_if_wrong(op.namespace)
+                last[agent, scope, str(op.key)] = op
+        grouped: dict[str, Puts] = {}
+        inline_left = self._engine.state.settings.maximum_decision_bytes // 2
+        for (agent, scope, key), op in last.items():
+            puts = grouped.get(agent)
+            if puts is None:
+                puts = grouped[agent] = Puts(agent, caller.scope(agent))
+            change, sent = self.change_of(
+                scope,
+                key,
+                op.value,
+                puts.here,
+                ttl_minutes=op.ttl,
+                index=op.index,
+                inline_left=inline_left,
+                conditional=self.guarded,
+            )
+            puts.add(change, sent, (op.namespace, scope, key))
+            if sent is not None:
+                inline_left -= 0 if sent.uploaded else sent.content.size
+        return grouped
+
+    def change_of(  # noqa: PLR0913  # the options of a put
+        self,
+        scope: Scope,
+        key: str,
+        value: Any,
+        here: ExecutionScope,
+        *,
+        inline_left: int,
+        conditional: bool,
+        expected: tuple[Version | None] | None = None,
+        ttl_minutes: float | None = None,
+        index: Any = None,
+        reason: str | None = None,
+    ) -> tuple[Change, Outgoing | None]:
+        """The change a put asks for; `value` None deletes. Raises `UsageError`, `TooLarge`."""
+        artifact = self._engine.address(scope, key)
+        mode = WriteMode.COMPARE_AND_SET if conditional or expected is not None else WriteMode.LAST_WRITER_WINS
+        base = here.versions.get(artifact) if expected is None else expected[0]
+        fence = here.fences.get(artifact)
+        if value is None:
+            return Erase(artifact=artifact, mode=mode, base_version=base, fence=fence, reason=reason), None
+        if ttl_minutes is not None and not ttl_minutes > 0:
+            raise UsageError(f"ttl must be more than 0 minutes, got {ttl_minutes!r}")
+        what = f"put of {key!r} in {scope!r}"
+        sent = self._engine.prepare(JSON, encode_json(value), inline_left=inline_left, what=what)
+        write = Write(
+            artifact=artifact,
+            scope=scope,
+            key=key,
+            content=sent.content,
+            mode=mode,
+            base_version=base,
+            fence=fence,
+            ttl_us=None if ttl_minutes is None else Micros(round(ttl_minutes * _MINUTE_US)),
+            index_fields=_index_fields(index),
+            reason=reason,
+        )
+        return write, sent
+
+    def put_now(self, namespace: Namespace, key: str, value: Any, index: Any, ttl_minutes: float | None) -> bool:
+        """One put in the calling thread, without a batch; False when it is not that simple and nothing was done."""
+        if value is None or index is not None or ttl_minutes is not None:
+            return False
+        agent, scope = self._addressing.split(namespace)
+        if (scope, key) not in self._engine.addresses:
+            return False
+        self._addressing.warn_if_wrong(namespace)
+        here = self._caller().scope(agent)
+        inline_left = self._engine.state.settings.maximum_decision_bytes // 2
+        change, sent = self.change_of(scope, key, value, here, inline_left=inline_left, conditional=self.guarded)
+        written = self._engine.commit_now(agent, change, here, sent, f"put by {agent!r}")
+        if written is None:
+            return False
+        if self._meter is not None:
+            sents = () if sent is None else (sent,)
+            self._meter.wrote(
+                agent, ((namespace, scope, key),), (change,), sents, written.answer, tick=self._meter.tick()
+            )
+        if written.overwrote_unseen and type(change) is Write and change.artifact not in self._warned:
+            self._warn(agent, change, written)
+        return True
+
+    def commit(self, puts: Puts, tick: int | None = None) -> Steps[list[Written]]:
+        """Commit the changes of one agent, and warn of lost updates. `tick` is that of the batch, if it is of one."""
+        agent, changes = puts.agent, puts.changes
+        what = "put" if len(changes) == 1 else f"{len(changes)} puts"
+        written = yield from self._engine.commit(agent, changes, puts.here, f"{what} by {agent!r}", puts.outgoing)
+        if self._meter is not None:
+            tick = self._meter.tick() if tick is None else tick
+            self._meter.wrote(agent, puts.addresses, changes, puts.outgoing, written[0].answer, tick=tick)
+        for change, each in zip(changes, written, strict=True):
+            if each.overwrote_unseen and type(change) is Write and change.artifact not in self._warned:
+                self._warn(agent, change, each)
+        return written
+
+    def _warn(self, agent: str, change: Write, written: Written) -> None:
+        if len(self._warned) >= _WARNED_MAX:
+            del self._warned[next(iter(self._warned))]
+        self._warned[change.artifact] = None
+        read = "never read it" if written.base_version is None else f"had read version {written.base_version}"
+        replaced = (written.version or 1) - 1
+        warnings.warn(
+            f"{agent!r} replaced version {replaced} of {change.key!r} in {change.scope!r}, and {read}: what that "
+            "version said may be lost. It is on the log; writes='guarded' refuses such puts. "
+            "(Said once for each artifact.)",
+            LostUpdateWarning,
+            stacklevel=2,
+        )
+
+
+def _index_fields(index: Any) -> tuple[str, ...] | None:
+    if index is None:
+        return None
+    if index is False:
+        return ()
+    if not isinstance(index, list | tuple) or not all(type(path) is str for path in index):
+        raise UsageError(f"index is None, False or a list of paths, got {index!r}")
+    return tuple(index)
