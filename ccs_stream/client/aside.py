@@ -23,15 +23,15 @@ WAITING_MAX: Final = 100_000
 class Aside(Generic[T]):
     """See the module's docstring. For all threads; a listener may call whatever it likes, this included."""
 
-    def __init__(self, what: str, listener: Callable[[T], object], *, waiting_max: int = WAITING_MAX) -> None:
-        """`what` names the listener in messages."""
+    def __init__(self, what: str, listener: Callable[[T], object], *, waiting_max: int | None = None) -> None:
+        """`what` names the listener in messages; `WAITING_MAX` things may wait for it, unless `waiting_max` is given."""
         self.what = what
         self.dropped = 0
         """Things that were not told, because the listener was too far behind."""
         self.failed = 0
         """Things on which the listener raised."""
         self._listener = listener
-        self._waiting_max = waiting_max
+        self._waiting_max = waiting_max or WAITING_MAX
         self._lock = threading.Lock()
         self._closed = False
         self._begin()

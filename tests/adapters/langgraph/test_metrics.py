@@ -180,6 +180,23 @@ def test_a_counter_that_fails_later_is_replaced_by_the_estimate(bad: str, caplog
     assert sum("count_tokens" in record.message for record in caplog.records) == 1
 
 
+def test_what_comes_faster_than_it_is_counted_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    go = threading.Event()
+
+    def count_tokens(value: Any) -> int:
+        if "step" in value:
+            go.wait()
+        return 1
+
+    monkeypatch.setattr("ccs_stream.client.aside.WAITING_MAX", 1)
+    with CCSStore(benchmark=True, count_tokens=count_tokens) as store:
+        for number in range(100):
+            store.put(PLANNER, "plan", {"step": number})
+        go.set()
+        with pytest.warns(UserWarning, match="are missing"):
+            assert 0 < store.savings().by_cause["write"] < 100
+
+
 def test_a_size_that_is_no_number_is_counted_by_its_length() -> None:
     with CCSStore(benchmark=True) as store:
         store.put(PLANNER, "plan", {"__ccs_size_tokens__": "many"})
