@@ -24,7 +24,7 @@ class Aside(Generic[T]):
     """See the module's docstring. For all threads; a listener may call whatever it likes, this included."""
 
     def __init__(self, what: str, listener: Callable[[T], object], *, waiting_max: int | None = None) -> None:
-        """`what` names the listener in messages; `WAITING_MAX` things may wait for it, unless `waiting_max` is given."""
+        """`what` names the listener in messages; so many things may wait for it: `WAITING_MAX` unless given."""
         self.what = what
         self.dropped = 0
         """Things that were not told, because the listener was too far behind."""
