@@ -55,7 +55,7 @@ def away(env: Environment) -> Row:
     away_s = env.size(6, 30)
     with env.cluster(session_timeout_s=env.session_s, timeout_s=3) as cluster:
         cluster.start_coordinators(2)
-        cluster.start_workers(env.size(2, 4), env.workspaces)
+        cluster.start_workers(env.size(2, 8), env.workspaces)
         cluster.start_workers(1, env.workspaces, kinds=["look"], agents=1, pause_s=0.1)
         for _ in range(env.size(1, 3)):
             cluster.progress()
@@ -78,7 +78,7 @@ def silent(env: Environment) -> Row:
     row = Row("broker silent beyond the delivery time-out")
     with env.cluster(session_timeout_s=6, timeout_s=3, delivery_timeout_s=2) as cluster:
         cluster.start_coordinators(2)
-        cluster.start_workers(env.size(2, 4), env.workspaces)
+        cluster.start_workers(env.size(2, 8), env.workspaces)
         cluster.start_workers(1, env.workspaces, kinds=["look"], agents=1, pause_s=0.1)
         for _ in range(env.size(1, 6)):
             cluster.progress()
