@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic, sleep
 
+from ccs_stream import Workspace
+from ccs_stream.coordinator.kafka.remote import RemoteCoordinator
 from ccs_stream.log.kafka import topics
 from ccs_stream.log.kafka.clients import Clients
 from ccs_stream.log.kafka.settings import KafkaSettings
@@ -30,6 +32,13 @@ def make_topics(url: str, partitions: int = 3) -> None:
 def as_another_host(url: str) -> str:
     """A URL whose connections share nothing with those of `url` in this process, as if they were on another host."""
     return f"{url}&timeout_s=29"
+
+
+def coordinator_of(workspace: Workspace) -> RemoteCoordinator:
+    """The coordinator of a workspace on Kafka."""
+    found = workspace.coordinator
+    assert isinstance(found, RemoteCoordinator)
+    return found
 
 
 class CoordinatorProcess:

@@ -10,9 +10,8 @@ import pytest
 from confluent_kafka import Message
 
 import ccs_stream
-from ccs_stream import OutcomeUnknown, Workspace
+from ccs_stream import OutcomeUnknown
 from ccs_stream.coordinator.kafka.group import group_of
-from ccs_stream.coordinator.kafka.remote import RemoteCoordinator
 from ccs_stream.coordinator.kafka.service import CoordinatorService
 from ccs_stream.coordinator.ticket import Answer
 from ccs_stream.log.commands import encode_command
@@ -22,24 +21,10 @@ from ccs_stream.log.snapshot import read_snapshot
 from ccs_stream.protocol.commands import Join
 from ccs_stream.protocol.errors import UnknownSchema
 from ccs_stream.protocol.ids import CommandNumber, SessionId
-from ccs_stream.testing.broker import Broker
-from tests.kafka import CoordinatorProcess, as_another_host, make_topics
+from tests.kafka import CoordinatorProcess, as_another_host, coordinator_of
 from tests.waiting import until
 
 pytestmark = pytest.mark.kafka
-
-
-@pytest.fixture
-def log(kafka_broker: Broker, kafka_prefix: str) -> str:
-    url = f"kafka://{kafka_broker.bootstrap_servers}?prefix={kafka_prefix}"
-    make_topics(url, 1)
-    return url
-
-
-def remote(workspace: Workspace) -> RemoteCoordinator:
-    coordinator = workspace.coordinator
-    assert isinstance(coordinator, RemoteCoordinator)
-    return coordinator
 
 
 class Counting:
@@ -139,14 +124,14 @@ def test_an_embedded_coordinator_withdraws_when_a_dedicated_one_joins_and_offers
     with ccs_stream.connect(log, workspace="w") as workspace:
         agent = workspace.agent("a")
         agent.write("k", 1)
-        assert remote(workspace).leads
+        assert coordinator_of(workspace).leads
         dedicated = CoordinatorProcess(log).wait_ready()
-        until("withdrawn", lambda: not remote(workspace).leads)
+        until("withdrawn", lambda: not coordinator_of(workspace).leads)
         assert agent.write("k", 2).version == 2
         assert group_of(KafkaLog(KafkaSettings.parse(log))).dedicated == 1
         assert dedicated.leads()
         assert dedicated.stop() == 0
-        until("leads again", lambda: remote(workspace).leads)
+        until("leads again", lambda: coordinator_of(workspace).leads)
         assert agent.write("k", 3).version == 3
         reading = agent.read("k")
         assert reading is not None
@@ -183,7 +168,7 @@ def test_two_embedded_coordinators_share_a_log(log: str) -> None:
         assert reading is not None
         assert reading.value == 2
         assert one.state_hash() == two.state_hash()
-        assert [remote(each).leads for each in (one, two)].count(True) == 1
+        assert [coordinator_of(each).leads for each in (one, two)].count(True) == 1
 
 
 def test_a_coordinator_starts_from_snapshots_and_reads_what_follows(log: str) -> None:
@@ -191,7 +176,7 @@ def test_a_coordinator_starts_from_snapshots_and_reads_what_follows(log: str) ->
         for number in range(50):
             one.agent("a").write(f"k{number % 7}", number)
             two.agent("b").write(f"k{number % 3}", number)
-        node = remote(one)._node
+        node = coordinator_of(one)._node
         shard = node.shards[0]
         until("a decision last", lambda: node._snapshots.keep(shard) == 2)
         at = read_snapshot(next(node.store.snapshots("w"))).position.offset
@@ -230,7 +215,7 @@ def test_a_record_of_a_later_release_stops_a_coordinator_and_its_clients(log: st
         producer = store.clients.producer()
         producer.produce(store.names.log, b"\xc3\x01" + bytes(8) + b"x", key=b"w", partition=0)
         producer.flush(10)
-        until("stopped", lambda: remote(workspace)._node.error is not None)
+        until("stopped", lambda: coordinator_of(workspace)._node.error is not None)
         with pytest.raises(UnknownSchema, match="later release"):
             workspace.agent("a").write("k", 2)
 

@@ -55,7 +55,7 @@ def read_on(store: KafkaLog, shard: Shard, until: object) -> None:
     while not until():
         assert time.monotonic() < deadline
         shard.tick(at_end=True)
-        shard.take(store._reading.read(store.names.log, 0, shard.reader.offset))
+        shard.take(store.messages(0, shard.reader.offset))
 
 
 @pytest.mark.kafka

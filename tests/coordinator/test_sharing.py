@@ -9,34 +9,18 @@ import pytest
 import ccs_stream
 from ccs_stream import Workspace
 from ccs_stream.coordinator.kafka.membership import _MEMBERSHIPS
-from ccs_stream.coordinator.kafka.remote import RemoteCoordinator
 from ccs_stream.coordinator.kafka.replica import Replica
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.sharing import _OPEN
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.errors import CcsError, Closed
 from ccs_stream.protocol.statehash import state_hash
-from ccs_stream.testing.broker import Broker
-from tests.kafka import as_another_host, make_topics
+from tests.kafka import as_another_host, coordinator_of
 from tests.waiting import until
 
 pytestmark = pytest.mark.kafka
 
 MODES = ("embedded", "remote")
-
-
-@pytest.fixture
-def log(kafka_broker: Broker, kafka_prefix: str) -> str:
-    """A log of one partition, so that all of its workspaces have it in common."""
-    url = f"kafka://{kafka_broker.bootstrap_servers}?prefix={kafka_prefix}"
-    make_topics(url, 1)
-    return url
-
-
-def coordinator(workspace: Workspace) -> RemoteCoordinator:
-    found = workspace.coordinator
-    assert isinstance(found, RemoteCoordinator)
-    return found
 
 
 def value(workspace: Workspace, key: str) -> object:
@@ -51,15 +35,15 @@ def holds(workspace: Workspace) -> bool:
 
 def test_workspaces_of_one_process_have_one_node(log: str) -> None:
     with ccs_stream.connect(log, workspace="a") as a, ccs_stream.connect(f"{log}&workspace=b") as b:
-        assert coordinator(a)._node is coordinator(b)._node
-        assert coordinator(a).leads
-        assert coordinator(b).leads
+        assert coordinator_of(a)._node is coordinator_of(b)._node
+        assert coordinator_of(a).leads
+        assert coordinator_of(b).leads
         a.agent("x").write("k", 1)
         b.agent("x").write("k", 2)
         assert (value(a, "k"), value(b, "k")) == (1, 2)
         assert (a.name, b.name) == ("a", "b")
         with ccs_stream.connect(as_another_host(log), workspace="a") as elsewhere:
-            assert coordinator(elsewhere)._node is not coordinator(a)._node
+            assert coordinator_of(elsewhere)._node is not coordinator_of(a)._node
             assert value(elsewhere, "k") == 1
 
 
@@ -68,7 +52,7 @@ def test_each_is_closed_by_itself_and_the_last_one_ends_it(log: str, mode: str) 
     url = f"{log}&coordinator={mode}"
     with ccs_stream.connect(as_another_host(log), workspace="leading"):
         first, second, again = (ccs_stream.connect(url, workspace=name) for name in ("a", "b", "a"))
-        node = coordinator(first)._node
+        node = coordinator_of(first)._node
         first.agent("x").write("k", 1)
         first.close()
         with pytest.raises(Closed):
@@ -77,7 +61,7 @@ def test_each_is_closed_by_itself_and_the_last_one_ends_it(log: str, mode: str) 
         second.agent("x").write("k", 3)
         again.close()
         with ccs_stream.connect(url, workspace="a") as back:
-            assert coordinator(back)._node is node
+            assert coordinator_of(back)._node is node
             assert value(back, "k") == 1
             assert holds(back)
         second.agent("x").write("k", 4)
@@ -86,7 +70,7 @@ def test_each_is_closed_by_itself_and_the_last_one_ends_it(log: str, mode: str) 
         assert node._stop.is_set()
         assert not node._thread.is_alive()
         with ccs_stream.connect(url, workspace="b") as anew:
-            assert coordinator(anew)._node is not node
+            assert coordinator_of(anew)._node is not node
             assert value(anew, "k") == 4
 
 
@@ -111,7 +95,7 @@ def test_a_workspace_with_a_past_is_followed_beside_another_that_goes_on(log: st
             opened = []
             for name in ("past", *(uuid.uuid4().hex for _ in range(5))):
                 opened.append(ccs_stream.connect(as_another_host(f"{log}&coordinator=remote"), workspace=name))
-                assert coordinator(opened[-1])._shard is coordinator(busy)._shard
+                assert coordinator_of(opened[-1])._shard is coordinator_of(busy)._shard
         finally:
             stop.set()
             writing.join()
@@ -122,7 +106,7 @@ def test_a_workspace_with_a_past_is_followed_beside_another_that_goes_on(log: st
         assert opened[0].state_hash() == past.state_hash()
         for each in opened:
             each.close()
-        assert set(coordinator(busy)._shard.states) == {"busy"}
+        assert set(coordinator_of(busy)._shard.states) == {"busy"}
 
 
 @pytest.mark.parametrize("stands_at", [20, 45], ids=["where-keeping-began", "at-a-snapshot-further-on"])
@@ -176,7 +160,7 @@ def test_two_that_have_one_workspace_open_are_both_told_of_every_decision(log: s
     with ccs_stream.connect(log, workspace="a") as one, ccs_stream.connect(log, workspace="a") as two:
         told: list[str] = []
         for name, each in (("one", one), ("two", two)):
-            coordinator(each).on_bodies = lambda events, bodies, name=name: told.append(name)
+            coordinator_of(each).on_bodies = lambda events, bodies, name=name: told.append(name)
         one.agent("x").write("k", 1)  # by whom it was written has its body
         assert told == ["two"]
         two.agent("x").write("k", 2)
@@ -187,14 +171,14 @@ def test_two_that_have_one_workspace_open_are_both_told_of_every_decision(log: s
 def test_what_failed_is_told_to_all_and_begun_anew_for_the_next(log: str) -> None:
     with ccs_stream.connect(log, workspace="a") as a, ccs_stream.connect(log, workspace="b") as b:
         a.agent("x").write("k", 1)
-        node = coordinator(a)._node
+        node = coordinator_of(a)._node
         node.fail(CcsError("planted"))
         until("told", lambda: not node._thread.is_alive())
         for each in (a, b):
             with pytest.raises(CcsError, match="planted"):
                 each.agent("x").write("k", 2)
         with ccs_stream.connect(log, workspace="a") as anew:
-            assert coordinator(anew).store.clients is not coordinator(a).store.clients
+            assert coordinator_of(anew).store.clients is not coordinator_of(a).store.clients
             anew.agent("x").write("k", 3)
             assert value(anew, "k") == 3
 

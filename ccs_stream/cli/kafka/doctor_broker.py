@@ -150,7 +150,8 @@ def _allowed(clients: Clients) -> tuple[dict[str, frozenset[AclOperation]], list
         try:
             found = clients.asked(f"asking what this user may do with {name}", future)
         except LogMissing:
-            missing += [name] if name in names.all else []  # a group is there once somebody joins it
+            if name in names.all:  # a group is there once somebody joins it
+                missing.append(name)
         except NotAuthorised:
             pass
         else:

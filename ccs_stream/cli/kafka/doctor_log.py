@@ -12,7 +12,6 @@ from confluent_kafka import Message
 from ccs_stream.coordinator.kafka.replica import Replica
 from ccs_stream.coordinator.kafka.restoring import restore
 from ccs_stream.log.fold import fold_entry
-from ccs_stream.log.kafka.partition import Partitions
 from ccs_stream.log.kafka.store import KafkaLog, stored_of
 from ccs_stream.log.port import BEFORE_FIRST
 from ccs_stream.log.reader import ShardReader
@@ -69,7 +68,7 @@ class Followed:
             # Commands first: what is decided meanwhile is no lag.
             waiting = store.bounds(store.names.commands, self.partition)[1]
             self.end = store.bounds(store.names.log, self.partition)[1]
-            for message in progress(_messages(store, self.partition, reader.offset, self.end), self.end):
+            for message in progress(store.messages(self.partition, reader.offset, self.end - 1), self.end):
                 _fold(reader, self.states, message)
         except CcsError as error:
             self.error = error
@@ -94,7 +93,7 @@ def folds_from_zero(store: KafkaLog, followed: Followed, progress: Progress) -> 
     """The hash of each workspace's state, folded from the beginning to where `followed` stands."""
     states: dict[str, Directory] = {}
     reader = ShardReader(store, f"partition {followed.partition}", all_workspaces=True)
-    for message in progress(_messages(store, followed.partition, BEFORE_FIRST, followed.end), followed.end):
+    for message in progress(store.messages(followed.partition, BEFORE_FIRST, followed.end - 1), followed.end):
         _fold(reader, states, message)
     return state_hashes(states)
 
@@ -102,14 +101,6 @@ def folds_from_zero(store: KafkaLog, followed: Followed, progress: Progress) -> 
 def state_hashes(states: dict[str, Directory]) -> dict[str, str]:
     """The hash of each state."""
     return {workspace: state_hash(state) for workspace, state in states.items()}
-
-
-def _messages(store: KafkaLog, partition: int, after: int, end: int) -> Iterator[Message]:
-    reading = Partitions(store.clients)
-    try:
-        yield from reading.read(store.names.log, partition, after, end - 1)
-    finally:
-        reading.close()
 
 
 def _fold(reader: ShardReader, states: dict[str, Directory], message: Message) -> None:

@@ -85,12 +85,8 @@ class Asked:
 
     def submit(self, ticket: Waiting) -> None:
         """Send a command as soon as its session has room for it."""
-        command = ticket.command
-        if not self._queued and command is not None and self._has_room(command):
-            self._send_on(ticket, command)
-        else:
-            self._queued.append(ticket)
-            self._pump()
+        self._queued.append(ticket)
+        self._pump()
 
     def resolve(self, ticket: Waiting, answer: Answer) -> None:
         """Its decision was read."""
@@ -192,24 +188,19 @@ class Asked:
             if ticket.resolved or command is None:
                 self._queued.popleft()
                 continue
-            if not self._has_room(command):
-                return
+            theirs = self._open.get(command.session_id)
+            if theirs:
+                lowest, highest = next(iter(theirs)), next(reversed(theirs))
+                if highest + 1 - lowest >= self._window():
+                    return
             self._queued.popleft()
-            self._send_on(ticket, command)
-
-    def _has_room(self, command: Command) -> bool:
-        """Whether its session remembers enough numbers for one more."""
-        theirs = self._open.get(command.session_id)
-        return not theirs or next(reversed(theirs)) + 1 - next(iter(theirs)) < self._window()
-
-    def _send_on(self, ticket: Waiting, command: Command) -> None:
-        if not command.number and ticket.numbers is not None:
-            command.number = CommandNumber(ticket.numbers.next())
-        ticket.key = (command.session_id, command.number)
-        ticket.sent_at = time.monotonic()
-        self._tickets[ticket.key] = ticket
-        self._open.setdefault(command.session_id, {})[command.number] = ticket
-        self._send(command)
+            if not command.number and ticket.numbers is not None:
+                command.number = CommandNumber(ticket.numbers.next())
+            ticket.key = (command.session_id, command.number)
+            ticket.sent_at = time.monotonic()
+            self._tickets[ticket.key] = ticket
+            self._open.setdefault(command.session_id, {})[command.number] = ticket
+            self._send(command)
 
     def _forget(self, ticket: Waiting) -> None:
         """Its number is no longer open."""

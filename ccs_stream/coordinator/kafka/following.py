@@ -129,15 +129,22 @@ class Following:
         return shard
 
     def _restored_for_group(self, partition: int) -> Shard:
+        self._wait(
+            lambda: partition in self._shards,
+            lambda: f"{self._store.display_url} cannot be read yet: try again, or check the brokers",
+        )
+        return self._shards[partition]
+
+    def _wait(self, done: Callable[[], bool], late: Callable[[], str]) -> None:
+        """Wait for what another thread does. Raises why nothing is read on, or `LogUnavailable` when it is `late`."""
         deadline = time.monotonic() + self._store.settings.timeout_s
-        while (shard := self._shards.get(partition)) is None:
+        while not done():
             error = self._error()
             if error is None and time.monotonic() > deadline:
-                error = LogUnavailable(f"{self._store.display_url} cannot be read yet: try again, or check the brokers")
+                error = LogUnavailable(late())
             if error is not None:
                 raise error
             time.sleep(_LOOK_S)
-        return shard
 
     def _restore_in_background(self, partition: int) -> None:
         threading.Thread(target=self._restore, args=(partition,), name=f"ccs-restore-{partition}", daemon=True).start()
@@ -163,17 +170,13 @@ class Following:
         restore(other)
         while shard.reader.offset - other.reader.offset > _CLOSE:
             other.take(self._store.messages(shard.partition, other.reader.offset, shard.reader.offset))
-        deadline = time.monotonic() + self._store.settings.timeout_s
         with shard.keeping() as kept:
             other.take(self._store.messages(shard.partition, other.reader.offset, kept.after))
-            while not shard.adopt(other, kept):  # a snapshot stood further on than what is followed
-                error = self._error()
-                if error is None and time.monotonic() > deadline:
-                    error = LogUnavailable(
-                        f"partition {shard.partition} of {self._store.display_url} is followed to offset "
-                        f"{shard.reader.offset}, and a snapshot of {workspace!r} stands at {other.reader.offset}: "
-                        "check the brokers"
-                    )
-                if error is not None:
-                    raise error
-                time.sleep(_LOOK_S)
+            self._wait(  # a snapshot may stand further on than what is followed
+                lambda: shard.adopt(other, kept),
+                lambda: (
+                    f"partition {shard.partition} of {self._store.display_url} is followed to offset "
+                    f"{shard.reader.offset}, and a snapshot of {workspace!r} stands at {other.reader.offset}: "
+                    "check the brokers"
+                ),
+            )

@@ -54,7 +54,7 @@ class Membership:
                 if own is None:
                     raise Closed(f"{store.display_url} was closed: open it again")
                 found = _MEMBERSHIPS[store.clients] = cls(own)
-            found._holders += 1  # its own class
+            found._holders += 1
         try:
             found.node  # noqa: B018  # starts it
         except BaseException:

@@ -38,6 +38,8 @@ QUIET_S: Final = 2.0
 """With nothing to follow for so long, the brokers are asked whether they are there."""
 SILENT_S: Final = 3.0
 """Brokers that answer nothing for so long do not answer, though their connections stand."""
+SETTLE_S: Final = 1.0
+"""How long closing waits for what is being decided."""
 FAREWELL_S: Final = 3.0
 """How long brokers are waited for to take all resignations, and then to let a member leave: a process that is told to
 stop has some ten seconds, and without either the others take over when its session runs out."""
@@ -275,9 +277,9 @@ class Node:
         if self.store.clients.trouble.last is not None:
             self.store.clients.trouble.over()
 
-    def close(self, *, wait_s: float = 1.0) -> None:
+    def close(self) -> None:
         """Answer what is being decided, resign, leave, stop following."""
-        deadline = time.monotonic() + wait_s
+        deadline = time.monotonic() + SETTLE_S
         while (
             self.error is None
             and time.monotonic() < deadline

@@ -22,6 +22,7 @@ from ccs_stream.coordinator.batch import Planned
 from ccs_stream.coordinator.forks import ForkGuard
 from ccs_stream.coordinator.kafka.asking import Asked, Waiting
 from ccs_stream.coordinator.kafka.membership import Membership
+from ccs_stream.coordinator.kafka.node import SETTLE_S
 from ccs_stream.coordinator.kafka.shard_ports import Contents
 from ccs_stream.coordinator.port import wall_clock
 from ccs_stream.coordinator.sweeping import sweep_command, sweep_is_due
@@ -42,8 +43,6 @@ from ccs_stream.protocol.settings import DEFAULT_SETTINGS, WorkspaceSettings
 
 LOG = logging.getLogger(__name__)
 
-SETTLE_S: Final = 1.0
-"""How long closing waits for what is being decided."""
 CHECK_EVERY_S: Final = 0.1
 """How often deadlines are looked at."""
 
