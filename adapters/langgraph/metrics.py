@@ -23,7 +23,7 @@ from ccs_stream.client.aside import Aside
 from ccs_stream.client.committing import Outgoing
 from ccs_stream.coordinator.ticket import Answer
 from ccs_stream.projections.savings import Account, Cause, Moved, Savings, signals
-from ccs_stream.projections.tokens import estimate_tokens
+from ccs_stream.projections.tokens import estimate_tokens, tokens_of_json
 from ccs_stream.protocol.commands import Change, Write
 from ccs_stream.protocol.errors import CcsError, UsageError
 from ccs_stream.protocol.events import Event, GrantsInvalidated
@@ -140,9 +140,10 @@ class Metering:
         outgoing: Sequence[Outgoing],
         answer: Answer,
         *,
-        tick: int,
+        tick: int | None,
     ) -> None:
-        """Somebody wrote or deleted, in one decision."""
+        """Somebody wrote or deleted, in one decision; `tick` is None for a call of its own."""
+        tick = self.tick() if tick is None else tick
         with self._lock:
             seen = _Wrote(agent, addresses, changes, outgoing, answer.events, tick, self._next)
             self._next += sum(type(change) is Write for change in changes)
@@ -257,7 +258,7 @@ def _estimate_or_length(value: Any) -> int:
     try:
         return max(0, estimate_tokens(value))
     except ValueError:
-        return max(1, len(orjson.dumps(value)) // 4)
+        return tokens_of_json(value)
 
 
 def metering(*, benchmark: Any, on_metric: Any, count_tokens: Any) -> Metering | None:

@@ -13,7 +13,7 @@ from langgraph.store.base import GetOp, ListNamespacesOp, Op, PutOp, Result, Sea
 from ccs_stream.adapters.langgraph.filters import check_filter, listed, matches
 from ccs_stream.adapters.langgraph.identity import Addressing, Caller, Namespace, Running
 from ccs_stream.adapters.langgraph.items import CoherentSearchItem, item
-from ccs_stream.adapters.langgraph.metrics import Metering
+from ccs_stream.adapters.langgraph.metrics import Address, Metering
 from ccs_stream.adapters.langgraph.vectors import VectorIndex
 from ccs_stream.adapters.langgraph.writes import Writes
 from ccs_stream.client.engine import Engine
@@ -64,7 +64,7 @@ class Operations:
         for op in ops:
             validate_op_namespace(op)
         puts = self.writes.puts_of(ops, caller)
-        tick = 0 if self.meter is None else self.meter.tick()
+        tick = self._tick()
         results: list[Result] = [None] * len(ops)
         if len(puts) < len(ops):
             yield from self.engine.fresh(None, None)
@@ -102,9 +102,7 @@ class Operations:
         state, _ = found
         if op.refresh_ttl and state.ttl_us is not None:
             yield from self.engine.refresh(agent, artifact)
-        if self.meter is not None:
-            address = (op.namespace, scope, key)
-            self.meter.read("get", agent, address, self._body(state), hit=hit, tick=tick)
+        self._seen("get", agent, (op.namespace, scope, key), state, tick, hit=hit)
         return self.item_of(state, op.namespace)
 
     def get_all(self, addresses: Sequence[tuple[Namespace, str]], caller: Caller) -> Steps[list[Any]]:
@@ -112,7 +110,7 @@ class Operations:
         engine = self.engine
         split = [self.addressing.split(tuple(namespace)) for namespace, _ in addresses]
         yield from engine.fresh(None, None)
-        tick = 0 if self.meter is None else self.meter.tick()
+        tick = self._tick()
         with engine.coordinator.lock:
             now = engine.coordinator.clock()
             found = [
@@ -127,13 +125,20 @@ class Operations:
             if state is None or not state.readable(now):
                 items.append(None)
                 continue
-            if self.meter is not None:
-                hit = engine.hit(agent, artifact) is not None
-                self.meter.read(
-                    "get", agent, (tuple(namespace), scope, str(key)), self._body(state), hit=hit, tick=tick
-                )
+            hit = self.meter is not None and engine.hit(agent, artifact) is not None
+            self._seen("get", agent, (tuple(namespace), scope, str(key)), state, tick, hit=hit)
             items.append(self.item_of(state, tuple(namespace)))
         return items
+
+    def _tick(self) -> int:
+        return 0 if self.meter is None else self.meter.tick()
+
+    def _seen(
+        self, operation: str, agent: str, address: Address, state: ArtifactState, tick: int, *, hit: bool
+    ) -> None:
+        """Somebody was handed a value, where that is counted or told."""
+        if self.meter is not None:
+            self.meter.read(operation, agent, address, self._body(state), hit=hit, tick=tick)
 
     def item_of(self, state: ArtifactState, namespace: Namespace) -> Any:
         """The item of an artifact as it stands in `state`."""
@@ -183,9 +188,8 @@ class Operations:
         results: list[CoherentSearchItem] = []
         for each in found:
             here.saw(each.state.artifact, each.state.version)
-            if self.meter is not None:
-                address = (each.namespace, each.state.scope, each.state.key)
-                self.meter.read("search.hit", reader, address, self._body(each.state), hit=False, tick=tick)
+            address = (each.namespace, each.state.scope, each.state.key)
+            self._seen("search.hit", reader, address, each.state, tick, hit=False)
             if op.refresh_ttl and each.state.ttl_us is not None:
                 yield from self.engine.refresh(reader, each.state.artifact)
             results.append(_search_item(each))

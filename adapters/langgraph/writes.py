@@ -153,11 +153,8 @@ class Writes:
             return False
         if self._meter is not None:
             sents = () if sent is None else (sent,)
-            self._meter.wrote(
-                agent, ((namespace, scope, key),), (change,), sents, written.answer, tick=self._meter.tick()
-            )
-        if written.overwrote_unseen and type(change) is Write and change.artifact not in self._warned:
-            self._warn(agent, change, written)
+            self._meter.wrote(agent, ((namespace, scope, key),), (change,), sents, written.answer, tick=None)
+        self._warn_of_loss(agent, change, written)
         return True
 
     def commit(self, puts: Puts, tick: int | None = None) -> Steps[list[Written]]:
@@ -166,14 +163,15 @@ class Writes:
         what = "put" if len(changes) == 1 else f"{len(changes)} puts"
         written = yield from self._engine.commit(agent, changes, puts.here, f"{what} by {agent!r}", puts.outgoing)
         if self._meter is not None:
-            tick = self._meter.tick() if tick is None else tick
             self._meter.wrote(agent, puts.addresses, changes, puts.outgoing, written[0].answer, tick=tick)
         for change, each in zip(changes, written, strict=True):
-            if each.overwrote_unseen and type(change) is Write and change.artifact not in self._warned:
-                self._warn(agent, change, each)
+            self._warn_of_loss(agent, change, each)
         return written
 
-    def _warn(self, agent: str, change: Write, written: Written) -> None:
+    def _warn_of_loss(self, agent: str, change: Change, written: Written) -> None:
+        """Warn, once for each artifact, where a version was replaced that the author had not seen."""
+        if not written.overwrote_unseen or type(change) is not Write or change.artifact in self._warned:
+            return
         if len(self._warned) >= _WARNED_MAX:
             del self._warned[next(iter(self._warned))]
         self._warned[change.artifact] = None

@@ -5,7 +5,8 @@ the version this execution scope last read as its base. Does not: authenticate. 
 decided by who may write to the log.
 """
 
-from collections.abc import Coroutine
+import functools
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from ccs_stream.client.changes import history, reading_of
@@ -118,13 +119,15 @@ class Agent:
 
         Raises `UsageError` for a value that is not JSON or bytes, `Reserved`, `Reclaimed`, `Fenced`, `TooLarge`.
         """
-        return self._write(key, value, scope, self._here(), None, ttl_s, reason)
+        here = self._here()
+        return self._commit(here, functools.partial(self._change, key, value, scope, here, None, ttl_s, reason))
 
     def awrite(
         self, key: str, value: object, *, scope: Scope = (), ttl_s: float | None = None, reason: str | None = None
     ) -> Coroutine[Any, Any, Written]:
         """As `write`."""
-        return self._awrite(key, value, scope, self._here(), None, ttl_s, reason)
+        here = self._here()
+        return self._acommit(here, functools.partial(self._change, key, value, scope, here, None, ttl_s, reason))
 
     def compare_and_set(
         self,
@@ -141,7 +144,8 @@ class Agent:
         Raises `VersionConflict`, with `current_version` and `current_value`, and what `write` raises.
         """
         condition = (None if expected is None else Version(expected),)
-        return self._write(key, value, scope, self._here(), condition, ttl_s, reason)
+        here = self._here()
+        return self._commit(here, functools.partial(self._change, key, value, scope, here, condition, ttl_s, reason))
 
     def acompare_and_set(
         self,
@@ -155,38 +159,21 @@ class Agent:
     ) -> Coroutine[Any, Any, Written]:
         """As `compare_and_set`."""
         condition = (None if expected is None else Version(expected),)
-        return self._awrite(key, value, scope, self._here(), condition, ttl_s, reason)
+        here = self._here()
+        return self._acommit(here, functools.partial(self._change, key, value, scope, here, condition, ttl_s, reason))
 
-    def _write(
-        self,
-        key: str,
-        value: object,
-        scope: Scope,
-        here: ExecutionScope,
-        expected: tuple[Version | None] | None,
-        ttl_s: float | None,
-        reason: str | None,
-    ) -> Written:
-        change, outgoing = self._change(key, value, scope, here, expected, ttl_s, reason)
-        what = f"write of {key!r}"
+    def _commit(self, here: ExecutionScope, prepare: Callable[[], tuple[Write, Outgoing]]) -> Written:
+        change, outgoing = prepare()
+        what = f"write of {change.key!r}"
         written = self._engine.commit_now(self.name, change, here, outgoing, what)
         if written is None:
             steps = self._engine.commit(self.name, (change,), here, what, (outgoing,))
             written = run(self._engine.coordinator, steps)[0]
         return written
 
-    async def _awrite(
-        self,
-        key: str,
-        value: object,
-        scope: Scope,
-        here: ExecutionScope,
-        expected: tuple[Version | None] | None,
-        ttl_s: float | None,
-        reason: str | None,
-    ) -> Written:
-        change, outgoing = self._change(key, value, scope, here, expected, ttl_s, reason)
-        what = f"write of {key!r}"
+    async def _acommit(self, here: ExecutionScope, prepare: Callable[[], tuple[Write, Outgoing]]) -> Written:
+        change, outgoing = prepare()
+        what = f"write of {change.key!r}"
         written = await self._engine.commit_soon(self.name, change, here, outgoing, what)
         if written is None:
             steps = self._engine.commit(self.name, (change,), here, what, (outgoing,))

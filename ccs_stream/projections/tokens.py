@@ -25,5 +25,10 @@ def estimate_tokens(value: Any) -> int:
             return int(value[SIZE_KEY])
         except (TypeError, ValueError):
             raise ValueError(f"{SIZE_KEY} is a number of tokens, got {value[SIZE_KEY]!r}") from None
+    return tokens_of_json(value)
+
+
+def tokens_of_json(value: Any) -> int:
+    """Tokens of a value by its length alone, whatever it says of its size."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return max(1, len(text) // CHARACTERS_PER_TOKEN)
