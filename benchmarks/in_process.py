@@ -8,7 +8,7 @@ import functools
 import itertools
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from ccs.adapters.ccsstore import CCSStore as AgentCoherence
@@ -43,11 +43,7 @@ def _observed(run: Run) -> Iterator[Row]:
         "on_metric": {"on_metric": lambda _: None},
     }
     stores = {name: CoherentStore(**each) for name, each in options.items()}
-    for store in stores.values():
-        for key in KEYS:
-            store.put(NAMESPACE, key, value)
-            store.get(NAMESPACE, key)
-    keys = itertools.cycle(random.Random(7).choices(KEYS, k=4096))
+    keys = _filled(stores.values(), value)
     timings = in_turns(run.effort, {name: functools.partial(_get, store, keys) for name, store in stores.items()})
     for name in list(options)[1:]:
         what, ratio = f"get, a hit, 1 KB, {name}", timings.ratio(name, "by nobody")
@@ -59,11 +55,7 @@ def _observed(run: Run) -> Iterator[Row]:
 def _size(run: Run, name: str, value: dict[str, Any]) -> Iterator[Row]:
     ours, memory, old = CoherentStore(), InMemoryStore(), AgentCoherence()
     stores: dict[str, Any] = {"ours": ours, "InMemoryStore": memory, "agent-coherence": old}
-    for store in stores.values():
-        for key in KEYS:
-            store.put(NAMESPACE, key, value)
-            store.get(NAMESPACE, key)
-    keys = itertools.cycle(random.Random(7).choices(KEYS, k=4096))
+    keys = _filled(stores.values(), value)
     gets = in_turns(run.effort, {each: functools.partial(_get, store, keys) for each, store in stores.items()})
     puts = in_turns(run.effort, {each: functools.partial(_put, store, keys, value) for each, store in stores.items()})
     for what, timings, over_old, over_memory in (
@@ -86,6 +78,15 @@ def _size(run: Run, name: str, value: dict[str, Any]) -> Iterator[Row]:
             timings.ratio("ours", "InMemoryStore"),
             over_memory,
         )
+
+
+def _filled(stores: Iterable[Any], value: dict[str, Any]) -> Iterator[str]:
+    """Keys to ask for, all of which each store holds and has been asked for before."""
+    for store in stores:
+        for key in KEYS:
+            store.put(NAMESPACE, key, value)
+            store.get(NAMESPACE, key)
+    return itertools.cycle(random.Random(7).choices(KEYS, k=4096))
 
 
 def _get(store: Any, keys: Iterator[str]) -> None:

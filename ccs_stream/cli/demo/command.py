@@ -4,7 +4,6 @@ Guarantees: data on stdout, talk on stderr, progress on a terminal only; exits 0
 that must hold did not, 2 for a wrong call. Does not: import the framework before its arguments are known to be good.
 """
 
-import importlib.util
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -14,6 +13,7 @@ import orjson
 from rich.console import Console
 
 from ccs_stream.cli.demo.sources import Collected, collect
+from ccs_stream.cli.extras import require_langgraph
 from ccs_stream.protocol.errors import CcsError, UsageError
 
 if TYPE_CHECKING:
@@ -42,8 +42,7 @@ def demo(path: Path | None, url: str | None, *, as_json: bool) -> None:
     a chat model goes. Then processes on the same log write over each other, unguarded and guarded, and are stopped and
     killed. It takes some five seconds, more for a large PATH.
     """
-    if importlib.util.find_spec("langgraph") is None:
-        raise click.UsageError("the demo needs LangGraph: pip install 'ccs-stream[demo]'")
+    require_langgraph("the demo needs", "demo")
     try:
         sources = collect(path)
         from ccs_stream.cli.demo.run import check_log  # noqa: PLC0415  # imports the framework

@@ -5,7 +5,6 @@ import the framework before it is known to be there.
 """
 
 import dataclasses
-import importlib.util
 
 import click
 import orjson
@@ -13,6 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from ccs_stream.cli.extras import require_langgraph
 from ccs_stream.protocol.errors import CcsError
 
 EPILOG = """
@@ -35,8 +35,7 @@ def workloads(*, as_json: bool) -> None:
     the stricter account: the sizes that the values have, and 12 tokens for every holder who is told of a write.
     A scripted model stands where a chat model goes.
     """
-    if importlib.util.find_spec("langgraph") is None:
-        raise click.UsageError("the workloads need LangGraph: pip install 'ccs-stream[demo]'")
+    require_langgraph("the workloads need", "demo")
     from ccs_stream.cli.workloads.graphs import WORKLOADS  # noqa: PLC0415  # imports the framework
     from ccs_stream.cli.workloads.run import run  # noqa: PLC0415  # the same
 

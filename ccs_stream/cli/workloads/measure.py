@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
+from ccs_stream.cli.extras import require_langgraph
 from ccs_stream.protocol.errors import CcsError
 
 if TYPE_CHECKING:
@@ -46,8 +47,7 @@ def main(place: str, state: str, url: str | None, *, is_async: bool, as_json: bo
 
     The store is a `CCSStore`: the first part of a namespace is the agent, the rest is what agents share.
     """
-    if importlib.util.find_spec("langgraph") is None:
-        raise click.UsageError("a graph needs LangGraph: pip install 'ccs-stream[langgraph]'")
+    require_langgraph("a graph needs", "langgraph")
     from ccs_stream.adapters.langgraph import CCSStore  # noqa: PLC0415  # imports the framework
 
     try:
