@@ -5,7 +5,7 @@ the default of `identity` and in nothing else. Does not: need a server; one URL 
 """
 
 from ccs_stream.adapters.langgraph.items import CoherentItem, CoherentSearchItem, LostUpdateWarning
-from ccs_stream.adapters.langgraph.metrics import StoreMetricEvent
 from ccs_stream.adapters.langgraph.store import CCSStore, CoherentStore
+from ccs_stream.projections.metric_events import StoreMetricEvent
 
 __all__ = ["CCSStore", "CoherentItem", "CoherentSearchItem", "CoherentStore", "LostUpdateWarning", "StoreMetricEvent"]

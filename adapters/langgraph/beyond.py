@@ -11,11 +11,11 @@ from langgraph.store.base import NOT_PROVIDED, NotProvided, TTLConfig
 
 from ccs_stream.adapters.langgraph.identity import Caller, Namespace
 from ccs_stream.adapters.langgraph.items import CoherentItem
-from ccs_stream.adapters.langgraph.metrics import Metering, print_summary
 from ccs_stream.adapters.langgraph.operations import Operations
 from ccs_stream.adapters.langgraph.writes import Puts
 from ccs_stream.client.agent import RESERVATION_LIMIT_S, seconds_to_us
 from ccs_stream.client.changes import Watch, history
+from ccs_stream.client.metering import Metering, print_summary
 from ccs_stream.client.reservation import Reservation
 from ccs_stream.client.results import Change, Written
 from ccs_stream.client.steps import Steps, in_background, run, run_async

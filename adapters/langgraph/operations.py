@@ -13,10 +13,10 @@ from langgraph.store.base import GetOp, ListNamespacesOp, Op, PutOp, Result, Sea
 from ccs_stream.adapters.langgraph.filters import check_filter, listed, matches
 from ccs_stream.adapters.langgraph.identity import Addressing, Caller, Namespace, Running
 from ccs_stream.adapters.langgraph.items import CoherentSearchItem, item
-from ccs_stream.adapters.langgraph.metrics import Address, Metering
 from ccs_stream.adapters.langgraph.vectors import VectorIndex
 from ccs_stream.adapters.langgraph.writes import Writes
 from ccs_stream.client.engine import Engine
+from ccs_stream.client.metering import Address, Metering
 from ccs_stream.client.results import instant
 from ccs_stream.client.steps import Either, Steps
 from ccs_stream.client.values import JSON, decode

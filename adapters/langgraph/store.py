@@ -31,14 +31,15 @@ from langgraph.store.base import (
 from ccs_stream.adapters.langgraph.beyond import Beyond
 from ccs_stream.adapters.langgraph.identity import Addressing, Identity, Namespace, Running
 from ccs_stream.adapters.langgraph.items import CoherentItem, item
-from ccs_stream.adapters.langgraph.metrics import CountTokens, StoreMetricEvent, metering
 from ccs_stream.adapters.langgraph.operations import Operations
 from ccs_stream.adapters.langgraph.vectors import VectorIndex
 from ccs_stream.client.bodies import DEFAULT_BYTES_MAX
 from ccs_stream.client.connect import connect
 from ccs_stream.client.freshness import Freshness
+from ccs_stream.client.metering import CountTokens, metering
 from ccs_stream.client.steps import run, run_async
 from ccs_stream.client.workspace import Workspace
+from ccs_stream.projections.metric_events import StoreMetricEvent
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.settings import WorkspaceSettings
 

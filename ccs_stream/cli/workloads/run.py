@@ -13,8 +13,8 @@ from langgraph.store.base import GetOp, Op, PutOp, Result
 from langgraph.store.memory import InMemoryStore
 
 from ccs_stream.adapters.langgraph import CCSStore
-from ccs_stream.adapters.langgraph.metrics import StoreMetricEvent
 from ccs_stream.cli.workloads.graphs import Workload, for_all
+from ccs_stream.projections.metric_events import StoreMetricEvent
 from ccs_stream.projections.tokens import estimate_tokens
 
 

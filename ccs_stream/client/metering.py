@@ -18,10 +18,10 @@ from typing import Any, Final
 
 import orjson
 
-from ccs_stream.adapters.langgraph.identity import Namespace
 from ccs_stream.client.aside import Aside
 from ccs_stream.client.committing import Outgoing
 from ccs_stream.coordinator.ticket import Answer
+from ccs_stream.projections.metric_events import SCHEMA_VERSION, StoreMetricEvent
 from ccs_stream.projections.savings import Account, Cause, Moved, Savings, signals
 from ccs_stream.projections.tokens import estimate_tokens, tokens_of_json
 from ccs_stream.protocol.commands import Change, Write
@@ -32,7 +32,6 @@ from ccs_stream.protocol.states import GrantState
 
 LOG = logging.getLogger(__name__)
 
-SCHEMA_VERSION: Final = "ccs.metric.v1"
 SETTLE_S: Final = 30.0
 """How long a summary waits for what is still being counted."""
 FAREWELL_S: Final = 2.0
@@ -43,31 +42,10 @@ _KNOWN_BYTES_MAX: Final = 16_384
 _CAUSES: Final = {"put": Cause.WRITE, "search.hit": Cause.SEARCH}
 _PROBE: Final = {"a value": ["like", "this", 1]}
 
-Address = tuple[Namespace, Scope, str]
+Address = tuple[tuple[str, ...], Scope, str]
 """Namespace, as it was asked for; scope and key."""
 CountTokens = Callable[[Any], int]
 """Tokens of a value."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class StoreMetricEvent:
-    """One read, write or search result, as `on_metric` is told of it."""
-
-    operation: str
-    """`get`, `put` or `search.hit`."""
-    namespace: Namespace
-    key: str
-    agent_name: str
-    tokens_consumed: int
-    cache_hit: bool
-    tick: int
-    """Number of the call of the store; a batch is one."""
-    tokens_saved_estimate: int = 0
-    sequence_number: int | None = None
-    """From 1, without gaps, in the order in which things happened in this store."""
-    instance_id: str | None = None
-    """Of this store, as long as it is open."""
-    schema_version: str | None = None
 
 
 @dataclasses.dataclass(slots=True)

@@ -1,0 +1,48 @@
+"""What is told of a store's reads and writes: metric events, and what exporters of telemetry need besides.
+
+Guarantees: the fields, names and schema of `ccs.metric.v1`, in which agent-coherence 0.6 tells its metrics. Does not:
+count; whoever makes an event has done that.
+"""
+
+import dataclasses
+from typing import Final
+
+from ccs_stream.protocol.ids import ArtifactId, Micros, Sequence, Version
+
+SCHEMA_VERSION: Final = "ccs.metric.v1"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StoreMetricEvent:
+    """One read, write or search result, as `on_metric` is told of it."""
+
+    operation: str
+    """`get`, `put`, `search.hit` or `degraded`."""
+    namespace: tuple[str, ...]
+    key: str
+    agent_name: str
+    tokens_consumed: int
+    cache_hit: bool
+    tick: int
+    """Number of the call of the store; a batch is one."""
+    tokens_saved_estimate: int = 0
+    sequence_number: int | None = None
+    """From 1, without gaps, in the order in which things happened in this store."""
+    instance_id: str | None = None
+    """Of this store, as long as it is open."""
+    schema_version: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """A metric event, and where it stands in the log: what an exporter of telemetry is told."""
+
+    event: StoreMetricEvent
+    artifact: ArtifactId
+    version: Version | None
+    """The version read or written; None where there was none."""
+    sequence: Sequence
+    """Log sequence at which that was so."""
+    began_at: Micros
+    """Microseconds since 1970, UTC, by the clock of this process; that of `ended_at` for a hit."""
+    ended_at: Micros
