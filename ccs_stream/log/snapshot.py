@@ -351,7 +351,7 @@ def _sets(
 
 def _state(fields: dict[str, Any]) -> Directory:
     state = Directory()
-    state.sequence = Sequence(fields["sequence"])
+    state.sequence = state.settled = Sequence(fields["sequence"])
     state.recorded_at = Micros(fields["recorded_at"])
     opened = DEFAULT_CODEC.decode_event(fields["settings"])
     if type(opened) is not WorkspaceOpened:

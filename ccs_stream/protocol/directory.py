@@ -206,6 +206,9 @@ class View(Protocol):
 class Foldable(View, Protocol):
     """A state that `evolve` can change: what is edited belongs to it alone."""
 
+    settled: Sequence
+    """Sequence of the last decision that is folded to its end: what a reader without the lock may rely on."""
+
     def add_artifact(self, artifact: ArtifactState) -> None:
         """Keep a newly registered artifact."""
 
@@ -259,11 +262,13 @@ class Directory:
         "sequence",
         "sessions",
         "settings",
+        "settled",
         "unknown_events",
     )
 
     def __init__(self) -> None:
         self.sequence = Sequence(0)
+        self.settled = Sequence(0)
         self.recorded_at = Micros(0)
         self.opened = False
         self.settings: WorkspaceSettings = DEFAULT_SETTINGS

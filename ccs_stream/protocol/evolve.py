@@ -66,6 +66,7 @@ def fold(
     if number and (session := state.edit_session(session_id)) is not None:
         _remember(session, state.settings.dedupe_window, number, kind, events, sequence)
         session.active_at = state.recorded_at
+    state.settled = sequence
 
 
 def evolve(state: Foldable, event: Event) -> None:

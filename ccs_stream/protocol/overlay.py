@@ -75,13 +75,14 @@ class Overlay:
         "participants_ever",
         "recorded_at",
         "sequence",
+        "settled",
         "settings",
         "unknown_events",
     )
 
     def __init__(self, base: Directory) -> None:
         self._base = base
-        self.sequence = base.sequence
+        self.sequence = self.settled = base.sequence
         self.recorded_at = base.recorded_at
         self.opened = base.opened
         self.settings = base.settings
