@@ -75,8 +75,8 @@ class Overlay:
         "participants_ever",
         "recorded_at",
         "sequence",
-        "settled",
         "settings",
+        "settled",
         "unknown_events",
     )
 
