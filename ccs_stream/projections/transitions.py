@@ -1,0 +1,322 @@
+"""Which grant went from which state to which, and why: the state log, folded from the events.
+
+Guarantees: fed every admitted decision in order, from the first or from where a directory stands, it yields the same
+transitions on every host; what its transitions leave each participant in is what the directory holds at that decision's
+end; a write costs as many transitions as there are holders, once each. What it keeps is bounded by what is held and by
+who is alive. Does not: show what changes nothing (a sharer stays one while another reads), or what concerns no grant
+(reservations, refusals, lives that are extended).
+
+The order in which one call's transitions come, and their triggers, are those of agent-coherence 0.6, whose users read
+such logs: a write takes the copies of others, then takes hold of the artifact, then commits, and then each of the
+others hears of it. There the versions begin at 2, here at 1, and there a delete is not shown. Of its triggers,
+`register`, `update`, `timeout` and `unknown` have no event here and are never yielded.
+"""
+
+import dataclasses
+import enum
+from collections.abc import Sequence as SequenceOf
+from typing import Final, Self, assert_never
+
+from ccs_stream.protocol.directory import Directory
+from ccs_stream.protocol.events import (
+    ArtifactDeleted,
+    ArtifactRegistered,
+    CommandAnswered,
+    CommandRefused,
+    Event,
+    ExpiryExtended,
+    GrantIssued,
+    GrantReclaimed,
+    GrantsInvalidated,
+    ParticipantJoined,
+    ReclaimTrigger,
+    ReservationAcquired,
+    ReservationEnded,
+    SessionEnded,
+    SessionRenewed,
+    UnknownEvent,
+    WorkspaceOpened,
+    WriteCommitted,
+)
+from ccs_stream.protocol.ids import NOBODY, ArtifactId, Micros, ParticipantNumber, Sequence, SessionId, Version
+from ccs_stream.protocol.states import GrantState
+
+
+class Trigger(enum.StrEnum):
+    """What a transition is due to."""
+
+    REGISTER = "register"
+    FETCH = "fetch"
+    WRITE = "write"
+    COMMIT = "commit"
+    INVALIDATE = "invalidate"
+    UPDATE = "update"
+    TIMEOUT = "timeout"
+    RECLAIM_HEARTBEAT = "reclaim_heartbeat"
+    RECLAIM_MAX_HOLD = "reclaim_max_hold"
+    UNKNOWN = "unknown"
+
+
+# Names of the module cost a third of what members of an enum cost to look up, and this is what a fold does most.
+_M: Final = GrantState.MODIFIED
+_E: Final = GrantState.EXCLUSIVE
+_S: Final = GrantState.SHARED
+_I: Final = GrantState.INVALID
+_FETCH: Final = Trigger.FETCH
+_WRITE: Final = Trigger.WRITE
+_COMMIT: Final = Trigger.COMMIT
+_INVALIDATE: Final = Trigger.INVALIDATE
+_RECLAIM: Final = {
+    ReclaimTrigger.SESSION_SILENT: Trigger.RECLAIM_HEARTBEAT,
+    ReclaimTrigger.MAXIMUM_HOLD: Trigger.RECLAIM_MAX_HOLD,
+}
+
+
+@dataclasses.dataclass(slots=True)
+class Transition:
+    """One grant that changed, or that a commit or an invalidation confirmed. Nobody changes one."""
+
+    artifact: ArtifactId
+    agent: str
+    """Name of the participant's agent; empty only where a log names a participant that never joined."""
+    participant: ParticipantNumber
+    from_state: GrantState
+    to_state: GrantState
+    trigger: Trigger
+    version: Version
+    """Of the artifact at that moment."""
+    content_hash: str | None
+    """SHA-256 in hex, on the committer's own commit; else None."""
+    sequence: Sequence
+    """Log sequence of the event it is due to."""
+    recorded_at: Micros
+
+
+class _Grants:
+    """Who holds one artifact; kept only while somebody does."""
+
+    __slots__ = ("owner", "owner_state", "sharers", "version")
+
+    def __init__(
+        self, version: Version, owner: ParticipantNumber, owner_state: GrantState, sharers: set[ParticipantNumber]
+    ) -> None:
+        self.version = version
+        self.owner = owner
+        self.owner_state = owner_state
+        self.sharers = sharers
+
+    def state_of(self, participant: ParticipantNumber) -> GrantState:
+        if participant == self.owner:
+            return self.owner_state
+        return _S if participant in self.sharers else _I
+
+
+class _Holder:
+    """One living participant."""
+
+    __slots__ = ("agent", "held")
+
+    def __init__(self, agent: str, held: set[ArtifactId]) -> None:
+        self.agent = agent
+        self.held = held
+
+
+class Transitions:
+    """See the module's docstring."""
+
+    def __init__(self) -> None:
+        self._artifacts: dict[ArtifactId, _Grants] = {}
+        self._holders: dict[ParticipantNumber, _Holder] = {}
+        self._sessions: dict[SessionId, dict[str, ParticipantNumber]] = {}
+
+    @classmethod
+    def standing_at(cls, directory: Directory) -> Self:
+        """One that goes on from where `directory` is folded to; the directory is not kept."""
+        made = cls()
+        for artifact in directory.artifacts.values():
+            if artifact.owner != NOBODY or artifact.sharers:
+                made._artifacts[artifact.artifact] = _Grants(
+                    artifact.version, artifact.owner, artifact.owner_state, set(artifact.sharers)
+                )
+        for number, participant in directory.participants.items():
+            made._holders[number] = _Holder(participant.agent, set(participant.held))
+        for session_id, session in directory.sessions.items():
+            made._sessions[session_id] = dict(session.participants)
+        return made
+
+    def decision(self, first_sequence: Sequence, recorded_at: Micros, events: SequenceOf[Event]) -> list[Transition]:
+        """Fold one admitted decision: its transitions, in order."""
+        found: list[Transition] = []
+        sequence = first_sequence
+        for event in events:
+            self._event(event, sequence, recorded_at, found)
+            sequence = Sequence(sequence + 1)
+        return found
+
+    def _event(self, event: Event, sequence: Sequence, at: Micros, found: list[Transition]) -> None:
+        match event:
+            case WriteCommitted():
+                self._written(event, sequence, at, found)
+            case GrantIssued():
+                self._issued(event, sequence, at, found)
+            case GrantsInvalidated():
+                self._invalidated(event, sequence, at, found)
+            case ParticipantJoined():
+                self._holders[event.participant] = _Holder(event.agent, set())
+                self._sessions.setdefault(event.session_id, {})[event.agent] = event.participant
+            case SessionEnded():
+                self._session_ended(event, sequence, at, found)
+            case GrantReclaimed():
+                self._lose(event.artifact, event.participant, _RECLAIM[event.trigger], None, sequence, at, found)
+            case (
+                # A delete's holders are named by the event that follows it.
+                ArtifactDeleted()
+                | ArtifactRegistered()
+                | CommandAnswered()
+                | CommandRefused()
+                | ExpiryExtended()
+                | ReservationAcquired()
+                | ReservationEnded()
+                | SessionRenewed()
+                | UnknownEvent()
+                | WorkspaceOpened()
+            ):
+                pass
+            case _:
+                assert_never(event)
+
+    def _written(self, event: WriteCommitted, sequence: Sequence, at: Micros, found: list[Transition]) -> None:
+        artifact, writer, version = event.artifact, event.participant, event.version
+        before = Version(version - 1)
+        holder = self._holder(writer)
+        agent = holder.agent
+        grants = self._artifacts.get(artifact)
+        if grants is None:
+            self._artifacts[artifact] = _Grants(version, writer, _M, set())
+            if version == 1:
+                # Nobody can hold what did not exist: its author comes to it as a reader does.
+                found.append(Transition(artifact, agent, writer, _I, _E, _FETCH, before, None, sequence, at))
+                from_state = _E
+            else:
+                from_state = _I
+            holder.held.add(artifact)
+        else:
+            if grants.owner == writer:
+                from_state = grants.owner_state
+            else:
+                from_state = _S if writer in grants.sharers else _I
+                self._take(artifact, grants, writer, before, sequence, at, found)
+                holder.held.add(artifact)
+                grants.owner = writer
+            grants.owner_state = _M
+            grants.version = version
+        found.append(Transition(artifact, agent, writer, from_state, _E, _WRITE, before, None, sequence, at))
+        content_hash = event.content_hash.hex()
+        found.append(Transition(artifact, agent, writer, _E, _M, _COMMIT, version, content_hash, sequence, at))
+
+    def _take(
+        self,
+        artifact: ArtifactId,
+        grants: _Grants,
+        writer: ParticipantNumber,
+        version: Version,
+        sequence: Sequence,
+        at: Micros,
+        found: list[Transition],
+    ) -> None:
+        """A writer takes the copies of all others."""
+        if grants.owner != NOBODY:
+            holder = self._holder(grants.owner)
+            holder.held.discard(artifact)
+            found.append(
+                Transition(
+                    artifact, holder.agent, grants.owner, grants.owner_state, _I, _WRITE, version, None, sequence, at
+                )
+            )
+        if grants.sharers:
+            for number in sorted(grants.sharers):
+                if number != writer:
+                    holder = self._holder(number)
+                    holder.held.discard(artifact)
+                    found.append(
+                        Transition(artifact, holder.agent, number, _S, _I, _WRITE, version, None, sequence, at)
+                    )
+            grants.sharers = set()
+
+    def _issued(self, event: GrantIssued, sequence: Sequence, at: Micros, found: list[Transition]) -> None:
+        artifact, reader, to_state = event.artifact, event.participant, event.to_state
+        if to_state is _I:
+            return
+        grants = self._artifacts.get(artifact)
+        if grants is None:
+            grants = self._artifacts[artifact] = _Grants(event.version, NOBODY, _I, set())
+        from_state = grants.state_of(reader)
+        if from_state is to_state:
+            return  # a reader whose reservation was reclaimed has read again, and held a copy all along
+        owner = grants.owner
+        if owner not in (NOBODY, reader):
+            agent = self._holder(owner).agent
+            found.append(
+                Transition(artifact, agent, owner, grants.owner_state, _S, _FETCH, event.version, None, sequence, at)
+            )
+        if to_state is _E:
+            grants.owner, grants.owner_state = reader, _E
+        else:
+            if owner != NOBODY:
+                grants.sharers.add(owner)
+                grants.owner, grants.owner_state = NOBODY, _I
+            grants.sharers.add(reader)
+        holder = self._holder(reader)
+        holder.held.add(artifact)
+        found.append(
+            Transition(artifact, holder.agent, reader, from_state, to_state, _FETCH, event.version, None, sequence, at)
+        )
+
+    def _invalidated(self, event: GrantsInvalidated, sequence: Sequence, at: Micros, found: list[Transition]) -> None:
+        """Each is told once: after a write from I, which took its copy; after a delete from what it held."""
+        artifact, version = event.artifact, event.version
+        named = event.sharers if event.owner == NOBODY else [event.owner, *event.sharers]
+        for number in named:
+            self._lose(artifact, number, _INVALIDATE, version, sequence, at, found)
+
+    def _session_ended(self, event: SessionEnded, sequence: Sequence, at: Micros, found: list[Transition]) -> None:
+        for number in sorted(self._sessions.pop(event.session_id, {}).values()):
+            # Sorted, because the order of a set is another one in each process.
+            for artifact in sorted(self._holder(number).held):
+                self._lose(artifact, number, _INVALIDATE, None, sequence, at, found)
+            self._holders.pop(number, None)
+
+    def _lose(
+        self,
+        artifact: ArtifactId,
+        number: ParticipantNumber,
+        trigger: Trigger,
+        version: Version | None,
+        sequence: Sequence,
+        at: Micros,
+        found: list[Transition],
+    ) -> None:
+        """Somebody holds nothing from now on; `version` is None for the one it held."""
+        holder = self._holder(number)
+        grants, from_state = self._artifacts.get(artifact), _I
+        if grants is not None:
+            if version is None:
+                version = grants.version
+            if grants.owner == number:
+                from_state = grants.owner_state
+                grants.owner, grants.owner_state = NOBODY, _I
+            elif number in grants.sharers:
+                from_state = _S
+                grants.sharers.discard(number)
+            if from_state is not _I:
+                holder.held.discard(artifact)
+                if grants.owner == NOBODY and not grants.sharers:
+                    del self._artifacts[artifact]
+        found.append(
+            Transition(
+                artifact, holder.agent, number, from_state, _I, trigger, version or Version(0), None, sequence, at
+            )
+        )
+
+    def _holder(self, number: ParticipantNumber) -> _Holder:
+        return self._holders.get(number) or _Holder("", set())
