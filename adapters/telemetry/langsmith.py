@@ -1,0 +1,159 @@
+"""What a store's reads and writes cost, in the metadata of the LangSmith runs in which they happened.
+
+Guarantees: the keys of agent-coherence 0.6, on the run that was current where the read or write happened; their values
+are those of the run's latest event, and totals of this exporter. A run that is already over by the time its tokens are
+counted is sent its metadata again, soon after, together with other such runs. Nothing is sent of a run that LangSmith
+itself does not send. Does not: wait for the counting; until it is done the values of a run are null. Send a late run's
+metadata to write replicas.
+"""
+
+import logging
+import os
+import threading
+import uuid
+from typing import Any, Final, cast
+
+from langsmith import utils
+from langsmith.run_helpers import get_current_run_tree
+from langsmith.run_trees import RunTree
+
+from ccs_stream.adapters.telemetry.exporting import Exporter, TelemetryExporter
+from ccs_stream.projections.metric_events import Observed, StoreMetricEvent
+
+LOG = logging.getLogger(__name__)
+
+LATE_S: Final = 0.5
+"""How long runs that were over too soon are gathered: reads at a run's end come in bursts, and share one request."""
+LATE_MAX: Final = 1_000
+"""Runs that are gathered at most; they hold their inputs and outputs."""
+
+_NOT_YET: Final[dict[str, Any]] = dict.fromkeys(
+    (
+        "ccs.operation",
+        "ccs.agent_name",
+        "ccs.tokens_consumed",
+        "ccs.cache_hit",
+        "ccs.tick",
+        "ccs.token_reduction_pct",
+        "ccs.tokens_saved_estimate",
+        "ccs.cache_hit_rate",
+    )
+)
+
+
+class LangSmithExporter(Exporter, TelemetryExporter):
+    """See the module's docstring. For several stores at once, if you like; then its totals are of all of them."""
+
+    _late: dict[uuid.UUID, RunTree]
+    _timer: threading.Timer | None
+
+    def __init__(self) -> None:
+        self.unsent = 0
+        """Runs that were over too soon, and could not be sent again."""
+        self._consumed = self._saved = self._reads = self._hits = 0
+        self._begin()
+
+    def capture(self) -> tuple[RunTree, bool] | None:
+        """The current run, if any, and whether LangSmith sends it."""
+        run = get_current_run_tree()
+        if run is None:
+            return None
+        metadata = run.extra.get("metadata") or {}
+        # Keys come in the caller's thread, into a copy: this dict may be what runs beneath inherit, and another
+        # thread must not add to what somebody iterates over. The thread aside only replaces values.
+        if "ccs.tick" not in metadata:
+            run.extra["metadata"] = {**metadata, **_NOT_YET}
+        return run, utils.tracing_is_enabled() is True
+
+    def on_event(self, event: StoreMetricEvent) -> None:
+        """Put an event on the run that is current here."""
+        self._put(event, self.capture())
+
+    def export(self, observed: Observed, captured: object) -> None:
+        self._put(observed.event, cast("tuple[RunTree, bool] | None", captured))
+
+    def close(self) -> None:
+        """Send what is late."""
+        with self._lock:
+            timer = self._timer
+        if timer is not None:
+            timer.cancel()
+        self._send_late()
+
+    def _put(self, event: StoreMetricEvent, captured: tuple[RunTree, bool] | None) -> None:
+        if self._pid != os.getpid():
+            self._begin()
+        with self._lock:
+            said = self._count(event)
+            if captured is None:
+                return
+            run, sent = captured
+            run.extra["metadata"].update(said)
+            # In this order: a run that is not over yet will be sent with what was put.
+            if sent and run.end_time is not None:
+                self._keep_late(run)
+
+    def _count(self, event: StoreMetricEvent) -> dict[str, Any]:
+        self._consumed += event.tokens_consumed
+        self._saved += event.tokens_saved_estimate
+        if event.operation == "get":
+            self._reads += 1
+            self._hits += event.cache_hit
+        full = self._consumed + self._saved
+        return {
+            "ccs.operation": event.operation,
+            "ccs.agent_name": event.agent_name,
+            "ccs.tokens_consumed": event.tokens_consumed,
+            "ccs.cache_hit": event.cache_hit,
+            "ccs.tick": event.tick,
+            "ccs.token_reduction_pct": round(100 * self._saved / full, 1) if full else 0.0,
+            "ccs.tokens_saved_estimate": self._saved,
+            "ccs.cache_hit_rate": round(self._hits / self._reads, 3) if self._reads else 0.0,
+        }
+
+    def _keep_late(self, run: RunTree) -> None:
+        if getattr(run, "replicas", None) or (len(self._late) >= LATE_MAX and run.id not in self._late):
+            self.unsent += 1
+            return
+        self._late[run.id] = run
+        if self._timer is None:
+            self._timer = threading.Timer(LATE_S, self._send_late)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _send_late(self) -> None:
+        with self._lock:
+            late, self._late, self._timer = self._late, {}, None
+        for run in late.values():
+            try:
+                _send(run)
+            except Exception:
+                self.unsent += 1
+                if self.unsent == 1:
+                    LOG.exception("LangSmith did not take the metadata of %s; later ones are counted", run.id)
+
+    def _begin(self) -> None:
+        """Also in a forked child, where the lock may be locked for ever, and the timer does not run."""
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._late = {}
+        self._timer = None
+
+
+def _send(run: RunTree) -> None:
+    """The metadata of a run that is over. Not its outputs: they are sent already, and may have been changed since."""
+    run.client.update_run(
+        run.id,
+        name=run.name,
+        run_type=cast("Any", run.run_type),
+        start_time=run.start_time,
+        end_time=run.end_time,
+        tags=run.tags,
+        extra={**run.extra, "metadata": {**run.extra["metadata"]}},
+        parent_run_id=run.parent_run_id,
+        trace_id=run.trace_id,
+        dotted_order=run.dotted_order,
+        session_id=run.session_id,
+        session_name=run.session_name,
+        address=getattr(run, "address", None),
+    )
