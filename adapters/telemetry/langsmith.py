@@ -4,7 +4,7 @@ Guarantees: the keys of agent-coherence 0.6, on the run that was current where t
 are those of the run's latest event, and totals of this exporter. A run that is already over by the time its tokens are
 counted is sent its metadata again, soon after, together with other such runs. Nothing is sent of a run that LangSmith
 itself does not send. Does not: wait for the counting; until it is done the values of a run are null. Send a late run's
-metadata to write replicas.
+metadata to write replicas. Keep runs from inheriting the metadata of the run above them; that is how LangSmith has it.
 """
 
 import logging
@@ -59,8 +59,8 @@ class LangSmithExporter(Exporter, TelemetryExporter):
         if run is None:
             return None
         metadata = run.extra.get("metadata") or {}
-        # Keys come in the caller's thread, into a copy: this dict may be what runs beneath inherit, and another
-        # thread must not add to what somebody iterates over. The thread aside only replaces values.
+        # Keys come in the caller's thread, and into a copy, for LangChain shares this dict with others who may iterate
+        # over it. The thread aside only replaces values.
         if "ccs.tick" not in metadata:
             run.extra["metadata"] = {**metadata, **_NOT_YET}
         return run, utils.tracing_is_enabled() is True
