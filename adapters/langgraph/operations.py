@@ -5,7 +5,8 @@ read. Does not: call an embedding model itself; that is a step, so that it may b
 """
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from collections.abc import Sequence as SequenceOf
 from typing import Any
 
 from langgraph.store.base import GetOp, ListNamespacesOp, Op, PutOp, Result, SearchItem, SearchOp, validate_op_namespace
@@ -15,6 +16,7 @@ from ccs_stream.adapters.langgraph.identity import Addressing, Caller, Namespace
 from ccs_stream.adapters.langgraph.items import CoherentSearchItem, item
 from ccs_stream.adapters.langgraph.vectors import VectorIndex
 from ccs_stream.adapters.langgraph.writes import Writes
+from ccs_stream.client.bodies import Body
 from ccs_stream.client.engine import Engine
 from ccs_stream.client.metering import Address, Metering
 from ccs_stream.client.results import instant
@@ -22,7 +24,7 @@ from ccs_stream.client.steps import Either, Steps
 from ccs_stream.client.values import JSON, decode
 from ccs_stream.protocol.directory import ArtifactState
 from ccs_stream.protocol.errors import UsageError
-from ccs_stream.protocol.ids import Scope, Version
+from ccs_stream.protocol.ids import Scope, Sequence
 
 
 class Candidate:
@@ -95,68 +97,45 @@ class Operations:
         key = str(op.key)
         artifact = self.engine.address(scope, key)
         here = caller.scope(agent)
-        hit = self.meter is not None and self.engine.hit(agent, artifact) is not None
         found = yield from self.engine.read(agent, artifact, here)
         if found is None:
             return None
-        state, _ = found
+        state = found.state
         if op.refresh_ttl and state.ttl_us is not None:
             yield from self.engine.refresh(agent, artifact)
-        self._seen("get", agent, (op.namespace, scope, key), state, tick, hit=hit)
-        return self.item_of(state, op.namespace)
+        self._seen("get", agent, (op.namespace, scope, key), found.body, tick, hit=found.hit)
+        return _item(found.body, key, op.namespace)
 
-    def get_all(self, addresses: Sequence[tuple[Namespace, str]], caller: Caller) -> Steps[list[Any]]:
+    def get_all(self, addresses: SequenceOf[tuple[Namespace, str]], caller: Caller) -> Steps[list[Any]]:
         """Items at one position, None where there is nothing."""
         engine = self.engine
-        split = [self.addressing.split(tuple(namespace)) for namespace, _ in addresses]
+        asked = [(tuple(namespace), str(key), *self.addressing.split(tuple(namespace))) for namespace, key in addresses]
         yield from engine.fresh(None, None)
         tick = self._tick()
-        with engine.coordinator.lock:
-            now = engine.coordinator.clock()
-            found = [
-                engine.state.artifacts.get(engine.address(scope, str(key)))
-                for (_, scope), (_, key) in zip(split, addresses, strict=True)
-            ]
-            states = [None if each is None else each.copy() for each in found]
+        readers = [(agent, engine.address(scope, key), caller.scope(agent)) for _, key, agent, scope in asked]
         items: list[Any] = []
-        for (agent, scope), (namespace, key), state in zip(split, addresses, states, strict=True):
-            artifact = engine.address(scope, str(key))
-            caller.scope(agent).saw(artifact, Version(0) if state is None else state.version)
-            if state is None or not state.readable(now):
+        served = yield from engine.read_all(readers)
+        for (namespace, key, agent, scope), each in zip(asked, served, strict=True):
+            if each is None:
                 items.append(None)
                 continue
-            hit = self.meter is not None and engine.hit(agent, artifact) is not None
-            self._seen("get", agent, (tuple(namespace), scope, str(key)), state, tick, hit=hit)
-            items.append(self.item_of(state, tuple(namespace)))
+            self._seen("get", agent, (namespace, scope, key), each.body, tick, hit=each.hit)
+            items.append(_item(each.body, key, namespace))
         return items
 
     def _tick(self) -> int:
         return 0 if self.meter is None else self.meter.tick()
 
-    def _seen(
-        self, operation: str, agent: str, address: Address, state: ArtifactState, tick: int, *, hit: bool
-    ) -> None:
+    def _seen(self, operation: str, agent: str, address: Address, body: Body, tick: int, *, hit: bool) -> None:
         """Somebody was handed a value, where that is counted or told."""
         if self.meter is not None:
-            self.meter.read(operation, agent, address, self._body(state), hit=hit, tick=tick)
+            self.meter.read(operation, agent, address, body.body, hit=hit, tick=tick)
 
-    def item_of(self, state: ArtifactState, namespace: Namespace) -> Any:
-        """The item of an artifact as it stands in `state`."""
-        body = self._body(state)
-        return item(
-            decode(JSON, body),
-            state.key,
-            namespace,
-            instant(state.created_at),
-            instant(state.updated_at),
-            state.version,
-        )
-
-    def _body(self, state: ArtifactState) -> bytes:
+    def _body(self, state: ArtifactState) -> Body:
         kept = self.engine.bodies.get(state.artifact)
         if kept is not None and kept.version == state.version:
-            return kept.body
-        return self.engine.bodies.keep(state, self.engine.bodies.fetch(state), state.version).body
+            return kept
+        return self.engine.bodies.keep(state, self.engine.bodies.fetch(state), state.version)
 
     def search(self, op: SearchOp, caller: Caller, tick: int) -> Steps[list[CoherentSearchItem]]:
         """What a search finds, best first with a query, else in the order in which it came into being."""
@@ -169,12 +148,12 @@ class Operations:
         # Without filter and query nothing beyond the page is looked at; a negative bound counts from the end.
         page_only = not op.filter and not ranked and op.offset >= 0 and op.limit >= 0
         stop = op.offset + op.limit if page_only else None
-        states = self._existing(scope_prefix, stop)
+        states, position = self._existing(scope_prefix, stop)
         if page_only:
             states = states[op.offset :]
         found: list[Candidate] = []
         for state in states:
-            value = decode(state.content_type, self._body(state))
+            value = decode(state.content_type, self._body(state).body)
             if matches(value, op.filter):
                 seen_by = agent or state.writer_agent
                 namespace = self.addressing.join(seen_by, prefix, scope_prefix, state.scope)
@@ -189,28 +168,30 @@ class Operations:
         for each in found:
             here.saw(each.state.artifact, each.state.version)
             address = (each.namespace, each.state.scope, each.state.key)
-            self._seen("search.hit", reader, address, each.state, tick, hit=False)
+            body = self._body(each.state)
+            self.engine.serving.found(reader, each.state.artifact, body, position, here)
+            self._seen("search.hit", reader, address, body, tick, hit=False)
             if op.refresh_ttl and each.state.ttl_us is not None:
                 yield from self.engine.refresh(reader, each.state.artifact)
             results.append(_search_item(each))
         return results
 
-    def _existing(self, prefix: Scope, stop: int | None) -> list[ArtifactState]:
-        """Readable artifacts under a scope prefix at one position, at most `stop` of them."""
+    def _existing(self, prefix: Scope, stop: int | None) -> tuple[list[ArtifactState], Sequence]:
+        """Readable artifacts under a scope prefix, at most `stop` of them, and the one sequence they stand at."""
         engine, width = self.engine, len(prefix)
         found: list[ArtifactState] = []
         with engine.coordinator.lock:
-            now = engine.coordinator.clock()
+            now, at = engine.coordinator.clock(), engine.state.settled
             for scope, keys in engine.state.existing.items():
                 if scope[:width] != prefix:
                     continue
                 for artifact in keys.values():
                     if stop is not None and len(found) >= stop:
-                        return found
+                        return found, at
                     state = engine.state.artifacts[artifact]
                     if state.content_type == JSON and state.readable(now):
                         found.append(state.copy())
-        return found
+        return found, at
 
     def _rank(self, vectors: VectorIndex, query: str, found: list[Candidate]) -> Steps[list[Candidate]]:
         for each in found:
@@ -250,6 +231,10 @@ class Operations:
                     # Asked for one agent's view, every scope is in it: any agent may read any scope.
                     namespaces.update((agent, *scope) for agent in named if agent != "*")
         return listed(namespaces, op.match_conditions, op.max_depth)[op.offset : op.offset + op.limit]
+
+
+def _item(body: Body, key: str, namespace: Namespace) -> Any:
+    return item(decode(JSON, body.body), key, namespace, body.created_at, body.updated_at, body.version)
 
 
 def _search_item(found: Candidate) -> CoherentSearchItem:

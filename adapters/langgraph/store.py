@@ -10,7 +10,7 @@ import inspect
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from types import TracebackType
-from typing import Any, ClassVar, Final, Literal, Self
+from typing import Any, ClassVar, Final, Literal, Self, Unpack
 
 import orjson
 from langgraph.store.base import (
@@ -37,6 +37,7 @@ from ccs_stream.client.bodies import DEFAULT_BYTES_MAX
 from ccs_stream.client.connect import connect
 from ccs_stream.client.freshness import Freshness
 from ccs_stream.client.metering import CountTokens, metering
+from ccs_stream.client.options import ClientOptions, policy_of
 from ccs_stream.client.steps import run, run_async
 from ccs_stream.client.workspace import Workspace
 from ccs_stream.projections.metric_events import StoreMetricEvent
@@ -73,7 +74,7 @@ class CoherentStore(Beyond, BaseStore):
         benchmark: bool = False,
         on_metric: Callable[[StoreMetricEvent], object] | None = None,
         count_tokens: CountTokens | None = None,
-        **unknown: Any,
+        **options: Unpack[ClientOptions],
     ) -> None:
         """Open the store.
 
@@ -81,10 +82,10 @@ class CoherentStore(Beyond, BaseStore):
         `"guarded"` makes `put` and `delete` conditional on what this execution scope last read. `index` and `ttl` are
         LangGraph's own. `benchmark` counts the tokens that move (`benchmark_summary`, `savings`), `on_metric` is told
         of every read, write and search result, aside; `count_tokens` counts the tokens of a value, instead of the
-        estimate. Raises `UsageError` for an unknown option, naming the nearest known one.
+        estimate. The other options are those of `ccs_stream.connect`. Raises `UsageError` for an unknown option,
+        naming the nearest known one.
         """
-        if unknown:
-            raise UsageError(_unknown_options(type(self), unknown))
+        policy_of(options, of=type(self).__name__, others=_OWN_OPTIONS)
         if writes not in ("last_writer_wins", "guarded"):
             raise UsageError(f"writes is 'last_writer_wins' or 'guarded', got {writes!r}")
         self.ttl_config = _checked_ttl(ttl)
@@ -99,6 +100,7 @@ class CoherentStore(Beyond, BaseStore):
             freshness=freshness,
             body_cache_bytes=body_cache_bytes,
             kafka=kafka,
+            **options,
         )
         engine = self._workspace.engine
         self._operations = Operations(
@@ -154,10 +156,15 @@ class CoherentStore(Beyond, BaseStore):
         if artifact is None or (self._latest and engine.coordinator.behind()):
             return None
         caller = operations.caller()
+        sequence = engine.state.settled  # before looking: what is looked at is at least as new
         body = engine.hit(caller.agent, artifact)
         if body is None or body.ttl:
             return None
-        caller.scope(caller.agent).saw(artifact, body.version)
+        scope = caller.scope(caller.agent)
+        scope.saw(artifact, body.version)
+        serving = engine.serving
+        if serving.give is not None or engine.copies.active:
+            serving.delivered(caller.agent, artifact, body, sequence, scope)
         if self._meter is not None:
             address, tick = (namespace, namespace, key), self._meter.tick()
             self._meter.read("get", caller.agent, address, body.body, hit=True, tick=tick)
@@ -280,6 +287,9 @@ class CoherentStore(Beyond, BaseStore):
         self.close()
 
 
+_OWN_OPTIONS: Final = tuple(name for name in inspect.signature(CoherentStore).parameters if name != "options")
+
+
 class CCSStore(CoherentStore):
     """The same store, with the first part of a namespace as the agent and the rest as the scope."""
 
@@ -306,12 +316,3 @@ def _checked_ttl(ttl: TTLConfig | None) -> TTLConfig | None:
             hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(_TTL_KEYS))}"
             raise UsageError(f"unknown ttl option {name!r}{hint}")
     return ttl
-
-
-def _unknown_options(cls: type[CoherentStore], unknown: Mapping[str, Any]) -> str:
-    known = [name for name in inspect.signature(cls).parameters if name != "unknown"]
-    said: list[str] = []
-    for name in unknown:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        said.append(f"{name!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
-    return f"{cls.__name__} has no option {', '.join(said)}; its options are {', '.join(known)}"

@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from ccs_stream.client.changes import history, reading_of
 from ccs_stream.client.committing import Outgoing
+from ccs_stream.client.delivering import Context
 from ccs_stream.client.engine import Engine
-from ccs_stream.client.freshness import Freshness
+from ccs_stream.client.freshness import Freshness, asked_of
 from ccs_stream.client.reservation import Reservation
 from ccs_stream.client.results import Change, Reading, Written
 from ccs_stream.client.scopes import ExecutionScope
@@ -48,8 +49,9 @@ def seconds_to_us(seconds: float, what: str) -> Micros:
 class Agent:
     """Made by `Workspace.agent(name)`; usable from every thread and event loop of the process."""
 
-    def __init__(self, engine: Engine, name: str) -> None:
+    def __init__(self, engine: Engine, name: str, context: Context | None = None) -> None:
         self._engine = engine
+        self._context = context
         self.name = name
 
     def __repr__(self) -> str:
@@ -94,21 +96,11 @@ class Agent:
         engine = self._engine
         artifact = engine.address(tuple(scope), key)
         yield from engine.fresh(None if freshness is None else Freshness.parse(freshness), at_least)
-        hit = engine.hit(self.name, artifact)
-        if hit is not None:
-            with engine.coordinator.lock:
-                seen = engine.state.artifacts[artifact].copy()
-                position = engine.coordinator.position
-            if seen.version == hit.version:
-                here.saw(artifact, hit.version)
-                return reading_of(seen, hit.body, position, stale=engine.coordinator.stale)
-        found = yield from engine.read(self.name, artifact, here)
+        asked = asked_of(freshness, at_least)
+        found = yield from engine.read(self.name, artifact, here, freshness=asked)
         if found is None:
             return None
-        read, position = found
-        body = engine.bodies.get(artifact)
-        held = body.body if body is not None and body.version == read.version else engine.bodies.fetch(read)
-        return reading_of(read, held, position, stale=engine.coordinator.stale)
+        return reading_of(found.state, found.body.body, found.position, stale=engine.coordinator.stale)
 
     # Writing.
 
@@ -280,4 +272,6 @@ class Agent:
         return history(self._engine.coordinator, artifact, limit=limit, values=values)
 
     def _here(self) -> ExecutionScope:
-        return self._engine.scopes.current(self.name)
+        here = self._engine.scopes.current(self.name)
+        here.context = self._context
+        return here

@@ -49,6 +49,11 @@ class Aside(Generic[T]):
         if self._thread is None:
             self._start()
 
+    @property
+    def waiting(self) -> int:
+        """How many things wait to be told, roughly."""
+        return self._queue.qsize()
+
     def settle(self, timeout_s: float) -> bool:
         """Wait until all that was given is told; False when that takes longer. From the listener itself: at once."""
         thread = self._thread

@@ -23,12 +23,24 @@ _OVERHEAD_BYTES: Final = 400
 class Body:
     """One version's body, with what readers of it need besides."""
 
-    __slots__ = ("_created_at", "_updated_at", "body", "content_type", "created_us", "ttl", "updated_us", "version")
+    __slots__ = (
+        "_created_at",
+        "_updated_at",
+        "body",
+        "content_hash",
+        "content_type",
+        "created_us",
+        "ttl",
+        "updated_us",
+        "version",
+    )
 
     def __init__(self, artifact: ArtifactState, body: bytes, version: Version) -> None:
         self.version = version
         self.body = body
         self.content_type = artifact.content_type
+        self.content_hash = artifact.content_hash
+        """Of the artifact as it stood; of this body where the versions are the same."""
         self.ttl = artifact.ttl_us is not None
         """Whether reading it may extend its life."""
         self.created_us = artifact.created_at

@@ -5,49 +5,48 @@ version its author's execution scope had last read; a conflict carries the curre
 frameworks, or what a namespace means.
 """
 
+import dataclasses
 import functools
 import itertools
-import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from ccs_stream.client.bodies import Bodies, Body
 from ccs_stream.client.committing import UNNUMBERED, Outgoing, Settling, commit_of
+from ccs_stream.client.copies import Rules
 from ccs_stream.client.freshness import Freshness
 from ccs_stream.client.refusals import error_of
 from ccs_stream.client.results import Written
 from ccs_stream.client.scopes import ExecutionScope, Scopes
+from ccs_stream.client.serving import Serving
 from ccs_stream.client.session import ClientSession
-from ccs_stream.client.steps import Ask, Steps, Wait, Work, run, run_async
+from ccs_stream.client.steps import Ask, Steps, Work, run, run_async
 from ccs_stream.client.values import check_text, content_of, decode
 from ccs_stream.coordinator.port import Coordinator
 from ccs_stream.coordinator.ticket import Answer
 from ccs_stream.log.port import Position
 from ccs_stream.protocol.commands import (
-    Acquire,
     Change,
     Command,
     Heartbeat,
     Join,
     Read,
     Refresh,
-    Release,
 )
+from ccs_stream.protocol.deliveries import DeliveryFreshness, DeliveryOutcome, DeliverySource
 from ccs_stream.protocol.directory import ArtifactState
-from ccs_stream.protocol.errors import CcsError, LogDiverged, Reserved, TooLarge, VersionConflict
+from ccs_stream.protocol.errors import CcsError, ContentMissing, LogDiverged, TooLarge, VersionConflict
 from ccs_stream.protocol.events import (
     CommandRefused,
     Event,
     GrantIssued,
     ParticipantJoined,
     RefusalReason,
-    ReservationAcquired,
     WriteCommitted,
 )
 from ccs_stream.protocol.ids import (
+    NOBODY,
     ArtifactId,
-    Fence,
-    Micros,
     Scope,
     SessionId,
     Version,
@@ -59,10 +58,28 @@ ADDRESSES_MAX: Final = 200_000
 _LOST: Final = (RefusalReason.SESSION_ENDED, RefusalReason.UNKNOWN_SESSION, RefusalReason.UNKNOWN_PARTICIPANT)
 
 
+@dataclasses.dataclass(slots=True)
+class Served:
+    """What a read found: a private view of the artifact, where it was taken, and the body of that version."""
+
+    state: ArtifactState
+    position: Position
+    body: Body
+    hit: bool
+    """Whether a copy that was held could be served as it stood."""
+
+
 class Engine:
     """The operations of one workspace, for all its agents."""
 
-    def __init__(self, coordinator: Coordinator, *, bodies: Bodies, freshness: Freshness = Freshness.LATEST) -> None:
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        *,
+        bodies: Bodies,
+        freshness: Freshness = Freshness.LATEST,
+        rules: Rules | None = None,
+    ) -> None:
         self.coordinator = coordinator
         self.state = coordinator.state
         self.bodies = bodies
@@ -71,6 +88,9 @@ class Engine:
         self.freshness = freshness
         self.scopes = Scopes()
         self.session = ClientSession()
+        self.serving = Serving(coordinator, self.session, freshness, rules)
+        self.copies = self.serving.copies
+        """Which copies may be served as they are."""
         self.addresses: dict[tuple[Scope, str], ArtifactId] = {}
         """Ids of addresses asked for before."""
 
@@ -134,7 +154,7 @@ class Engine:
 
     def _replace(self, lost: ClientSession) -> None:
         if self.session is lost:
-            self.session = ClientSession()
+            self.session = self.serving.session = ClientSession()
 
     # Reading.
 
@@ -164,7 +184,10 @@ class Engine:
             )
 
     def hit(self, agent: str, artifact: ArtifactId) -> Body | None:
-        """The body `agent` may be served as it stands: it holds a copy, and the body is here. Takes no lock."""
+        """The body `agent` may be served as it stands: it holds a copy, and the body is here. Takes no lock.
+
+        Whoever serves it says so with `serving.delivered`.
+        """
         state = self.state.artifacts.get(artifact)
         if state is None:
             return None
@@ -179,24 +202,43 @@ class Engine:
             or (state.expires_at is not None and state.expires_at <= self.coordinator.clock())
             or participant in state.reclaimed
             or state.reserved_by == participant
+            or (self.copies.active and not self.copies.may_serve(agent, artifact, state.scope, state.key))
         ):
             return None
         return body
 
+    def forget_copies(self, agent: str) -> None:
+        """Have every copy that `agent` holds fetched again before it is served."""
+        participant = self.state.participants.get(self.session.joined.get(agent, NOBODY))
+        if participant is not None:
+            with self.coordinator.lock:
+                self.copies.forget(agent, set(participant.held))
+
     def read(
-        self, agent: str, artifact: ArtifactId, scope: ExecutionScope
-    ) -> Steps[tuple[ArtifactState, Position] | None]:
+        self, agent: str, artifact: ArtifactId, scope: ExecutionScope, *, freshness: DeliveryFreshness | None = None
+    ) -> Steps[Served | None]:
         """Get `agent` a copy of the current version; None when there is nothing.
 
-        Returns a private view of the artifact and the position it was taken at: others may write while the body is
-        fetched, so a position asked for later could lie beyond the next version.
-
-        The body is then in `self.bodies`, unless it was redacted, which raises `ContentMissing`.
+        What is served is a private view of the artifact and the position it was taken at: others may write while the
+        body is fetched, so a position asked for later could lie beyond the next version. Raises `ContentMissing` for
+        a body that was redacted.
         """
+        serving, sequence = self.serving, self.state.settled  # before looking: what is looked at is at least as new
+        hit = self.hit(agent, artifact)
+        if hit is not None:
+            with self.coordinator.lock:
+                seen, position = self.state.artifacts[artifact].copy(), self.coordinator.position
+            if seen.version == hit.version:
+                scope.saw(artifact, hit.version)
+                serving.delivered(agent, artifact, hit, sequence, scope, freshness=freshness)
+                return Served(seen, position, hit, hit=True)
         state = self.state.artifacts.get(artifact)
         if state is None:
             scope.saw(artifact, Version(0))
+            serving.found_nothing(agent, artifact, Version(0), scope, freshness=freshness)
             return None
+        if self.copies.active and not self.copies.may_serve(agent, artifact, state.scope, state.key):
+            yield Work()  # a copy that is used up is compared with the end of the log, whatever freshness was asked for
         answer: Answer | None = None
         if self._needs_grant(agent, state):
             answer = yield from self.ask(
@@ -211,11 +253,60 @@ class Engine:
         # The version the grant names, if somebody wrote since; what is returned is the newer one, granted or not.
         scope.saw(artifact, max(seen.version, granted))
         if not seen.readable(self.coordinator.clock()):
+            serving.found_nothing(agent, artifact, seen.version, scope, freshness=freshness)
             return None
         body = self.bodies.get(artifact)
         if body is None or body.version != seen.version:
-            yield Work(lambda: self.bodies.keep(seen, self.bodies.fetch(seen), seen.version))
-        return seen, position
+            try:
+                body = yield from self.fetch(seen)
+            except ContentMissing:
+                gone = DeliveryOutcome.ERROR
+                serving.found_nothing(agent, artifact, seen.version, scope, outcome=gone, freshness=freshness)
+                raise
+        fetched = DeliverySource.FETCH
+        serving.delivered(agent, artifact, body, position.sequence, scope, source=fetched, freshness=freshness)
+        return Served(seen, position, body, hit=False)
+
+    def read_all(
+        self,
+        readers: Sequence[tuple[str | None, ArtifactId, ExecutionScope]],
+        *,
+        freshness: DeliveryFreshness | None = None,
+    ) -> Steps[list[Served | None]]:
+        """Artifacts as they stand at one position, each for an agent (or nobody); takes no copies, appends nothing.
+
+        Raises `ContentMissing` for a body that was redacted.
+        """
+        with self.coordinator.lock:
+            position, now = self.coordinator.position, self.coordinator.clock()
+            hits = [None if agent is None else self.hit(agent, artifact) for agent, artifact, _ in readers]
+            states = [
+                None if (found := self.state.artifacts.get(each)) is None else found.copy() for _, each, _ in readers
+            ]
+        served: list[Served | None] = []
+        for (agent, artifact, scope), state, hit in zip(readers, states, hits, strict=True):
+            version = Version(0) if state is None else state.version
+            scope.saw(artifact, version)
+            if state is None or not state.readable(now):
+                if agent is not None:
+                    self.serving.found_nothing(agent, artifact, version, scope, freshness=freshness)
+                served.append(None)
+                continue
+            body = hit or self.bodies.get(artifact)
+            if body is None or body.version != version:
+                body = yield from self.fetch(state)
+            if agent is not None:
+                source = DeliverySource.FETCH if hit is None else DeliverySource.CACHE_HIT
+                at = position.sequence
+                self.serving.delivered(agent, artifact, body, at, scope, source=source, freshness=freshness)
+            served.append(Served(state, position, body, hit=hit is not None))
+        return served
+
+    def fetch(self, seen: ArtifactState) -> Steps[Body]:
+        """The body of an artifact as it stands in `seen`, from the log; kept where it is still current."""
+        kept: list[Body] = []
+        yield Work(lambda: kept.append(self.bodies.keep(seen, self.bodies.fetch(seen), seen.version)))
+        return kept[0]
 
     def _needs_grant(self, agent: str, state: ArtifactState) -> bool:
         participant = self.session.joined.get(agent)
@@ -258,8 +349,11 @@ class Engine:
             functools.partial(self._upload, uploads) if uploads else None,
         )
         if answer.refusal is not None:
-            raise (yield from self._refused(answer.refusal, what))
-        return self._settling.all(answer, changes, outgoing, scope)
+            raise (yield from self._refused(agent, answer.refusal, scope, what))
+        written = self._settling.all(answer, changes, outgoing, scope)
+        for change, each in zip(changes, written, strict=True):
+            self.serving.wrote(agent, change, each, scope)
+        return written
 
     # The short way of `commit`, without steps, for what happens most: one change of an agent that has joined, and no
     # upload. None when it is not that simple, or the session was lost; then nothing was changed, and `commit` does it.
@@ -274,10 +368,12 @@ class Engine:
         answer = self.coordinator.execute(commit_of(session.session_id, agent, (change,)), session.numbers)
         refusal = answer.refusal
         if refusal is None:
-            return self._settling.one(answer, change, sent, scope)
+            written = self._settling.one(answer, change, sent, scope)
+            self.serving.wrote(agent, change, written, scope)
+            return written
         if refusal.reason in _LOST:
             return None
-        raise run(self.coordinator, self._refused(refusal, what))
+        raise run(self.coordinator, self._refused(agent, refusal, scope, what))
 
     async def commit_soon(
         self, agent: str, change: Change, scope: ExecutionScope, sent: Outgoing | None, what: str
@@ -289,16 +385,22 @@ class Engine:
         answer = await self.coordinator.execute_async(commit_of(session.session_id, agent, (change,)), session.numbers)
         refusal = answer.refusal
         if refusal is None:
-            return self._settling.one(answer, change, sent, scope)
+            written = self._settling.one(answer, change, sent, scope)
+            self.serving.wrote(agent, change, written, scope)
+            return written
         if refusal.reason in _LOST:
             return None
-        raise await run_async(self.coordinator, self._refused(refusal, what))
+        raise await run_async(self.coordinator, self._refused(agent, refusal, scope, what))
 
-    def _refused(self, refusal: CommandRefused, what: str) -> Steps[CcsError]:
+    def _refused(self, agent: str, refusal: CommandRefused, scope: ExecutionScope, what: str) -> Steps[CcsError]:
         """The error for a refusal, with what there is now where that was not what was expected."""
         error = error_of(refusal, what)
         if isinstance(error, VersionConflict) and refusal.artifact is not None:
-            error.current_value = yield from self.current_value(refusal.artifact)
+            # Given, but not read: to write again, its author reads again.
+            aside = ExecutionScope()
+            aside.context = scope.context
+            served = (yield from self.read_all([(agent, refusal.artifact, aside)]))[0]
+            error.current_value = None if served is None else decode(served.state.content_type, served.body.body)
         return error
 
     def _upload(self, outgoing: Sequence[Outgoing]) -> None:
@@ -308,66 +410,6 @@ class Engine:
                 each.content.locator = self.coordinator.store.put_content(each.body)
                 each.content.body = None
                 each.content.uploaded_at = self.coordinator.clock()
-
-    def current_value(self, artifact: ArtifactId) -> Steps[Any]:
-        """The value now, without taking a copy of it for anybody; None when there is nothing."""
-        with self.coordinator.lock:
-            state = self.state.artifacts.get(artifact)
-            seen = None if state is None else state.copy()
-        if seen is None or not seen.readable(self.coordinator.clock()):
-            return None
-        body = self.bodies.get(artifact)
-        if body is None or body.version != seen.version:
-            kept: list[Body] = []
-            yield Work(lambda: kept.append(self.bodies.keep(seen, self.bodies.fetch(seen), seen.version)))
-            body = kept[0]
-        return decode(seen.content_type, body.body)
-
-    # Reserving.
-
-    def acquire(
-        self, agent: str, scope: Scope, key: str, *, duration: Micros, wait_s: float, holder: ExecutionScope
-    ) -> Steps[Fence]:
-        """A reservation, waiting for another's release for at most `wait_s`. Raises `Reserved`."""
-        artifact = self.address(scope, key)
-        deadline = time.monotonic() + wait_s
-        while True:
-            answer = yield from self.ask(
-                agent,
-                lambda session: Acquire(
-                    session_id=session,
-                    number=UNNUMBERED,
-                    agent=agent,
-                    artifact=artifact,
-                    scope=scope,
-                    key=key,
-                    duration_us=duration,
-                ),
-            )
-            refusal = answer.refusal
-            if refusal is None:
-                fence = next(event.fence for event in answer.events if type(event) is ReservationAcquired)
-                holder.fences[artifact] = fence
-                return fence
-            error = error_of(refusal, f"acquire of {key!r}")
-            left = deadline - time.monotonic()
-            if not isinstance(error, Reserved) or left <= 0:
-                raise error
-            yield Wait(functools.partial(self._released, artifact), left)
-
-    def _released(self, artifact: ArtifactId) -> bool:
-        return not self.state.artifacts[artifact].reserved(self.coordinator.clock())
-
-    def release(self, agent: str, scope: Scope, key: str, fence: Fence, holder: ExecutionScope) -> Steps[None]:
-        """End one's reservation. Raises `Reclaimed` when it was lost before."""
-        artifact = self.address(scope, key)
-        holder.fences.pop(artifact, None)
-        answer = yield from self.ask(
-            agent,
-            lambda session: Release(session_id=session, number=UNNUMBERED, agent=agent, artifact=artifact, fence=fence),
-        )
-        if answer.refusal is not None:
-            raise error_of(answer.refusal, f"release of {key!r}")
 
     def refresh(self, agent: str, artifact: ArtifactId) -> Steps[None]:
         """Extend a life to its full TTL, where a tenth of it has passed."""

@@ -6,6 +6,8 @@ freshness is about what they have already appended.
 
 import enum
 
+from ccs_stream.log.port import Position
+from ccs_stream.protocol.deliveries import DeliveryFreshness
 from ccs_stream.protocol.errors import UsageError
 
 
@@ -27,3 +29,10 @@ class Freshness(enum.StrEnum):
         except ValueError:
             names = ", ".join(each.value for each in cls)
             raise UsageError(f"unknown freshness {value!r}: use one of {names}, or at_least=POSITION") from None
+
+
+def asked_of(freshness: Freshness | str | None, at_least: Position | str | None) -> DeliveryFreshness | None:
+    """What a delivery says was asked for; None for the default."""
+    if at_least is not None:
+        return DeliveryFreshness.AT_LEAST
+    return None if freshness is None else DeliveryFreshness(str(Freshness.parse(freshness)))

@@ -5,12 +5,17 @@ before the block ends, they are refused (`Reclaimed`), whoever else wrote or not
 Does not: extend itself; take a longer limit, or acquire again.
 """
 
+import time
 from typing import Self
 
+from ccs_stream.client.committing import UNNUMBERED
 from ccs_stream.client.engine import Engine
+from ccs_stream.client.refusals import error_of
 from ccs_stream.client.scopes import ExecutionScope
-from ccs_stream.client.steps import Steps, run, run_async
-from ccs_stream.protocol.errors import Reclaimed, UsageError
+from ccs_stream.client.steps import Steps, Wait, run, run_async
+from ccs_stream.protocol.commands import Acquire, Release
+from ccs_stream.protocol.errors import Reclaimed, Reserved, UsageError
+from ccs_stream.protocol.events import ReservationAcquired
 from ccs_stream.protocol.ids import Fence, Micros, Scope
 
 
@@ -68,11 +73,64 @@ class Reservation:
             raise UsageError("a reservation is entered once: call acquire again for another one")
         if self._holder is None:
             self._holder = self._engine.scopes.current(self._agent)
-        return self._engine.acquire(
-            self._agent, self._scope, self._key, duration=self._duration, wait_s=self._wait_s, holder=self._holder
+        return acquire(
+            self._engine,
+            self._agent,
+            self._scope,
+            self._key,
+            duration=self._duration,
+            wait_s=self._wait_s,
+            holder=self._holder,
         )
 
     def _release(self) -> Steps[None]:
         if self.fence is None or self._holder is None:
             raise UsageError("the reservation was never entered")
-        return self._engine.release(self._agent, self._scope, self._key, self.fence, self._holder)
+        return release(self._engine, self._agent, self._scope, self._key, self.fence, self._holder)
+
+
+def acquire(
+    engine: Engine, agent: str, scope: Scope, key: str, *, duration: Micros, wait_s: float, holder: ExecutionScope
+) -> Steps[Fence]:
+    """A reservation, waiting for another's release for at most `wait_s`. Raises `Reserved`."""
+    artifact = engine.address(scope, key)
+    deadline = time.monotonic() + wait_s
+
+    def released() -> bool:
+        return not engine.state.artifacts[artifact].reserved(engine.coordinator.clock())
+
+    while True:
+        answer = yield from engine.ask(
+            agent,
+            lambda session: Acquire(
+                session_id=session,
+                number=UNNUMBERED,
+                agent=agent,
+                artifact=artifact,
+                scope=scope,
+                key=key,
+                duration_us=duration,
+            ),
+        )
+        refusal = answer.refusal
+        if refusal is None:
+            fence = next(event.fence for event in answer.events if type(event) is ReservationAcquired)
+            holder.fences[artifact] = fence
+            return fence
+        error = error_of(refusal, f"acquire of {key!r}")
+        left = deadline - time.monotonic()
+        if not isinstance(error, Reserved) or left <= 0:
+            raise error
+        yield Wait(released, left)
+
+
+def release(engine: Engine, agent: str, scope: Scope, key: str, fence: Fence, holder: ExecutionScope) -> Steps[None]:
+    """End one's reservation. Raises `Reclaimed` when it was lost before."""
+    artifact = engine.address(scope, key)
+    holder.fences.pop(artifact, None)
+    answer = yield from engine.ask(
+        agent,
+        lambda session: Release(session_id=session, number=UNNUMBERED, agent=agent, artifact=artifact, fence=fence),
+    )
+    if answer.refusal is not None:
+        raise error_of(answer.refusal, f"release of {key!r}")

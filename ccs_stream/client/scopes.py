@@ -25,12 +25,14 @@ COMPARANDS_MAX: Final = 10_000
 class ExecutionScope:
     """What one agent has read in one flow of execution, and the fences it holds there."""
 
-    __slots__ = ("__weakref__", "fences", "versions")
+    __slots__ = ("__weakref__", "context", "fences", "versions")
 
     def __init__(self) -> None:
         self.versions: dict[ArtifactId, Version] = {}
         self.fences: dict[ArtifactId, Fence] = {}
         """Fences of the reservations taken in this scope."""
+        self.context: tuple[str | None, int | None] | None = None
+        """Conversation and generation of the model context that is served here, where the caller knows."""
 
     def saw(self, artifact: ArtifactId, version: Version) -> None:
         """Remember the version read; 0 for "it had never existed"."""

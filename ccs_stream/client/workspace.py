@@ -7,7 +7,8 @@ in the log.
 
 import contextlib
 import dataclasses
-from collections.abc import Coroutine, Iterable, Sequence
+import uuid
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from typing import Any, Final, Self
 
 from ccs_stream.client.agent import ANY_VERSION, Agent, AnyVersion, seconds_to_us
@@ -15,20 +16,26 @@ from ccs_stream.client.bodies import DEFAULT_BYTES_MAX, Bodies
 from ccs_stream.client.changes import Past, Watch, reading_of
 from ccs_stream.client.committing import UNNUMBERED, Outgoing
 from ccs_stream.client.engine import Engine
-from ccs_stream.client.freshness import Freshness
+from ccs_stream.client.freshness import Freshness, asked_of
+from ccs_stream.client.observers import Observers
+from ccs_stream.client.options import DEFAULT_POLICY, Policy
 from ccs_stream.client.results import Reading, Written
 from ccs_stream.client.scopes import ExecutionScope
 from ccs_stream.client.steps import Steps, in_background, run, run_async
 from ccs_stream.client.values import encode
 from ccs_stream.coordinator.opening import open_coordinator
+from ccs_stream.log.deliveries import decode_delivery
 from ccs_stream.log.port import LogStore, Position
 from ccs_stream.protocol.commands import Change, Erase, Leave, Write, WriteMode
+from ccs_stream.protocol.deliveries import DeliveryRecorded
 from ccs_stream.protocol.errors import CcsError, Closed, UsageError
 from ccs_stream.protocol.ids import ArtifactId, Scope, Version
 from ccs_stream.protocol.settings import WorkspaceSettings
 from ccs_stream.protocol.statehash import state_hash
 
 DEFAULT_WORKSPACE: Final = "default"
+SETTLE_S: Final = 5.0
+"""How long `deliveries` waits for what is still to be recorded."""
 LEAVE_S: Final = 3.0
 """How long closing waits for a leader to record that the session has ended."""
 
@@ -71,8 +78,11 @@ class Workspace:
         freshness: Freshness | str | None = None,
         body_cache_bytes: int = DEFAULT_BYTES_MAX,
         owns_store: bool = True,
+        policy: Policy = DEFAULT_POLICY,
     ) -> None:
         self.name = name
+        self.instance_id = str(uuid.uuid4())
+        """Of this connection, in the streams of whoever watches it."""
         self._store = store
         self._owns_store = owns_store
         self._closed = False
@@ -82,17 +92,31 @@ class Workspace:
             self.coordinator,
             bodies=Bodies(store, name, bytes_max=body_cache_bytes),
             freshness=wanted,
+            rules=policy.rules,
         )
+        try:
+            self._observers = Observers(self.coordinator, policy, instance_id=self.instance_id)
+        except BaseException:
+            self.coordinator.close()
+            raise
+        self.engine.serving.give = self._observers.give
 
     def __repr__(self) -> str:
         return f"Workspace({self.name!r}, {self._store.display_url!r})"
 
-    def agent(self, name: str) -> Agent:
-        """An agent of this session. Agents join the log when they first act. Raises `UsageError` for an empty name."""
+    def agent(self, name: str, *, conversation: str | None = None, generation: int | None = None) -> Agent:
+        """An agent of this session. Agents join the log when they first act. Raises `UsageError` for an empty name.
+
+        `conversation` names the model context that receives what the agent reads, and `generation` rises when that
+        context is summarised, trimmed or begun anew: deliveries record both.
+        """
         if type(name) is not str or not name:
             raise UsageError(f"an agent's name is a non-empty string, got {name!r}")
+        if generation is not None and (type(generation) is not int or generation < 0):
+            raise UsageError(f"generation is a whole number, 0 or more, got {generation!r}")
         self._check_open()
-        return Agent(self.engine, name)
+        known = conversation is not None or generation is not None
+        return Agent(self.engine, name, (conversation, generation) if known else None)
 
     # Several artifacts at once.
 
@@ -188,20 +212,13 @@ class Workspace:
         here = ExecutionScope() if agent is None else engine.scopes.current(agent)
         yield from engine.fresh(None if freshness is None else Freshness.parse(freshness), at_least)
         ids = [engine.address((), each) if isinstance(each, str) else engine.address(*each) for each in addresses]
-        with self.coordinator.lock:
-            position = self.coordinator.position
-            now = self.coordinator.clock()
-            states = [None if (found := engine.state.artifacts.get(each)) is None else found.copy() for each in ids]
-        readings: list[Reading | None] = []
-        for artifact, state in zip(ids, states, strict=True):
-            here.saw(artifact, Version(0) if state is None else state.version)
-            if state is None or not state.readable(now):
-                readings.append(None)
-                continue
-            body = engine.bodies.get(artifact)
-            held = body.body if body is not None and body.version == state.version else engine.bodies.fetch(state)
-            readings.append(reading_of(state, held, position, stale=self.coordinator.stale))
-        return readings
+        asked = asked_of(freshness, at_least)
+        served = yield from engine.read_all([(agent, artifact, here) for artifact in ids], freshness=asked)
+        stale = self.coordinator.stale
+        return [
+            None if each is None else reading_of(each.state, each.body.body, each.position, stale=stale)
+            for each in served
+        ]
 
     # Looking around.
 
@@ -252,6 +269,15 @@ class Workspace:
         self._check_open()
         return self.coordinator.sweep()
 
+    def deliveries(self) -> Iterator[DeliveryRecorded]:
+        """Who was given what, in the order in which it was recorded, by every process that recorded it.
+
+        What this process has given is waited for, up to a few seconds. Raises `CorruptRecord`, `UnknownSchema`.
+        """
+        self._check_open()
+        self._observers.settle(SETTLE_S)
+        return map(decode_delivery, self._store.read_deliveries(self.name))
+
     # Leaving.
 
     def close(self) -> None:
@@ -259,6 +285,7 @@ class Workspace:
         if self._closed:
             return
         self._closed = True
+        self._observers.close()
         session = self.engine.session
         if session.joined and not self.coordinator.stale:
             # Courtesy: without it the session ends when there are too many, and holds its grants until then.

@@ -423,7 +423,7 @@ async def test_everything_has_an_async_form(connect: Connect) -> None:
 
 
 async def test_many_coroutines_share_one_thread(connect: Connect) -> None:
-    workspace = connect()
+    workspace = connect(deliveries=False)
     before = threading.active_count()
     await asyncio.gather(*(workspace.agent(f"a{number % 7}").awrite(f"k{number}", number) for number in range(200)))
     assert threading.active_count() <= before + 1

@@ -8,6 +8,7 @@ import pytest
 
 from ccs_stream import UsageError
 from ccs_stream.adapters.langgraph import CCSStore, CoherentStore, StoreMetricEvent
+from tests.waiting import until
 
 VALUE = {"step": 1}
 PLANNER, REVIEWER = ("planner", "shared"), ("reviewer", "shared")
@@ -150,6 +151,7 @@ def test_an_observer_that_calls_the_store_back_deadlocks_nothing() -> None:
 
     store = CCSStore(on_metric=on_metric, benchmark=True)
     store.put(PLANNER, "plan", VALUE)
+    until("the observer has called the store", lambda: len(seen) == 2)
     store.close()
     assert seen == [VALUE, True]
 

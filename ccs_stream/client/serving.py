@@ -1,0 +1,159 @@
+"""What agents are given: which copies may be served as they are, and the record of every delivery.
+
+Guarantees: a copy that its strategy calls used up is not served; every reading, search result and write is told of as a
+delivery, where somebody wants to know, with the sequence at which it was so. Does not: wait for whoever is told.
+"""
+
+from ccs_stream.client.bodies import Body
+from ccs_stream.client.copies import Copies, Rules, rules_of
+from ccs_stream.client.delivering import Give
+from ccs_stream.client.freshness import Freshness
+from ccs_stream.client.results import Written
+from ccs_stream.client.scopes import ExecutionScope
+from ccs_stream.client.session import ClientSession
+from ccs_stream.coordinator.port import Coordinator
+from ccs_stream.protocol.commands import Change, Write
+from ccs_stream.protocol.deliveries import (
+    DeliveryForm,
+    DeliveryFreshness,
+    DeliveryOutcome,
+    DeliveryRecorded,
+    DeliverySource,
+)
+from ccs_stream.protocol.ids import ArtifactId, Sequence, Version
+
+_HIT = DeliverySource.CACHE_HIT
+
+
+class Serving:
+    """One for an engine."""
+
+    def __init__(
+        self, coordinator: Coordinator, session: ClientSession, freshness: Freshness, rules: Rules | None
+    ) -> None:
+        self.copies = Copies(rules_of(None) if rules is None else rules, coordinator.clock)
+        self.give: Give | None = None
+        """Told of every delivery, where somebody wants to know."""
+        self.session = session
+        """The one under way; the engine replaces it."""
+        self._coordinator = coordinator
+        self._state = coordinator.state
+        self._default_freshness = DeliveryFreshness(freshness.value)
+
+    def delivered(
+        self,
+        agent: str,
+        artifact: ArtifactId,
+        body: Body,
+        sequence: Sequence,
+        scope: ExecutionScope,
+        *,
+        source: DeliverySource = _HIT,
+        freshness: DeliveryFreshness | None = None,
+    ) -> None:
+        """`agent` was given this body, which was current at `sequence`."""
+        if self.copies.active:
+            state = self._state.artifacts[artifact]
+            if source is _HIT:
+                self.copies.served(agent, artifact, state.scope, state.key)
+            else:
+                self.copies.fetched(agent, artifact, state.scope, state.key)
+        if self.give is not None:
+            self.give(
+                (
+                    self.session.session_id,
+                    agent,
+                    artifact,
+                    body.version,
+                    body.content_hash,
+                    source,
+                    self._freshness(freshness),
+                    sequence,
+                    self._coordinator.clock(),
+                    scope.context,
+                )
+            )
+
+    def found(self, agent: str, artifact: ArtifactId, body: Body, sequence: Sequence, scope: ExecutionScope) -> None:
+        """`agent` was shown this body by a search, which takes no copy."""
+        if self.give is not None:
+            self.give(
+                (
+                    self.session.session_id,
+                    agent,
+                    artifact,
+                    body.version,
+                    body.content_hash,
+                    DeliverySource.SEARCH,
+                    self._freshness(None),
+                    sequence,
+                    self._coordinator.clock(),
+                    scope.context,
+                )
+            )
+
+    def found_nothing(
+        self,
+        agent: str,
+        artifact: ArtifactId,
+        version: Version,
+        scope: ExecutionScope,
+        *,
+        outcome: DeliveryOutcome = DeliveryOutcome.EMPTY,
+        freshness: DeliveryFreshness | None = None,
+    ) -> None:
+        """`agent` was told that there is nothing, or (`error`) that the body is gone."""
+        if self.give is None:
+            return
+        conversation, generation = scope.context or (None, None)
+        self.give(
+            DeliveryRecorded(
+                session_id=self.session.session_id,
+                number=0,
+                agent=agent,
+                artifact=artifact,
+                version=version,
+                content_hash=b"",
+                source=DeliverySource.FETCH,
+                outcome=outcome,
+                freshness=self._freshness(freshness),
+                valid_at_sequence=self._state.settled,
+                at=self._coordinator.clock(),
+                conversation=conversation,
+                generation=generation,
+            )
+        )
+
+    def wrote(self, agent: str, change: Change, written: Written, scope: ExecutionScope) -> None:
+        """`agent` has what it wrote: a copy, and a delivery."""
+        if type(change) is not Write or written.version is None:
+            return
+        artifact = change.artifact
+        if self.copies.active:
+            self.copies.fetched(agent, artifact, change.scope, change.key)
+        if self.give is not None:
+            conversation, generation = scope.context or (None, None)
+            self.give(
+                DeliveryRecorded(
+                    session_id=self.session.session_id,
+                    number=0,
+                    agent=agent,
+                    artifact=artifact,
+                    version=written.version,
+                    content_hash=change.content.content_hash,
+                    source=DeliverySource.WRITE,
+                    outcome=DeliveryOutcome.CONTENT,
+                    freshness=DeliveryFreshness.OWN_WRITES,
+                    valid_at_sequence=written.answer.last_sequence,
+                    at=self._coordinator.clock(),
+                    conversation=conversation,
+                    generation=generation,
+                    form=DeliveryForm.OWN_WRITE,
+                    base_version=written.base_version,
+                )
+            )
+
+    def _freshness(self, asked: DeliveryFreshness | None) -> DeliveryFreshness:
+        if self._coordinator.stale:
+            return DeliveryFreshness.STALE
+        return self._default_freshness if asked is None else asked
