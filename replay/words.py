@@ -29,6 +29,7 @@ from ccs_stream.protocol.events import (
     WriteCommitted,
 )
 from ccs_stream.protocol.ids import ArtifactId, LeaderId, ParticipantNumber
+from ccs_stream.protocol.reclaims import REASON_OF
 from ccs_stream.protocol.records import DecisionRecord, ForeignRecord, LeaderClaimed, LeaderResigned
 from ccs_stream.protocol.states import GrantState
 from ccs_stream.replay.output import when
@@ -98,7 +99,7 @@ def words(state: Directory, event: Event) -> str:  # one sentence for each event
             more = f" and {len(holders) - _NAMED} more" if len(holders) > _NAMED else ""
             return f"{name} v{event.version} made the copies of {names}{more} stale"
         case GrantReclaimed():
-            return f"{name} reclaimed from {agent_of(state, event.participant)} ({event.trigger})"
+            return f"{name} reclaimed from {agent_of(state, event.participant)} ({REASON_OF[event.trigger]})"
         case ReservationAcquired():
             return f"reserved {name}, fence {event.fence}, until {when(event.until)}"
         case ReservationEnded():

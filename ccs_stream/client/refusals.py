@@ -1,8 +1,11 @@
 """From refusals on the log to exceptions in the caller's hands.
 
-Guarantees: every refusal has its exception, which carries the current version and the fence.
+Guarantees: every refusal has its exception, which carries the current version and the fence; where the folded state
+knows why and when something was reclaimed, so does the exception. Does not: read the sentence of a refusal; it is for
+people.
 """
 
+from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.errors import (
     CcsError,
     Fenced,
@@ -14,6 +17,9 @@ from ccs_stream.protocol.errors import (
     VersionConflict,
 )
 from ccs_stream.protocol.events import CommandRefused, RefusalReason
+from ccs_stream.protocol.ids import SessionId
+from ccs_stream.protocol.reclaims import Reclaim
+from ccs_stream.protocol.refusal import reclaim_of
 
 _ERRORS: dict[RefusalReason, type[Refused]] = {
     RefusalReason.VERSION_CONFLICT: VersionConflict,
@@ -29,11 +35,32 @@ _ERRORS: dict[RefusalReason, type[Refused]] = {
 }
 
 
-def error_of(refusal: CommandRefused, what: str) -> CcsError:
-    """The exception for a refusal of a command about `what`."""
-    return _ERRORS.get(refusal.reason, Refused)(
+def error_of(
+    refusal: CommandRefused, what: str, state: Directory | None = None, session_id: SessionId | None = None
+) -> CcsError:
+    """The exception for a refusal of a command about `what`.
+
+    `state` is that of the refusal or later, and `session_id` the session that was refused: an exception for something
+    reclaimed says from them why and when.
+    """
+    error = _ERRORS.get(refusal.reason, Refused)(
         f"{what}: {refusal.detail}",
         reason=refusal.reason.value,
         current_version=refusal.current_version,
         fence=refusal.fence,
     )
+    if isinstance(error, Reclaimed) and state is not None and session_id is not None:
+        reclaim = _reclaim(refusal, state, session_id)
+        if reclaim is not None:
+            error.trigger, error.at = reclaim.reason.value, reclaim.time
+    return error
+
+
+def _reclaim(refusal: CommandRefused, state: Directory, session_id: SessionId) -> Reclaim | None:
+    session = state.session(session_id)
+    number = None if session is None else session.participants.get(refusal.agent)
+    participant = None if number is None else state.participant(number)
+    artifact = None if refusal.artifact is None else state.artifact(refusal.artifact)
+    if participant is None or artifact is None:
+        return None
+    return reclaim_of(participant, artifact, state.recorded_at)

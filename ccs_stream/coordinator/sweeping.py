@@ -7,6 +7,7 @@ does.
 from typing import Final
 
 from ccs_stream.protocol.commands import Sweep
+from ccs_stream.protocol.decide_grants import may_reclaim
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.ids import NO_SESSION, CommandNumber, Micros
 
@@ -20,9 +21,9 @@ def sweep_command() -> Sweep:
 
 
 def sweep_is_due(state: Directory, now: Micros) -> bool:
-    """Whether something may have run out."""
+    """Whether something may have run out. The caller holds the lock under which the state changes."""
     if not state.opened:
         return False
     deadline = state.next_deadline()
     crowded = state.session_count() > state.settings.maximum_sessions
-    return crowded or state.settings.crash_recovery or (deadline is not None and deadline <= now)
+    return crowded or (deadline is not None and deadline <= now) or may_reclaim(state, now)

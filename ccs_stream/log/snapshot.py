@@ -6,6 +6,9 @@ snapshot that fails this is not used, which is said aloud, and the state is fold
 snapshot and a state from zero have in common includes the order of listings. Does not: replace anything; a log is
 complete without one. Nor does it vouch for what lies before it: that is `ccs-replay verify`, from zero.
 
+Why and when something was reclaimed is beside the state that is hashed: a snapshot that does not say gives a state that
+does not know.
+
 Data: 32 bytes of SHA-256 over the rest, then one single-object-encoded Avro record (`schemas/snapshot`), which holds
 the artifacts in columns: read so, 100,000 of them take a quarter of a second, and as rows two.
 """
@@ -15,17 +18,16 @@ import dataclasses
 import gc
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from itertools import starmap
-from operator import attrgetter
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.log.port import LogStore, Position, SnapshotBlob
 from ccs_stream.log.reader import ShardReader
 from ccs_stream.log.schemas import PREFIX_BYTES, Schema, registry
+from ccs_stream.log.snapshot_columns import NONE, artifacts_of, columns_of, load_beside
 from ccs_stream.protocol.admit import ChainEnd, Cursor
-from ccs_stream.protocol.directory import NOBODYS, ArtifactState, Directory, ParticipantState, SessionState
+from ccs_stream.protocol.directory import Directory, ParticipantState, SessionState
 from ccs_stream.protocol.errors import CorruptRecord, LogDiverged, LogError, UnknownSchema
 from ccs_stream.protocol.events import WorkspaceOpened
 from ccs_stream.protocol.evolve import settings_of
@@ -38,30 +40,15 @@ from ccs_stream.protocol.ids import (
     LogId,
     Micros,
     ParticipantNumber,
-    Scope,
     Sequence,
     SessionId,
 )
 from ccs_stream.protocol.statehash import STATE_HASH_VERSION, state_hash
-from ccs_stream.protocol.states import GrantState
 
 LOG = logging.getLogger(__name__)
 
-_ID_BYTES: Final = 16
 _HASH_BYTES: Final = 32
-_NO_HASH: Final = bytes(_HASH_BYTES)
-"""Stands for the hash of no body in a column of hashes."""
-_NONE: Final = -1
-"""Stands for None in a column of numbers, none of which is negative."""
 _WHAT_BITS: Final = 40
-_STATES: Final = {state.value: state for state in GrantState}
-_ARTIFACT_FIELDS: Final = tuple(field.name for field in dataclasses.fields(ArtifactState))
-_AS_THEY_ARE: Final = (
-    *("key", "version", "sequence", "content_size", "writer", "created_at", "updated_at", "owner", "owned_since"),
-    *("fence", "reserved_by", "reserved_until"),
-)
-_MAYBE: Final = ("content_index", "expires_at", "ttl_us")
-_TEXTS: Final = ("content_type", "content_encoding", "writer_agent")
 
 
 def snapshot_schema() -> Schema:
@@ -139,12 +126,12 @@ def _opened(fields: dict[str, Any]) -> Opened:
 
 def _body_offsets(state: Directory, offset_of: Callable[[int], int | None]) -> list[int]:
     offsets = (offset_of(each.sequence) for each in state.artifacts.values())
-    return [_NONE if offset is None else offset for offset in offsets]
+    return [NONE if offset is None else offset for offset in offsets]
 
 
 def _pins(state: Directory, offsets: list[int]) -> dict[int, int]:
     artifacts = state.artifacts.values()
-    return {each.sequence: at for each, at in zip(artifacts, offsets, strict=True) if at != _NONE}
+    return {each.sequence: at for each, at in zip(artifacts, offsets, strict=True) if at != NONE}
 
 
 def _cursor_fields(cursor: Cursor) -> dict[str, Any]:
@@ -245,7 +232,7 @@ def _fields(state: Directory, position: Position) -> dict[str, Any]:
         "agents": [state.agents[ParticipantNumber(number + 1)] for number in range(state.participants_ever)],
         "ended_sessions": list(state.ended_sessions),
         "sessions": [_session_fields(session) for session in state.sessions.values()],
-        "artifacts": _columns(state),
+        "artifacts": columns_of(state),
     }
 
 
@@ -265,90 +252,6 @@ def _session_fields(session: SessionState) -> dict[str, Any]:
     }
 
 
-def _columns(state: Directory) -> dict[str, Any]:
-    """The artifacts, a list (or bytes) for each field."""
-    artifacts = list(state.artifacts.values())
-    place = {artifact.artifact: number for number, artifact in enumerate(artifacts)}
-    scopes: dict[Scope, int] = {}
-    texts: dict[str, int] = {}
-    columns: dict[str, Any] = {name: [getattr(each, name) for each in artifacts] for name in _AS_THEY_ARE}
-    for name in _MAYBE:
-        columns[name] = [_NONE if value is None else value for value in map(attrgetter(name), artifacts)]
-    for name in _TEXTS:
-        columns[name] = [texts.setdefault(text, len(texts)) for text in map(attrgetter(name), artifacts)]
-    columns["scope"] = [scopes.setdefault(each.scope, len(scopes)) for each in artifacts]
-    located = [number for number, each in enumerate(artifacts) if each.content_locator is not None]
-    indexed = [number for number, each in enumerate(artifacts) if each.index_fields is not None]
-    columns |= {
-        "ids": b"".join(place),
-        "scopes": [list(scope) for scope in scopes],
-        "texts": list(texts),
-        "deleted": bytes(each.deleted for each in artifacts),
-        "content_hash": b"".join([each.content_hash or _NO_HASH for each in artifacts]),
-        "owner_state": "".join([each.owner_state for each in artifacts]).encode(),
-        "located": located,
-        "locators": [artifacts[number].content_locator for number in located],
-        "indexed": indexed,
-        "index_fields": [list(artifacts[number].index_fields or ()) for number in indexed],
-        "sharer_count": [len(each.sharers) for each in artifacts],
-        "sharers": [number for each in artifacts if each.sharers for number in sorted(each.sharers)],
-        "reclaimed_count": [len(each.reclaimed) for each in artifacts],
-        "reclaimed": [number for each in artifacts if each.reclaimed for number in sorted(each.reclaimed)],
-        "existing": [place[artifact] for keys in state.existing.values() for artifact in keys.values()],
-    }
-    return columns
-
-
-def _artifacts(columns: dict[str, Any]) -> list[ArtifactState]:
-    """What `_columns` took apart."""
-    ids = columns["ids"]
-    count = len(ids) // _ID_BYTES
-    scopes, texts = [tuple(scope) for scope in columns["scopes"]], columns["texts"]
-    hashes = columns["content_hash"]
-    locators = _spread(count, columns["located"], columns["locators"])
-    paths = _spread(count, columns["indexed"], map(tuple, columns["index_fields"]))
-    columns |= {
-        "artifact": [ids[at : at + _ID_BYTES] for at in range(0, len(ids), _ID_BYTES)],
-        "scope": [scopes[number] for number in columns["scope"]],
-        "deleted": map(bool, columns["deleted"]),
-        "content_hash": [hashes[at : at + _HASH_BYTES] for at in range(0, len(hashes), _HASH_BYTES)],
-        "content_locator": locators,
-        "index_fields": paths,
-        "owner_state": [_STATES[letter] for letter in columns["owner_state"].decode()],
-        "sharers": _sets(columns["sharer_count"], columns["sharers"]),
-        "reclaimed": map(frozenset, _sets(columns["reclaimed_count"], columns["reclaimed"])),
-    }
-    for name in _TEXTS:
-        columns[name] = [texts[number] for number in columns[name]]
-    for name in _MAYBE:
-        columns[name] = [None if value == _NONE else value for value in columns[name]]
-    rows = zip(*(columns[name] for name in _ARTIFACT_FIELDS), strict=True)
-    artifacts = list(starmap(ArtifactState, rows))
-    for artifact in artifacts:
-        if artifact.content_hash == _NO_HASH:
-            artifact.content_hash = Hash(b"")
-    return artifacts
-
-
-def _spread(count: int, places: list[int], values: Iterable[Any]) -> list[Any]:
-    spread = [None] * count
-    for place, value in zip(places, values, strict=True):
-        spread[place] = value
-    return spread
-
-
-def _sets(
-    counts: list[int], numbers: list[ParticipantNumber]
-) -> Iterator[set[ParticipantNumber] | frozenset[ParticipantNumber]]:
-    """Sets of so many numbers each, taken one after another."""
-    if sum(counts) != len(numbers):
-        raise ValueError("the numbers of participants do not add up")
-    at = 0
-    for count in counts:
-        yield set(numbers[at : at + count]) if count else NOBODYS
-        at += count
-
-
 def _state(fields: dict[str, Any]) -> Directory:
     state = Directory()
     state.sequence = state.settled = Sequence(fields["sequence"])
@@ -364,8 +267,9 @@ def _state(fields: dict[str, Any]) -> Directory:
     for each in fields["sessions"]:
         _load_session(state, each)
     state.participants = dict(sorted(state.participants.items()))
-    artifacts = _artifacts(fields["artifacts"])
+    artifacts = artifacts_of(fields["artifacts"])
     state.artifacts = {artifact.artifact: artifact for artifact in artifacts}
+    load_beside(state, artifacts, fields["artifacts"])
     state.rebuild_indexes()
     state.existing = {}  # the order of listings is the log's; times alone do not always tell it
     for number in fields["artifacts"]["existing"]:

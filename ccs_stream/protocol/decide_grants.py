@@ -1,13 +1,16 @@
 """The rules for holding: read, refresh, acquire, release, heartbeat, sweep.
 
 Guarantees: a read never cancels a reservation and never waits for one; a sweep is bounded, and one that finds nothing
-decides nothing. Does not: end a session for being silent; silence alone costs a session at most its M and E grants,
-and only with crash recovery on.
+decides nothing, in a time that grows with the number of participants and not with what they hold. Does not: end a
+session for being silent; silence alone costs a session at most its M and E grants, and only with crash recovery on.
 """
+
+import itertools
+from collections.abc import Iterator
 
 from ccs_stream.protocol.commands import Acquire, Heartbeat, Read, Refresh, Release, Sweep
 from ccs_stream.protocol.decide_writes import end_expired, expire, reservation_expired
-from ccs_stream.protocol.directory import ArtifactState, SessionState, View
+from ccs_stream.protocol.directory import SessionState, View
 from ccs_stream.protocol.events import (
     ArtifactRegistered,
     Event,
@@ -23,8 +26,9 @@ from ccs_stream.protocol.events import (
     SessionEndReason,
     SessionRenewed,
 )
-from ccs_stream.protocol.ids import NOBODY, ArtifactId, Fence, Micros
-from ccs_stream.protocol.refusal import Refusal, require_participant
+from ccs_stream.protocol.ids import NOBODY, ArtifactId, Fence, Micros, ParticipantNumber, SessionId
+from ccs_stream.protocol.reclaims import telling
+from ccs_stream.protocol.refusal import Refusal, reclaim_of, require_participant
 from ccs_stream.protocol.states import GrantState
 
 TTL_REFRESH_FRACTION = 10
@@ -105,10 +109,13 @@ def decide_acquire(view: View, command: Acquire, now: Micros) -> list[Event]:
 
 def decide_release(view: View, command: Release, now: Micros) -> list[Event]:
     """The end of one's own reservation. Raises `Refusal` when it is somebody else's, or was reclaimed."""
-    holder = require_participant(view, command.session_id, command.agent).number
+    participant = require_participant(view, command.session_id, command.agent)
+    holder = participant.number
     artifact = view.artifact(command.artifact)
     if artifact is None or not artifact.reserved(now) or artifact.reserved_by != holder:
-        detail = "the reservation is over already: its time had passed before the release"
+        reclaim = None if artifact is None else reclaim_of(participant, artifact, now)
+        over = "the reservation is over already"
+        detail = f"{over}: its time had passed before the release" if reclaim is None else f"{over}: {telling(reclaim)}"
         raise Refusal(RefusalReason.RECLAIMED, detail, artifact)
     if artifact.fence != command.fence:
         raise Refusal(RefusalReason.FENCED, f"fence {command.fence} is not that of your reservation", artifact)
@@ -134,23 +141,10 @@ def decide_heartbeat(view: View, command: Heartbeat, now: Micros) -> list[Event]
     renewed_at = session.renewed_until - settings.session_timeout_us
     if not settings.crash_recovery or now < renewed_at + settings.heartbeat_interval_us:
         return []
-    if not any(_owned(view, session)):
+    participants = map(view.participant, session.participants.values())
+    if not any(each is not None and next(iter(each.owned), None) is not None for each in participants):
         return []
     return [SessionRenewed(session_id=session.session_id, until=Micros(now + settings.session_timeout_us))]
-
-
-def _owned(view: View, session: SessionState) -> list[ArtifactState]:
-    """What participants of the session hold in M or E."""
-    owned: list[ArtifactState] = []
-    for number in session.participants.values():
-        participant = view.participant(number)
-        if participant is None:
-            continue
-        for held in sorted(participant.held):
-            artifact = view.artifact(held)
-            if artifact is not None and artifact.owner == number:
-                owned.append(artifact)
-    return owned
 
 
 def decide_sweep(view: View, command: Sweep, now: Micros) -> list[Event]:
@@ -189,30 +183,40 @@ def _surplus_sessions(view: View, limit: int) -> list[SessionState]:
     return sorted(view.sessions_alive(), key=lambda each: (each.active_at, each.session_id))[:surplus]
 
 
-def _reclaims(view: View, now: Micros, limit: int, ending: set[bytes], deleted: set[ArtifactId]) -> list[Event]:
-    settings = view.settings
+def _reclaims(view: View, now: Micros, limit: int, ending: set[SessionId], deleted: set[ArtifactId]) -> list[Event]:
     events: list[Event] = []
     for session in sorted(view.sessions_alive(), key=lambda each: each.session_id):
+        # What ends in the same decision takes its grants with it.
         if session.session_id in ending:
             continue
-        renewed = max(session.renewed_until, session.active_at + settings.session_timeout_us)
-        for artifact in _owned(view, session):
-            if artifact.artifact in deleted:
-                continue  # its owner lost the grant with it
-            if len(events) >= limit:
-                return events
-            if renewed <= now:
-                trigger = ReclaimTrigger.SESSION_SILENT
-            elif artifact.owned_since + settings.maximum_hold_us <= now:
-                trigger = ReclaimTrigger.MAXIMUM_HOLD
-            else:
-                continue
-            events.append(
-                GrantReclaimed(
-                    artifact=artifact.artifact,
-                    participant=artifact.owner,
-                    from_state=artifact.owner_state,
-                    trigger=trigger,
-                )
-            )
+        found = (each for each in _reclaimable(view, session, now) if each[1] not in deleted)
+        some = itertools.islice(found, limit - len(events))
+        for owner, artifact, trigger in sorted(some, key=lambda each: each[:2]):
+            held = view.artifact(artifact)
+            state = GrantState.INVALID if held is None else held.owner_state
+            events.append(GrantReclaimed(artifact=artifact, participant=owner, from_state=state, trigger=trigger))
     return events
+
+
+def may_reclaim(view: View, now: Micros) -> bool:
+    """Whether there is an M or E grant that may be taken back at `now`; none without crash recovery."""
+    if not view.settings.crash_recovery:
+        return False
+    return any(next(_reclaimable(view, each, now), None) is not None for each in view.sessions_alive())
+
+
+def _reclaimable(
+    view: View, session: SessionState, now: Micros
+) -> Iterator[tuple[ParticipantNumber, ArtifactId, ReclaimTrigger]]:
+    """The grants of a session that may be taken back. Of the others, looks at one a participant: the longest held."""
+    settings = view.settings
+    silent = max(session.renewed_until, session.active_at + settings.session_timeout_us) <= now
+    trigger = ReclaimTrigger.SESSION_SILENT if silent else ReclaimTrigger.MAXIMUM_HOLD
+    for number in session.participants.values():
+        owner = view.participant(number)
+        if owner is None:
+            continue
+        for artifact, since in owner.owned.items():
+            if not silent and since + settings.maximum_hold_us > now:
+                break
+            yield number, artifact, trigger

@@ -6,7 +6,7 @@ Does not: judge a last-writer-wins write over a newer version; it records the ba
 """
 
 from ccs_stream.protocol.commands import Change, Commit, Content, Erase, Write, WriteMode
-from ccs_stream.protocol.directory import ArtifactState, View
+from ccs_stream.protocol.directory import ArtifactState, ParticipantState, View
 from ccs_stream.protocol.events import (
     ArtifactDeleted,
     ArtifactRegistered,
@@ -27,20 +27,22 @@ from ccs_stream.protocol.ids import (
     Sequence,
     Version,
 )
-from ccs_stream.protocol.refusal import Refusal, require_participant
+from ccs_stream.protocol.reclaims import telling
+from ccs_stream.protocol.refusal import Refusal, reclaim_of, require_participant
 from ccs_stream.protocol.states import GrantState
 
 
 def decide_commit(view: View, command: Commit, now: Micros, contents: list[bytes]) -> list[Event]:
     """Events of a commit; inline bodies are appended to `contents`. Raises `Refusal`."""
-    writer = require_participant(view, command.session_id, command.agent).number
+    participant = require_participant(view, command.session_id, command.agent)
+    writer = participant.number
     changes = command.changes
     if len(changes) > 1:
         _check_changes(view, changes)
     events: list[Event] = []
     for change in changes:
         artifact = view.artifact(change.artifact)
-        _check_permission(artifact, change, writer, now)
+        _check_permission(artifact, change, participant, now)
         version = end_expired(artifact, now, events)
         _check_base(artifact, change, version, now)
         if isinstance(change, Write):
@@ -60,16 +62,15 @@ def _check_changes(view: View, changes: tuple[Change, ...]) -> None:
         raise Refusal(RefusalReason.DUPLICATE_ARTIFACT, detail)
 
 
-def _check_permission(artifact: ArtifactState | None, change: Change, writer: ParticipantNumber, now: Micros) -> None:
+def _check_permission(artifact: ArtifactState | None, change: Change, author: ParticipantState, now: Micros) -> None:
     if artifact is None:
         if change.fence is not None:
             raise Refusal(RefusalReason.FENCED, "no reservation stands for this artifact")
         return
-    standing = artifact.reserved_by
+    writer, standing = author.number, artifact.reserved_by
     lapsed = standing != NOBODY and artifact.reserved_until <= now
     if writer in artifact.reclaimed or (lapsed and standing == writer):
-        detail = "your reservation or grant was reclaimed: read the artifact again before changing it"
-        raise Refusal(RefusalReason.RECLAIMED, detail, artifact)
+        raise Refusal(RefusalReason.RECLAIMED, telling(reclaim_of(author, artifact, now)), artifact)
     if standing != NOBODY and not lapsed:
         if change.fence == artifact.fence and standing == writer:
             return

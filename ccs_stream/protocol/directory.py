@@ -4,13 +4,15 @@ Guarantees: the whole state is a fold of the log (`evolve`), read by `decide` th
 holds their hashes and where the log keeps them.
 
 Three indexes are derived and not part of the state hash: what each participant holds, what exists under each scope,
-and the heap of times at which a reservation or a life ends. `rebuild_indexes` makes them anew from the rest.
+and the heap of times at which a reservation or a life ends. `rebuild_indexes` makes them anew from the rest. What is
+kept with them and cannot be derived (why and when something was reclaimed, and since when an M copy was held in E
+before) is known from the log or from a snapshot that says it.
 """
 
 import dataclasses
 import heapq
 import operator
-from collections.abc import Iterable, Iterator, MutableSet
+from collections.abc import Iterable, Iterator, MutableMapping, MutableSet
 from typing import Final, Protocol
 
 from ccs_stream.protocol.ids import (
@@ -26,6 +28,7 @@ from ccs_stream.protocol.ids import (
     SessionId,
     Version,
 )
+from ccs_stream.protocol.reclaims import Reclaim
 from ccs_stream.protocol.settings import DEFAULT_SETTINGS, WorkspaceSettings
 from ccs_stream.protocol.states import GrantState
 
@@ -133,12 +136,21 @@ class ParticipantState:
     session_id: SessionId
     held: MutableSet[ArtifactId] = dataclasses.field(default_factory=set)
     reserved: set[ArtifactId] = dataclasses.field(default_factory=set)
-    reclaimed: set[ArtifactId] = dataclasses.field(default_factory=set)
+    reclaimed: dict[ArtifactId, Reclaim | None] = dataclasses.field(default_factory=dict)
+    """Why and when it lost what it has not read since; None where that is not known."""
+    owned: MutableMapping[ArtifactId, Micros] = dataclasses.field(default_factory=dict)
+    """What it holds in M or E, since when, longest first. Kept only with crash recovery on, which asks for it."""
 
     def fork(self) -> "ParticipantState":
         """A copy whose changes do not show here."""
         return ParticipantState(
-            self.number, self.agent, self.session_id, set(self.held), set(self.reserved), set(self.reclaimed)
+            self.number,
+            self.agent,
+            self.session_id,
+            set(self.held),
+            set(self.reserved),
+            dict(self.reclaimed),
+            dict(self.owned),
         )
 
 
@@ -360,8 +372,9 @@ class Directory:
     def rebuild_indexes(self) -> None:
         """Derive the indexes from artifacts and participants, as after loading a snapshot."""
         self.deadlines, self.existing = [], {}
+        beside = {number: (each.reclaimed, each.owned) for number, each in self.participants.items()}
         for participant in self.participants.values():
-            participant.held, participant.reserved, participant.reclaimed = set(), set(), set()
+            participant.held, participant.reserved, participant.reclaimed, participant.owned = set(), set(), {}, {}
         by_creation = sorted(self.artifacts.values(), key=lambda each: (each.created_at, each.sequence))
         for artifact in by_creation:
             if artifact.exists:
@@ -372,10 +385,15 @@ class Directory:
                 self.schedule(artifact.reserved_until, artifact.artifact)
                 self.participants[artifact.reserved_by].reserved.add(artifact.artifact)
             for number in artifact.reclaimed:
-                self.participants[number].reclaimed.add(artifact.artifact)
+                self.participants[number].reclaimed[artifact.artifact] = beside[number][0].get(artifact.artifact)
             for number in (*artifact.sharers, artifact.owner):
                 if number != NOBODY:
                     self.participants[number].held.add(artifact.artifact)
+        if self.settings.crash_recovery:
+            owned = (each for each in by_creation if each.owner != NOBODY)
+            taken = ((beside[each.owner][1].get(each.artifact, each.owned_since), each) for each in owned)
+            for since, artifact in sorted(taken, key=operator.itemgetter(0)):
+                self.participants[artifact.owner].owned[artifact.artifact] = since
 
     def _take_due(self, now: Micros) -> list[ArtifactId]:
         """Whose deadlines passed and still stand; those moved or met meanwhile are dropped, so the heap cannot grow.

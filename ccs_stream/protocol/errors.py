@@ -5,6 +5,7 @@ Does not: carry credentials; URLs in messages are shown without their user part 
 """
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import ClassVar
 
 from ccs_stream.protocol.ids import Fence, Version
@@ -82,6 +83,11 @@ class Reserved(Refused):
 
 class Reclaimed(Refused):
     """Your reservation or grant was taken back meanwhile: read again before writing."""
+
+    trigger: str | None = None
+    """`reclaim_heartbeat`, `reclaim_max_hold` or `expired` (a reservation); None where it is not known."""
+    at: datetime | None = None
+    """When, in UTC; None where it is not known."""
 
 
 class Fenced(Refused):

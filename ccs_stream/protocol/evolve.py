@@ -41,6 +41,7 @@ from ccs_stream.protocol.ids import (
     Sequence,
     SessionId,
 )
+from ccs_stream.protocol.reclaims import REASON_OF, Reclaim, ReclaimReason
 from ccs_stream.protocol.settings import WorkspaceSettings
 from ccs_stream.protocol.states import GrantState
 
@@ -101,7 +102,7 @@ def evolve(state: Foldable, event: Event) -> None:
         case GrantReclaimed():
             artifact = state.edit_artifact(event.artifact)
             _drop_grant(state, artifact, event.participant)
-            _mark_reclaimed(state, artifact, event.participant)
+            _mark_reclaimed(state, artifact, event.participant, Reclaim(REASON_OF[event.trigger], state.recorded_at))
         case WorkspaceOpened():
             state.opened = True
             state.settings = settings_of(event)
@@ -142,6 +143,8 @@ def _write_committed(state: Foldable, event: WriteCommitted) -> None:
             state.schedule(options.expires_at, event.artifact)
     if artifact.owner != writer or artifact.owner_state is not GrantState.MODIFIED:
         artifact.unshare((writer,))
+        if artifact.owner != writer:
+            _own(state, writer, event.artifact)
         artifact.owner, artifact.owner_state = writer, GrantState.MODIFIED
         artifact.owned_since = state.recorded_at
     if artifact.writer != writer:
@@ -158,14 +161,16 @@ def _grant_issued(state: Foldable, event: GrantIssued) -> None:
         artifact.reclaimed -= {reader}
         participant = state.edit_participant(reader)
         if participant is not None:
-            participant.reclaimed.discard(event.artifact)
+            participant.reclaimed.pop(event.artifact, None)
     if event.to_state is GrantState.INVALID or artifact.state_of(reader) is event.to_state:
         return
     if event.to_state is GrantState.EXCLUSIVE:
         artifact.owner, artifact.owner_state = reader, GrantState.EXCLUSIVE
         artifact.owned_since = state.recorded_at
+        _own(state, reader, event.artifact)
     else:
         if artifact.owner != NOBODY:
+            _disown(state, artifact.owner, event.artifact)
             artifact.share(artifact.owner)
             artifact.owner, artifact.owner_state = NOBODY, GrantState.INVALID
         artifact.share(reader)
@@ -180,6 +185,17 @@ def _hold(state: Foldable, number: ParticipantNumber, artifact: ArtifactId) -> N
             editable.held.add(artifact)
 
 
+def _own(state: Foldable, number: ParticipantNumber, artifact: ArtifactId) -> None:
+    """It comes to hold the only copy, and does so from now on whatever it makes of it."""
+    if state.settings.crash_recovery and (participant := state.edit_participant(number)) is not None:
+        participant.owned[artifact] = state.recorded_at
+
+
+def _disown(state: Foldable, number: ParticipantNumber, artifact: ArtifactId) -> None:
+    if state.settings.crash_recovery and (participant := state.edit_participant(number)) is not None:
+        participant.owned.pop(artifact, None)
+
+
 def _drop_grant(state: Foldable, artifact: ArtifactState, number: ParticipantNumber) -> None:
     if artifact.owner == number:
         artifact.owner, artifact.owner_state = NOBODY, GrantState.INVALID
@@ -187,6 +203,8 @@ def _drop_grant(state: Foldable, artifact: ArtifactState, number: ParticipantNum
     participant = state.edit_participant(number)
     if participant is not None:
         participant.held.discard(artifact.artifact)
+        if state.settings.crash_recovery:
+            participant.owned.pop(artifact.artifact, None)
 
 
 def _grants_invalidated(state: Foldable, event: GrantsInvalidated) -> None:
@@ -227,18 +245,19 @@ def _reservation_acquired(state: Foldable, event: ReservationAcquired) -> None:
 
 def _reservation_ended(state: Foldable, event: ReservationEnded) -> None:
     artifact = state.edit_artifact(event.artifact)
+    ended_at = artifact.reserved_until
     _free(artifact, event.fence)
     participant = state.edit_participant(event.participant)
     if participant is not None:
         participant.reserved.discard(event.artifact)
         if event.reason is ReservationEndReason.EXPIRED:
-            _mark_reclaimed(state, artifact, event.participant)
+            _mark_reclaimed(state, artifact, event.participant, Reclaim(ReclaimReason.EXPIRED, ended_at))
 
 
-def _mark_reclaimed(state: Foldable, artifact: ArtifactState, number: ParticipantNumber) -> None:
+def _mark_reclaimed(state: Foldable, artifact: ArtifactState, number: ParticipantNumber, reclaim: Reclaim) -> None:
     participant = state.edit_participant(number)
     if participant is not None:
-        participant.reclaimed.add(artifact.artifact)
+        participant.reclaimed[artifact.artifact] = reclaim
         artifact.reclaimed |= {number}
 
 

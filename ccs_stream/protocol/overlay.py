@@ -5,13 +5,14 @@ decided on it and thrown away; making one, and editing a participant on it, cost
 is. Does not: answer anybody; only what is in the log does.
 """
 
-from collections.abc import Iterable, Iterator, MutableSet
+from collections.abc import Iterable, Iterator, MutableMapping, MutableSet
 from typing import TypeVar
 
 from ccs_stream.protocol.directory import ArtifactState, Directory, ParticipantState, SessionState
 from ccs_stream.protocol.ids import ArtifactId, Micros, ParticipantNumber, SessionId
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 
 class Layered(MutableSet[T]):
@@ -47,6 +48,45 @@ class Layered(MutableSet[T]):
         self._gone.add(value)
 
 
+class LayeredMap(MutableMapping[T, V]):
+    """A mapping with changes laid over another one, which stays as it is and comes first: it is the older."""
+
+    __slots__ = ("_added", "_below", "_gone")
+
+    def __init__(self, below: MutableMapping[T, V]) -> None:
+        self._below = below
+        self._added: dict[T, V] = {}
+        self._gone: set[T] = set()
+        """Keys below that are gone, or were added again since."""
+
+    def __getitem__(self, key: T) -> V:
+        if key in self._added:
+            return self._added[key]
+        if key in self._gone:
+            raise KeyError(key)
+        return self._below[key]
+
+    def __setitem__(self, key: T, value: V) -> None:
+        self._added[key] = value
+        self._gone.add(key)
+
+    def __delitem__(self, key: T) -> None:
+        if key in self._added:
+            del self._added[key]
+        elif key in self._gone or key not in self._below:
+            raise KeyError(key)
+        self._gone.add(key)
+
+    def __iter__(self) -> Iterator[T]:
+        for key in self._below:
+            if key not in self._gone:
+                yield key
+        yield from self._added
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
 def _laid_over(participant: ParticipantState) -> ParticipantState:
     """As `fork`, without a copy of all it holds."""
     return ParticipantState(
@@ -55,7 +95,8 @@ def _laid_over(participant: ParticipantState) -> ParticipantState:
         participant.session_id,
         Layered(participant.held),
         set(participant.reserved),
-        set(participant.reclaimed),
+        dict(participant.reclaimed),
+        LayeredMap(participant.owned),
     )
 
 

@@ -10,7 +10,8 @@ from ccs_stream.protocol import dedupe
 from ccs_stream.protocol.commands import Command
 from ccs_stream.protocol.directory import ArtifactState, ParticipantState, View
 from ccs_stream.protocol.events import CommandRefused, RefusalReason
-from ccs_stream.protocol.ids import ArtifactId, Fence, SessionId, Version
+from ccs_stream.protocol.ids import ArtifactId, Fence, Micros, SessionId, Version
+from ccs_stream.protocol.reclaims import Reclaim, ReclaimReason
 
 TEXT_MAX: Final = 1_000
 """Characters of an author's own text that a refusal repeats: what refuses a record too large must never be one."""
@@ -41,6 +42,16 @@ class Refusal(Exception):
             fence=self.fence,
             subject=dedupe.subject_of_command(command),
         )
+
+
+def reclaim_of(participant: ParticipantState, artifact: ArtifactState, now: Micros) -> Reclaim | None:
+    """Why and when `participant` lost what it held here; None where it lost nothing, or that is not known.
+
+    A reservation whose time is over is lost, ended on the log or not.
+    """
+    if artifact.reserved_by == participant.number and artifact.reserved_until <= now:
+        return Reclaim(ReclaimReason.EXPIRED, artifact.reserved_until)
+    return participant.reclaimed.get(artifact.artifact)
 
 
 def require_participant(view: View, session_id: SessionId, agent: str) -> ParticipantState:

@@ -16,7 +16,7 @@ from ccs_stream.protocol.ids import artifact_id
 from ccs_stream.protocol.statehash import state_hash
 from tests.contract.led import play_led
 from tests.contract.samples import COMMANDS, EVENTS, RECORDS
-from tests.contract.scenario import LOG_ID, WORKSPACE, play
+from tests.contract.scenario import LOG_ID, SWEPT_S, WORKSPACE, play
 
 GOLDEN = Path(__file__).parent / "golden" / "v1"
 
@@ -65,10 +65,12 @@ def main() -> None:
         "chain_hash": end.hash.hex(),
         "state_hash": state_hash(state),
     }
-    put(GOLDEN / "log.json", json.dumps(log, indent=1) + "\n")
+    put(GOLDEN / "log-2.json", json.dumps(log, indent=1) + "\n")
+    drafts, state, cursor = play(SWEPT_S)
+    end = cursor.end(WORKSPACE)
     position = Position(LOG_ID, WORKSPACE, len(drafts) - 1, end.sequence, end.hash)
     snapshot = take_snapshot(state, position, cursor=cursor, offset_of=lambda sequence: 2 * sequence)
-    put(GOLDEN / "snapshot-2.hex", snapshot.data.hex() + "\n")
+    put(GOLDEN / "snapshot-3.hex", snapshot.data.hex() + "\n")
     put(GOLDEN / "archive-2.hex", archived() + "\n")
     schemas = Path(str(resources.files("ccs_stream.schemas")))
     for each in sorted(schemas.rglob("*.avsc")):

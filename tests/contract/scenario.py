@@ -1,10 +1,11 @@
 """One fixed history in which every event occurs: the source of the golden log.
 
 Guarantees: the same bytes on every run; ids and times are constants. Does not: change; a new scenario is a new golden
-log beside the old one.
+log beside the old one, and so is the old scenario where what is decided says more than it did.
 """
 
 import hashlib
+import math
 
 from ccs_stream.coordinator.batch import fold_record, plan
 from ccs_stream.log.codec import DEFAULT_CODEC
@@ -44,6 +45,8 @@ from ccs_stream.protocol.records import LogOpened
 from ccs_stream.protocol.settings import SECOND_US, WorkspaceSettings
 
 WORKSPACE = "golden"
+SWEPT_S = 200
+"""When the last sweep has taken grants back, and nobody has left."""
 LOG_ID = LogId(bytes(range(16)))
 ONE, TWO, THREE = (SessionId(bytes([n]) * 16) for n in (1, 2, 3))
 T0 = 1_750_000_000_000_000
@@ -151,13 +154,15 @@ def commands() -> list[tuple[float, Command]]:
     ]
 
 
-def play() -> tuple[list[Draft], Directory, Cursor]:
+def play(until_s: float = math.inf) -> tuple[list[Draft], Directory, Cursor]:
     """The records of the history, beginning with the one that opens the log; its state; where it ends."""
     opened = LogOpened(log_id=LOG_ID, shards=0, partitioner="workspace", format=1, opened_at=Micros(T0))
     drafts = [Draft(DEFAULT_CODEC.encode_record(opened), decision=False)]
     state, cursor = Directory(), Cursor()
     advance(cursor, opened)
     for seconds, command in commands():
+        if seconds > until_s:
+            break
         now = Micros(T0 + int(seconds * SECOND_US))
         for planned in plan(state, cursor, WORKSPACE, [command], max(now, state.recorded_at)):
             if planned.draft is None or planned.record is None or planned.digest is None:

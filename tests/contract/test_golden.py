@@ -1,7 +1,9 @@
 """Old logs, new code: every released file is read, to the same state, for ever."""
 
+import dataclasses
 import hashlib
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -20,33 +22,39 @@ from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.events import EVENT_TYPES, CommandAnswered
 from ccs_stream.protocol.ids import Sequence, artifact_id
+from ccs_stream.protocol.reclaims import ReclaimReason
 from ccs_stream.protocol.records import DecisionRecord, LeaderClaimed
 from ccs_stream.protocol.statehash import state_hash
 from tests.contract.led import FIRST, SECOND, SECRET, VOID
 from tests.contract.samples import EVENTS, RECORDS
-from tests.contract.scenario import play
+from tests.contract.scenario import SWEPT_S, play
 
 GOLDEN = Path(__file__).parent / "golden" / "v1"
 RECORDED: dict[str, str] = json.loads((GOLDEN / "records.json").read_text("utf-8"))
-LOG: dict[str, Any] = json.loads((GOLDEN / "log.json").read_text("utf-8"))
+LOGS: dict[str, dict[str, Any]] = {
+    name: json.loads((GOLDEN / name).read_text("utf-8")) for name in ("log.json", "log-2.json")
+}
+"""One history; since the second, a refusal says why and when something was reclaimed."""
+LOG, LATEST = LOGS["log.json"], LOGS["log-2.json"]
+every_log = pytest.mark.parametrize("golden", LOGS.values(), ids=LOGS)
 
 
 class GoldenLog(MemoryLog):
     """A log in memory that begins with the golden first record instead of one of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, golden: dict[str, Any] = LOG) -> None:
         heads = [
-            (bytes.fromhex(head), tuple(bytes.fromhex(body) for body in bodies)) for head, bodies in LOG["records"]
+            (bytes.fromhex(head), tuple(bytes.fromhex(body) for body in bodies)) for head, bodies in golden["records"]
         ]
         opened, _ = DEFAULT_CODEC.decode_record(heads[0][0])
         super().__init__(log_id=opened.log_id)  # type: ignore[union-attr]
-        shard = self._shard(LOG["workspace"])
+        shard = self._shard(golden["workspace"])
         shard.records[0].head = heads[0][0]
         for offset, (head, bodies) in enumerate(heads[1:]):
             record, _ = DEFAULT_CODEC.decode_record(head)
             assert isinstance(record, DecisionRecord)
             last = record.first_sequence + len(record.events) - 1
-            self.append(LOG["workspace"], [Draft(head, bodies, record.first_sequence, last)], offset)
+            self.append(golden["workspace"], [Draft(head, bodies, record.first_sequence, last)], offset)
 
 
 @pytest.mark.parametrize("name", sorted(EVENTS))
@@ -66,23 +74,27 @@ def test_every_event_has_a_golden_file() -> None:
     assert set(RECORDED) == set(EVENTS) | set(RECORDS)
 
 
-def test_the_golden_log_folds_to_its_golden_state() -> None:
-    reader, state = ShardReader(GoldenLog(), LOG["workspace"]), Directory()
+@every_log
+def test_the_golden_logs_fold_to_their_golden_state(golden: dict[str, Any]) -> None:
+    reader, state = ShardReader(GoldenLog(golden), LOG["workspace"]), Directory()
     entries = list(fold_log(reader, state))
     assert {entry.verdict for entry in entries} == {Verdict.ADMITTED}
-    assert reader.position(LOG["workspace"]).hash.hex() == LOG["chain_hash"]
-    assert (state.sequence, state_hash(state)) == (LOG["sequence"], LOG["state_hash"])
+    assert reader.position(LOG["workspace"]).hash.hex() == golden["chain_hash"]
+    assert (state.sequence, state_hash(state)) == (golden["sequence"], golden["state_hash"])
+    assert golden["state_hash"] == LOG["state_hash"]
 
 
-def test_every_event_occurs_in_the_golden_log() -> None:
-    reader = ShardReader(GoldenLog(), LOG["workspace"])
+@every_log
+def test_every_event_occurs_in_the_golden_log(golden: dict[str, Any]) -> None:
+    reader = ShardReader(GoldenLog(golden), LOG["workspace"])
     occurring = {type(event) for entry in reader.read() for event in entry.events}
     assert set(EVENT_TYPES) - occurring == {CommandAnswered}  # only a log with a commands topic holds that one
 
 
-def test_the_golden_log_breaks_no_invariant() -> None:
+@every_log
+def test_the_golden_log_breaks_no_invariant(golden: dict[str, Any]) -> None:
     found = Invariants()
-    for entry in ShardReader(GoldenLog(), LOG["workspace"]).read():
+    for entry in ShardReader(GoldenLog(golden), LOG["workspace"]).read():
         if isinstance(entry.record, DecisionRecord):
             found.decision(entry.record, entry.events)
     assert set(found.counts) == {Kind.LOST_UPDATE}
@@ -91,7 +103,7 @@ def test_the_golden_log_breaks_no_invariant() -> None:
 
 def test_the_same_history_still_leads_to_the_same_bytes() -> None:
     drafts, state, _ = play()
-    assert [draft.head.hex() for draft in drafts] == [head for head, _ in LOG["records"]]
+    assert [draft.head.hex() for draft in drafts] == [head for head, _ in LATEST["records"]]
     assert state_hash(state) == LOG["state_hash"]
 
 
@@ -110,12 +122,37 @@ def test_the_golden_snapshots_are_that_state(name: str) -> None:
     assert opened.existing.keys() == state.existing.keys()
 
 
-def test_the_golden_cursor_is_where_the_golden_log_ends() -> None:
-    data = bytes.fromhex((GOLDEN / "snapshot-2.hex").read_text("utf-8"))
-    read = read_snapshot(SnapshotBlob(snapshot_id="golden", sequence=Sequence(LOG["sequence"]), data=data))
-    _, state, cursor = play()
-    assert read.cursor == cursor
+@pytest.mark.parametrize(("name", "until_s", "golden"), [("-2", math.inf, LOG), ("-3", SWEPT_S, LATEST)])
+def test_the_golden_cursor_is_where_the_golden_log_stood(name: str, until_s: float, golden: dict[str, Any]) -> None:
+    read = read_snapshot(golden_snapshot(f"snapshot{name}.hex"))
+    _, state, cursor = play(until_s)
+    reader = ShardReader(GoldenLog(golden), LOG["workspace"])
+    while reader.cursor.end(LOG["workspace"]).sequence < state.sequence:
+        next(reader.read())
+    assert read.cursor is not None
+    assert read.cursor.workspaces == reader.cursor.workspaces
+    assert read.cursor == dataclasses.replace(cursor, workspaces=reader.cursor.workspaces)
     assert read.body_offsets == {each.sequence: each.sequence * 2 for each in state.artifacts.values()}
+
+
+def golden_snapshot(name: str) -> SnapshotBlob:
+    """A snapshot as it was kept."""
+    data = bytes.fromhex((GOLDEN / name).read_text("utf-8"))
+    return SnapshotBlob(snapshot_id="golden", sequence=Sequence(LOG["sequence"]), data=data)
+
+
+def test_a_golden_snapshot_knows_why_and_when_something_was_reclaimed() -> None:
+    _, state, _ = play(SWEPT_S)
+    told = {reclaim for each in state.participants.values() for reclaim in each.reclaimed.values()}
+    assert {each.reason for each in told if each is not None} == {ReclaimReason.HEARTBEAT}
+    read = read_snapshot(golden_snapshot("snapshot-3.hex")).state
+    assert state_hash(read) == state_hash(state)
+    assert read.participants == state.participants
+    store = GoldenLog(LATEST)
+    store.save_snapshot(LOG["workspace"], golden_snapshot("snapshot-3.hex"))
+    reader = ShardReader(store, LOG["workspace"])
+    assert open_at_snapshot(store, LOG["workspace"], reader).sequence == state.sequence
+    assert reader.offset < store.end(LOG["workspace"])
 
 
 def golden_archive(name: str, folder: Path) -> ArchiveLog:

@@ -196,12 +196,23 @@ class Workspace(RuleBasedStateMachine):
             for number in range(entry.record.first_sequence, entry.record.first_sequence + len(entry.events))
         ]
         assert sequences == list(range(1, len(sequences) + 1))
+        assert state.participants == self.live.participants
         held = {
-            number: (set(p.held), set(p.reserved), set(p.reclaimed)) for number, p in self.live.participants.items()
+            number: (set(p.held), set(p.reserved), dict(p.reclaimed), dict(p.owned))
+            for number, p in self.live.participants.items()
         }
+        for number, p in self.live.participants.items():
+            assert set(p.owned) == {key for key, artifact in self.live.artifacts.items() if artifact.owner == number}
+            assert list(p.owned.values()) == sorted(p.owned.values())
+            assert set(p.reclaimed) == {
+                key for key, artifact in self.live.artifacts.items() if number in artifact.reclaimed
+            }
+            assert None not in p.reclaimed.values()
         existing = {scope: dict(keys) for scope, keys in self.live.existing.items()}
         self.live.rebuild_indexes()
-        assert {n: (p.held, p.reserved, p.reclaimed) for n, p in self.live.participants.items()} == held
+        rebuilt = self.live.participants
+        assert {n: (p.held, p.reserved, p.reclaimed, p.owned) for n, p in rebuilt.items()} == held
+        assert all(list(p.owned.values()) == sorted(p.owned.values()) for p in rebuilt.values())
         assert self.live.existing == existing
 
 

@@ -22,11 +22,14 @@ from ccs_stream.log.fold import fold_log
 from ccs_stream.log.memory import MemoryLog
 from ccs_stream.log.port import Position, SnapshotBlob, StoredRecord
 from ccs_stream.log.reader import ShardReader
+from ccs_stream.log.schemas import registry
 from ccs_stream.log.snapshot import open_at_snapshot, read_snapshot, take_snapshot
 from ccs_stream.protocol import statehash
 from ccs_stream.protocol.commands import Command
+from ccs_stream.protocol.decide import decide
 from ccs_stream.protocol.directory import ArtifactState, Directory
 from ccs_stream.protocol.errors import CorruptRecord, MissingHead, UnknownSchema
+from ccs_stream.protocol.events import RefusalReason
 from ccs_stream.protocol.evolve import fold
 from ccs_stream.protocol.ids import GENESIS_HASH, LogId, Micros
 from ccs_stream.protocol.settings import SECOND_US, WorkspaceSettings
@@ -141,6 +144,30 @@ def test_every_field_of_an_artifact_is_in_a_snapshot() -> None:
         assert getattr(loaded, name) == getattr(artifact, name)
         if name not in unset | {"artifact", "scope", "key", "owner_state"}:
             assert getattr(loaded, name) != getattr(fresh, name), f"{name} is as nobody ever set it"
+
+
+def test_a_snapshot_of_an_earlier_release_knows_that_something_was_reclaimed_and_not_why() -> None:
+    story = Story(SETTINGS)
+    story.given(story.write("a", "k"), story.acquire("a", "j", 1))
+    story.after(7).given(story.sweep())
+    story.when(story.write("a", "k")).refused(RefusalReason.RECLAIMED)
+    assert "(reclaim_heartbeat) at 2025-06-15T15:06:47.000000Z" in story.refusal.detail
+    fields = snapshots._fields(story.state, Position(LOG_ID, "w", 7, story.state.sequence, GENESIS_HASH))
+    every = registry("snapshot").by_prefix.values()
+    older = [schema for schema in every if schema.name == "Snapshot" and not schema.current]
+    assert len(older) == 2
+    for schema in older:
+        body = schema.write(fields)
+        blob = SnapshotBlob(snapshot_id="", sequence=story.state.sequence, data=sealed(body))
+        state = read_snapshot(blob).state
+        assert state_hash(state) == state_hash(story.state)
+        number = story.participant("a")
+        assert state.participants[number].reclaimed == dict.fromkeys([story.id("k"), story.id("j")])
+        decision = decide(state, story.write("a", "k"), story.now)
+        assert decision.refusal is not None
+        assert decision.refusal.detail == (
+            "your reservation or grant was reclaimed: read the artifact again before changing it"
+        )
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))

@@ -1,0 +1,54 @@
+"""Why and when a participant lost a reservation or a grant, and the sentence that tells it so.
+
+Guarantees: the words are the same in refusals, in `Reclaimed.trigger` and in `ccs-replay`. Does not: decide anything.
+That somebody lost something is state; why and when is kept beside it, outside the state hash, and is unknown where the
+state came from a snapshot that does not say.
+"""
+
+import datetime as dt
+import enum
+from typing import Final, NamedTuple
+
+from ccs_stream.protocol.events import ReclaimTrigger
+from ccs_stream.protocol.ids import Micros
+
+_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_READ_AGAIN: Final = "read the artifact again before changing it"
+
+
+class ReclaimReason(enum.StrEnum):
+    """What people are told; the log's own symbols are those of `ReclaimTrigger`."""
+
+    HEARTBEAT = "reclaim_heartbeat"
+    """Its session gave no sign of life for the workspace's time-out."""
+    MAXIMUM_HOLD = "reclaim_max_hold"
+    """It was held for longer than the workspace allows, alive or not."""
+    EXPIRED = "expired"
+    """Its reservation ran out."""
+
+
+REASON_OF: Final = {
+    ReclaimTrigger.SESSION_SILENT: ReclaimReason.HEARTBEAT,
+    ReclaimTrigger.MAXIMUM_HOLD: ReclaimReason.MAXIMUM_HOLD,
+}
+
+
+class Reclaim(NamedTuple):
+    """Why, and when: for a reservation the end of its time, for a grant when it was taken back."""
+
+    reason: ReclaimReason
+    at: Micros
+
+    @property
+    def time(self) -> dt.datetime:
+        """The same instant, in UTC."""
+        return _EPOCH + dt.timedelta(microseconds=self.at)
+
+
+def telling(reclaim: Reclaim | None) -> str:
+    """What a refusal says, with as much as is known."""
+    if reclaim is None:
+        return f"your reservation or grant was reclaimed: {_READ_AGAIN}"
+    what = "reservation" if reclaim.reason is ReclaimReason.EXPIRED else "grant"
+    at = reclaim.time.isoformat(timespec="microseconds").removesuffix("+00:00")
+    return f"your {what} was reclaimed ({reclaim.reason}) at {at}Z: {_READ_AGAIN}"
