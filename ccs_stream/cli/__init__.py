@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "demo": "ccs_stream.cli.demo.command:demo",
     "doctor": "ccs_stream.cli.kafka.doctor:doctor",
     "topics": "ccs_stream.cli.kafka.topics:topics",
+    "validate": "ccs_stream.cli.validate:validate",
     "workloads": "ccs_stream.cli.workloads.command:workloads",
 }
 """Where each command is, to be imported when it is asked for; such a module imports no framework at its top."""

@@ -25,6 +25,7 @@ from ccs_stream.client.aside import Aside
 from ccs_stream.coordinator.port import Coordinator
 from ccs_stream.log.reader import Entry
 from ccs_stream.projections.state_log import state_log_entry
+from ccs_stream.projections.stream_checks import stream_of
 from ccs_stream.projections.transitions import Transitions
 from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.errors import Closed, UsageError
@@ -57,11 +58,6 @@ Ends = dict[str, dict[str, int]]
 
 _IN_PROCESS: Final = threading.Lock()
 """Stands for `flock` where there is none."""
-
-
-def stream_of(schema_version: str) -> str:
-    """The stream a line belongs to, in whatever version: `ccs.state_log` of `ccs.state_log.v2`."""
-    return schema_version.rpartition(".v")[0] or schema_version
 
 
 def sink_of(option: Any, what: str) -> Callback | Path:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ccs_stream.client import streams
-from ccs_stream.client.streams import JsonLines, ends_path, lines_and_ends, read_ends, sink_of, stream_of
+from ccs_stream.client.streams import JsonLines, ends_path, lines_and_ends, read_ends, sink_of
 from ccs_stream.protocol.errors import UsageError
 
 STATE, AUDIT = "ccs.state_log.v2", "ccs.content_audit.v1"
@@ -152,14 +152,6 @@ def test_an_end_that_makes_no_sense_is_none_and_is_written_anew(tmp_path: Path, 
     assert read_ends(ends_path(path)) is None
     JsonLines(path).append(lines(1, 1))
     assert read_ends(ends_path(path)) == {"one": {"ccs.state_log": 1}}
-
-
-def test_a_stream_is_the_same_in_every_version() -> None:
-    assert (stream_of(STATE), stream_of("ccs.state_log.v3"), stream_of("other")) == (
-        "ccs.state_log",
-        "ccs.state_log",
-        "other",
-    )
 
 
 def test_a_sink_is_a_function_or_a_file(tmp_path: Path) -> None:
