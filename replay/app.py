@@ -18,6 +18,7 @@ from ccs_stream.replay import export as export_command
 from ccs_stream.replay import info as info_command
 from ccs_stream.replay import state as state_command
 from ccs_stream.replay import timeline as timeline_command
+from ccs_stream.replay import transitions as transitions_command
 from ccs_stream.replay import verify as verify_command
 from ccs_stream.replay.source import Source
 
@@ -75,6 +76,7 @@ def cli(context: click.Context, source: str, workspace: str | None) -> None:
       ccs-replay sqlite:///team.db info
       ccs-replay sqlite:///team.db timeline --from -20
       ccs-replay sqlite:///team.db artifact shared/plan
+      ccs-replay sqlite:///team.db transitions --artifact shared/plan
       ccs-replay sqlite:///team.db verify
       ccs-replay 'kafka://localhost:9092?workspace=release-42' timeline --from -20 --follow
     """  # noqa: D301  # click reads the escapes: they keep it from filling lines
@@ -125,6 +127,25 @@ def timeline(  # one name for each option
     """
     wanted = timeline_command.Wanted(first, last, agent, artifact, include_void, follow)
     timeline_command.run(source, wanted, as_json=as_json)
+
+
+@cli.command(epilog=POSITION_HELP)
+@click.option("--from", "first", metavar="P", help="Begin at this position.")
+@click.option("--until", "last", metavar="P", help="End with this position.")
+@click.option("--agent", metavar="NAME", help="Only this agent's grants.")
+@click.option("--artifact", metavar="SCOPE/KEY", help="Only grants of this artifact.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON lines, as a store's state log (ccs.state_log.v2).")
+@click.pass_obj
+def transitions(  # one name for each option
+    source: Source, *, first: str | None, last: str | None, agent: str | None, artifact: str | None, as_json: bool
+) -> None:
+    """Which grant went from which state to which, and why: the state log, derived from the log.
+
+    States are M (wrote the current version), E (the only one to hold it), S (holds it as others may) and I (holds
+    nothing). A version is that of the artifact at that moment.
+    """
+    wanted = transitions_command.Wanted(first, last, agent, artifact)
+    transitions_command.run(source, wanted, as_json=as_json)
 
 
 @cli.command(epilog=POSITION_HELP)

@@ -1,0 +1,77 @@
+"""`transitions`: which grant went from which state to which, and why, a transition a line.
+
+Guarantees: the same transitions, in the same order, as a store's state log told them; as JSON they are lines of
+`ccs.state_log.v2`, numbered from 1 as printed, so that `ccs-stream validate` finds them whole. Does not: show what void
+records say, or what concerns no grant; `timeline` does.
+"""
+
+import dataclasses
+import json
+import uuid
+from collections.abc import Iterator
+
+import click
+
+from ccs_stream.log.fold import fold_entry
+from ccs_stream.projections.state_log import state_log_entry
+from ccs_stream.projections.transitions import Transition, Transitions
+from ccs_stream.protocol.directory import Directory
+from ccs_stream.protocol.ids import ArtifactId
+from ccs_stream.replay.artifact import find_artifact
+from ccs_stream.replay.output import when
+from ccs_stream.replay.source import Source, decision_of
+from ccs_stream.replay.words import artifact_name
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which of them."""
+
+    first: str | None = None
+    last: str | None = None
+    agent: str | None = None
+    artifact: str | None = None
+
+
+def run(source: Source, wanted: Wanted, *, as_json: bool) -> None:
+    """Print them. Raises `UsageError` where the log holds nothing of the workspace."""
+    instance_id = str(uuid.UUID(bytes=source.store.log_id))
+    state = Directory()
+    for number, transition in enumerate(_read(source, wanted, state), start=1):
+        if as_json:
+            line = state_log_entry(transition, sequence_number=number, instance_id=instance_id)
+            click.echo(json.dumps(line, ensure_ascii=False))
+        else:
+            click.echo(text_of(transition, state))
+
+
+def text_of(transition: Transition, state: Directory) -> str:
+    """A line for people. `state` is asked for the artifact's name alone."""
+    moved = f"{transition.from_state} > {transition.to_state}"
+    about = f"{artifact_name(state, transition.artifact)} v{transition.version}"
+    return (
+        f"{transition.sequence:>8}  {when(transition.recorded_at):<32}  {transition.agent:<16}  {moved}  "
+        f"{transition.trigger:<17}  {about}"
+    )
+
+
+def _read(source: Source, wanted: Wanted, state: Directory) -> Iterator[Transition]:
+    """Those wanted, in order; `state` is folded along. Everything before is folded too, to know who held what."""
+    begin = 0 if wanted.first is None else source.offset(wanted.first)
+    until = None if wanted.last is None else source.offset(wanted.last)
+    only: ArtifactId | None = None
+    if wanted.artifact is not None:
+        only = find_artifact(source.state_at(wanted.last).state, wanted.artifact).artifact
+    fold, reader = Transitions(), source.reader()
+    for entry in source.entries(reader, until=until):
+        record = decision_of(entry)
+        if record is None:
+            continue
+        fold_entry(state, entry)
+        for transition in fold.decision(record.first_sequence, record.recorded_at, entry.events):
+            if entry.offset < begin or (wanted.agent and transition.agent != wanted.agent):
+                continue
+            if only is None or transition.artifact == only:
+                yield transition
+    if until is None and not state.sequence:
+        raise source.nothing(reader)
