@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import ccs_stream
 from ccs_stream import Workspace
 from ccs_stream.client import streams
 from ccs_stream.client.streams import StateLog, ends_path, read_ends
+from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.log.reader import ShardReader
 from ccs_stream.projections.state_log import state_log_entry
 from ccs_stream.projections.transitions import Transitions
@@ -23,10 +25,17 @@ from tests.waiting import until
 Line = dict[str, Any]
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+KAFKA = pytest.param("kafka", marks=pytest.mark.kafka)
+
+
+@pytest.fixture(params=["memory", "sqlite", KAFKA])
 def workspace(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Workspace]:
-    url = None if request.param == "memory" else f"sqlite:///{tmp_path}/log.db"
-    with ccs_stream.connect(url, workspace="w") as opened:
+    url: str | None = None
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path}/log.db"
+    elif request.param == "kafka":
+        url = request.getfixturevalue("kafka_log")
+    with ccs_stream.connect(url, workspace=uuid.uuid4().hex) as opened:
         yield opened
 
 
@@ -108,16 +117,19 @@ def test_what_other_processes_write_is_told_too(tmp_path: Path) -> None:
         assert log.close(30)
 
 
-def test_only_this_workspace_is_told_of(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/log.db"
+def test_only_this_workspace_is_told_of_whoever_shares_its_partition(workspace: Workspace) -> None:
+    store, name = workspace.coordinator.store, uuid.uuid4().hex
+    while isinstance(store, KafkaLog) and store.partition(name) != store.partition(workspace.name):
+        name = uuid.uuid4().hex
     told: list[Line] = []
-    with ccs_stream.connect(url, workspace="one") as one, ccs_stream.connect(url, workspace="two") as two:
-        log = StateLog(one.coordinator, told.append, instance_id="one")
-        two.agent("planner").write("plan", 1)
-        one.agent("planner").write("plan", 1)
+    with Workspace(store, name, owns_store=False) as other:
+        log = StateLog(workspace.coordinator, told.append, instance_id="one")
+        for number in range(3):
+            other.agent("planner").write("plan", number)
+            workspace.agent("planner").write("plan", number)
         assert log.close(30)
-        assert told == derived(one)
-        assert len(told) == 3
+        assert told == derived(workspace)
+        assert len(told) == 7
 
 
 def test_C7_a_state_log_that_raises_loses_and_breaks_nothing(  # noqa: N802
@@ -236,15 +248,14 @@ def test_many_holders_cost_a_write_two_lines_each(workspace: Workspace) -> None:
     assert len(told) == 42
 
 
-def test_a_forked_child_has_no_state_log_and_is_not_held_up_by_its_parents(
-    workspace: Workspace, tmp_path: Path
-) -> None:
+def test_a_forked_child_has_no_state_log_and_is_not_held_up_by_its_parents(tmp_path: Path) -> None:
     path = tmp_path / "states.jsonl"
-    log = StateLog(workspace.coordinator, path, instance_id="one")
-    workspace.agent("planner").write("plan", 1)
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if log.settle(0.1) and log.close(0.1) else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert log.close(30)
+    with ccs_stream.connect(f"sqlite:///{tmp_path}/log.db") as workspace:
+        log = StateLog(workspace.coordinator, path, instance_id="one")
+        workspace.agent("planner").write("plan", 1)
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if log.settle(0.1) and log.close(0.1) else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert log.close(30)
     assert len(path.read_text().splitlines()) == 3
