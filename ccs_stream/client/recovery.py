@@ -1,0 +1,268 @@
+"""Crash recovery, as an application asks for it: what a silent or endless holder loses, and who sees to that.
+
+Guarantees: every limit is checked when it is given; while a workspace with crash recovery is open, this process renews
+its session as long as it holds something in M or E, and takes back what others may no longer hold, without anybody
+calling anything, whoever opened the workspace so. What was lost is an event that every cache folds: a reclaimed copy is
+served to nobody, and its late write is refused with the reason and the time. Does not: notice a process that is alive
+and stuck; the maximum hold does. A process that loses the log loses its grants: nobody hears its heartbeats.
+"""
+
+import dataclasses
+import logging
+import math
+import threading
+import weakref
+from typing import Final
+
+from ccs_stream.client.engine import Engine
+from ccs_stream.client.scopes import ExecutionScope
+from ccs_stream.client.steps import Steps, run
+from ccs_stream.coordinator.forks import ForkGuard
+from ccs_stream.coordinator.sweeping import sweep_is_due
+from ccs_stream.protocol.errors import Closed, ForkedProcess, UsageError
+from ccs_stream.protocol.ids import Micros
+from ccs_stream.protocol.settings import SECOND_US, WorkspaceSettings
+
+LOG = logging.getLogger(__name__)
+
+BEATS_PER_TIMEOUT: Final = 5
+"""Heartbeats within one time-out: four may be lost or late."""
+SHORTEST_INTERVAL_US: Final = 1_000
+"""More heartbeats than one a millisecond would be what the process does."""
+LONGEST_S: Final = 100 * 366 * 86_400.0
+"""A hundred years. What is longer is a unit mistaken."""
+JOIN_S: Final = 1.0
+"""How long closing waits for a round that is under way; only one that waits for brokers takes longer."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CrashRecoveryConfig:
+    """How long M and E grants of a participant last. Seconds are the natural form, and win over ticks where given.
+
+    Ticks are for who comes from a library that counts them: one lasts `tick_s`. Reservations have limits of their own,
+    and are taken back whether this is enabled or not. Raises `UsageError`.
+    """
+
+    enabled: bool = False
+    heartbeat_timeout_ticks: int = 10
+    max_hold_ticks: int = 1000
+    _: dataclasses.KW_ONLY
+    heartbeat_timeout_s: float | None = None
+    """Silence after which a session's grants are reclaimed. It is renewed five times as often."""
+    max_hold_s: float | None = None
+    """Time after which a grant is reclaimed, its holder alive or not."""
+    tick_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        if type(self.enabled) is not bool:
+            raise UsageError(f"crash_recovery: enabled is True or False, got {self.enabled!r}")
+        _check_ticks(self.heartbeat_timeout_ticks, "heartbeat_timeout_ticks")
+        _check_ticks(self.max_hold_ticks, "max_hold_ticks")
+        _check_seconds(self.tick_s, "tick_s")
+        timeout = _length_us(self.heartbeat_timeout_s, self.heartbeat_timeout_ticks, self.tick_s, "heartbeat_timeout_s")
+        if timeout <= SHORTEST_INTERVAL_US:
+            raise UsageError(
+                f"crash_recovery: the heartbeat time-out must be more than {SHORTEST_INTERVAL_US} microseconds, the "
+                f"shortest time between two heartbeats, got {timeout}"
+            )
+        _length_us(self.max_hold_s, self.max_hold_ticks, self.tick_s, "max_hold_s")
+
+    @property
+    def heartbeat_timeout_us(self) -> Micros:
+        """Silence after which grants are reclaimed."""
+        return _length_us(self.heartbeat_timeout_s, self.heartbeat_timeout_ticks, self.tick_s, "heartbeat_timeout_s")
+
+    @property
+    def heartbeat_interval_us(self) -> Micros:
+        """Time between two heartbeats."""
+        return Micros(max(self.heartbeat_timeout_us // BEATS_PER_TIMEOUT, SHORTEST_INTERVAL_US))
+
+    @property
+    def max_hold_us(self) -> Micros:
+        """Time after which a grant is reclaimed."""
+        return _length_us(self.max_hold_s, self.max_hold_ticks, self.tick_s, "max_hold_s")
+
+
+def _check_ticks(ticks: object, name: str) -> None:
+    if type(ticks) is not int or ticks < 1:
+        raise UsageError(f"crash_recovery: {name} is a whole number, 1 or more, got {ticks!r}")
+
+
+def _check_seconds(seconds: object, name: str) -> None:
+    known = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not known or not math.isfinite(seconds) or not 0 < seconds <= LONGEST_S:  # type: ignore[arg-type,operator]
+        raise UsageError(f"crash_recovery: {name} is a number of seconds, more than 0 and finite, got {seconds!r}")
+
+
+def _length_us(seconds: float | None, ticks: int, tick_s: float, name: str) -> Micros:
+    """The length of a limit. Raises `UsageError`."""
+    length_s = seconds
+    if length_s is None:
+        length_s = ticks * tick_s if ticks <= LONGEST_S / tick_s else math.inf
+    _check_seconds(length_s, name)
+    return Micros(max(round(length_s * SECOND_US), 1))
+
+
+def settings_with(config: CrashRecoveryConfig | None, settings: WorkspaceSettings | None) -> WorkspaceSettings | None:
+    """The settings to open a workspace with: those given, with crash recovery as `config` says.
+
+    None (whatever the workspace has) where neither says anything. Raises `UsageError` where they contradict each other.
+    """
+    if config is None:
+        return settings
+    if not config.enabled:
+        if settings is not None and settings.crash_recovery:
+            raise UsageError("crash_recovery is not enabled, and settings ask for it: leave one of them out")
+        return settings
+    wanted = dataclasses.replace(
+        settings or WorkspaceSettings(),
+        crash_recovery=True,
+        heartbeat_interval_us=config.heartbeat_interval_us,
+        session_timeout_us=config.heartbeat_timeout_us,
+        maximum_hold_us=config.max_hold_us,
+    )
+    if settings is not None and settings.crash_recovery and settings != wanted:
+        raise UsageError("crash_recovery and settings name different limits: give them in one of the two")
+    return wanted
+
+
+def check_composition(
+    config: CrashRecoveryConfig | WorkspaceSettings | None, lease_ttl_s: float | None, lease_ttl_ticks: int | None
+) -> None:
+    """A lease that outlives the grant under it would be served after a reclaim. Raises `UsageError`.
+
+    With the settings of a workspace that others opened, a tick is a second.
+    """
+    if config is None:
+        return
+    if isinstance(config, WorkspaceSettings):
+        enabled, hold_us, tick_s = config.crash_recovery, config.maximum_hold_us, 1.0
+    else:
+        enabled, hold_us, tick_s = config.enabled, config.max_hold_us, config.tick_s
+    if not enabled:
+        return
+    for lease_s in (lease_ttl_s, None if lease_ttl_ticks is None else lease_ttl_ticks * tick_s):
+        if lease_s is not None and round(lease_s * SECOND_US) >= hold_us:
+            raise UsageError(
+                f"crash_recovery composition violation: a lease of {lease_s:g} s must be shorter than the maximum hold "
+                f"of {hold_us / SECOND_US:g} s: shorten the lease, or raise max_hold_s (max_hold_ticks)"
+            )
+
+
+class UnknownAgent(UsageError, KeyError):
+    """No agent of that name has joined in this session."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+def beating(engine: Engine) -> Steps[None]:
+    """Renew this session, where the workspace has crash recovery; else nothing."""
+    if engine.state.settings.crash_recovery:
+        yield from engine.heartbeat()
+
+
+def recovering(engine: Engine, agent: str | None, scope: ExecutionScope | None = None) -> Steps[None]:
+    """As `recover`. What is to be forgotten is forgotten at once; the steps are those of the heartbeat."""
+    joined = engine.session.joined
+    if agent is not None and agent not in joined:
+        known = ", ".join(sorted(map(repr, tuple(joined)))) or "none"
+        raise UnknownAgent(f"unknown_agent {agent!r}: it has not joined in this session (joined: {known})")
+    for name in tuple(joined) if agent is None else (agent,):
+        engine.forget_copies(name)
+        (engine.scopes.current(name) if scope is None else scope).versions.clear()
+    return beating(engine)
+
+
+def recover(engine: Engine, agent: str | None, scope: ExecutionScope | None = None) -> None:
+    """Trust nothing that was read before: the next read of each artifact by `agent` (None: by all) is a miss.
+
+    Forgets the copies of this process and what the agent has read in `scope` (by default where this is called); what
+    the log knows stays. Then gives a sign of life, where crash recovery is on. Raises `UnknownAgent`, and the
+    `LogError`s of the log.
+    """
+    run(engine.coordinator, recovering(engine, agent, scope))
+
+
+class Keeper:
+    """A thread that renews this session, and takes back what others may no longer hold.
+
+    It works in rounds, holds the workspace's lock for a look at the participants and no longer, and ends with `close`
+    or with its workspace. A round that fails is counted, the first of a row is told, and the next one is made.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        settings = engine.state.settings
+        self.failures = 0
+        """Rounds that failed."""
+        self.interval_s = min(settings.heartbeat_interval_us, settings.maximum_hold_us) / SECOND_US
+        self._failing = False
+        self._engine = weakref.ref(engine)  # a workspace that nobody holds any more is not kept alive by this
+        self._name = f"{engine.coordinator.workspace!r} of {engine.coordinator.store.display_url}"
+        self._stop = threading.Event()
+        self._guard = ForkGuard(f"the keeper of {self._name}")
+        self._thread = threading.Thread(
+            target=self._rounds, name=f"ccs-keep-{engine.coordinator.workspace}", daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it goes on."""
+        return self._thread.is_alive() and not self._guard.forked
+
+    def close(self) -> None:
+        """End it. Closing twice is fine."""
+        if self._guard.forked:  # the thread stayed in the parent, and the event's lock may have been held there
+            return
+        self._stop.set()
+        if self._thread is not threading.current_thread():
+            self._thread.join(JOIN_S)
+
+    def _rounds(self) -> None:
+        while not self._stop.wait(self.interval_s):
+            if not self._round():
+                return
+
+    def _round(self) -> bool:
+        """One round; whether there is to be another."""
+        engine = self._engine()
+        if engine is None:
+            return False
+        try:
+            if _owns(engine):
+                run(engine.coordinator, engine.heartbeat())
+            self._sweep(engine)
+        except (Closed, ForkedProcess):
+            return False
+        except Exception as error:  # noqa: BLE001  # whatever it was, the next round may do better
+            self.failures += 1
+            if not self._failing and not self._stop.is_set():
+                LOG.warning("crash recovery of %s: this session may lose its grants: %s", self._name, error)
+            self._failing = True
+        else:
+            self._failing = False
+        return True
+
+    def _sweep(self, engine: Engine) -> None:
+        """End what has run out, in decisions of a bounded size; nothing is asked where nothing has."""
+        coordinator = engine.coordinator
+        if coordinator.store.serialises_writers and coordinator.behind():
+            # Others may have given signs of life. (On Kafka the log is followed all the time, and the leader sweeps.)
+            coordinator.catch_up()
+        while not self._stop.is_set():
+            with coordinator.lock:
+                due = sweep_is_due(engine.state, coordinator.clock())
+            if not due or not coordinator.sweep():
+                return
+
+
+def _owns(engine: Engine) -> bool:
+    """Whether this session holds something that may be reclaimed, as far as was folded."""
+    held = map(engine.state.participants.get, tuple(engine.session.joined.values()))
+    return any(each is not None and each.owned for each in held)
+
+
+def keep(engine: Engine) -> Keeper | None:
+    """The keeper of a workspace that has crash recovery, whoever opened it so; None where it has not."""
+    return Keeper(engine) if engine.state.settings.crash_recovery else None
