@@ -185,7 +185,7 @@ def test_a_fork_begins_anew() -> None:
     assert telemetry.settle(LONG_S)
     forking = multiprocessing.get_context("fork")
     answers = forking.Queue()
-    child = forking.Process(target=_told_in_a_child, args=(telemetry, exporter, answers))
+    child = forking.Process(target=_told_in_a_child, args=(telemetry, exporter, answers), daemon=True)
     child.start()
     assert answers.get(timeout=LONG_S) == (True, [("put", "before"), ("get", "in the child"), "closed"])
     child.join()

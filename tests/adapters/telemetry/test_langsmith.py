@@ -1,6 +1,5 @@
 """What LangSmith is sent of a store: through its own client and tracing, with what would go over the network kept."""
 
-import json
 import multiprocessing
 import threading
 import uuid
@@ -8,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any, TypedDict
 
 import pytest
-import requests
 from langchain_core.tracers.langchain import LangChainTracer
 from langgraph.graph import END, START, StateGraph
 from langsmith import Client
@@ -17,35 +15,9 @@ from langsmith.run_helpers import get_current_run_tree, traceable, tracing_conte
 from ccs_stream.adapters.telemetry import LangSmithExporter, Telemetry
 from ccs_stream.adapters.telemetry import langsmith as ours
 from tests.adapters.telemetry.observing import FOUND, HIT, MISS, PUT, event, observed
+from tests.adapters.telemetry.session import Kept
 
 LONG_S = 60.0
-
-
-class Kept(requests.Session):
-    """A session that keeps what it is asked to send, and never sends it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sent: list[tuple[str, dict[str, Any]]] = []
-        self.fails = False
-
-    def request(self, method: Any, url: Any, *args: Any, data: Any = None, **options: Any) -> requests.Response:
-        if self.fails:
-            raise requests.ConnectionError("away")
-        if data:
-            self.sent.append((str(method), json.loads(data)))
-        response = requests.Response()
-        response.status_code = 200
-        response._content = b"{}"
-        return response
-
-    def metadata(self, name: str, method: str = "PATCH") -> list[dict[str, Any]]:
-        """Ours, of each message of that kind about the run of that name."""
-        return [
-            {key: value for key, value in run["extra"]["metadata"].items() if key.startswith("ccs.")}
-            for sent, run in self.sent
-            if sent == method and run["name"] == name
-        ]
 
 
 @pytest.fixture
@@ -165,6 +137,18 @@ def test_outside_of_a_run_only_totals_count(client: Client, session: Kept, expor
     assert session.sent == []
     run_telling(exporter, HIT)
     assert session.metadata("node") == [LATEST]
+
+
+def test_what_was_counted_stays_while_more_is_being_counted(
+    client: Client, session: Kept, exporter: LangSmithExporter
+) -> None:
+    @traceable(name="node")
+    def node() -> None:
+        told(exporter, PUT)
+        exporter.capture()
+
+    node()
+    assert [each["ccs.operation"] for each in session.metadata("node")] == ["put"]
 
 
 # Runs that are over before their tokens are counted.
@@ -296,7 +280,7 @@ def test_a_fork_while_it_is_busy_is_harmless(client: Client, exporter: LangSmith
     forking = multiprocessing.get_context("fork")
     answers = forking.Queue()
     with exporter._lock:
-        child = forking.Process(target=_told_in_a_child, args=(exporter, captured[0], answers))
+        child = forking.Process(target=_told_in_a_child, args=(exporter, captured[0], answers), daemon=True)
         child.start()
     assert answers.get(timeout=LONG_S) == 0
     child.join()
