@@ -18,7 +18,7 @@ from ccs_stream.adapters.langgraph.vectors import VectorIndex
 from ccs_stream.adapters.langgraph.writes import Writes
 from ccs_stream.client.bodies import Body
 from ccs_stream.client.engine import Engine
-from ccs_stream.client.metering import Address, Metering
+from ccs_stream.client.metering import NO_TIME, Metering
 from ccs_stream.client.results import instant
 from ccs_stream.client.steps import Either, Steps
 from ccs_stream.client.values import JSON, decode
@@ -97,13 +97,18 @@ class Operations:
         key = str(op.key)
         artifact = self.engine.address(scope, key)
         here = caller.scope(agent)
+        began_at = NO_TIME if self.meter is None else self.meter.now()
         found = yield from self.engine.read(agent, artifact, here)
         if found is None:
             return None
         state = found.state
         if op.refresh_ttl and state.ttl_us is not None:
             yield from self.engine.refresh(agent, artifact)
-        self._seen("get", agent, (op.namespace, scope, key), found.body, tick, hit=found.hit)
+        if self.meter is not None:
+            address, at = (op.namespace, scope, key), found.position.sequence
+            self.meter.read(
+                "get", agent, address, artifact, found.body, at, hit=found.hit, tick=tick, began_at=began_at
+            )
         return _item(found.body, key, op.namespace)
 
     def get_all(self, addresses: SequenceOf[tuple[Namespace, str]], caller: Caller) -> Steps[list[Any]]:
@@ -119,17 +124,14 @@ class Operations:
             if each is None:
                 items.append(None)
                 continue
-            self._seen("get", agent, (namespace, scope, key), each.body, tick, hit=each.hit)
+            if self.meter is not None:
+                address, at = (namespace, scope, key), each.position.sequence
+                self.meter.read("get", agent, address, each.state.artifact, each.body, at, hit=each.hit, tick=tick)
             items.append(_item(each.body, key, namespace))
         return items
 
     def _tick(self) -> int:
         return 0 if self.meter is None else self.meter.tick()
-
-    def _seen(self, operation: str, agent: str, address: Address, body: Body, tick: int, *, hit: bool) -> None:
-        """Somebody was handed a value, where that is counted or told."""
-        if self.meter is not None:
-            self.meter.read(operation, agent, address, body.body, hit=hit, tick=tick)
 
     def _body(self, state: ArtifactState) -> Body:
         kept = self.engine.bodies.get(state.artifact)
@@ -169,8 +171,10 @@ class Operations:
             here.saw(each.state.artifact, each.state.version)
             address = (each.namespace, each.state.scope, each.state.key)
             body = self._body(each.state)
-            self.engine.serving.found(reader, each.state.artifact, body, position, here)
-            self._seen("search.hit", reader, address, body, tick, hit=False)
+            artifact = each.state.artifact
+            self.engine.serving.found(reader, artifact, body, position, here)
+            if self.meter is not None:
+                self.meter.read("search.hit", reader, address, artifact, body, position, hit=False, tick=tick)
             if op.refresh_ttl and each.state.ttl_us is not None:
                 yield from self.engine.refresh(reader, each.state.artifact)
             results.append(_search_item(each))

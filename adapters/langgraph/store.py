@@ -33,6 +33,7 @@ from ccs_stream.adapters.langgraph.identity import Addressing, Identity, Namespa
 from ccs_stream.adapters.langgraph.items import CoherentItem, item
 from ccs_stream.adapters.langgraph.operations import Operations
 from ccs_stream.adapters.langgraph.vectors import VectorIndex
+from ccs_stream.adapters.telemetry.exporting import Exporter, Telemetry, TelemetryExporter, exporter_of
 from ccs_stream.client.bodies import DEFAULT_BYTES_MAX
 from ccs_stream.client.connect import connect
 from ccs_stream.client.freshness import Freshness
@@ -45,6 +46,7 @@ from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.settings import WorkspaceSettings
 
 Writes = Literal["last_writer_wins", "guarded"]
+TelemetryOption = Literal["opentelemetry", "langsmith"] | TelemetryExporter | Exporter | None
 _TTL_KEYS: Final = frozenset(TTLConfig.__annotations__)
 
 
@@ -74,6 +76,7 @@ class CoherentStore(Beyond, BaseStore):
         benchmark: bool = False,
         on_metric: Callable[[StoreMetricEvent], object] | None = None,
         count_tokens: CountTokens | None = None,
+        telemetry: TelemetryOption = None,
         **options: Unpack[ClientOptions],
     ) -> None:
         """Open the store.
@@ -82,14 +85,20 @@ class CoherentStore(Beyond, BaseStore):
         `"guarded"` makes `put` and `delete` conditional on what this execution scope last read. `index` and `ttl` are
         LangGraph's own. `benchmark` counts the tokens that move (`benchmark_summary`, `savings`), `on_metric` is told
         of every read, write and search result, aside; `count_tokens` counts the tokens of a value, instead of the
-        estimate. The other options are those of `ccs_stream.connect`. Raises `UsageError` for an unknown option,
-        naming the nearest known one.
+        estimate. `telemetry` is `"opentelemetry"`, `"langsmith"` or an exporter. The other options are those of
+        `ccs_stream.connect`. Raises `UsageError` for an unknown option, naming the nearest known one.
         """
         policy_of(options, of=type(self).__name__, others=_OWN_OPTIONS)
         if writes not in ("last_writer_wins", "guarded"):
             raise UsageError(f"writes is 'last_writer_wins' or 'guarded', got {writes!r}")
         self.ttl_config = _checked_ttl(ttl)
-        self._meter = metering(benchmark=benchmark, on_metric=on_metric, count_tokens=count_tokens)
+        exporter = exporter_of(telemetry)
+        self._meter = metering(
+            benchmark=benchmark,
+            on_metric=on_metric,
+            count_tokens=count_tokens,
+            telemetry=None if exporter is None else Telemetry(exporter),
+        )
         self._running = Running()
         addressing = Addressing(self.DEFAULT_IDENTITY if identity is None else identity, self._running)
         vectors = None if index is None else VectorIndex(index)
@@ -103,6 +112,8 @@ class CoherentStore(Beyond, BaseStore):
             **options,
         )
         engine = self._workspace.engine
+        if self._meter is not None:
+            self._meter.instance_id = self._workspace.instance_id
         self._operations = Operations(
             engine, addressing, self._running, guarded=writes == "guarded", vectors=vectors, meter=self._meter
         )
@@ -167,7 +178,7 @@ class CoherentStore(Beyond, BaseStore):
             serving.delivered(caller.agent, artifact, body, sequence, scope)
         if self._meter is not None:
             address, tick = (namespace, namespace, key), self._meter.tick()
-            self._meter.read("get", caller.agent, address, body.body, hit=True, tick=tick)
+            self._meter.read("get", caller.agent, address, artifact, body, sequence, hit=True, tick=tick)
         return item(orjson.loads(body.body), key, namespace, body.created_at, body.updated_at, body.version)
 
     # The async forms are plain functions that return a coroutine, so that who calls is known when they are called:

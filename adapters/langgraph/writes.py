@@ -14,7 +14,7 @@ from ccs_stream.adapters.langgraph.identity import Addressing, Caller, Namespace
 from ccs_stream.adapters.langgraph.items import LostUpdateWarning
 from ccs_stream.client.committing import Outgoing
 from ccs_stream.client.engine import Engine
-from ccs_stream.client.metering import Address, Metering
+from ccs_stream.client.metering import NO_TIME, Address, Metering
 from ccs_stream.client.results import Written
 from ccs_stream.client.scopes import ExecutionScope
 from ccs_stream.client.steps import Steps
@@ -148,12 +148,13 @@ class Writes:
         here = self._caller().scope(agent)
         inline_left = self._engine.state.settings.maximum_decision_bytes // 2
         change, sent = self.change_of(scope, key, value, here, inline_left=inline_left, conditional=self.guarded)
+        began_at = NO_TIME if self._meter is None else self._meter.now()
         written = self._engine.commit_now(agent, change, here, sent, f"put by {agent!r}")
         if written is None:
             return False
         if self._meter is not None:
-            sents = () if sent is None else (sent,)
-            self._meter.wrote(agent, ((namespace, scope, key),), (change,), sents, written.answer, tick=None)
+            addresses, sents = ((namespace, scope, key),), () if sent is None else (sent,)
+            self._meter.wrote(agent, addresses, (change,), sents, written.answer, tick=None, began_at=began_at)
         self._warn_of_loss(agent, change, written)
         return True
 
@@ -161,9 +162,11 @@ class Writes:
         """Commit the changes of one agent, and warn of lost updates. `tick` is that of the batch, if it is of one."""
         agent, changes = puts.agent, puts.changes
         what = "put" if len(changes) == 1 else f"{len(changes)} puts"
+        began_at = NO_TIME if self._meter is None else self._meter.now()
         written = yield from self._engine.commit(agent, changes, puts.here, f"{what} by {agent!r}", puts.outgoing)
         if self._meter is not None:
-            self._meter.wrote(agent, puts.addresses, changes, puts.outgoing, written[0].answer, tick=tick)
+            answer = written[0].answer
+            self._meter.wrote(agent, puts.addresses, changes, puts.outgoing, answer, tick=tick, began_at=began_at)
         for change, each in zip(changes, written, strict=True):
             self._warn_of_loss(agent, change, each)
         return written

@@ -13,21 +13,24 @@ import sys
 import threading
 import uuid
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Callable
+from collections.abc import Sequence as SequenceOf
+from typing import Any, Final, Protocol, assert_never
 
 import orjson
 
 from ccs_stream.client.aside import Aside
+from ccs_stream.client.bodies import Body
 from ccs_stream.client.committing import Outgoing
+from ccs_stream.coordinator.port import wall_clock
 from ccs_stream.coordinator.ticket import Answer
-from ccs_stream.projections.metric_events import SCHEMA_VERSION, StoreMetricEvent
+from ccs_stream.projections.metric_events import SCHEMA_VERSION, Observed, StoreMetricEvent
 from ccs_stream.projections.savings import Account, Cause, Moved, Savings, signals
 from ccs_stream.projections.tokens import estimate_tokens, tokens_of_json
 from ccs_stream.protocol.commands import Change, Write
 from ccs_stream.protocol.errors import CcsError, UsageError
-from ccs_stream.protocol.events import Event, GrantsInvalidated
-from ccs_stream.protocol.ids import ArtifactId, Scope
+from ccs_stream.protocol.events import Event, GrantsInvalidated, WriteCommitted
+from ccs_stream.protocol.ids import ArtifactId, Micros, Scope, Sequence, Version
 from ccs_stream.protocol.states import GrantState
 
 LOG = logging.getLogger(__name__)
@@ -42,10 +45,27 @@ _KNOWN_BYTES_MAX: Final = 16_384
 _CAUSES: Final = {"put": Cause.WRITE, "search.hit": Cause.SEARCH}
 _PROBE: Final = {"a value": ["like", "this", 1]}
 
+NO_TIME: Final = Micros(0)
 Address = tuple[tuple[str, ...], Scope, str]
 """Namespace, as it was asked for; scope and key."""
 CountTokens = Callable[[Any], int]
 """Tokens of a value."""
+
+
+class Telemetry(Protocol):
+    """Whoever exports telemetry; see `ccs_stream.adapters.telemetry`."""
+
+    def capture(self) -> object:
+        """What is needed of the caller's context; called where the read or write happens."""
+
+    def give(self, observed: Observed, captured: object) -> None:
+        """Told aside."""
+
+    def degraded(self, *, degraded: bool) -> None:
+        """The store began, or ceased, to answer without its log."""
+
+    def close(self, timeout_s: float) -> bool:
+        """Tell what is left."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -55,10 +75,22 @@ class _Read:
     operation: str
     agent: str
     address: Address
-    body: bytes
+    artifact: ArtifactId
+    body: Body
+    sequence: Sequence
     hit: bool
     tick: int
+    began_at: Micros
     number: int
+    traced: "_Traced | None"
+
+
+@dataclasses.dataclass(slots=True)
+class _Traced:
+    """What telemetry wants besides."""
+
+    captured: object
+    ended_at: Micros
 
 
 @dataclasses.dataclass(slots=True)
@@ -66,13 +98,25 @@ class _Wrote:
     """Writes and deletes of one decision."""
 
     agent: str
-    addresses: Sequence[Address]
-    changes: Sequence[Change]
-    outgoing: Sequence[Outgoing]
-    events: Sequence[Event]
+    addresses: SequenceOf[Address]
+    changes: SequenceOf[Change]
+    outgoing: SequenceOf[Outgoing]
+    answer: Answer
     tick: int
+    began_at: Micros
     number: int
     """Of the first write; the others follow."""
+    traced: _Traced | None
+
+
+@dataclasses.dataclass(slots=True)
+class _Pushed:
+    """A value that was handed out unasked."""
+
+    agent: str
+    scope: Scope
+    key: str
+    body: Body
 
 
 class Metering:
@@ -84,15 +128,18 @@ class Metering:
         benchmark: bool,
         on_metric: Callable[[StoreMetricEvent], object] | None,
         count_tokens: CountTokens | None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self.instance_id = str(uuid.uuid4())
+        """Of the store; it may be given another, that of its workspace."""
         self.uncounted = 0
         """Values whose tokens `count_tokens` could not tell."""
         self._benchmark = benchmark
         self._count_tokens = count_tokens or estimate_tokens
         self._savings = Savings()
         self._told = None if on_metric is None else Aside("on_metric", on_metric)
-        self._counting: Aside[_Read | _Wrote] = Aside("counting of tokens", self._count)
+        self._telemetry = telemetry
+        self._counting: Aside[_Read | _Wrote | _Pushed] = Aside("counting of tokens", self._count)
         self._known: dict[bytes, int] = {}
         """Tokens of bodies counted before."""
         self._next = 1
@@ -104,28 +151,58 @@ class Metering:
         """The number of another call of the store."""
         return next(self._ticks)
 
-    def read(self, operation: str, agent: str, address: Address, body: bytes, *, hit: bool, tick: int) -> None:
-        """Somebody was handed a value; `hit` where a current copy was held."""
+    def now(self) -> Micros:
+        """Microseconds since 1970, where somebody wants to know how long things take; else 0."""
+        return wall_clock() if self._telemetry is not None else Micros(0)
+
+    def read(  # noqa: PLR0913  # what is known of it
+        self,
+        operation: str,
+        agent: str,
+        address: Address,
+        artifact: ArtifactId,
+        body: Body,
+        sequence: Sequence,
+        *,
+        hit: bool,
+        tick: int,
+        began_at: Micros = NO_TIME,
+    ) -> None:
+        """Somebody was handed a value, which was current at `sequence`; `hit` where a current copy was held."""
+        traced = self._trace()
         with self._lock:  # what is numbered first is told first
-            self._next += 1
-            self._counting.give(_Read(operation, agent, address, body, hit, tick, self._next - 1))
+            number = self._next
+            self._next = number + 1
+            seen = _Read(operation, agent, address, artifact, body, sequence, hit, tick, began_at, number, traced)
+            self._counting.give(seen)
 
     def wrote(
         self,
         agent: str,
-        addresses: Sequence[Address],
-        changes: Sequence[Change],
-        outgoing: Sequence[Outgoing],
+        addresses: SequenceOf[Address],
+        changes: SequenceOf[Change],
+        outgoing: SequenceOf[Outgoing],
         answer: Answer,
         *,
         tick: int | None,
+        began_at: Micros = NO_TIME,
     ) -> None:
         """Somebody wrote or deleted, in one decision; `tick` is None for a call of its own."""
         tick = self.tick() if tick is None else tick
+        traced = self._trace()
         with self._lock:
-            seen = _Wrote(agent, addresses, changes, outgoing, answer.events, tick, self._next)
+            seen = _Wrote(agent, addresses, changes, outgoing, answer, tick, began_at, self._next, traced)
             self._next += sum(type(change) is Write for change in changes)
             self._counting.give(seen)
+
+    def pushed(self, agent: str, scope: Scope, key: str, body: Body) -> None:
+        """Somebody was handed a value without having asked, because another wrote it."""
+        self._counting.give(_Pushed(agent, scope, key, body))
+
+    def _trace(self) -> _Traced | None:
+        if self._telemetry is None:
+            return None
+        return _Traced(self._telemetry.capture(), wall_clock())
 
     def summary(self) -> dict[str, Any]:
         """See `CoherentStore.benchmark_summary`."""
@@ -142,6 +219,8 @@ class Metering:
         self._counting.close(FAREWELL_S)
         if self._told is not None:
             self._told.close(FAREWELL_S)
+        if self._telemetry is not None:
+            self._telemetry.close(FAREWELL_S)
 
     def _require_benchmark(self) -> None:
         if not self._benchmark:
@@ -152,22 +231,41 @@ class Metering:
             said = f"{self._counting.dropped} reads and writes came faster than they were counted, and are missing"
             warnings.warn(f"{said}: is count_tokens slow?", UserWarning, stacklevel=3)
 
-    def _count(self, seen: _Read | _Wrote) -> None:
-        if type(seen) is _Read:
-            self._count_value(
-                seen.operation, seen.agent, seen.address, seen.body, hit=seen.hit, tick=seen.tick, number=seen.number
-            )
-        elif type(seen) is _Wrote:
-            self._count_writes(seen)
+    def _count(self, seen: _Read | _Wrote | _Pushed) -> None:
+        match seen:
+            case _Read():
+                event = self._count_value(
+                    seen.operation,
+                    seen.agent,
+                    seen.address,
+                    seen.body.body,
+                    hit=seen.hit,
+                    tick=seen.tick,
+                    number=seen.number,
+                )
+                self._observe(event, seen.artifact, seen.body.version, seen.sequence, seen)
+            case _Wrote():
+                self._count_writes(seen)
+            case _Pushed():
+                if self._benchmark:
+                    tokens = self._tokens_of(seen.body.body)
+                    moved = Moved(cause=Cause.PUSH, agent=seen.agent, scope=seen.scope, key=seen.key, full=tokens)
+                    self._savings.add(moved)
+            case _:
+                assert_never(seen)
 
     def _count_writes(self, seen: _Wrote) -> None:
         bodies = {id(each.content): each.body for each in seen.outgoing}
-        told = _told(seen.events)
+        events = seen.answer.events
+        told = _told(events)
+        versions = {event.artifact: event.version for event in events if type(event) is WriteCommitted}
         number = seen.number
         for change, address in zip(seen.changes, seen.addresses, strict=True):
             if type(change) is Write:
                 body = bodies[id(change.content)]
-                self._count_value("put", seen.agent, address, body, hit=False, tick=seen.tick, number=number)
+                event = self._count_value("put", seen.agent, address, body, hit=False, tick=seen.tick, number=number)
+                version = versions.get(change.artifact)
+                self._observe(event, change.artifact, version, seen.answer.last_sequence, seen)
                 number += 1
             if self._benchmark and told[change.artifact]:
                 _, scope, key = address
@@ -175,28 +273,53 @@ class Metering:
 
     def _count_value(
         self, operation: str, agent: str, address: Address, body: bytes, *, hit: bool, tick: int, number: int
-    ) -> None:
+    ) -> StoreMetricEvent | None:
+        """Count a value, and tell of it; the event, where anybody wants one."""
         namespace, scope, key = address
         cause = _CAUSES.get(operation) or (Cause.HIT if hit else Cause.MISS)
         moved = Moved(cause=cause, agent=agent, scope=scope, key=key, full=self._tokens_of(body))
         if self._benchmark:
             self._savings.add(moved)
+        if self._told is None and self._telemetry is None:
+            return None
+        event = StoreMetricEvent(
+            operation=operation,
+            namespace=namespace,
+            key=key,
+            agent_name=agent,
+            tokens_consumed=moved.tokens,
+            cache_hit=hit,
+            tick=tick,
+            tokens_saved_estimate=max(0, moved.full - moved.tokens) if hit else 0,
+            sequence_number=number,
+            instance_id=self.instance_id,
+            schema_version=SCHEMA_VERSION,
+        )
         if self._told is not None:
-            self._told.give(
-                StoreMetricEvent(
-                    operation=operation,
-                    namespace=namespace,
-                    key=key,
-                    agent_name=agent,
-                    tokens_consumed=moved.tokens,
-                    cache_hit=hit,
-                    tick=tick,
-                    tokens_saved_estimate=max(0, moved.full - moved.tokens) if hit else 0,
-                    sequence_number=number,
-                    instance_id=self.instance_id,
-                    schema_version=SCHEMA_VERSION,
-                )
-            )
+            self._told.give(event)
+        return event
+
+    def _observe(
+        self,
+        event: StoreMetricEvent | None,
+        artifact: ArtifactId,
+        version: Version | None,
+        sequence: Sequence,
+        seen: _Read | _Wrote,
+    ) -> None:
+        """Tell whoever exports telemetry."""
+        if self._telemetry is None or event is None or seen.traced is None:
+            return
+        ended = seen.traced.ended_at
+        observed = Observed(
+            event=event,
+            artifact=artifact,
+            version=version,
+            sequence=sequence,
+            began_at=seen.began_at or ended,
+            ended_at=ended,
+        )
+        self._telemetry.give(observed, seen.traced.captured)
 
     def _tokens_of(self, body: bytes) -> int:
         """Tokens of a body. Hits ask again and again for the same few."""
@@ -223,7 +346,7 @@ class Metering:
         return _estimate_or_length(value)
 
 
-def _told(events: Sequence[Event]) -> collections.Counter[ArtifactId]:
+def _told(events: SequenceOf[Event]) -> collections.Counter[ArtifactId]:
     """By artifact, the holders who are told that their copy is not current any more."""
     told: collections.Counter[ArtifactId] = collections.Counter()
     for event in events:
@@ -239,7 +362,9 @@ def _estimate_or_length(value: Any) -> int:
         return tokens_of_json(value)
 
 
-def metering(*, benchmark: Any, on_metric: Any, count_tokens: Any) -> Metering | None:
+def metering(
+    *, benchmark: Any, on_metric: Any, count_tokens: Any, telemetry: Telemetry | None = None
+) -> Metering | None:
     """What was asked for; None for nothing. Raises `UsageError` for what cannot work."""
     if type(benchmark) is not bool:
         raise UsageError(f"benchmark is True or False, got {benchmark!r}")
@@ -247,11 +372,13 @@ def metering(*, benchmark: Any, on_metric: Any, count_tokens: Any) -> Metering |
         raise UsageError(f"on_metric is a function that takes a StoreMetricEvent, got {on_metric!r}")
     if count_tokens is not None:
         _check_counter(count_tokens)
-    if not benchmark and on_metric is None:
+    if not benchmark and on_metric is None and telemetry is None:
         if count_tokens is not None:
-            raise UsageError("count_tokens counts for benchmark=True or on_metric=...: say one of them, too")
+            raise UsageError(
+                "count_tokens counts for benchmark=True, on_metric=... or telemetry=...: say one of them, too"
+            )
         return None
-    return Metering(benchmark=benchmark, on_metric=on_metric, count_tokens=count_tokens)
+    return Metering(benchmark=benchmark, on_metric=on_metric, count_tokens=count_tokens, telemetry=telemetry)
 
 
 def _check_counter(count_tokens: Any) -> None:

@@ -26,6 +26,8 @@ class Cause(enum.StrEnum):
     """A search handed out the whole value."""
     WRITE = "write"
     """A writer handed in the whole value."""
+    PUSH = "push"
+    """A holder was given the whole value unasked, because another wrote it."""
     SIGNAL = "signal"
     """Holders of a copy were told that it is not current any more."""
 
@@ -90,7 +92,7 @@ class Savings:
             self._hits += moved.cause is Cause.HIT
             self._read_baseline += moved.full
             self._read_tokens += tokens
-        if moved.cause is not Cause.SIGNAL:
+        if moved.cause not in (Cause.SIGNAL, Cause.PUSH):
             self._baseline += moved.full
         self._by_cause[moved.cause.value] += tokens
         self._by_agent[moved.agent] += tokens

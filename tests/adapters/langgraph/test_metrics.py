@@ -213,7 +213,7 @@ def test_a_size_that_is_no_number_is_counted_by_its_length() -> None:
         ({"count_tokens": 4, "benchmark": True}, "function"),
         ({"count_tokens": lambda value: value.missing, "benchmark": True}, "raised AttributeError"),
         ({"count_tokens": lambda _: "two", "benchmark": True}, "returned 'two'"),
-        ({"count_tokens": len}, "benchmark=True or on_metric"),
+        ({"count_tokens": len}, "benchmark=True, on_metric"),
         ({"on_metrics": print}, "did you mean 'on_metric'"),
     ],
 )
