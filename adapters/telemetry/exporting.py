@@ -10,7 +10,7 @@ import functools
 import importlib
 import logging
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from ccs_stream.client.aside import Aside
 from ccs_stream.projections.metric_events import Observed, StoreMetricEvent
@@ -66,7 +66,7 @@ class _Telling(Exporter):
         self._on_event(observed.event)
 
 
-def exporter_of(option: Any) -> Exporter | None:
+def exporter_of(option: object) -> Exporter | None:
     """The exporter that `telemetry=option` asks for; None for None.
 
     Raises `UnknownTelemetry` for what is none, and `ImportError` where the package that it needs is not installed.

@@ -2,7 +2,7 @@
 
 Guarantees: the keys of agent-coherence 0.6, on the run that was current where the read or write happened; their values
 are those of the run's latest event, and totals of this exporter. A run that is already over by the time its tokens are
-counted is sent its metadata again, soon after, together with other such runs. Nothing is sent of a run that LangSmith
+counted is sent its metadata again, soon after, once for all that came late. Nothing is sent of a run that LangSmith
 itself does not send. Does not: wait for the counting; until it is done the values of a run are null. Send a late run's
 metadata to write replicas. Keep runs from inheriting the metadata of the run above them; that is how LangSmith has it.
 """
@@ -23,7 +23,7 @@ from ccs_stream.projections.metric_events import Observed, StoreMetricEvent
 LOG = logging.getLogger(__name__)
 
 LATE_S: Final = 0.5
-"""How long runs that were over too soon are gathered: reads at a run's end come in bursts, and share one request."""
+"""How long runs that were over too soon are gathered: reads at a run's end come in bursts, and share a request."""
 LATE_MAX: Final = 1_000
 """Runs that are gathered at most; they hold their inputs and outputs."""
 
@@ -74,6 +74,7 @@ class LangSmithExporter(Exporter, TelemetryExporter):
 
     def close(self) -> None:
         """Send what is late."""
+        self._begin_in_a_child()
         with self._lock:
             timer = self._timer
         if timer is not None:
@@ -81,8 +82,7 @@ class LangSmithExporter(Exporter, TelemetryExporter):
         self._send_late()
 
     def _put(self, event: StoreMetricEvent, captured: tuple[RunTree, bool] | None) -> None:
-        if self._pid != os.getpid():
-            self._begin()
+        self._begin_in_a_child()
         with self._lock:
             said = self._count(event)
             if captured is None:
@@ -132,8 +132,12 @@ class LangSmithExporter(Exporter, TelemetryExporter):
                 if self.unsent == 1:
                     LOG.exception("LangSmith did not take the metadata of %s; later ones are counted", run.id)
 
+    def _begin_in_a_child(self) -> None:
+        """In a forked child the lock may be locked for ever, and the timer does not run."""
+        if self._pid != os.getpid():
+            self._begin()
+
     def _begin(self) -> None:
-        """Also in a forked child, where the lock may be locked for ever, and the timer does not run."""
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._late = {}

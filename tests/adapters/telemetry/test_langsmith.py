@@ -3,7 +3,7 @@
 import multiprocessing
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypedDict
 
 import pytest
@@ -274,13 +274,21 @@ def _told_in_a_child(exporter: LangSmithExporter, captured: object, answers: Any
     answers.put(exporter.unsent)
 
 
-def test_a_fork_while_it_is_busy_is_harmless(client: Client, exporter: LangSmithExporter) -> None:
+def _closed_in_a_child(exporter: LangSmithExporter, captured: object, answers: Any) -> None:
+    exporter.close()
+    answers.put(exporter.unsent)
+
+
+@pytest.mark.parametrize("in_the_child", [_told_in_a_child, _closed_in_a_child])
+def test_a_fork_while_it_is_busy_is_harmless(
+    in_the_child: Callable[..., None], client: Client, exporter: LangSmithExporter
+) -> None:
     captured: list[object] = []
     traceable(name="node")(lambda: captured.append(exporter.capture()))()
     forking = multiprocessing.get_context("fork")
     answers = forking.Queue()
     with exporter._lock:
-        child = forking.Process(target=_told_in_a_child, args=(exporter, captured[0], answers), daemon=True)
+        child = forking.Process(target=in_the_child, args=(exporter, captured[0], answers), daemon=True)
         child.start()
     assert answers.get(timeout=LONG_S) == 0
     child.join()
