@@ -97,7 +97,7 @@ class Beyond:
         )
         puts = Puts(agent, here)
         puts.add(change, sent, (tuple(namespace), scope, str(key)))
-        written = yield from operations.writes.commit(puts)
+        written = yield from operations.writes.commit(puts, operations.engine.copies.tick())
         return written[0].version
 
     def put_all(
@@ -141,7 +141,7 @@ class Beyond:
             puts.add(change, sent, (tuple(namespace), scope, str(key)))
             if sent is not None:
                 inline_left -= 0 if sent.uploaded else sent.content.size
-        written: list[Written] = yield from operations.writes.commit(puts)
+        written: list[Written] = yield from operations.writes.commit(puts, operations.engine.copies.tick())
         return [each.version for each in written]
 
     def get_all(self, addresses: Sequence[tuple[Namespace, str]]) -> list[CoherentItem | None]:

@@ -66,7 +66,7 @@ class Operations:
         for op in ops:
             validate_op_namespace(op)
         puts = self.writes.puts_of(ops, caller)
-        tick = self._tick()
+        tick = self.engine.copies.tick()
         results: list[Result] = [None] * len(ops)
         if len(puts) < len(ops):
             yield from self.engine.fresh(None, None)
@@ -116,7 +116,7 @@ class Operations:
         engine = self.engine
         asked = [(tuple(namespace), str(key), *self.addressing.split(tuple(namespace))) for namespace, key in addresses]
         yield from engine.fresh(None, None)
-        tick = self._tick()
+        tick = self.engine.copies.tick()
         readers = [(agent, engine.address(scope, key), caller.scope(agent)) for _, key, agent, scope in asked]
         items: list[Any] = []
         served = yield from engine.read_all(readers)
@@ -129,9 +129,6 @@ class Operations:
                 self.meter.read("get", agent, address, each.state.artifact, each.body, at, hit=each.hit, tick=tick)
             items.append(_item(each.body, key, namespace))
         return items
-
-    def _tick(self) -> int:
-        return 0 if self.meter is None else self.meter.tick()
 
     def _body(self, state: ArtifactState) -> Body:
         kept = self.engine.bodies.get(state.artifact)

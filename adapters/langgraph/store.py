@@ -114,6 +114,8 @@ class CoherentStore(Beyond, BaseStore):
         engine = self._workspace.engine
         if self._meter is not None:
             self._meter.instance_id = self._workspace.instance_id
+            if (pusher := self._workspace.observers.pusher) is not None:
+                pusher.told = self._meter.pushed
         self._operations = Operations(
             engine, addressing, self._running, guarded=writes == "guarded", vectors=vectors, meter=self._meter
         )
@@ -168,16 +170,18 @@ class CoherentStore(Beyond, BaseStore):
             return None
         caller = operations.caller()
         sequence = engine.state.settled  # before looking: what is looked at is at least as new
-        body = engine.hit(caller.agent, artifact)
+        copies = engine.copies
+        body = engine.hit(caller.agent, artifact, copies.ticks + 1)
         if body is None or body.ttl:
             return None
+        tick = copies.tick()
         scope = caller.scope(caller.agent)
         scope.saw(artifact, body.version)
         serving = engine.serving
-        if serving.give is not None or engine.copies.active:
+        if serving.give is not None or copies.active:
             serving.delivered(caller.agent, artifact, body, sequence, scope)
         if self._meter is not None:
-            address, tick = (namespace, namespace, key), self._meter.tick()
+            address = (namespace, namespace, key)
             self._meter.read("get", caller.agent, address, artifact, body, sequence, hit=True, tick=tick)
         return item(orjson.loads(body.body), key, namespace, body.created_at, body.updated_at, body.version)
 

@@ -148,18 +148,19 @@ class Writes:
         here = self._caller().scope(agent)
         inline_left = self._engine.state.settings.maximum_decision_bytes // 2
         change, sent = self.change_of(scope, key, value, here, inline_left=inline_left, conditional=self.guarded)
+        tick = self._engine.copies.tick()
         began_at = NO_TIME if self._meter is None else self._meter.now()
         written = self._engine.commit_now(agent, change, here, sent, f"put by {agent!r}")
         if written is None:
             return False
         if self._meter is not None:
             addresses, sents = ((namespace, scope, key),), () if sent is None else (sent,)
-            self._meter.wrote(agent, addresses, (change,), sents, written.answer, tick=None, began_at=began_at)
+            self._meter.wrote(agent, addresses, (change,), sents, written.answer, tick=tick, began_at=began_at)
         self._warn_of_loss(agent, change, written)
         return True
 
-    def commit(self, puts: Puts, tick: int | None = None) -> Steps[list[Written]]:
-        """Commit the changes of one agent, and warn of lost updates. `tick` is that of the batch, if it is of one."""
+    def commit(self, puts: Puts, tick: int) -> Steps[list[Written]]:
+        """Commit the changes of one agent, and warn of lost updates. `tick` is the number of the call."""
         agent, changes = puts.agent, puts.changes
         what = "put" if len(changes) == 1 else f"{len(changes)} puts"
         began_at = NO_TIME if self._meter is None else self._meter.now()

@@ -94,6 +94,7 @@ class Agent:
         here: ExecutionScope,
     ) -> Steps[Reading | None]:
         engine = self._engine
+        engine.copies.tick()
         artifact = engine.address(tuple(scope), key)
         yield from engine.fresh(None if freshness is None else Freshness.parse(freshness), at_least)
         asked = asked_of(freshness, at_least)
@@ -155,6 +156,7 @@ class Agent:
         return self._acommit(here, functools.partial(self._change, key, value, scope, here, condition, ttl_s, reason))
 
     def _commit(self, here: ExecutionScope, prepare: Callable[[], tuple[Write, Outgoing]]) -> Written:
+        self._engine.copies.tick()
         change, outgoing = prepare()
         what = f"write of {change.key!r}"
         written = self._engine.commit_now(self.name, change, here, outgoing, what)
@@ -164,6 +166,7 @@ class Agent:
         return written
 
     async def _acommit(self, here: ExecutionScope, prepare: Callable[[], tuple[Write, Outgoing]]) -> Written:
+        self._engine.copies.tick()
         change, outgoing = prepare()
         what = f"write of {change.key!r}"
         written = await self._engine.commit_soon(self.name, change, here, outgoing, what)

@@ -56,11 +56,6 @@ class Rules:
         return any(each.broadcasts_content_on_commit for each in self.strategies)
 
     @property
-    def count_ticks(self) -> bool:
-        """Whether any counts calls."""
-        return any(each.unit is Unit.TICKS for each in self.strategies)
-
-    @property
     def leases(self) -> tuple[Lease, ...]:
         """Those that are leases."""
         return tuple(each for each in self.strategies if isinstance(each, Lease))
@@ -138,8 +133,8 @@ class Copies:
             found = self._strategies[artifact] = self.rules.of(scope, key)
         return found
 
-    def may_serve(self, agent: str, artifact: ArtifactId, scope: Scope, key: str) -> bool:
-        """Whether a copy that is current may be served as it is. Ask only where `active`."""
+    def may_serve(self, agent: str, artifact: ArtifactId, scope: Scope, key: str, tick: int | None = None) -> bool:
+        """Whether a copy that is current may be served as it is, at `tick` (now). Ask only where `active`."""
         name = (agent, artifact)
         if name in self._forgotten:
             return False
@@ -147,7 +142,7 @@ class Copies:
         if not strategy.tracks_copies:
             return True
         copy = self._kept.get(name)
-        return copy is not None and not strategy.requires_refresh(copy, self._now(strategy))
+        return copy is not None and not strategy.requires_refresh(copy, self._now(strategy, tick))
 
     def served(self, agent: str, artifact: ArtifactId, scope: Scope, key: str) -> None:
         """It was."""
@@ -174,5 +169,7 @@ class Copies:
         self._forgotten.update((agent, artifact) for artifact in artifacts)
         self.active = self.active or bool(artifacts)
 
-    def _now(self, strategy: Strategy) -> int:
-        return self._clock() if strategy.unit is Unit.MICROSECONDS else self.ticks
+    def _now(self, strategy: Strategy, tick: int | None = None) -> int:
+        if strategy.unit is Unit.MICROSECONDS:
+            return self._clock()
+        return self.ticks if tick is None else tick

@@ -183,10 +183,10 @@ class Engine:
                 "file; restore the newer one"
             )
 
-    def hit(self, agent: str, artifact: ArtifactId) -> Body | None:
+    def hit(self, agent: str, artifact: ArtifactId, tick: int | None = None) -> Body | None:
         """The body `agent` may be served as it stands: it holds a copy, and the body is here. Takes no lock.
 
-        Whoever serves it says so with `serving.delivered`.
+        `tick` is the number of the call, where it is not counted yet. Whoever serves it tells `serving.delivered`.
         """
         state = self.state.artifacts.get(artifact)
         if state is None:
@@ -202,7 +202,7 @@ class Engine:
             or (state.expires_at is not None and state.expires_at <= self.coordinator.clock())
             or participant in state.reclaimed
             or state.reserved_by == participant
-            or (self.copies.active and not self.copies.may_serve(agent, artifact, state.scope, state.key))
+            or (self.copies.active and not self.copies.may_serve(agent, artifact, state.scope, state.key, tick))
         ):
             return None
         return body
@@ -266,6 +266,30 @@ class Engine:
         fetched = DeliverySource.FETCH
         serving.delivered(agent, artifact, body, position.sequence, scope, source=fetched, freshness=freshness)
         return Served(seen, position, body, hit=False)
+
+    def push(self, agent: str, artifact: ArtifactId) -> Steps[Body | None]:
+        """Get `agent` a copy of the current version unasked; None where it has one, or there is nothing.
+
+        Its execution scopes have read nothing by that: to write over it, an agent reads first.
+        """
+        state = self.state.artifacts[artifact]
+        if not self._needs_grant(agent, state) or not state.readable(self.coordinator.clock()):
+            return None
+        aside = ExecutionScope()
+        answer = yield from self.ask(
+            agent, lambda session: Read(session_id=session, number=UNNUMBERED, agent=agent, artifact=artifact)
+        )
+        if answer.refusal is not None:
+            raise error_of(answer.refusal, f"push of {state.key!r}")
+        with self.coordinator.lock:
+            seen, at = state.copy(), self.state.settled
+        if not seen.readable(self.coordinator.clock()):
+            return None
+        body = self.bodies.get(artifact)
+        if body is None or body.version != seen.version:
+            body = yield from self.fetch(seen)
+        self.serving.delivered(agent, artifact, body, at, aside, source=DeliverySource.BROADCAST)
+        return body
 
     def read_all(
         self,

@@ -7,7 +7,6 @@ estimate for that value, counted, and logged once. Does not: keep anything acros
 
 import collections
 import dataclasses
-import itertools
 import logging
 import sys
 import threading
@@ -144,12 +143,7 @@ class Metering:
         """Tokens of bodies counted before."""
         self._next = 1
         """Number of the next event."""
-        self._ticks = itertools.count(1)
         self._lock = threading.Lock()
-
-    def tick(self) -> int:
-        """The number of another call of the store."""
-        return next(self._ticks)
 
     def now(self) -> Micros:
         """Microseconds since 1970, where somebody wants to know how long things take; else 0."""
@@ -184,11 +178,10 @@ class Metering:
         outgoing: SequenceOf[Outgoing],
         answer: Answer,
         *,
-        tick: int | None,
+        tick: int,
         began_at: Micros = NO_TIME,
     ) -> None:
-        """Somebody wrote or deleted, in one decision; `tick` is None for a call of its own."""
-        tick = self.tick() if tick is None else tick
+        """Somebody wrote or deleted, in one decision."""
         traced = self._trace()
         with self._lock:
             seen = _Wrote(agent, addresses, changes, outgoing, answer, tick, began_at, self._next, traced)

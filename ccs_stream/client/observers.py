@@ -1,4 +1,4 @@
-"""Whoever watches a workspace: the record of deliveries, the content audit, the state log.
+"""Whoever works beside a workspace: the record of deliveries, the content audit, the state log, pushing.
 
 Guarantees: all of them are told aside; none can delay, break or block a read or write. Closing tells them what is left,
 for a bounded time. Does not: survive a fork; a child opens its own workspace.
@@ -8,9 +8,10 @@ import functools
 
 from ccs_stream.client.auditing import ContentAudit
 from ccs_stream.client.delivering import Deliveries, Give, Given
+from ccs_stream.client.engine import Engine
 from ccs_stream.client.options import Policy
+from ccs_stream.client.pushing import Pusher
 from ccs_stream.client.streams import StateLog
-from ccs_stream.coordinator.port import Coordinator
 
 FAREWELL_S = 5.0
 """How long closing waits for each."""
@@ -19,8 +20,10 @@ FAREWELL_S = 5.0
 class Observers:
     """One for a workspace."""
 
-    def __init__(self, coordinator: Coordinator, policy: Policy, *, instance_id: str) -> None:
+    def __init__(self, engine: Engine, policy: Policy, *, instance_id: str) -> None:
+        coordinator = engine.coordinator
         store = coordinator.store
+        self.pusher = Pusher(engine) if policy.rules.push else None
         wanted = not store.instantaneous if policy.deliveries is None else policy.deliveries
         self.deliveries = Deliveries(store, coordinator.workspace) if wanted else None
         self.audit: ContentAudit | None = None
@@ -40,11 +43,13 @@ class Observers:
 
     def settle(self, timeout_s: float) -> bool:
         """Wait until all that was given is told and recorded; False when that takes longer."""
-        watching = (self.deliveries, self.audit)
+        watching = (self.pusher, self.deliveries, self.audit, self.state_log)  # what is pushed is delivered
         return all(each.settle(timeout_s) for each in watching if each is not None)
 
     def close(self) -> None:
         """Tell what is left, and end."""
+        if self.pusher is not None:
+            self.pusher.close(FAREWELL_S)
         if self.state_log is not None:
             self.state_log.close(FAREWELL_S)
         if self.audit is not None:

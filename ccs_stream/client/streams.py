@@ -11,7 +11,6 @@ tell what happened before it was opened or after it was closed. What it missed c
 
 import contextlib
 import inspect
-import logging
 import os
 import threading
 import time
@@ -22,13 +21,13 @@ from typing import Any, BinaryIO, Final
 import orjson
 
 from ccs_stream.client.aside import Aside
+from ccs_stream.client.follower import Follower
 from ccs_stream.coordinator.port import Coordinator
-from ccs_stream.log.reader import Entry
 from ccs_stream.projections.state_log import state_log_entry
 from ccs_stream.projections.stream_checks import stream_of
 from ccs_stream.projections.transitions import Transitions
-from ccs_stream.protocol.admit import Verdict
-from ccs_stream.protocol.errors import Closed, UsageError
+from ccs_stream.protocol.errors import UsageError
+from ccs_stream.protocol.events import Event
 from ccs_stream.protocol.records import DecisionRecord
 
 try:
@@ -38,16 +37,8 @@ try:
 except ImportError:  # pragma: no cover  # Windows: one process to a file
     fcntl = None
 
-LOG = logging.getLogger(__name__)
-
 END_SUFFIX: Final = ".end"
 """Added to a file's name for the file that says where it ends."""
-LOOK_S: Final = 0.1
-"""How long one wait for more takes at most, and so how long closing may have to wait for it."""
-LINGER_S: Final = 0.02
-"""Pause between two looks: what is written meanwhile goes out together, and writers need not wake anybody up."""
-AGAIN_S: Final = 1.0
-"""Pause after an error: what cannot be read or written is usually away for longer."""
 BATCH_MAX: Final = 1_000
 """Lines in one append to a file, about 400 kB; what is read at a time, too."""
 
@@ -193,24 +184,19 @@ class StateLog:
 
     def __init__(self, coordinator: Coordinator, sink: Callback | str | Path, *, instance_id: str) -> None:
         self.instance_id = instance_id
-        self.failed = 0
-        """Errors met while the log was followed or lines were written; each was tried again."""
         sink = sink_of(sink, "state_log")
         self._lines = JsonLines(sink) if isinstance(sink, Path) else None
         self._aside = None if isinstance(sink, Path) else Aside("state_log", sink)
-        self._coordinator = coordinator
-        self._pid = os.getpid()
         self._number = 0
         self._pending: list[Line] = []
         with coordinator.lock:  # reader and fold stand at one place
-            self._reader = coordinator.reader_here()
             self._fold = Transitions.standing_at(coordinator.state)
-        self._told = self._reader.offset
-        """Everything to here was given to the sink."""
-        self._moved = threading.Condition()
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="ccs-state-log", daemon=True)
-        self._thread.start()
+            self._follower = Follower(coordinator, self._derive, after=self._give, name="the state log")
+
+    @property
+    def failed(self) -> int:
+        """Errors met while the log was followed or lines were written; each was tried again."""
+        return self._follower.failed
 
     @property
     def dropped(self) -> int:
@@ -227,13 +213,10 @@ class StateLog:
 
         True in a forked child, which has no state log: its parent goes on with it.
         """
-        if self._pid != os.getpid():
+        if self._follower.forked:
             return True
         deadline = time.monotonic() + timeout_s
-        known = self._coordinator.folded_offset
-        with self._moved:
-            given = self._moved.wait_for(lambda: self._told >= known or not self._thread.is_alive(), timeout_s)
-        if not given or self._told < known:
+        if not self._follower.settle(timeout_s):
             return False
         return self._aside is None or self._aside.settle(max(0.0, deadline - time.monotonic()))
 
@@ -242,65 +225,21 @@ class StateLog:
 
         Close it before the coordinator. Closing twice is fine.
         """
-        if self._pid != os.getpid():
+        if self._follower.forked:
             return True
         deadline = time.monotonic() + timeout_s
-        known = self._coordinator.folded_offset
-        self._closing.set()
-        self._thread.join(timeout_s)
-        taken = self._told >= known
+        taken = self._follower.close(timeout_s)
         if self._aside is not None:
             taken = self._aside.close(max(0.0, deadline - time.monotonic())) and taken
         return taken
 
-    # The thread that follows.
-
-    def _run(self) -> None:
-        closing = False
-        while not closing:
-            closing = self._closing.is_set()  # asked first: what is known by then is still taken
-            pause_s = LINGER_S
-            try:
-                if not closing:
-                    self._coordinator.wait(self._anything_new, LOOK_S)
-                self._take()
-            except Closed:
-                break  # nothing more will be known here
-            except Exception:
-                self.failed += 1
-                if self.failed == 1:
-                    LOG.exception("the state log cannot go on, and tries again. Later errors are counted")
-                pause_s = AGAIN_S
-            self._closing.wait(pause_s)
-        with self._moved:
-            self._moved.notify_all()
-
-    def _anything_new(self) -> bool:
-        return self._closing.is_set() or self._coordinator.folded_offset > self._reader.offset
-
-    def _take(self) -> None:
-        """Give the sink all to where the state is folded: what is further on, nobody here was answered yet."""
-        known = self._coordinator.folded_offset
-        self._give()
-        if known > self._reader.offset:
-            for entry in self._reader.read(until=known, bodies=False):
-                self._derive(entry)
-                if len(self._pending) >= BATCH_MAX:
-                    self._give()
-            self._give()
-        with self._moved:
-            # Behind the last record of this workspace, the shard may hold what is another's.
-            self._told = max(known, self._reader.offset)
-            self._moved.notify_all()
-
-    def _derive(self, entry: Entry) -> None:
-        record = entry.record
-        if entry.verdict is not Verdict.ADMITTED or type(record) is not DecisionRecord:
-            return
-        for transition in self._fold.decision(record.first_sequence, record.recorded_at, entry.events):
+    def _derive(self, decision: DecisionRecord, events: Sequence[Event]) -> None:
+        for transition in self._fold.decision(decision.first_sequence, decision.recorded_at, events):
             self._number += 1
             line = state_log_entry(transition, sequence_number=self._number, instance_id=self.instance_id)
             self._pending.append(line)
+        if len(self._pending) >= BATCH_MAX:
+            self._give()
 
     def _give(self) -> None:
         if self._lines is not None:

@@ -95,11 +95,11 @@ class Workspace:
             rules=policy.rules,
         )
         try:
-            self._observers = Observers(self.coordinator, policy, instance_id=self.instance_id)
+            self.observers = Observers(self.engine, policy, instance_id=self.instance_id)
         except BaseException:
             self.coordinator.close()
             raise
-        self.engine.serving.give = self._observers.give
+        self.engine.serving.give = self.observers.give
 
     def __repr__(self) -> str:
         return f"Workspace({self.name!r}, {self._store.display_url!r})"
@@ -209,6 +209,7 @@ class Workspace:
     ) -> Steps[list[Reading | None]]:
         self._check_open()
         engine = self.engine
+        engine.copies.tick()
         here = ExecutionScope() if agent is None else engine.scopes.current(agent)
         yield from engine.fresh(None if freshness is None else Freshness.parse(freshness), at_least)
         ids = [engine.address((), each) if isinstance(each, str) else engine.address(*each) for each in addresses]
@@ -269,13 +270,17 @@ class Workspace:
         self._check_open()
         return self.coordinator.sweep()
 
+    def settle(self, timeout_s: float = SETTLE_S) -> bool:
+        """Wait until what was read and written is recorded, told and pushed; False when that takes longer."""
+        return self.observers.settle(timeout_s)
+
     def deliveries(self) -> Iterator[DeliveryRecorded]:
         """Who was given what, in the order in which it was recorded, by every process that recorded it.
 
         What this process has given is waited for, up to a few seconds. Raises `CorruptRecord`, `UnknownSchema`.
         """
         self._check_open()
-        self._observers.settle(SETTLE_S)
+        self.observers.settle(SETTLE_S)
         return map(decode_delivery, self._store.read_deliveries(self.name))
 
     # Leaving.
@@ -285,7 +290,7 @@ class Workspace:
         if self._closed:
             return
         self._closed = True
-        self._observers.close()
+        self.observers.close()
         session = self.engine.session
         if session.joined and not self.coordinator.stale:
             # Courtesy: without it the session ends when there are too many, and holds its grants until then.

@@ -12,7 +12,7 @@ import pytest
 
 import ccs_stream
 from ccs_stream import Workspace
-from ccs_stream.client import streams
+from ccs_stream.client import follower
 from ccs_stream.client.streams import StateLog, ends_path, read_ends
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.log.reader import ShardReader
@@ -42,7 +42,7 @@ def workspace(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Worksp
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """What failed is tried again at once."""
-    monkeypatch.setattr(streams, "AGAIN_S", 0.01)
+    monkeypatch.setattr(follower, "AGAIN_S", 0.01)
 
 
 def derived(workspace: Workspace, *, after: int = 0) -> list[Line]:
@@ -211,7 +211,7 @@ def test_a_log_that_cannot_be_read_for_a_while_is_read_on_later(
         raise LogUnavailable("no broker answered")
 
     with monkeypatch.context() as broken:
-        broken.setattr(log._reader, "read", away)
+        broken.setattr(log._follower._reader, "read", away)
         work(workspace)
         until("it failed some times", lambda: log.failed > 2)
     assert log.settle(30)
@@ -229,8 +229,8 @@ def test_it_ends_by_itself_when_the_workspace_is_closed_under_it(
 
     with monkeypatch.context() as broken:
         broken.setattr(workspace.coordinator, "wait", closed)
-        log._thread.join(30)
-    assert not log._thread.is_alive()
+        log._follower._thread.join(30)
+    assert not log._follower._thread.is_alive()
     assert log.failed == 0
     workspace.agent("planner").write("plan", 1)
     assert not log.settle(30)
