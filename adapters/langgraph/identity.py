@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 
 from langchain_core.runnables.config import var_child_runnable_config
 
+from ccs_stream.client.delivering import Context
 from ccs_stream.client.scopes import AgentScopes, ExecutionScope, Scopes, scope_of
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.ids import Scope
@@ -25,6 +26,8 @@ Identity = Literal["node", "namespace"] | Callable[[Namespace], tuple[str, Scope
 
 _NODES_MAX: Final = 10_000
 """Checkpoint namespaces whose node path is remembered; every task has a new one."""
+GENERATION: Final = "ccs_generation"
+"""Key of a run's `configurable` that says which generation of its conversation a model's context is."""
 _CREATE_AGENT: Final = "langchain_create_agent"
 _NOT_AN_AGENT: Final = re.compile(
     r"^[0-9a-f]{8}-[0-9a-f]{4}-|@|^\d+$|^(user|users|memories|memory|docs|documents)([-_:]|$)", re.IGNORECASE
@@ -73,11 +76,12 @@ class Running:
             if task is not None:
                 metadata: dict[str, Any] = config.get("metadata") or {}
                 thread = configurable.get("thread_id")
+                context = _context(thread, configurable.get(GENERATION))
                 if metadata.get("ls_integration") == _CREATE_AGENT:
                     around = str(metadata.get("langgraph_checkpoint_ns") or "").rpartition("|")[0]
                     if around or thread is not None:
-                        return Caller(scopes, self.agent(), (thread, around), None)
-                return Caller(scopes, self.agent(), (thread, task), None)
+                        return Caller(scopes, self.agent(), (thread, around), None, context)
+                return Caller(scopes, self.agent(), (thread, task), None, context)
         return Caller(scopes, self.process, None, scopes.here())
 
     def _node_path(self, checkpoint_ns: str) -> str:
@@ -96,22 +100,38 @@ class Caller:
     The tool calls of one `create_agent` are one flow: they are steps of one author, who sees all their results.
     """
 
-    __slots__ = ("_agents", "_name", "_scopes", "agent")
+    __slots__ = ("_agents", "_context", "_name", "_scopes", "agent")
 
     def __init__(
-        self, scopes: Scopes, agent: str, name: tuple[object, object] | None, agents: AgentScopes | None
+        self,
+        scopes: Scopes,
+        agent: str,
+        name: tuple[object, object] | None,
+        agents: AgentScopes | None,
+        context: Context | None = None,
     ) -> None:
         self.agent = agent
         """The running node, or the process."""
         self._scopes = scopes
         self._name = name
         self._agents = agents
+        self._context = context
 
     def scope(self, agent: str) -> ExecutionScope:
         """What `agent` has read in this flow."""
         if self._agents is not None:
             return scope_of(self._agents, agent)
-        return self._scopes.named((self._name, agent))
+        scope = self._scopes.named((self._name, agent))
+        scope.context = self._context
+        return scope
+
+
+def _context(thread: object, generation: object) -> Context | None:
+    """The conversation (LangGraph's thread) and its generation, as deliveries name them."""
+    known = type(generation) is int and generation >= 0
+    if thread is None and not known:
+        return None
+    return (None if thread is None else str(thread), generation if known else None)  # type: ignore[return-value]
 
 
 class Addressing:

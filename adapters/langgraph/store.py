@@ -43,9 +43,11 @@ from ccs_stream.client.steps import run, run_async
 from ccs_stream.client.workspace import Workspace
 from ccs_stream.projections.metric_events import StoreMetricEvent
 from ccs_stream.protocol.errors import UsageError
+from ccs_stream.protocol.ids import Sequence
 from ccs_stream.protocol.settings import WorkspaceSettings
 
 Writes = Literal["last_writer_wins", "guarded"]
+NO_SEQUENCE: Final = Sequence(0)
 TelemetryOption = Literal["opentelemetry", "langsmith"] | TelemetryExporter | Exporter | None
 _TTL_KEYS: Final = frozenset(TTLConfig.__annotations__)
 
@@ -122,6 +124,8 @@ class CoherentStore(Beyond, BaseStore):
         self._by_node = addressing.by_node
         self._addresses = engine.addresses
         self._kept_bodies = engine.bodies
+        self._heeded = self._meter is not None or engine.serving.give is not None
+        """Whether anybody is told of hits."""
         self._latest = engine.freshness is Freshness.LATEST
         self._sweeper: threading.Thread | None = None
         self._stop_sweeping = threading.Event()
@@ -169,20 +173,20 @@ class CoherentStore(Beyond, BaseStore):
         if artifact is None or (self._latest and engine.coordinator.behind()):
             return None
         caller = operations.caller()
-        sequence = engine.state.settled  # before looking: what is looked at is at least as new
         copies = engine.copies
-        body = engine.hit(caller.agent, artifact, copies.ticks + 1)
+        heeded = self._heeded or copies.active
+        sequence = engine.state.settled if heeded else NO_SEQUENCE  # before looking: what is looked at is as new
+        body = engine.hit(caller.agent, artifact, copies.ticks + 1) if heeded else engine.hit(caller.agent, artifact)
         if body is None or body.ttl:
             return None
-        tick = copies.tick()
         scope = caller.scope(caller.agent)
         scope.saw(artifact, body.version)
-        serving = engine.serving
-        if serving.give is not None or copies.active:
-            serving.delivered(caller.agent, artifact, body, sequence, scope)
-        if self._meter is not None:
-            address = (namespace, namespace, key)
-            self._meter.read("get", caller.agent, address, artifact, body, sequence, hit=True, tick=tick)
+        if heeded:
+            tick = copies.tick()
+            engine.serving.delivered(caller.agent, artifact, body, sequence, scope)
+            if self._meter is not None:
+                address = (namespace, namespace, key)
+                self._meter.read("get", caller.agent, address, artifact, body, sequence, hit=True, tick=tick)
         return item(orjson.loads(body.body), key, namespace, body.created_at, body.updated_at, body.version)
 
     # The async forms are plain functions that return a coroutine, so that who calls is known when they are called:

@@ -206,3 +206,19 @@ def test_a_namespace_that_is_no_running_node_is_warned_of_once(open_store: OpenS
         return {"log": []}
 
     linear(("planner", planner), store=store).invoke({"log": []})
+
+
+def test_deliveries_name_the_conversation(open_store: OpenStore) -> None:
+    recording = open_store(deliveries=True)
+
+    def author(state: State, *, store: BaseStore) -> State:
+        store.put(("docs",), "k", {"n": 1})
+        store.get(("docs",), "k")
+        return {}
+
+    run = {"configurable": {"thread_id": "thread-7", "ccs_generation": 3}}
+    linear(("author", author), store=recording).invoke({}, run)
+    recording.get(("docs",), "k")
+    told = [(each.agent, each.source, each.conversation, each.generation) for each in recording.workspace.deliveries()]
+    assert told[:2] == [("author", "write", "thread-7", 3), ("author", "cache_hit", "thread-7", 3)]
+    assert told[2][2:] == (None, None)
