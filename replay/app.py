@@ -14,6 +14,7 @@ import click
 
 from ccs_stream.protocol.errors import CcsError, LogDiverged, LogError, MissingHead, UsageError
 from ccs_stream.replay import artifact as artifact_command
+from ccs_stream.replay import deliveries as deliveries_command
 from ccs_stream.replay import export as export_command
 from ccs_stream.replay import info as info_command
 from ccs_stream.replay import state as state_command
@@ -171,6 +172,16 @@ def artifact(source: Source, *, name: str, content: int | None, as_json: bool) -
 
 
 @cli.command()
+@click.option("--agent", metavar="NAME", help="Only what this agent was given.")
+@click.option("--artifact", metavar="SCOPE/KEY", help="Only what concerns this artifact.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@click.pass_obj
+def deliveries(source: Source, *, agent: str | None, artifact: str | None, as_json: bool) -> None:
+    """Who was given which version of what, when, and from where; a delivery a line, in the order of recording."""
+    deliveries_command.run(source, agent, artifact, as_json=as_json)
+
+
+@cli.command()
 @click.option(
     "--anchor",
     metavar="F.avro",
@@ -179,7 +190,8 @@ def artifact(source: Source, *, name: str, content: int | None, as_json: bool) -
 )
 @click.option("--expect-end", metavar="P", help="A position token, or SEQUENCE:HASH, that must be in the log.")
 @click.option("--no-bodies", is_flag=True, help="Do not read bodies; their hashes are then not checked.")
-@click.option("--allow-loss", is_flag=True, help="Exit 0 for lost updates; they are still shown.")
+@click.option("--no-deliveries", is_flag=True, help="Do not check who was given what.")
+@click.option("--allow-loss", is_flag=True, help="Exit 0 for lost updates and deliveries; they are still shown.")
 @as_json
 @click.pass_obj
 def verify(  # one name for each option
@@ -188,6 +200,7 @@ def verify(  # one name for each option
     anchor: Path | None,
     expect_end: str | None,
     no_bodies: bool,
+    no_deliveries: bool,
     allow_loss: bool,
     as_json: bool,
 ) -> None:
@@ -195,13 +208,18 @@ def verify(  # one name for each option
 
     The hash chain finds accidents, and with an anchor a cut log. It does not find a forger who recomputes it.
 
+    Where it is recorded who was given what, that is checked, too: a copy given as current that had been replaced is a
+    finding; one given by a reader who asked for less than the latest is counted as stale within its bound.
+
     Where leaders claim, void records are ordinary: they are counted by verdict, and are no findings.
     """
     if isinstance(source, Unreadable):
         shown = source.url.partition("?")[0]
         code = verify_command.report_unreadable(shown, source.workspace, source.error, as_json=as_json)
         sys.exit(code)
-    wanted = verify_command.Wanted(anchor, expect_end, bodies=not no_bodies, allow_loss=allow_loss)
+    wanted = verify_command.Wanted(
+        anchor, expect_end, bodies=not no_bodies, allow_loss=allow_loss, deliveries=not no_deliveries
+    )
     sys.exit(verify_command.run(source, wanted, as_json=as_json))
 
 

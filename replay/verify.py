@@ -1,9 +1,9 @@
 """`verify`: does the log hold together.
 
 Guarantees: one pass, memory bounded by the state; everything `projections.invariants` promises, the hash chain, the
-head, who led when, the hashes of bodies, and, against an anchor, the tail. Does not: find a forger who recomputes the
-chain, look into the events of other workspaces of the shard (whose chains it checks), or check deliveries, which this
-release does not record.
+head, who led when, the hashes of bodies, against an anchor the tail, and whether agents were given what was there.
+Where deliveries are checked, memory grows with the versions of the log. Does not: find a forger who recomputes the
+chain, or look into the events of other workspaces of the shard (whose chains it checks).
 
 Where leaders claim, void records are ordinary and only counted: zombies, claims that came second, what something else
 wrote to the topic. But a leader's next decision that does not continue its workspace says that records before it are
@@ -17,8 +17,10 @@ from pathlib import Path
 import click
 
 from ccs_stream.log.archive import ArchiveLog
+from ccs_stream.log.deliveries import decode_delivery
 from ccs_stream.log.port import Position
 from ccs_stream.log.reader import Entry, ShardReader, record_is_missing
+from ccs_stream.projections.deliveries import DeliveryChecks
 from ccs_stream.projections.invariants import Invariants, Kind
 from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.errors import ContentMissing, CorruptRecord, LogDiverged, LogError, MissingHead, UsageError
@@ -42,6 +44,7 @@ class Wanted:
     expect_end: str | None = None
     bodies: bool = True
     allow_loss: bool = False
+    deliveries: bool = True
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,6 +64,8 @@ class Checked:
     epochs: Epochs = dataclasses.field(default_factory=Epochs)
     records: int = 0
     """Of the shard, as far as it could be read."""
+    deliveries: DeliveryChecks | None = None
+    """None where none were checked."""
 
 
 def run(source: Source, wanted: Wanted, *, as_json: bool) -> int:
@@ -77,6 +82,7 @@ def report_unreadable(url: str, workspace: str | None, error: LogError, *, as_js
 
 def report(checked: Checked, wanted: Wanted, url: str, workspace: str | None, *, as_json: bool) -> int:
     """Print what was found; returns the exit code."""
+    given = checked.deliveries
     found, void = checked.found, dict(sorted(checked.epochs.void.items()))
     code = EXIT_FINDINGS if found.violations or (found.losses and not wanted.allow_loss) else EXIT_CLEAN
     counts = {kind.value: count for kind, count in sorted(found.counts.items())}
@@ -97,7 +103,9 @@ def report(checked: Checked, wanted: Wanted, url: str, workspace: str | None, *,
                 "violations": found.violations,
                 "losses": found.losses,
                 "bodies_checked": wanted.bodies,
-                "deliveries_checked": False,
+                "deliveries_checked": given is not None,
+                "deliveries": 0 if given is None else given.deliveries,
+                "stale_within_bound": 0 if given is None else given.stale_within_bound,
                 "counts": counts,
                 "findings": examples,
                 "exit_code": code,
@@ -115,10 +123,16 @@ def report(checked: Checked, wanted: Wanted, url: str, workspace: str | None, *,
     bodies = "bodies checked" if wanted.bodies else "bodies not checked"
     click.echo(
         f"{'clean' if code == EXIT_CLEAN else 'FINDINGS'}: {checked.records} records{led}, {found.events} events, "
-        f"{found.violations} violations, {found.losses} lost updates ({bodies}; deliveries are not recorded by this "
-        "release)"
+        f"{found.violations} violations, {found.losses} lost updates ({bodies}; {_said_of(given)})"
     )
     return code
+
+
+def _said_of(given: DeliveryChecks | None) -> str:
+    if given is None:
+        return "deliveries not checked"
+    stale = f", {given.stale_within_bound} of them stale within their bound" if given.stale_within_bound else ""
+    return f"{given.deliveries} deliveries checked{stale}"
 
 
 def check(source: Source, wanted: Wanted) -> Checked:
@@ -126,13 +140,20 @@ def check(source: Source, wanted: Wanted) -> Checked:
     expected, checked = _expectations(source, wanted), Checked()
     found, reader = checked.found, source.reader()
     terms = Terms(found, claimed=not source.store.serialises_writers)
+    if wanted.deliveries and next(iter(source.store.read_deliveries(source.workspace)), None) is not None:
+        checked.deliveries = DeliveryChecks()
     try:
         for entry in source.entries(reader, bodies=wanted.bodies):
             checked.epochs.take(entry, reader.cursor)
             _entry(source, found, reader, entry, terms, bodies=wanted.bodies)
-            if expected and decision_of(entry) is not None:
+            record = decision_of(entry)
+            if record is not None and checked.deliveries is not None:
+                checked.deliveries.decision(record.first_sequence, record.recorded_at, entry.events)
+            if expected and record is not None:
                 _expect(found, expected, reader.cursor.end(source.workspace).sequence, entry.hash)
         _end(source, found, reader, expected)
+        if checked.deliveries is not None:
+            _deliveries(source, found, checked.deliveries)
     except MissingHead as error:
         found.find(Kind.MISSING_HEAD, str(error))
     except CorruptRecord as error:
@@ -155,6 +176,19 @@ def _end(source: Source, found: Invariants, reader: ShardReader, expected: list[
     for each in expected:
         detail = f"the log ends at sequence {end}, {each.said_by} knows of {each.sequence}: its tail is missing"
         found.find(Kind.CUT_TAIL, detail)
+
+
+def _deliveries(source: Source, found: Invariants, checks: DeliveryChecks) -> None:
+    kept = 0
+    for data in source.store.read_deliveries(source.workspace):
+        kept += 1
+        for kind, sequence, detail in checks.delivery(decode_delivery(data)):
+            found.find(kind, detail, sequence)
+    for kind, sequence, detail in checks.end():
+        found.find(kind, detail, sequence)
+    stored = source.store.deliveries_end(source.workspace)
+    if stored is not None and kept < stored:
+        found.find(Kind.CUT_TAIL, f"{stored} deliveries were kept, and {kept} are there", 0)
 
 
 def _entry(source: Source, found: Invariants, reader: ShardReader, entry: Entry, terms: Terms, *, bodies: bool) -> None:

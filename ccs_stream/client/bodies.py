@@ -30,6 +30,7 @@ class Body:
         "content_hash",
         "content_type",
         "created_us",
+        "sequence",
         "ttl",
         "updated_us",
         "version",
@@ -41,6 +42,8 @@ class Body:
         self.content_type = artifact.content_type
         self.content_hash = artifact.content_hash
         """Of the artifact as it stood; of this body where the versions are the same."""
+        self.sequence = artifact.sequence
+        """Of the event that made the version, likewise."""
         self.ttl = artifact.ttl_us is not None
         """Whether reading it may extend its life."""
         self.created_us = artifact.created_at

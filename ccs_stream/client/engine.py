@@ -235,7 +235,7 @@ class Engine:
         state = self.state.artifacts.get(artifact)
         if state is None:
             scope.saw(artifact, Version(0))
-            serving.found_nothing(agent, artifact, Version(0), scope, freshness=freshness)
+            serving.found_nothing(agent, artifact, Version(0), sequence, scope, freshness=freshness)
             return None
         if self.copies.active and not self.copies.may_serve(agent, artifact, state.scope, state.key):
             yield Work()  # a copy that is used up is compared with the end of the log, whatever freshness was asked for
@@ -253,7 +253,7 @@ class Engine:
         # The version the grant names, if somebody wrote since; what is returned is the newer one, granted or not.
         scope.saw(artifact, max(seen.version, granted))
         if not seen.readable(self.coordinator.clock()):
-            serving.found_nothing(agent, artifact, seen.version, scope, freshness=freshness)
+            serving.found_nothing(agent, artifact, seen.version, position.sequence, scope, freshness=freshness)
             return None
         body = self.bodies.get(artifact)
         if body is None or body.version != seen.version:
@@ -261,7 +261,8 @@ class Engine:
                 body = yield from self.fetch(seen)
             except ContentMissing:
                 gone = DeliveryOutcome.ERROR
-                serving.found_nothing(agent, artifact, seen.version, scope, outcome=gone, freshness=freshness)
+                at = position.sequence
+                serving.found_nothing(agent, artifact, seen.version, at, scope, outcome=gone, freshness=freshness)
                 raise
         fetched = DeliverySource.FETCH
         serving.delivered(agent, artifact, body, position.sequence, scope, source=fetched, freshness=freshness)
@@ -313,7 +314,8 @@ class Engine:
             scope.saw(artifact, version)
             if state is None or not state.readable(now):
                 if agent is not None:
-                    self.serving.found_nothing(agent, artifact, version, scope, freshness=freshness)
+                    at = position.sequence
+                    self.serving.found_nothing(agent, artifact, version, at, scope, freshness=freshness)
                 served.append(None)
                 continue
             body = hit or self.bodies.get(artifact)

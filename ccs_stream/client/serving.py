@@ -51,7 +51,7 @@ class Serving:
         source: DeliverySource = _HIT,
         freshness: DeliveryFreshness | None = None,
     ) -> None:
-        """`agent` was given this body, which was current at `sequence`."""
+        """`agent` was given this body, which was current at `sequence`, or is newer."""
         if self.copies.active:
             state = self._state.artifacts[artifact]
             if source is _HIT:
@@ -68,7 +68,7 @@ class Serving:
                     body.content_hash,
                     source,
                     self._freshness(freshness),
-                    sequence,
+                    max(sequence, body.sequence),
                     self._coordinator.clock(),
                     scope.context,
                 )
@@ -97,12 +97,13 @@ class Serving:
         agent: str,
         artifact: ArtifactId,
         version: Version,
+        sequence: Sequence,
         scope: ExecutionScope,
         *,
         outcome: DeliveryOutcome = DeliveryOutcome.EMPTY,
         freshness: DeliveryFreshness | None = None,
     ) -> None:
-        """`agent` was told that there is nothing, or (`error`) that the body is gone."""
+        """`agent` was told that there is nothing at `sequence`, or (`error`) that the body is gone."""
         if self.give is None:
             return
         conversation, generation = scope.context or (None, None)
@@ -117,7 +118,7 @@ class Serving:
                 source=DeliverySource.FETCH,
                 outcome=outcome,
                 freshness=self._freshness(freshness),
-                valid_at_sequence=self._state.settled,
+                valid_at_sequence=sequence,
                 at=self._coordinator.clock(),
                 conversation=conversation,
                 generation=generation,

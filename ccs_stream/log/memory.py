@@ -155,6 +155,10 @@ class MemoryLog:
         kept = self._shards.get(shard)
         return iter(()) if kept is None else iter(list(kept.deliveries))
 
+    def deliveries_end(self, shard: str) -> int | None:
+        kept = self._shards.get(shard)
+        return 0 if kept is None else len(kept.deliveries)
+
     def close(self) -> None:
         self._closed = True
 

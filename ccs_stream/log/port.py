@@ -215,5 +215,8 @@ class LogStore(Protocol):
     def read_deliveries(self, shard: str) -> Iterator[bytes]:
         """Deliveries kept, in order."""
 
+    def deliveries_end(self, shard: str) -> int | None:
+        """How many deliveries were ever kept; None where the store cannot tell. Fewer than that: some were cut off."""
+
     def close(self) -> None:
         """Let go of everything; further calls raise `Closed`. Closing twice is fine."""

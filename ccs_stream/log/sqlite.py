@@ -56,6 +56,10 @@ SNAPSHOTS_KEPT: Final = 3
 _POLL_S: Final = 0.005
 """How often `wait` looks whether another process has appended; a look costs some three microseconds."""
 _BITS: Final = sqlite_schema.SHARD_BITS
+_DELIVERIES_END: Final = "deliveries of shard {}"
+_COUNT_DELIVERIES: Final = (
+    "INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value"
+)
 _LAST_KEY: Final = "SELECT max(key) FROM records WHERE key >= ? AND key < ?"
 
 
@@ -308,6 +312,12 @@ class SqliteLog:
             connection.executemany(
                 "INSERT INTO deliveries (shard, data) VALUES (?, ?)", [(number, each) for each in deliveries]
             )
+            connection.execute(_COUNT_DELIVERIES, (_DELIVERIES_END.format(number), len(deliveries)))
+
+    def deliveries_end(self, shard: str) -> int | None:
+        number = self._known_shard(shard)
+        rows = self._reader.query("SELECT value FROM meta WHERE name = ?", (_DELIVERIES_END.format(number),))
+        return int(rows[0][0]) if rows else None
 
     def read_deliveries(self, shard: str) -> Iterator[bytes]:
         number, at = self._known_shard(shard), 0

@@ -46,7 +46,7 @@ _NUMBERS_KEPT: Final = 1_024
 
 
 class Kind(enum.StrEnum):
-    """What was found. All but `LOST_UPDATE` are violations."""
+    """What was found; see `severity`."""
 
     LOST_UPDATE = "lost_update"
     VOID_RECORD = "void_record"
@@ -71,11 +71,17 @@ class Kind(enum.StrEnum):
     REPEATED_COMMAND = "repeated_command"
     REFUSAL = "refusal"
     UNKNOWN_EVENT = "unknown_event"
+    DELIVERY = "delivery"
+    """Somebody was given what the log does not have."""
+    STALE_DELIVERY = "stale_delivery"
+    """Somebody was given as current what was replaced before."""
+    DELIVERY_GAP = "delivery_gap"
+    """It is not on record what somebody was given."""
 
     @property
     def severity(self) -> str:
         """`violation` or `loss`."""
-        return "loss" if self is Kind.LOST_UPDATE else "violation"
+        return "loss" if self in (Kind.LOST_UPDATE, Kind.DELIVERY_GAP) else "violation"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -226,6 +226,7 @@ class LogStoreConformance:
         store.append_deliveries("w", [b"1", b"2"])
         store.append_deliveries("w", [b"3"])
         assert list(store.read_deliveries("w")) == [b"1", b"2", b"3"]
+        assert store.deliveries_end("w") in (3, None)
 
     def test_what_was_appended_is_there_when_opened_again(self, store: LogStore, tmp_path: Path) -> None:
         if not self.durable:

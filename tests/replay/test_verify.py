@@ -1,6 +1,8 @@
 """`ccs-replay verify`: clean logs are clean, and what is wrong is found."""
 
+import json
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -36,7 +38,9 @@ def test_a_log_without_losses_is_clean(tmp_path: Path, run: Run) -> None:
     result = run(f"sqlite:///{tmp_path}/clean.db", "verify")
     assert result.returncode == 0
     assert result.stdout.startswith("clean: ")
-    assert "deliveries are not recorded" in result.stdout
+    assert "; 30 deliveries checked)" in result.stdout
+    result = run(f"sqlite:///{tmp_path}/clean.db", "verify", "--no-deliveries")
+    assert "deliveries not checked" in result.stdout
 
 
 def test_an_altered_record_is_found(path: Path, run: Run) -> None:
@@ -126,3 +130,67 @@ def test_a_cut_archive_is_an_error(path: Path, run: Run, tmp_path: Path, kept: f
     result = run("file:out.avro", "verify")
     assert result.returncode == 1
     assert result.stderr.startswith("error: ")
+
+
+# Who was given what.
+
+
+def test_c15_deliveries_cut_at_their_end_are_found(path: Path, run: Run) -> None:
+    code, counts = found(run, path, "--allow-loss")
+    assert (code, counts) == (0, {"lost_update": 1})
+    alter(path, "DELETE FROM deliveries WHERE id = (SELECT max(id) FROM deliveries)")
+    assert found(run, path, "--allow-loss") == (3, {"cut_tail": 1, "lost_update": 1})
+
+
+def test_a_delivery_missing_in_between_is_a_gap(path: Path, run: Run) -> None:
+    alter(path, "UPDATE meta SET value = value - 1 WHERE name LIKE 'deliveries%'")
+    alter(path, "DELETE FROM deliveries WHERE id = 3")
+    assert found(run, path) == (3, {"delivery_gap": 1, "lost_update": 1})
+
+
+def test_c15_a_log_cut_at_its_end_is_found_by_the_deliveries(path: Path, run: Run) -> None:
+    alter(path, "DELETE FROM records WHERE key > (SELECT max(key) - 4 FROM records)")
+    code, counts = found(run, path, "--allow-loss")
+    assert code == 3
+    assert counts["cut_tail"] >= 1
+
+
+def test_threads_that_read_and_write_are_never_given_what_was_replaced(tmp_path: Path, run: Run) -> None:
+    """Reads without a lock say at which sequence they were right, while others write; the log agrees with all."""
+    url = f"sqlite:///{tmp_path}/busy.db"
+    with ccs_stream.connect(url) as workspace:
+
+        def work(name: str) -> None:
+            agent = workspace.agent(name)
+            for number in range(60):
+                agent.write(f"k{number % 2}", number)
+                for key in ("k0", "k1", "k0", "none"):
+                    agent.read(key)
+                if number % 20 == 19:
+                    agent.delete("k1")
+                workspace.read_all(["k0", "k1"], agent=name)
+
+        threads = [threading.Thread(target=work, args=(f"agent {number}",)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    result = run(url, "verify", "--json", "--allow-loss")
+    document = read_json(result)
+    assert document["deliveries"] == 6 * 60 * 7
+    assert (result.returncode, document["violations"]) == (0, 0), document["findings"][:3]
+
+
+def test_deliveries_a_line(path: Path, run: Run) -> None:
+    url = f"sqlite:///{path}"
+    lines = run(url, "deliveries", "--artifact", "shared/plan").stdout.splitlines()
+    assert [("planner" in line, "reviewer" in line) for line in lines] == [
+        *((True, False), (False, True), (True, False), (False, True)),
+    ]
+    told = [json.loads(line) for line in run(url, "deliveries", "--agent", "reviewer", "--json").stdout.splitlines()]
+    assert {each["agent"] for each in told} == {"reviewer"}
+    assert [(each["key"], each["source"], each["version"]) for each in told] == [
+        ("plan", "fetch", 1),
+        ("plan", "write", 3),
+        ("x", "fetch", 1),
+    ]

@@ -272,6 +272,12 @@ class KafkaLog:
             if message.key() == key and isinstance(value, bytes):
                 yield value
 
+    def deliveries_end(self, shard: str) -> int | None:
+        """Not known: a topic says where it ends, and not whether it ended further on."""
+        del shard
+        self._check()
+        return None
+
     def another(self, settings: KafkaSettings | None = None) -> "KafkaLog | None":
         """The same log with the same clients, to be closed by itself; None once it is closed everywhere.
 
