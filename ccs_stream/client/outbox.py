@@ -1,0 +1,372 @@
+"""Changes that wait, in a file, for a log that cannot be written now.
+
+Guarantees: `put` returns when the change and its command number are on disk (fsync); a kill at any moment loses or
+doubles nothing of that. Changes keep their order. A change follows the newest waiting change of the same artifact by
+the same agent: it is conditional on the version which that one makes, and is refused with it. What was refused stays,
+body and all, until it is resolved. One process has the file at a time, and a killed one does not stand in the way.
+Does not: send anything (`replaying` does); keep a fence, because the session of the outbox holds no reservations; start
+a TTL before the change is in the log.
+
+A base that `put` returns, and a version that an entry of `latest` makes one expect, are forecasts: nobody has read
+them, and they must not become comparands of later writes (another's write may take that number). Who has seen a waiting
+change of somebody else, and changes the artifact, says so with `seen`.
+"""
+
+import contextlib
+import dataclasses
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from ccs_stream.client.outbox_file import (
+    INSERT,
+    Entry,
+    EntryKind,
+    EntryState,
+    OutboxFile,
+    new_session_id,
+    next_number,
+    row_of,
+)
+from ccs_stream.client.values import check_text
+from ccs_stream.coordinator.forks import ForkGuard
+from ccs_stream.coordinator.port import wall_clock
+from ccs_stream.protocol.errors import CcsError, OutcomeUnknown, TooLarge, UsageError
+from ccs_stream.protocol.ids import ArtifactId, CommandNumber, Micros, Scope, SessionId, Version, artifact_id
+
+ENTRIES_MAX: Final = 10_000
+"""Changes an outbox holds, refused ones included."""
+BYTES_MAX: Final = 256 * 1024 * 1024
+"""Bytes an outbox holds, refused changes included."""
+DONE_KEPT: Final = 1_000
+"""Changes in the log that the file still names, without their bodies."""
+FOLLOWS_REFUSED: Final = "follows_refused"
+"""Outcome of a change whose predecessor was refused."""
+_REFUSE: Final = "UPDATE entries SET state = ?, outcome = ?, detail = ?, version = ?, settled_at = ? WHERE number = ?"
+_REFUSED: Final = (EntryState.CONFLICT, EntryState.FAILED)
+
+
+class OutboxFull(TooLarge):
+    """The outbox holds all that it may; this change was not taken. Wait for the log, or resolve conflicts."""
+
+    retryable = True
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Queued:
+    """A change that is in the file."""
+
+    number: int
+    base_version: Version | None
+    """What it is conditional on; a forecast where it follows another waiting change."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A change, as its author asks for it."""
+
+    scope: Scope
+    key: str
+    content_type: str | None
+    body: bytes | None
+    """None, and no content type: a delete."""
+    base_version: Version | None
+    """What its author had read; 0 or None for nothing."""
+    ttl_us: Micros | None = None
+    index_fields: tuple[str, ...] | None = None
+    reason: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Counts:
+    waiting: int
+    conflicts: int
+    """Refused changes that nobody has resolved, failed ones included."""
+    done: int
+    """Changes that came to be in the log, ever."""
+    bytes: int
+
+
+class Outbox:
+    """See the module's docstring. For all threads of one process."""
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        log_id: bytes,
+        workspace: str,
+        entries_max: int = ENTRIES_MAX,
+        bytes_max: int = BYTES_MAX,
+        clock: Callable[[], Micros] = wall_clock,
+    ) -> None:
+        """Open the file, or make it.
+
+        Raises `UsageError` for a file of something else, of another log or workspace, or in use; `NewerFormat`; and
+        the `LogError`s of a disk.
+        """
+        if entries_max < 1 or bytes_max < 1:
+            raise UsageError(f"an outbox holds at least one change: got {entries_max=}, {bytes_max=}")
+        self.path = Path(path)
+        self.workspace = workspace
+        self._entries_max = entries_max
+        self._bytes_max = bytes_max
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._guard = ForkGuard(f"outbox={self.path}")
+        self._session_id = SessionId(b"")
+        self._file = OutboxFile(self.path, log_id=log_id, workspace=workspace)
+        self._load()
+
+    def __repr__(self) -> str:
+        return f"Outbox({str(self.path)!r})"
+
+    # Looking. Costs no I/O but where it says so.
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits."""
+        return not self._waiting
+
+    @property
+    def counts(self) -> Counts:
+        """How much there is."""
+        with self._mine():
+            return Counts(len(self._waiting), len(self._sizes) - len(self._waiting), self._done, self._bytes)
+
+    @property
+    def session_id(self) -> SessionId:
+        """The session that its changes are commands of."""
+        return self._session_id
+
+    def first(self) -> Entry | None:
+        """The oldest waiting change, from the file."""
+        with self._mine():
+            number = next(iter(self._waiting), None)
+            return None if number is None else self.entry(number)
+
+    def latest(self, artifact: ArtifactId) -> Entry | None:
+        """The newest waiting change of an artifact, from the file: what its author reads meanwhile."""
+        if artifact not in self._of:
+            return None
+        with self._mine():
+            numbers = self._of.get(artifact)
+            return self.entry(numbers[-1]) if numbers else None
+
+    def waiting(self) -> list[Entry]:
+        """What waits, in order, from the file."""
+        return self._all(EntryState.WAITING)
+
+    def conflicts(self) -> list[Entry]:
+        """What was refused and not resolved, in order, from the file."""
+        return self._all(*_REFUSED)
+
+    def entry(self, number: int) -> Entry | None:
+        """A change by its number, from the file; None where it has none (any more)."""
+        with self._mine():
+            return self._file.entry(number)
+
+    # Queueing.
+
+    def put(self, agent: str, wanted: Wanted, *, seen: int | None = None) -> Queued:
+        """Keep a change durably. `seen` is the number of somebody else's waiting change, where its author read that.
+
+        Raises `OutboxFull`, `UsageError`, `LogError`s of the disk: then nothing was kept; `OutcomeUnknown`.
+        """
+        check_text(agent, "an agent's name")
+        check_text(wanted.key, "a key")
+        for part in wanted.scope:
+            check_text(part, "a part of a scope")
+        if (wanted.body is None) is not (wanted.content_type is None):
+            raise UsageError("a write has a content type and a body, a delete has neither")
+        artifact = artifact_id(self.workspace, wanted.scope, wanted.key)
+        with self._mine():
+            follows, base = self._condition(artifact, agent, wanted.base_version, seen)
+            with self._writing() as connection:
+                number = next_number(connection)
+                entry = Entry(
+                    number=number,
+                    command=CommandNumber(2 * number),
+                    follows=follows,
+                    agent=agent,
+                    scope=wanted.scope,
+                    key=wanted.key,
+                    artifact=artifact,
+                    kind=EntryKind.DELETE if wanted.body is None else EntryKind.WRITE,
+                    content_type=wanted.content_type,
+                    body=wanted.body,
+                    base_version=base,
+                    ttl_us=wanted.ttl_us,
+                    index_fields=wanted.index_fields,
+                    reason=wanted.reason,
+                    queued_at=self._clock(),
+                )
+                self._require_room(entry.size)
+                connection.execute(INSERT, row_of(entry))
+            self._remember(entry)
+        return Queued(number, base)
+
+    def _condition(
+        self, artifact: ArtifactId, agent: str, base: Version | None, seen: int | None
+    ) -> tuple[int | None, Version | None]:
+        """The change to follow, and the base. What its author has not seen is not followed, so it is never hidden."""
+        for number in reversed(self._of.get(artifact, ())):
+            if number == seen or self._waiting[number][1] == agent:
+                before = self.entry(number)
+                return number, base if before is None else before.makes
+        known = None if seen is None else self.entry(seen)
+        if known is not None and known.state is EntryState.DONE and known.version is not None:
+            return None, Version(max(base or 0, known.version))
+        return None, base
+
+    def _require_room(self, size: int) -> None:
+        if len(self._sizes) >= self._entries_max or self._bytes + size > self._bytes_max:
+            held = self.counts
+            raise OutboxFull(
+                f"outbox={self.path} holds {held.waiting} waiting and {held.conflicts} refused changes of {held.bytes} "
+                f"bytes, at most {self._entries_max} changes of {self._bytes_max} bytes are kept, and this one was not "
+                "taken: wait until the log can be written, or resolve conflicts",
+                reason="outbox_full",
+            )
+
+    def resolve(self, number: int) -> None:
+        """Forget a refused change: its user has dealt with it. Raises `UsageError` where that is none."""
+        with self._mine():
+            entry = self.entry(number)
+            if entry is None or entry.state not in _REFUSED:
+                raise UsageError(f"change {number} of outbox={self.path} is not one that was refused")
+            with self._writing() as connection:
+                connection.execute("DELETE FROM entries WHERE number = ?", (number,))
+            self._bytes -= self._sizes.pop(number)
+
+    # What became of changes: for whoever replays.
+
+    def mark_done(self, number: int, version: Version | None) -> None:
+        """It is in the log and made `version` (None: there was nothing to delete). Those that follow it have that base.
+
+        Its body is forgotten.
+        """
+        with self._mine():
+            entry = self._require_waiting(number)
+            base = entry.base_version if version is None else version
+            with self._writing() as connection:
+                connection.execute(
+                    "UPDATE entries SET state = ?, version = ?, settled_at = ?, body = NULL WHERE number = ?",
+                    (EntryState.DONE.value, version, self._clock(), number),
+                )
+                connection.execute("UPDATE entries SET base_version = ? WHERE follows = ?", (base, number))
+                connection.execute("UPDATE meta SET value = value + 1 WHERE name = 'done'")
+                connection.execute(
+                    "DELETE FROM entries WHERE state = ? AND number <= ?", (EntryState.DONE.value, number - DONE_KEPT)
+                )
+            self._done += 1
+            self._forget_waiting(number)
+            self._bytes -= self._sizes.pop(number)
+
+    def mark_refused(
+        self, number: int, state: EntryState, outcome: str, detail: str, current_version: Version | None
+    ) -> list[int]:
+        """It was refused, and so are those that follow it; returns the numbers of all of them."""
+        with self._mine():
+            refused = [self._require_waiting(number).number]
+            for later in self._of[self._waiting[number][0]]:
+                entry = self.entry(later)
+                if entry is not None and entry.follows in refused:
+                    refused.append(later)
+            with self._writing() as connection:
+                rows = [
+                    (state.value, outcome, detail, current_version, self._clock(), number),
+                    *(self._follower_row(each, number, current_version) for each in refused[1:]),
+                ]
+                connection.executemany(_REFUSE, rows)
+            for each in refused:
+                self._forget_waiting(each)
+        return refused
+
+    def _follower_row(self, number: int, refused: int, current_version: Version | None) -> tuple[Any, ...]:
+        detail = f"it follows change {refused} of the same artifact, which was refused"
+        return (EntryState.CONFLICT.value, FOLLOWS_REFUSED, detail, current_version, self._clock(), number)
+
+    def renumber(self, number: int) -> Entry:
+        """Give a waiting change a new command number: under the old one its refusal is on record for ever."""
+        with self._mine():
+            entry = self._require_waiting(number)
+            with self._writing() as connection:
+                command = CommandNumber(2 * next_number(connection))
+                connection.execute("UPDATE entries SET command = ? WHERE number = ?", (command, number))
+        return dataclasses.replace(entry, command=command)
+
+    def new_session(self, old: SessionId) -> CommandNumber:
+        """Take a new session, unless `old` is not the present one any more; returns a number to end the old one with.
+
+        Whoever calls it knows of every waiting change that the old session did not do it, and cannot do it any more.
+        """
+        with self._mine():
+            session = new_session_id()
+            with self._writing() as connection:
+                connection.execute("UPDATE meta SET value = ? WHERE name = 'session_id' AND value = ?", (session, old))
+                number = next_number(connection)
+            if self._session_id == old:
+                self._session_id = session
+        return CommandNumber(2 * number)
+
+    def close(self) -> None:
+        """Let go of the file. What waits, waits. Closing twice is fine, and so is closing in a forked child."""
+        if not self._guard.forked:
+            with self._lock:
+                self._file.close()
+
+    # Within.
+
+    def _mine(self) -> threading.RLock:  # type: ignore[valid-type,unused-ignore]  # a function, says typeshed
+        """The lock, which nobody may wait for in a forked child. Raises `ForkedProcess`."""
+        self._guard.check()
+        return self._lock
+
+    def _load(self) -> None:
+        meta = self._file.meta()
+        self._session_id, self._done = SessionId(meta["session_id"]), int(meta["done"])
+        self._bytes = 0
+        self._sizes: dict[int, int] = {}
+        self._waiting: dict[int, tuple[ArtifactId, str]] = {}  # artifact and agent, in order
+        self._of: dict[ArtifactId, list[int]] = {}  # what waits, by artifact
+        for entry in self._file.entries(EntryState.WAITING, *_REFUSED):
+            self._remember(entry)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with self._file.writing() as connection:
+                yield connection
+        except OutcomeUnknown:
+            try:
+                self._load()
+            except CcsError:
+                self._file.close()  # better none than one whose memory is not what is on disk
+            raise
+
+    def _remember(self, entry: Entry) -> None:
+        self._sizes[entry.number] = entry.size
+        self._bytes += entry.size
+        if entry.state is EntryState.WAITING:
+            self._waiting[entry.number] = (entry.artifact, entry.agent)
+            self._of.setdefault(entry.artifact, []).append(entry.number)
+
+    def _forget_waiting(self, number: int) -> None:
+        artifact, _ = self._waiting.pop(number)
+        theirs = self._of[artifact]
+        theirs.remove(number)
+        if not theirs:
+            del self._of[artifact]
+
+    def _require_waiting(self, number: int) -> Entry:
+        entry = self.entry(number) if number in self._waiting else None
+        if entry is None:
+            raise UsageError(f"change {number} of outbox={self.path} does not wait")
+        return entry
+
+    def _all(self, *states: EntryState) -> list[Entry]:
+        with self._mine():
+            return self._file.entries(*states)
