@@ -19,6 +19,7 @@ from ccs_stream.client.delivering import Deliveries
 from ccs_stream.log.deliveries import decode_delivery
 from ccs_stream.log.memory import MemoryLog
 from ccs_stream.log.port import LogStore
+from ccs_stream.protocol import evolve
 from ccs_stream.protocol.deliveries import (
     DeliveryForm,
     DeliveryFreshness,
@@ -26,6 +27,7 @@ from ccs_stream.protocol.deliveries import (
     DeliverySource,
 )
 from ccs_stream.protocol.errors import LogBusy, UsageError
+from ccs_stream.protocol.events import WriteCommitted
 from ccs_stream.protocol.ids import ArtifactId, Micros, SessionId, Version
 from ccs_stream.protocol.ids import Sequence as SequenceNumber
 from tests.waiting import until
@@ -304,3 +306,49 @@ def test_an_audit_that_calls_the_workspace_back_deadlocks_nothing() -> None:
     until("it was told", lambda: seen)
     workspace.close()
     assert seen == [1]
+
+
+# Reads take no lock: what others do in between must not make a delivery say what was not so.
+
+
+def test_a_copy_given_while_its_replacement_is_folded_is_not_said_to_be_valid_at_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with ccs_stream.connect(deliveries=True) as workspace:
+        a, b = workspace.agent("a"), workspace.agent("b")
+        a.write("k", 1)
+        b.read("k")
+        fold_one = evolve.evolve
+
+        def reading_in_between(state: Any, event: Any) -> None:
+            if type(event) is WriteCommitted and state is workspace.engine.state:
+                b.read("k", freshness="local")
+            fold_one(state, event)
+
+        monkeypatch.setattr(evolve, "evolve", reading_in_between)
+        replaced_at = a.write("k", 2).answer.first_sequence
+        given = [each for each in workspace.deliveries() if each.agent == "b"][-1]
+        assert (given.version, given.source) == (1, DeliverySource.CACHE_HIT)
+        assert given.valid_at_sequence < replaced_at
+
+
+def test_a_copy_that_came_while_it_was_looked_for_is_not_said_to_be_older_than_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with ccs_stream.connect(deliveries=True) as workspace:
+        a = workspace.agent("a")
+        a.write("k", 1)
+        look = workspace.engine.hit
+        written: list[int] = []
+
+        def writing_in_between(*arguments: Any) -> Any:
+            if not written:
+                written.append(0)
+                written[0] = workspace.agent("a").write("k", 2).answer.first_sequence
+            return look(*arguments)
+
+        monkeypatch.setattr(workspace.engine, "hit", writing_in_between)
+        a.read("k")
+        given = list(workspace.deliveries())[-1]
+        assert (given.version, given.source) == (2, DeliverySource.CACHE_HIT)
+        assert given.valid_at_sequence >= written[0]

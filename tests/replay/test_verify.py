@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import sys
 import threading
 from pathlib import Path
 
@@ -170,11 +171,16 @@ def test_threads_that_read_and_write_are_never_given_what_was_replaced(tmp_path:
                     agent.delete("k1")
                 workspace.read_all(["k0", "k1"], agent=name)
 
-        threads = [threading.Thread(target=work, args=(f"agent {number}",)) for number in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        threads = [threading.Thread(target=work, args=(f"agent {number % 2}",)) for number in range(6)]
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)  # threads meet everywhere
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        finally:
+            sys.setswitchinterval(before)
     result = run(url, "verify", "--json", "--allow-loss")
     document = read_json(result)
     assert document["deliveries"] == 6 * 60 * 7
