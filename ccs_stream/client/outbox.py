@@ -117,6 +117,7 @@ class Outbox:
         self._lock = threading.RLock()
         self._guard = ForkGuard(f"outbox={self.path}")
         self._session_id = SessionId(b"")
+        self._session_used = False
         self._file = OutboxFile(self.path, log_id=log_id, workspace=workspace)
         self._load()
 
@@ -140,6 +141,11 @@ class Outbox:
     def session_id(self) -> SessionId:
         """The session that its changes are commands of."""
         return self._session_id
+
+    @property
+    def session_used(self) -> bool:
+        """Whether a command of the session may have been sent."""
+        return self._session_used
 
     def first(self) -> Entry | None:
         """The oldest waiting change, from the file."""
@@ -298,6 +304,14 @@ class Outbox:
                 connection.execute("UPDATE entries SET command = ? WHERE number = ?", (command, number))
         return dataclasses.replace(entry, command=command)
 
+    def use_session(self) -> None:
+        """A command of the session is about to be sent."""
+        with self._mine():
+            if not self._session_used:
+                with self._writing() as connection:
+                    connection.execute("UPDATE meta SET value = 1 WHERE name = 'session_used'")
+                self._session_used = True
+
     def new_session(self, old: SessionId) -> CommandNumber:
         """Take a new session, unless `old` is not the present one any more; returns a number to end the old one with.
 
@@ -306,10 +320,12 @@ class Outbox:
         with self._mine():
             session = new_session_id()
             with self._writing() as connection:
-                connection.execute("UPDATE meta SET value = ? WHERE name = 'session_id' AND value = ?", (session, old))
                 number = next_number(connection)
+                if self._session_id == old:
+                    connection.execute("UPDATE meta SET value = ? WHERE name = 'session_id'", (session,))
+                    connection.execute("UPDATE meta SET value = 0 WHERE name = 'session_used'")
             if self._session_id == old:
-                self._session_id = session
+                self._session_id, self._session_used = session, False
         return CommandNumber(2 * number)
 
     def close(self) -> None:
@@ -327,7 +343,8 @@ class Outbox:
 
     def _load(self) -> None:
         meta = self._file.meta()
-        self._session_id, self._done = SessionId(meta["session_id"]), int(meta["done"])
+        self._session_id, self._session_used = SessionId(meta["session_id"]), bool(meta["session_used"])
+        self._done = int(meta["done"])
         self._bytes = 0
         self._sizes: dict[int, int] = {}
         self._waiting: dict[int, tuple[ArtifactId, str]] = {}  # artifact and agent, in order

@@ -31,7 +31,8 @@ APPLICATION_ID: Final = 0x4343534F
 FILE_FORMAT: Final = 1
 """`user_version` of the file."""
 TABLES: Final = (
-    # log_id, workspace, session_id; `numbers`: the last number given to an entry or an attempt; `done`: how many were.
+    # log_id, workspace, session_id; session_used: whether commands of it were sent; numbers: the last one given to an
+    # entry or an attempt; done: how many entries came to be in the log.
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
     """CREATE TABLE entries (
         number INTEGER PRIMARY KEY,
@@ -295,7 +296,14 @@ def _create(connection: sqlite3.Connection, log_id: bytes, workspace: str) -> No
     connection.execute(f"PRAGMA user_version = {FILE_FORMAT}")
     for statement in TABLES:
         connection.execute(statement)
-    meta = {"log_id": log_id, "workspace": workspace, "session_id": new_session_id(), "numbers": 0, "done": 0}
+    meta = {
+        "log_id": log_id,
+        "workspace": workspace,
+        "session_id": new_session_id(),
+        "session_used": 0,
+        "numbers": 0,
+        "done": 0,
+    }
     connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
 
 
