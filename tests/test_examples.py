@@ -85,6 +85,8 @@ def test_the_flow_of_invalidations_in_every_run_on_one_log(tmp_path: Path) -> No
     log = f"sqlite:///{tmp_path}/runs.db"
     found, again = (counted("multi_agent_planning", "--log", log) for _ in range(2))
     assert (again["rounds"], again["savings"]) == (found["rounds"], found["savings"])
+    for each in (found, again):
+        assert " wrote shared/plan v3" in replayed(*shlex.split(each["replay"])[1:])
     assert found["rounds"] == [
         "plan v1, written by planner",
         "    held a copy     nobody",
