@@ -84,6 +84,19 @@ class _Standing:
     reserved: bool
 
 
+def require_log(coordinator: Coordinator) -> None:
+    """Raise what stands in the way of the log: nobody answers, it is locked, it may not be written.
+
+    Folds what others have appended. Does not find out that a disk is full; only an append does. A turn is tried first,
+    because a command would wait for it under the lock that readers take.
+    """
+    store = coordinator.store
+    if store.serialises_writers:
+        with store.turn(coordinator.workspace):
+            pass
+    coordinator.catch_up()
+
+
 class Replayer:
     """See the module's docstring. For all threads; one replays at a time."""
 
@@ -100,7 +113,7 @@ class Replayer:
         with self._lock:
             try:
                 if not self.outbox.is_empty:
-                    self._require_log()
+                    require_log(self._coordinator)
                 while (entry := self.outbox.first()) is not None:
                     outcome = self._bring(entry)
                     if outcome is None:
@@ -121,14 +134,6 @@ class Replayer:
         with suppress(CcsError):  # a disk that fails now has been told of; the file has them
             found = [entry for number in numbers if (entry := self.outbox.entry(number)) is not None]
         return tuple(found)
-
-    def _require_log(self) -> None:
-        """Raises what the log raises. A command would wait for its turn under the lock that readers take."""
-        store = self._coordinator.store
-        if store.serialises_writers:
-            with store.turn(self._coordinator.workspace):
-                pass
-        self._coordinator.catch_up()
 
     # One change.
 
@@ -282,8 +287,8 @@ class Replayer:
                 return None
             sequence = int(event.previous_sequence)
         raise _Unverifiable(
-            f"the session of this change was lost, and more than {LOOK_BACK_MAX} versions were written since: read, and "
-            "write again"
+            f"the session of this change was lost, and more than {LOOK_BACK_MAX} versions were written since: read, "
+            "and write again"
         )
 
     def _decision(self, sequence: int) -> DecisionRecord:
