@@ -8,7 +8,18 @@ from typing import Final
 
 import click
 
-from benchmarks import durable, fan_out, in_process, kafka, kafka_rates, kafka_start, long_log, memory, transitions
+from benchmarks import (
+    durable,
+    fan_out,
+    in_process,
+    kafka,
+    kafka_rates,
+    kafka_start,
+    long_log,
+    memory,
+    transitions,
+    watched,
+)
 from benchmarks.report import Row, as_json, print_rows
 from benchmarks.run import Run
 from ccs_stream.adapters.langgraph import LostUpdateWarning
@@ -21,6 +32,7 @@ SECTIONS: Final[dict[str, Section]] = {
     "long-log": long_log.rows,
     "memory": memory.rows,
     "transitions": transitions.rows,
+    "watched": watched.rows,
     "kafka": kafka.rows,
     "kafka-rates": kafka_rates.rows,
     "kafka-start": kafka_start.rows,
@@ -39,8 +51,8 @@ SECTIONS: Final[dict[str, Section]] = {
 def main(sections: tuple[str, ...], quick: bool, json_: bool, folder: Path | None) -> None:  # noqa: FBT001
     """Time ccs-stream next to its peers and print ratios; each peer is measured in the same run on the same values.
 
-    SECTION is in-process, fan-out, durable, long-log, memory, transitions, kafka, kafka-rates or kafka-start; without
-    any, all run, which takes some fifteen minutes. A section's table is printed when it has run.
+    SECTION is in-process, fan-out, durable, long-log, memory, transitions, watched, kafka, kafka-rates or kafka-start;
+    without any, all run, which takes some fifteen minutes. A section's table is printed when it has run.
 
     Exit codes: 0, all ran (a missed target is printed, not an error); 1, something failed; 2, wrong usage.
     """

@@ -29,27 +29,7 @@ def rows(run: Run) -> Iterator[Row]:
     for name, size in SIZES.items():
         run.now(f"get and put, {name}")
         yield from _size(run, name, value_of(size))
-    yield from _observed(run)
     yield _large(run)
-
-
-def _observed(run: Run) -> Iterator[Row]:
-    """What it costs to be observed, where nothing else costs much: a hit."""
-    run.now("a hit, observed")
-    value = value_of(1_000)
-    options: dict[str, dict[str, Any]] = {
-        "by nobody": {},
-        "benchmark=True": {"benchmark": True},
-        "on_metric": {"on_metric": lambda _: None},
-    }
-    stores = {name: CoherentStore(**each) for name, each in options.items()}
-    keys = _filled(stores.values(), value)
-    timings = in_turns(run.effort, {name: functools.partial(_get, store, keys) for name, store in stores.items()})
-    for name in list(options)[1:]:
-        what, ratio = f"get, a hit, 1 KB, {name}", timings.ratio(name, "by nobody")
-        yield longer(what, timings.seconds(name), "observed by nobody", timings.seconds("by nobody"), ratio)
-    for store in stores.values():
-        store.close()
 
 
 def _size(run: Run, name: str, value: dict[str, Any]) -> Iterator[Row]:

@@ -4,6 +4,7 @@ Guarantees: guarded writes, several items in one decision or at one position, re
 what moved; each in a sync and an async form of one implementation. Does not: open or close anything; the store does.
 """
 
+import time
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from ccs_stream.client.metering import Metering, print_summary
 from ccs_stream.client.reservation import Reservation
 from ccs_stream.client.results import Change, Written
 from ccs_stream.client.steps import Steps, in_background, run, run_async
-from ccs_stream.client.workspace import Workspace
+from ccs_stream.client.workspace import SETTLE_S, Workspace
 from ccs_stream.log.port import Position
 from ccs_stream.projections.savings import Account
 from ccs_stream.protocol.errors import UsageError
@@ -33,6 +34,13 @@ class Beyond:
     _workspace: Workspace
     _operations: Operations
     _meter: Metering | None
+
+    def settle(self, timeout_s: float = SETTLE_S) -> bool:
+        """Wait until what was read and written is counted, told, recorded and pushed; False when that takes longer."""
+        deadline = time.monotonic() + timeout_s
+        if not self._workspace.settle(timeout_s):
+            return False
+        return self._meter is None or self._meter.settle(deadline - time.monotonic())
 
     def compare_and_set(
         self,

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from ccs_stream.log.deliveries import encode_delivery
+from ccs_stream.log.deliveries import encode_delivery, encode_full, given_bytes
 from ccs_stream.log.port import LogStore
 from ccs_stream.protocol.deliveries import (
     DeliveryForm,
@@ -102,6 +102,8 @@ class Deliveries:
         self._shard = shard
         self._numbers: dict[SessionId, int] = {}
         """The last number of each session."""
+        self._session: SessionId | None = None
+        """The session of the last delivery."""
         self._begin()
 
     def give(self, given: Given) -> None:
@@ -212,11 +214,20 @@ class Deliveries:
         self._store.append_deliveries(self._shard, batch)
 
     def _numbered(self, given: Given) -> bytes:
-        delivery = recorded(given)
-        session = delivery.session_id
-        number = self._numbers.pop(session, 0) + 1  # put back last: the newest session is the one that loses
-        if self._missing:
-            number += self._missing.pop(session, 0)
+        if type(given) is not tuple or given[-1] is not None:
+            delivery = recorded(given)
+            delivery.number = self._next(delivery.session_id)
+            return encode_delivery(delivery)
+        # Hits are nearly all there is: the record that `recorded` makes would cost as much as all the rest of it.
+        session_id, agent, artifact, version, content_hash, source, freshness, sequence, at, _ = given
+        known = given_bytes(agent, artifact, version, content_hash, source, DeliveryOutcome.CONTENT)
+        return encode_full(session_id, self._next(session_id), known, freshness, sequence, at)
+
+    def _next(self, session: SessionId) -> int:
+        if session != self._session or self._missing:
+            # The newest session is the last in the order, and the one that a loss is counted against.
+            self._numbers[session] = self._numbers.pop(session, 0) + self._missing.pop(session, 0)
+            self._session = session
+        number = self._numbers[session] + 1
         self._numbers[session] = number
-        delivery.number = number
-        return encode_delivery(delivery)
+        return number

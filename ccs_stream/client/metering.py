@@ -10,6 +10,7 @@ import dataclasses
 import logging
 import sys
 import threading
+import time
 import uuid
 import warnings
 from collections.abc import Callable
@@ -62,6 +63,9 @@ class Telemetry(Protocol):
 
     def degraded(self, *, degraded: bool) -> None:
         """The store began, or ceased, to answer without its log."""
+
+    def settle(self, timeout_s: float) -> bool:
+        """Wait until all was told."""
 
     def close(self, timeout_s: float) -> bool:
         """Tell what is left."""
@@ -206,6 +210,12 @@ class Metering:
         """See `CoherentStore.savings`."""
         self._require_benchmark()
         return self._savings.account()
+
+    def settle(self, timeout_s: float) -> bool:
+        """Wait until all is counted and told; False when that takes longer."""
+        telling = (self._counting, self._told, self._telemetry)
+        deadline = time.monotonic() + timeout_s
+        return all(each.settle(max(0.0, deadline - time.monotonic())) for each in telling if each is not None)
 
     def close(self) -> None:
         """Tell what is left."""

@@ -58,6 +58,28 @@ def encode_delivery(each: DeliveryRecorded) -> bytes:
     )
 
 
+_PLAIN: Final = NULL + NULL + _FORMS[DeliveryForm.FULL] + NULL + NULL + NULL
+"""The end of a delivery in full, where no more is known."""
+
+
+def encode_full(
+    session_id: bytes, number: int, given: bytes, freshness: DeliveryFreshness, valid_at_sequence: int, at: int
+) -> bytes:
+    """A delivery in full, of `given_bytes`, where no more is known; the same bytes as `encode_delivery`, sooner."""
+    return b"".join(
+        (
+            _PREFIX,
+            session_id,
+            write_long(number),
+            given,
+            _FRESHNESS[freshness],
+            write_long(valid_at_sequence),
+            write_long(at),
+            _PLAIN,
+        )
+    )
+
+
 @functools.lru_cache(maxsize=4_096)
 def given_bytes(
     agent: str, artifact: bytes, version: int, content_hash: bytes, source: DeliverySource, outcome: DeliveryOutcome

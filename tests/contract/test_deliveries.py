@@ -1,5 +1,6 @@
 """Deliveries as bytes: what is written by hand is what the schema says, and released ones stay readable."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccs_stream.log.deliveries import NAME, decode_delivery, deliveries_registry, encode_delivery
+from ccs_stream.log.deliveries import (
+    NAME,
+    decode_delivery,
+    deliveries_registry,
+    encode_delivery,
+    encode_full,
+    given_bytes,
+)
 from ccs_stream.protocol.deliveries import (
     DeliveryForm,
     DeliveryFreshness,
@@ -55,6 +63,22 @@ DELIVERIES = st.builds(
 def test_by_hand_as_by_the_schema(each: DeliveryRecorded) -> None:
     assert encode_delivery(each) == deliveries_registry().current(NAME).write(fields_of(each))
     assert decode_delivery(encode_delivery(each)) == each
+
+
+@given(DELIVERIES)
+def test_the_short_way_writes_the_same(each: DeliveryRecorded) -> None:
+    full = dataclasses.replace(
+        each,
+        form=DeliveryForm.FULL,
+        conversation=None,
+        generation=None,
+        base_version=None,
+        tokens=None,
+        full_tokens=None,
+    )
+    known = given_bytes(each.agent, each.artifact, each.version, each.content_hash, each.source, each.outcome)
+    at = each.valid_at_sequence
+    assert encode_full(each.session_id, each.number, known, each.freshness, at, each.at) == encode_delivery(full)
 
 
 def test_fields_are_those_of_the_schema() -> None:
