@@ -131,17 +131,18 @@ def check_composition(
 ) -> None:
     """A lease that outlives the grant under it would be served after a reclaim. Raises `UsageError`.
 
-    With the settings of a workspace that others opened, a tick is a second.
+    The settings of a workspace that others opened do not say how long a tick is: against them, only seconds are held.
     """
     if config is None:
         return
     if isinstance(config, WorkspaceSettings):
-        enabled, hold_us, tick_s = config.crash_recovery, config.maximum_hold_us, 1.0
+        enabled, hold_us, ticks_s = config.crash_recovery, config.maximum_hold_us, None
     else:
-        enabled, hold_us, tick_s = config.enabled, config.max_hold_us, config.tick_s
+        enabled, hold_us = config.enabled, config.max_hold_us
+        ticks_s = None if lease_ttl_ticks is None else lease_ttl_ticks * config.tick_s
     if not enabled:
         return
-    for lease_s in (lease_ttl_s, None if lease_ttl_ticks is None else lease_ttl_ticks * tick_s):
+    for lease_s in (lease_ttl_s, ticks_s):
         if lease_s is not None and round(lease_s * SECOND_US) >= hold_us:
             raise UsageError(
                 f"crash_recovery composition violation: a lease of {lease_s:g} s must be shorter than the maximum hold "

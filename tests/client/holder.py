@@ -6,7 +6,7 @@ from typing import Any
 
 import ccs_stream
 from ccs_stream.client.agent import Agent
-from ccs_stream.client.recovery import CrashRecoveryConfig, keep, settings_with
+from ccs_stream.client.recovery import CrashRecoveryConfig
 from ccs_stream.protocol.errors import Refused
 
 
@@ -28,13 +28,10 @@ def obey(agent: Agent, order: str) -> dict[str, Any]:
 def main(url: str, workspace: str, timeout_s: str) -> None:
     """Serve until stdin ends."""
     config = CrashRecoveryConfig(enabled=True, heartbeat_timeout_s=float(timeout_s))
-    with ccs_stream.connect(url, workspace=workspace, settings=settings_with(config, None)) as opened:
-        keeper = keep(opened.engine)
+    with ccs_stream.connect(url, workspace=workspace, crash_recovery=config) as opened:
         for order in sys.stdin:
             sys.stdout.write(json.dumps(obey(opened.agent("holder"), order)) + "\n")
             sys.stdout.flush()
-        if keeper is not None:
-            keeper.close()
 
 
 if __name__ == "__main__":

@@ -167,10 +167,18 @@ def test_a_lease_is_shorter_than_the_maximum_hold(
 
 
 def test_a_lease_is_held_against_the_settings_of_a_workspace_others_opened_too() -> None:
-    check_composition(quick(max_hold_s=60), 59, 59)
+    check_composition(quick(max_hold_s=60), 59, 61)
     check_composition(WorkspaceSettings(), 10_000, None)
     with pytest.raises(UsageError, match="composition violation"):
-        check_composition(quick(max_hold_s=60), None, 60)
+        check_composition(quick(max_hold_s=60), 60, None)
+
+
+def test_a_lease_in_ticks_is_held_against_ticks_of_their_own_length_from_beginning_to_end() -> None:
+    config = CrashRecoveryConfig(enabled=True, heartbeat_timeout_ticks=100, max_hold_ticks=1_000, tick_s=0.1)
+    with ccs_stream.connect(None, crash_recovery=config, strategy="lease", lease_ttl_ticks=999) as workspace:
+        assert workspace.engine.state.settings.maximum_hold_us == 100_000_000
+    with pytest.raises(UsageError, match="composition violation"):
+        ccs_stream.connect(None, crash_recovery=config, strategy="lease", lease_ttl_ticks=1_000)
 
 
 # The error.
@@ -203,10 +211,12 @@ def test_the_error_of_a_late_write_says_why_and_when() -> None:
 
 @pytest.fixture
 def kept() -> Iterator[Callable[[Workspace], Keeper]]:
-    """Starts keepers, and ends them."""
+    """Starts a keeper of ours in place of a workspace's own, and ends it."""
     started: list[Keeper] = []
 
     def start(workspace: Workspace) -> Keeper:
+        if workspace._keeper is not None:
+            workspace._keeper.close()
         keeper = keep(workspace.engine)
         assert keeper is not None
         started.append(keeper)
@@ -239,7 +249,7 @@ def owner_is(workspace: Workspace, agent: str) -> bool:
 
 def test_a_workspace_without_crash_recovery_has_no_keeper() -> None:
     with ccs_stream.connect(None, settings=WorkspaceSettings()) as workspace:
-        assert keep(workspace.engine) is None
+        assert keep(workspace.engine) is workspace._keeper is None
 
 
 def test_a_workspace_that_others_opened_with_crash_recovery_has_a_keeper(tmp_path: Path) -> None:
@@ -247,23 +257,19 @@ def test_a_workspace_that_others_opened_with_crash_recovery_has_a_keeper(tmp_pat
     with ccs_stream.connect(url, workspace="w", settings=quick()):
         pass
     with ccs_stream.connect(url, workspace="w") as workspace:
-        keeper = keep(workspace.engine)
+        keeper = workspace._keeper
         assert keeper is not None
         assert keeper.alive
-        for _ in range(2):
-            keeper.close()
-        until("the end of it", lambda: not keeper.alive)
+    keeper.close()
+    until("the end of it", lambda: not keeper.alive)
 
 
-def test_an_idle_process_that_only_hits_is_renewed_at_most_once_an_interval_and_keeps_its_grant(
-    tmp_path: Path, kept: Callable[[Workspace], Keeper]
-) -> None:
+def test_an_idle_process_that_only_hits_is_renewed_at_most_once_an_interval_and_keeps_its_grant(tmp_path: Path) -> None:
     url, settings = f"sqlite:///{tmp_path}/log.db", quick(3.0)
     with (
         ccs_stream.connect(url, workspace="w", settings=settings) as workspace,
-        ccs_stream.connect(url, workspace="w") as other,
+        ccs_stream.connect(url, workspace="w"),
     ):
-        kept(workspace), kept(workspace), kept(other)
         agent = workspace.agent("a")
         agent.write("k", 1)
         began = workspace.engine.state.recorded_at
@@ -283,7 +289,9 @@ def test_an_idle_process_that_only_hits_is_renewed_at_most_once_an_interval_and_
     assert not any(isinstance(event, GrantReclaimed) for _, event in found)
 
 
-def test_rounds_with_nothing_to_renew_and_nothing_to_take_back_append_nothing(tmp_path: Path) -> None:
+def test_rounds_with_nothing_to_renew_and_nothing_to_take_back_append_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url = f"sqlite:///{tmp_path}/log.db"
     with (
         ccs_stream.connect(url, workspace="w", settings=quick(600.0)) as workspace,
@@ -297,15 +305,28 @@ def test_rounds_with_nothing_to_renew_and_nothing_to_take_back_append_nothing(tm
         workspace.engine.coordinator.catch_up()
         assert not owner_is(workspace, "a")
         before = workspace.position
-        for _ in range(20):
-            assert keeper._round()
+        with monkeypatch.context() as patched:
+            patched.setattr(workspace.coordinator, "execute", lambda *_, **__: pytest.fail("something was asked for"))
+            for _ in range(20):
+                assert keeper._round()
         assert workspace.position == before
+        assert keeper.failures == 0
         workspace.agent("a").write("k", 2)
         before = workspace.position
         for _ in range(20):
             assert keeper._round()
         assert workspace.position.sequence == before.sequence + 1  # one sign of life, and no second one so soon
         assert keeper.failures == 0
+
+
+def test_rounds_fold_what_others_wrote_so_that_no_cache_stays_behind_for_long(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/log.db"
+    with (
+        ccs_stream.connect(url, workspace="w", settings=quick(0.3)) as workspace,
+        ccs_stream.connect(url, workspace="w") as onlooker,
+    ):
+        written = workspace.agent("a").write("k", 1)
+        until("the write", lambda: onlooker.engine.state.sequence >= written.position.sequence)
 
 
 def test_more_than_one_sweep_takes_back_is_taken_back_in_one_round(kept: Callable[[Workspace], Keeper]) -> None:
@@ -371,6 +392,8 @@ def test_a_fork_leaves_the_keeper_behind(tmp_path: Path, kept: Callable[[Workspa
         keeper = kept(workspace)
         child = os.fork()
         if child == 0:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(20)  # a child that waits for ever is a failure, and not to be waited for
             keeper._stop._cond.acquire()  # type: ignore[attr-defined]  # as it may be when the parent forks
             keeper.close()
             os._exit(int(keeper.alive or threading.active_count() != 1))
@@ -501,13 +524,10 @@ def lost(workspace: Workspace) -> bool:
     )
 
 
-def test_a_killed_holder_loses_its_grant_without_anybody_asking_for_it(
-    url: str, holder: Holder, kept: Callable[[Workspace], Keeper]
-) -> None:
+def test_a_killed_holder_loses_its_grant_without_anybody_asking_for_it(url: str, holder: Holder) -> None:
     assert holder.does("write v1") == {"version": 1}
     with ccs_stream.connect(url, workspace="w") as workspace:
         assert workspace.engine.state.settings.crash_recovery
-        kept(workspace)
         holder.end()
         until("the reclaim", lambda: lost(workspace))
         artifact = workspace.engine.state.artifacts[workspace.engine.address((), "k")]
@@ -519,12 +539,11 @@ def test_a_killed_holder_loses_its_grant_without_anybody_asking_for_it(
 
 @pytest.mark.parametrize("freshness", ["", " own_writes"])
 def test_C3_a_reclaimed_copy_is_not_served(  # noqa: N802
-    url: str, holder: Holder, kept: Callable[[Workspace], Keeper], freshness: str
+    url: str, holder: Holder, freshness: str
 ) -> None:
     assert holder.does("write v1") == {"version": 1}
     assert holder.does("read") == {"value": "v1"}
     with ccs_stream.connect(url, workspace="w") as workspace:
-        kept(workspace)
         holder.signal(signal.SIGSTOP)
         until("the reclaim", lambda: lost(workspace))
         workspace.agent("b").write("k", "v2")
@@ -535,11 +554,10 @@ def test_C3_a_reclaimed_copy_is_not_served(  # noqa: N802
 
 
 def test_C4_no_zombie_write_after_a_reclaim(  # noqa: N802
-    url: str, holder: Holder, kept: Callable[[Workspace], Keeper]
+    url: str, holder: Holder
 ) -> None:
     assert holder.does("write v1") == {"version": 1}
     with ccs_stream.connect(url, workspace="w") as workspace:
-        kept(workspace)
         holder.signal(signal.SIGSTOP)
         until("the reclaim", lambda: lost(workspace))
         workspace.agent("b").write("k", "v2")

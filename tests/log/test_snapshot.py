@@ -146,6 +146,18 @@ def test_every_field_of_an_artifact_is_in_a_snapshot() -> None:
             assert getattr(loaded, name) != getattr(fresh, name), f"{name} is as nobody ever set it"
 
 
+def test_how_long_a_copy_was_held_exclusively_before_it_was_written_survives() -> None:
+    story = Story(SETTINGS)
+    story.given(story.write("a", "k"), story.write("a", "j"), story.leave("a"))
+    story.after(1).given(story.read("b", "k"))
+    story.after(1).given(story.write("b", "j"))
+    story.after(1).given(story.write("b", "k"))
+    twin = through_a_snapshot(story.state)
+    assert everything(twin) == everything(story.state)
+    owned = twin.participants[story.participant("b")].owned
+    assert list(owned) == [story.id("k"), story.id("j")]
+
+
 def test_a_snapshot_of_an_earlier_release_knows_that_something_was_reclaimed_and_not_why() -> None:
     story = Story(SETTINGS)
     story.given(story.write("a", "k"), story.acquire("a", "j", 1))
