@@ -414,3 +414,33 @@ def test_a_log_that_may_not_be_written_is_waited_for(sqlite_rig: Rig) -> None:
     assert replayed.left == 1
     writing(rig).execute("PRAGMA query_only = 0")
     assert [each.version for each in rig.replay().done] == [1]
+
+
+def test_what_is_decided_already_does_not_wait_for_a_reservation_taken_since(rig: Rig) -> None:
+    rig.put("a", b"1", 0)
+    rig.die_after_marks(0)
+    with rig.other.acquire("a", scope=("s",)):
+        assert [each.version for each in rig.replay().done] == [1]
+
+
+def test_changes_behind_one_that_was_asked_for_often_are_not_taken_for_stale_copies(
+    store: LogStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(store, tmp_path, WorkspaceSettings(dedupe_window=4))
+    rig.put("a", b"1", 0)
+    rig.put("b", b"2", 0)
+    execute = rig.ours.coordinator.execute
+
+    def late(command: Any, *arguments: Any, **more: Any) -> Answer:
+        if isinstance(command, Commit):
+            with rig.other.acquire("a", scope=("s",)):
+                return execute(command, *arguments, **more)
+        return execute(command, *arguments, **more)
+
+    monkeypatch.setattr(rig.ours.coordinator, "execute", late)
+    for _ in range(5):
+        assert rig.replay() == Replayed((), (), 2, None)
+    monkeypatch.undo()
+    assert [each.entry.number for each in rig.replay().done] == [1, 2]
+    assert rig.made() == [(1, b"1"), (1, b"2")]
+    rig.close()
