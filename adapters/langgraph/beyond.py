@@ -17,6 +17,7 @@ from ccs_stream.adapters.langgraph.writes import Puts
 from ccs_stream.client.agent import RESERVATION_LIMIT_S, seconds_to_us
 from ccs_stream.client.changes import Watch, history
 from ccs_stream.client.metering import Metering, print_summary
+from ccs_stream.client.outbox import Outbox
 from ccs_stream.client.reservation import Reservation
 from ccs_stream.client.results import Change, Written
 from ccs_stream.client.steps import Steps, in_background, run, run_async
@@ -34,6 +35,29 @@ class Beyond:
     _workspace: Workspace
     _operations: Operations
     _meter: Metering | None
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether reads come from what is known here, and writes are refused or queued; see `on_error="degrade"`."""
+        return self._workspace.is_degraded
+
+    @property
+    def degradation_count(self) -> int:
+        """How often the log failed somebody here, where `on_error="degrade"`."""
+        return self._workspace.degradation_count
+
+    @property
+    def outbox(self) -> Outbox | None:
+        """What waits for a log that cannot be used, and what was refused when it came back."""
+        return self._workspace.outbox
+
+    def heartbeat(self) -> None:
+        """Tell the log that this process is alive, where the workspace has crash recovery. It does so by itself, too."""
+        self._workspace.heartbeat()
+
+    def recover(self, agent_name: str | None = None) -> None:
+        """Have every copy that an agent (None: each of this store) holds fetched again before it is served."""
+        self._workspace.recover(agent_name)
 
     def settle(self, timeout_s: float = SETTLE_S) -> bool:
         """Wait until what was read and written is counted, told, recorded and pushed; False when that takes longer."""

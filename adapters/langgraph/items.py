@@ -15,10 +15,14 @@ class LostUpdateWarning(UserWarning):
 
 
 class CoherentItem(Item):
-    """An item and its version, for `compare_and_set(expected=item.version)`."""
+    """An item and its version, for `compare_and_set(expected=item.version)`.
 
-    __slots__ = ("version",)
+    It is `stale` where the log could not be asked.
+    """
+
+    __slots__ = ("stale", "version")
     version: int
+    stale: bool
 
 
 class CoherentSearchItem(SearchItem):
@@ -32,7 +36,14 @@ _new = CoherentItem.__new__
 
 
 def item(
-    value: Any, key: str, namespace: tuple[str, ...], created_at: dt.datetime, updated_at: dt.datetime, version: int
+    value: Any,
+    key: str,
+    namespace: tuple[str, ...],
+    created_at: dt.datetime,
+    updated_at: dt.datetime,
+    version: int,
+    *,
+    stale: bool = False,
 ) -> CoherentItem:
     """An item. Sets the slots directly: the parent's constructor only converts what is converted already."""
     made = _new(CoherentItem)
@@ -42,4 +53,5 @@ def item(
     made.created_at = created_at
     made.updated_at = updated_at
     made.version = version
+    made.stale = stale
     return made

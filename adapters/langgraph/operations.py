@@ -20,6 +20,7 @@ from ccs_stream.client.bodies import Body
 from ccs_stream.client.engine import Engine
 from ccs_stream.client.metering import NO_TIME, Metering
 from ccs_stream.client.results import instant
+from ccs_stream.client.served import Served
 from ccs_stream.client.steps import Either, Steps
 from ccs_stream.client.values import JSON, decode
 from ccs_stream.protocol.directory import ArtifactState
@@ -81,7 +82,7 @@ class Operations:
             elif not isinstance(op, PutOp):
                 raise UsageError(f"unknown operation {type(op).__name__}: a batch takes the operations of LangGraph")
         for each in puts.values():
-            yield from self.writes.commit(each, tick)
+            yield from self.writes.commit(each, tick, atomic=False)  # LangGraph's batches promise no more
         return results
 
     # Reading.
@@ -106,10 +107,11 @@ class Operations:
             yield from self.engine.refresh(agent, artifact)
         if self.meter is not None:
             address, at = (op.namespace, scope, key), found.position.sequence
+            operation = "degraded" if found.stale else "get"
             self.meter.read(
-                "get", agent, address, artifact, found.body, at, hit=found.hit, tick=tick, began_at=began_at
+                operation, agent, address, artifact, found.body, at, hit=found.hit, tick=tick, began_at=began_at
             )
-        return _item(found.body, key, op.namespace)
+        return _item(found, key, op.namespace)
 
     def get_all(self, addresses: SequenceOf[tuple[Namespace, str]], caller: Caller) -> Steps[list[Any]]:
         """Items at one position, None where there is nothing."""
@@ -126,8 +128,9 @@ class Operations:
                 continue
             if self.meter is not None:
                 address, at = (namespace, scope, key), each.position.sequence
-                self.meter.read("get", agent, address, each.state.artifact, each.body, at, hit=each.hit, tick=tick)
-            items.append(_item(each.body, key, namespace))
+                operation = "degraded" if each.stale else "get"
+                self.meter.read(operation, agent, address, each.state.artifact, each.body, at, hit=each.hit, tick=tick)
+            items.append(_item(each, key, namespace))
         return items
 
     def _body(self, state: ArtifactState) -> Body:
@@ -234,8 +237,10 @@ class Operations:
         return listed(namespaces, op.match_conditions, op.max_depth)[op.offset : op.offset + op.limit]
 
 
-def _item(body: Body, key: str, namespace: Namespace) -> Any:
-    return item(decode(JSON, body.body), key, namespace, body.created_at, body.updated_at, body.version)
+def _item(served: Served, key: str, namespace: Namespace) -> Any:
+    body = served.body
+    value = decode(JSON, body.body)
+    return item(value, key, namespace, body.created_at, body.updated_at, body.version, stale=served.stale)
 
 
 def _search_item(found: Candidate) -> CoherentSearchItem:

@@ -118,6 +118,8 @@ class CoherentStore(Beyond, BaseStore):
             self._meter.instance_id = self._workspace.instance_id
             if (pusher := self._workspace.observers.pusher) is not None:
                 pusher.told = self._meter.pushed
+            if (degradation := self._workspace.degradation) is not None:
+                degradation.on_change(self._meter.degraded)
         self._operations = Operations(
             engine, addressing, self._running, guarded=writes == "guarded", vectors=vectors, meter=self._meter
         )
@@ -170,7 +172,7 @@ class CoherentStore(Beyond, BaseStore):
             artifact = self._addresses.get((namespace, key))
         except TypeError:  # a list for a namespace: the long way says so
             return None
-        if artifact is None or (self._latest and engine.coordinator.behind()):
+        if artifact is None or engine.fallback is not None or (self._latest and engine.coordinator.behind()):
             return None
         caller = operations.caller()
         copies = engine.copies

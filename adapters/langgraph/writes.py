@@ -159,15 +159,19 @@ class Writes:
         self._warn_of_loss(agent, change, written)
         return True
 
-    def commit(self, puts: Puts, tick: int) -> Steps[list[Written]]:
+    def commit(self, puts: Puts, tick: int, *, atomic: bool = True) -> Steps[list[Written]]:
         """Commit the changes of one agent, and warn of lost updates. `tick` is the number of the call."""
         agent, changes = puts.agent, puts.changes
         what = "put" if len(changes) == 1 else f"{len(changes)} puts"
         began_at = NO_TIME if self._meter is None else self._meter.now()
-        written = yield from self._engine.commit(agent, changes, puts.here, f"{what} by {agent!r}", puts.outgoing)
+        written = yield from self._engine.commit(
+            agent, changes, puts.here, f"{what} by {agent!r}", puts.outgoing, atomic=atomic
+        )
         if self._meter is not None:
-            answer = written[0].answer
-            self._meter.wrote(agent, puts.addresses, changes, puts.outgoing, answer, tick=tick, began_at=began_at)
+            answer, queued = written[0].answer, written[0].queued is not None
+            self._meter.wrote(
+                agent, puts.addresses, changes, puts.outgoing, answer, tick=tick, began_at=began_at, queued=queued
+            )
         for change, each in zip(changes, written, strict=True):
             self._warn_of_loss(agent, change, each)
         return written

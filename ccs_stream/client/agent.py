@@ -14,6 +14,7 @@ from ccs_stream.client.committing import Outgoing
 from ccs_stream.client.delivering import Context
 from ccs_stream.client.engine import Engine
 from ccs_stream.client.freshness import Freshness, asked_of
+from ccs_stream.client.recovery import recover
 from ccs_stream.client.reservation import Reservation
 from ccs_stream.client.results import Change, Reading, Written
 from ccs_stream.client.scopes import ExecutionScope
@@ -101,7 +102,7 @@ class Agent:
         found = yield from engine.read(self.name, artifact, here, freshness=asked)
         if found is None:
             return None
-        return reading_of(found.state, found.body.body, found.position, stale=engine.coordinator.stale)
+        return reading_of(found.state, found.body.body, found.position, stale=found.stale or engine.stale)
 
     # Writing.
 
@@ -245,6 +246,10 @@ class Agent:
         return written[0]
 
     # Reserving and looking back.
+
+    def recover(self) -> None:
+        """Have every copy that this agent holds fetched again before it is served. Raises `UsageError`."""
+        recover(self._engine, self.name)
 
     def acquire(
         self, key: str, *, scope: Scope = (), limit_s: float = RESERVATION_LIMIT_S, wait_s: float = 0.0

@@ -5,7 +5,6 @@ version its author's execution scope had last read; a conflict carries the curre
 frameworks, or what a namespace means.
 """
 
-import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Sequence
@@ -14,10 +13,12 @@ from typing import Final
 from ccs_stream.client.bodies import Bodies, Body
 from ccs_stream.client.committing import UNNUMBERED, Outgoing, Settling, commit_of
 from ccs_stream.client.copies import Rules
+from ccs_stream.client.fallback import Fallback, may_queue
 from ccs_stream.client.freshness import Freshness
 from ccs_stream.client.refusals import error_of
 from ccs_stream.client.results import Written
 from ccs_stream.client.scopes import ExecutionScope, Scopes
+from ccs_stream.client.served import Served
 from ccs_stream.client.serving import Serving
 from ccs_stream.client.session import ClientSession
 from ccs_stream.client.steps import Ask, Steps, Work, run, run_async
@@ -58,17 +59,6 @@ ADDRESSES_MAX: Final = 200_000
 _LOST: Final = (RefusalReason.SESSION_ENDED, RefusalReason.UNKNOWN_SESSION, RefusalReason.UNKNOWN_PARTICIPANT)
 
 
-@dataclasses.dataclass(slots=True)
-class Served:
-    """What a read found: a private view of the artifact, where it was taken, and the body of that version."""
-
-    state: ArtifactState
-    position: Position
-    body: Body
-    hit: bool
-    """Whether a copy that was held could be served as it stood."""
-
-
 class Engine:
     """The operations of one workspace, for all its agents."""
 
@@ -91,6 +81,8 @@ class Engine:
         self.serving = Serving(coordinator, self.session, freshness, rules)
         self.copies = self.serving.copies
         """Which copies may be served as they are."""
+        self.fallback: Fallback | None = None
+        """What there is while the log cannot be used, where that was asked for."""
         self.addresses: dict[tuple[Scope, str], ArtifactId] = {}
         """Ids of addresses asked for before."""
 
@@ -161,13 +153,18 @@ class Engine:
     def fresh(self, freshness: Freshness | None, at_least: Position | str | None) -> Steps[None]:
         """Fold what the freshness asked for needs. Raises `LogDiverged` when the log ends before `at_least`."""
         wanted = freshness or self.freshness
-        if at_least is not None:
-            position = Position.parse(at_least)
-            if self.state.sequence < position.sequence:
+        try:
+            if at_least is not None:
+                position = Position.parse(at_least)
+                if self.state.sequence < position.sequence:
+                    yield Work()
+                self._require_reached(position)
+            elif wanted is Freshness.LATEST and not self.degraded and self.coordinator.behind():
                 yield Work()
-            self._require_reached(position)
-        elif wanted is Freshness.LATEST and self.coordinator.behind():
-            yield Work()
+        except Exception as error:
+            # What is known here, marked stale, is then what a read is answered with; never for a position asked for.
+            if at_least is not None or self.fallback is None or not self.fallback.takes(error):
+                raise
 
     def _require_reached(self, position: Position) -> None:
         store = self.coordinator.store
@@ -182,6 +179,16 @@ class Engine:
                 f"{position.sequence} is known: this is an older copy of the log, such as one made without its -wal "
                 "file; restore the newer one"
             )
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the log is not to be used now."""
+        return self.fallback is not None and self.fallback.active
+
+    @property
+    def stale(self) -> bool:
+        """Whether the log cannot be reached now, so that the state may be older than it should be."""
+        return self.coordinator.stale or self.degraded
 
     def hit(self, agent: str, artifact: ArtifactId, tick: int | None = None) -> Body | None:
         """The body `agent` may be served as it stands: it holds a copy, and the body is here. Takes no lock.
@@ -221,8 +228,23 @@ class Engine:
 
         What is served is a private view of the artifact and the position it was taken at: others may write while the
         body is fetched, so a position asked for later could lie beyond the next version. Raises `ContentMissing` for
-        a body that was redacted.
+        a body that was redacted. While the log cannot be used, it is what is known here, where that was asked for.
         """
+        fallback = self.fallback
+        if fallback is None:
+            return (yield from self._read(agent, artifact, scope, freshness))
+        if fallback.active:
+            return fallback.read(agent, artifact, scope)
+        try:
+            return (yield from self._read(agent, artifact, scope, freshness))
+        except Exception as error:
+            if not fallback.takes(error):
+                raise
+        return fallback.read(agent, artifact, scope)
+
+    def _read(
+        self, agent: str, artifact: ArtifactId, scope: ExecutionScope, freshness: DeliveryFreshness | None
+    ) -> Steps[Served | None]:
         serving, sequence = self.serving, self.state.settled  # before looking: what is looked at is at least as new
         hit = self.hit(agent, artifact)
         if hit is not None:
@@ -246,7 +268,7 @@ class Engine:
                 lambda session: Read(session_id=session, number=UNNUMBERED, agent=agent, artifact=artifact),
             )
             if answer.refusal is not None:
-                raise error_of(answer.refusal, f"read of {state.key!r}")
+                raise self.error_of(answer.refusal, f"read of {state.key!r}")
         with self.coordinator.lock:
             seen, position = state.copy(), self.coordinator.position
         granted = _granted(answer)
@@ -281,7 +303,7 @@ class Engine:
             agent, lambda session: Read(session_id=session, number=UNNUMBERED, agent=agent, artifact=artifact)
         )
         if answer.refusal is not None:
-            raise error_of(answer.refusal, f"push of {state.key!r}")
+            raise self.error_of(answer.refusal, f"push of {state.key!r}")
         with self.coordinator.lock:
             seen, at = state.copy(), self.state.settled
         if not seen.readable(self.coordinator.clock()):
@@ -302,6 +324,9 @@ class Engine:
 
         Raises `ContentMissing` for a body that was redacted.
         """
+        if self.fallback is not None and self.fallback.active:
+            known = self.fallback
+            return [known.read(agent, artifact, scope) for agent, artifact, scope in readers]
         with self.coordinator.lock:
             position, now = self.coordinator.position, self.coordinator.clock()
             hits = [None if agent is None else self.hit(agent, artifact) for agent, artifact, _ in readers]
@@ -366,8 +391,33 @@ class Engine:
         scope: ExecutionScope,
         what: str,
         outgoing: Sequence[Outgoing] = (),
+        *,
+        atomic: bool = True,
     ) -> Steps[list[Written]]:
-        """Commit changes, all or none; one result a change. Raises `Refused` and its kinds."""
+        """Commit changes, all or none; one result a change. Raises `Refused` and its kinds.
+
+        While the log cannot be used they may be kept for later, where that was asked for; several only if they need not
+        be `atomic`.
+        """
+        fallback = self.fallback
+        if fallback is None:
+            return (yield from self._commit(agent, changes, scope, what, outgoing))
+        if not fallback.active:
+            try:
+                return (yield from self._commit(agent, changes, scope, what, outgoing))
+            except Exception as error:
+                if not fallback.takes(error) or not may_queue(error):
+                    raise
+        return fallback.write(agent, changes, outgoing, scope, what=what, atomic=atomic)
+
+    def _commit(
+        self,
+        agent: str,
+        changes: Sequence[Change],
+        scope: ExecutionScope,
+        what: str,
+        outgoing: Sequence[Outgoing],
+    ) -> Steps[list[Written]]:
         uploads = [each for each in outgoing if each.uploaded]
         answer = yield from self.ask(
             agent,
@@ -382,14 +432,15 @@ class Engine:
         return written
 
     # The short way of `commit`, without steps, for what happens most: one change of an agent that has joined, and no
-    # upload. None when it is not that simple, or the session was lost; then nothing was changed, and `commit` does it.
+    # upload. None when it is not that simple, or the session was lost, or it may have to wait for the log to be back;
+    # then nothing was changed, and `commit` does it.
 
     def commit_now(
         self, agent: str, change: Change, scope: ExecutionScope, sent: Outgoing | None, what: str
     ) -> Written | None:
         """One change, in the calling thread. Raises `Refused` and its kinds."""
         session = self.session
-        if agent not in session.joined or (sent is not None and sent.uploaded):
+        if agent not in session.joined or (sent is not None and sent.uploaded) or self.fallback is not None:
             return None
         answer = self.coordinator.execute(commit_of(session.session_id, agent, (change,)), session.numbers)
         refusal = answer.refusal
@@ -406,7 +457,7 @@ class Engine:
     ) -> Written | None:
         """One change, in the running event loop. Raises `Refused` and its kinds."""
         session = self.session
-        if agent not in session.joined or (sent is not None and sent.uploaded):
+        if agent not in session.joined or (sent is not None and sent.uploaded) or self.fallback is not None:
             return None
         answer = await self.coordinator.execute_async(commit_of(session.session_id, agent, (change,)), session.numbers)
         refusal = answer.refusal
@@ -420,7 +471,7 @@ class Engine:
 
     def _refused(self, agent: str, refusal: CommandRefused, scope: ExecutionScope, what: str) -> Steps[CcsError]:
         """The error for a refusal, with what there is now where that was not what was expected."""
-        error = error_of(refusal, what)
+        error = self.error_of(refusal, what)
         if isinstance(error, VersionConflict) and refusal.artifact is not None:
             # Given, but not read: to write again, its author reads again.
             aside = ExecutionScope()
@@ -428,6 +479,10 @@ class Engine:
             served = (yield from self.read_all([(agent, refusal.artifact, aside)]))[0]
             error.current_value = None if served is None else decode(served.state.content_type, served.body.body)
         return error
+
+    def error_of(self, refusal: CommandRefused, what: str) -> CcsError:
+        """The error for a refusal of a command of this session."""
+        return error_of(refusal, what, self.state, self.session.session_id)
 
     def _upload(self, outgoing: Sequence[Outgoing]) -> None:
         """Keep bodies too large to travel inline, before the decision that names them."""

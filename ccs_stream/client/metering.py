@@ -42,7 +42,6 @@ FAREWELL_S: Final = 2.0
 _KNOWN_MAX: Final = 4_096
 _KNOWN_BYTES_MAX: Final = 16_384
 """Bodies whose tokens are remembered, and how large they may be: 64 MB at most."""
-_CAUSES: Final = {"put": Cause.WRITE, "search.hit": Cause.SEARCH}
 _PROBE: Final = {"a value": ["like", "this", 1]}
 
 NO_TIME: Final = Micros(0)
@@ -100,6 +99,7 @@ class _Traced:
 class _Wrote:
     """Writes and deletes of one decision."""
 
+    operation: str
     agent: str
     addresses: SequenceOf[Address]
     changes: SequenceOf[Change]
@@ -184,11 +184,13 @@ class Metering:
         *,
         tick: int,
         began_at: Micros = NO_TIME,
+        queued: bool = False,
     ) -> None:
-        """Somebody wrote or deleted, in one decision."""
-        traced = self._trace()
+        """Somebody wrote or deleted, in one decision; or (`queued`) will have, once the log is back."""
+        traced = self._trace() if any(type(change) is Write for change in changes) else None
         with self._lock:
-            seen = _Wrote(agent, addresses, changes, outgoing, answer, tick, began_at, self._next, traced)
+            operation = "degraded" if queued else "put"
+            seen = _Wrote(operation, agent, addresses, changes, outgoing, answer, tick, began_at, self._next, traced)
             self._next += sum(type(change) is Write for change in changes)
             self._counting.give(seen)
 
@@ -217,6 +219,11 @@ class Metering:
         deadline = time.monotonic() + timeout_s
         return all(each.settle(max(0.0, deadline - time.monotonic())) for each in telling if each is not None)
 
+    def degraded(self, degraded: bool) -> None:  # noqa: FBT001  # a listener
+        """The store began, or ceased, to answer without its log."""
+        if self._telemetry is not None:
+            self._telemetry.degraded(degraded=degraded)
+
     def close(self) -> None:
         """Tell what is left."""
         self._counting.close(FAREWELL_S)
@@ -237,15 +244,8 @@ class Metering:
     def _count(self, seen: _Read | _Wrote | _Pushed) -> None:
         match seen:
             case _Read():
-                event = self._count_value(
-                    seen.operation,
-                    seen.agent,
-                    seen.address,
-                    seen.body.body,
-                    hit=seen.hit,
-                    tick=seen.tick,
-                    number=seen.number,
-                )
+                cause = Cause.SEARCH if seen.operation == "search.hit" else Cause.HIT if seen.hit else Cause.MISS
+                event = self._count_value(seen, cause, seen.address, seen.body.body, seen.number)
                 self._observe(event, seen.artifact, seen.body.version, seen.sequence, seen)
             case _Wrote():
                 self._count_writes(seen)
@@ -266,7 +266,7 @@ class Metering:
         for change, address in zip(seen.changes, seen.addresses, strict=True):
             if type(change) is Write:
                 body = bodies[id(change.content)]
-                event = self._count_value("put", seen.agent, address, body, hit=False, tick=seen.tick, number=number)
+                event = self._count_value(seen, Cause.WRITE, address, body, number)
                 version = versions.get(change.artifact)
                 self._observe(event, change.artifact, version, seen.answer.last_sequence, seen)
                 number += 1
@@ -275,24 +275,24 @@ class Metering:
                 self._savings.add(signals(seen.agent, scope, key, told[change.artifact]))
 
     def _count_value(
-        self, operation: str, agent: str, address: Address, body: bytes, *, hit: bool, tick: int, number: int
+        self, seen: _Read | _Wrote, cause: Cause, address: Address, body: bytes, number: int
     ) -> StoreMetricEvent | None:
         """Count a value, and tell of it; the event, where anybody wants one."""
         namespace, scope, key = address
-        cause = _CAUSES.get(operation) or (Cause.HIT if hit else Cause.MISS)
-        moved = Moved(cause=cause, agent=agent, scope=scope, key=key, full=self._tokens_of(body))
+        moved = Moved(cause=cause, agent=seen.agent, scope=scope, key=key, full=self._tokens_of(body))
         if self._benchmark:
             self._savings.add(moved)
         if self._told is None and self._telemetry is None:
             return None
+        hit = cause is Cause.HIT
         event = StoreMetricEvent(
-            operation=operation,
+            operation=seen.operation,
             namespace=namespace,
             key=key,
-            agent_name=agent,
+            agent_name=seen.agent,
             tokens_consumed=moved.tokens,
             cache_hit=hit,
-            tick=tick,
+            tick=seen.tick,
             tokens_saved_estimate=max(0, moved.full - moved.tokens) if hit else 0,
             sequence_number=number,
             instance_id=self.instance_id,

@@ -9,11 +9,13 @@ import datetime as dt
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from ccs_stream.client.copies import Rules, StrategyOption, rules_of
+from ccs_stream.client.recovery import CrashRecoveryConfig, check_composition
 from ccs_stream.client.streams import Callback, sink_of
 from ccs_stream.protocol.errors import UsageError
+from ccs_stream.protocol.settings import SECOND_US, WorkspaceSettings
 
 Sink = Callback | str | Path
 """A function that is told of each entry, or the JSON Lines file that it is appended to."""
@@ -37,6 +39,13 @@ class ClientOptions(TypedDict, total=False):
     """Told of every change of state of every copy, from the log; True: the log itself holds it."""
     content_audit_log: Sink | bool | None
     """Told of everything this process hands out; True: the log's deliveries hold it."""
+    crash_recovery: CrashRecoveryConfig | None
+    """Whether, and after how long, what silent or endless holders hold is taken back. Part of the workspace's settings:
+    the same for everybody."""
+    on_error: Literal["strict", "degrade"]
+    """While the log cannot be used: raise (`strict`, the default), or answer reads from what is known here."""
+    outbox: str | Path | None
+    """A file that keeps writes until the log is back, where `on_error="degrade"`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +56,18 @@ class Policy:
     deliveries: bool | None = None
     state_log: Callback | Path | None = None
     content_audit_log: Callback | Path | None = None
+    crash_recovery: CrashRecoveryConfig | None = None
+    degrades: bool = False
+    outbox: Path | None = None
+
+    def check_leases(self, limits: CrashRecoveryConfig | WorkspaceSettings | None) -> None:
+        """See that no lease outlives the grant under it. Raises `UsageError`."""
+        for each in self.rules.leases:
+            ttl_us = each.ttl_us
+            if ttl_us is None:
+                check_composition(limits, None, each.ttl)
+            else:
+                check_composition(limits, ttl_us / SECOND_US, None)
 
 
 def policy_of(options: Mapping[str, Any], *, of: str, others: tuple[str, ...] = ()) -> Policy:
@@ -68,7 +89,11 @@ def policy_of(options: Mapping[str, Any], *, of: str, others: tuple[str, ...] = 
     audit = options.get("content_audit_log")
     if audit is True and deliveries is False:
         raise UsageError("content_audit_log=True is the log's deliveries, and deliveries=False turns them off")
-    return Policy(
+    recovery = options.get("crash_recovery")
+    if recovery is not None and not isinstance(recovery, CrashRecoveryConfig):
+        raise UsageError(f"crash_recovery is a CrashRecoveryConfig(enabled=True, ...), got {recovery!r}")
+    degrades, outbox = _degrading(options.get("on_error", "strict"), options.get("outbox"))
+    policy = Policy(
         rules=rules_of(
             options.get("strategy"),
             lease_ttl=options.get("lease_ttl"),
@@ -78,7 +103,28 @@ def policy_of(options: Mapping[str, Any], *, of: str, others: tuple[str, ...] = 
         deliveries=True if audit is True else deliveries,
         state_log=_sink(options.get("state_log"), "state_log"),
         content_audit_log=_sink(audit, "content_audit_log"),
+        crash_recovery=recovery,
+        degrades=degrades,
+        outbox=outbox,
     )
+    policy.check_leases(recovery)
+    return policy
+
+
+def _degrading(on_error: object, outbox: object) -> tuple[bool, Path | None]:
+    """Whether to degrade, and the outbox's file. Raises `UsageError`."""
+    if on_error not in ("strict", "degrade"):
+        raise UsageError(f"on_error is 'strict' or 'degrade', got {on_error!r}")
+    if outbox is None:
+        return on_error == "degrade", None
+    if on_error != "degrade":
+        raise UsageError("outbox= keeps writes while the log is away: it needs on_error='degrade'")
+    if not isinstance(outbox, str | Path) or not str(outbox):
+        raise UsageError(f"outbox is the path of a file, got {outbox!r}")
+    path = Path(outbox)
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"outbox={str(outbox)!r}: there is no folder {path.absolute().parent}: make it first")
+    return True, path
 
 
 def _sink(option: Any, what: str) -> Callback | Path | None:

@@ -56,6 +56,7 @@ TABLES: Final = (
         version INTEGER,
         settled_at INTEGER
     )""",
+    "CREATE INDEX followers ON entries (follows) WHERE follows IS NOT NULL",
 )
 INSERT: Final = "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 """Takes what `row_of` gives."""

@@ -10,7 +10,6 @@ from typing import Self
 
 from ccs_stream.client.committing import UNNUMBERED
 from ccs_stream.client.engine import Engine
-from ccs_stream.client.refusals import error_of
 from ccs_stream.client.scopes import ExecutionScope
 from ccs_stream.client.steps import Steps, Wait, run, run_async
 from ccs_stream.protocol.commands import Acquire, Release
@@ -117,7 +116,7 @@ def acquire(
             fence = next(event.fence for event in answer.events if type(event) is ReservationAcquired)
             holder.fences[artifact] = fence
             return fence
-        error = error_of(refusal, f"acquire of {key!r}")
+        error = engine.error_of(refusal, f"acquire of {key!r}")
         left = deadline - time.monotonic()
         if not isinstance(error, Reserved) or left <= 0:
             raise error
@@ -133,4 +132,4 @@ def release(engine: Engine, agent: str, scope: Scope, key: str, fence: Fence, ho
         lambda session: Release(session_id=session, number=UNNUMBERED, agent=agent, artifact=artifact, fence=fence),
     )
     if answer.refusal is not None:
-        raise error_of(answer.refusal, f"release of {key!r}")
+        raise engine.error_of(answer.refusal, f"release of {key!r}")

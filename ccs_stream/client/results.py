@@ -51,6 +51,8 @@ class Written:
     overwrote_unseen: bool
     """Whether a version its author never saw was replaced: a lost update, on record."""
     answer: Answer
+    queued: int | None = None
+    """Its number in the outbox, where it waits there for a log that cannot be used now; it has no version yet."""
 
     @property
     def position(self) -> Position:

@@ -25,12 +25,14 @@ COMPARANDS_MAX: Final = 10_000
 class ExecutionScope:
     """What one agent has read in one flow of execution, and the fences it holds there."""
 
-    __slots__ = ("__weakref__", "context", "fences", "versions")
+    __slots__ = ("__weakref__", "context", "fences", "versions", "waiting")
 
     def __init__(self) -> None:
         self.versions: dict[ArtifactId, Version] = {}
         self.fences: dict[ArtifactId, Fence] = {}
         """Fences of the reservations taken in this scope."""
+        self.waiting: dict[ArtifactId, int] = {}
+        """Changes seen here that wait in an outbox, by their numbers there."""
         self.context: tuple[str | None, int | None] | None = None
         """Conversation and generation of the model context that is served here, where the caller knows."""
 

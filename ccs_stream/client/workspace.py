@@ -7,18 +7,25 @@ in the log.
 
 import contextlib
 import dataclasses
+import functools
 import uuid
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Final, Self
 
 from ccs_stream.client.agent import ANY_VERSION, Agent, AnyVersion, seconds_to_us
 from ccs_stream.client.bodies import DEFAULT_BYTES_MAX, Bodies
 from ccs_stream.client.changes import Past, Watch, reading_of
 from ccs_stream.client.committing import UNNUMBERED, Outgoing
+from ccs_stream.client.degrading import Degradation
 from ccs_stream.client.engine import Engine
+from ccs_stream.client.fallback import Fallback
 from ccs_stream.client.freshness import Freshness, asked_of
 from ccs_stream.client.observers import Observers
 from ccs_stream.client.options import DEFAULT_POLICY, Policy
+from ccs_stream.client.outbox import Outbox
+from ccs_stream.client.recovery import Keeper, beating, keep, recover, settings_with
+from ccs_stream.client.replaying import Replayer, require_log
 from ccs_stream.client.results import Reading, Written
 from ccs_stream.client.scopes import ExecutionScope
 from ccs_stream.client.steps import Steps, in_background, run, run_async
@@ -36,6 +43,8 @@ from ccs_stream.protocol.statehash import state_hash
 DEFAULT_WORKSPACE: Final = "default"
 SETTLE_S: Final = 5.0
 """How long `deliveries` waits for what is still to be recorded."""
+DEGRADED_S: Final = 3.0
+"""How long closing waits for whoever tries a log that cannot be used."""
 LEAVE_S: Final = 3.0
 """How long closing waits for a leader to record that the session has ended."""
 
@@ -87,19 +96,48 @@ class Workspace:
         self._owns_store = owns_store
         self._closed = False
         wanted = Freshness.parse(store.default_freshness if freshness is None else freshness)
-        self.coordinator = open_coordinator(store, name, settings)
+        self.coordinator = open_coordinator(store, name, settings_with(policy.crash_recovery, settings))
         self.engine = Engine(
             self.coordinator,
             bodies=Bodies(store, name, bytes_max=body_cache_bytes),
             freshness=wanted,
             rules=policy.rules,
         )
+        self.degradation: Degradation | None = None
+        """The mode of this workspace, where `on_error="degrade"`."""
+        self.outbox: Outbox | None = None
+        """What waits for a log that cannot be used, where there is one."""
+        self._keeper: Keeper | None = None
         try:
+            policy.check_leases(self.engine.state.settings)
+            if policy.degrades:
+                self._degrade(policy.outbox)
             self.observers = Observers(self.engine, policy, instance_id=self.instance_id)
+            self.engine.serving.give = self.observers.give
+            self._keeper = keep(self.engine)
         except BaseException:
+            self._stop_degrading()
             self.coordinator.close()
             raise
-        self.engine.serving.give = self.observers.give
+
+    def _degrade(self, path: Path | None) -> None:
+        if path is not None:
+            if self._store.instantaneous:
+                raise UsageError("outbox= keeps writes for a log that is away, and a log in memory cannot be")
+            self.outbox = Outbox(path, log_id=self._store.log_id, workspace=self.name)
+        replayer = None if self.outbox is None else Replayer(self.outbox, self.coordinator)
+        what = f"the workspace {self.name!r} of {self._store.display_url}"
+        probe = functools.partial(require_log, self.coordinator)
+        self.degradation = Degradation(what, probe, replayer)
+        engine = self.engine
+        engine.fallback = Fallback(self.coordinator, engine.bodies, engine.serving, self.degradation, self.outbox)
+        self.degradation.watch()
+
+    def _stop_degrading(self) -> None:
+        if self.degradation is not None:
+            self.degradation.close(DEGRADED_S)
+        if self.outbox is not None:
+            self.outbox.close()
 
     def __repr__(self) -> str:
         return f"Workspace({self.name!r}, {self._store.display_url!r})"
@@ -215,7 +253,7 @@ class Workspace:
         ids = [engine.address((), each) if isinstance(each, str) else engine.address(*each) for each in addresses]
         asked = asked_of(freshness, at_least)
         served = yield from engine.read_all([(agent, artifact, here) for artifact in ids], freshness=asked)
-        stale = self.coordinator.stale
+        stale = self.engine.stale
         return [
             None if each is None else reading_of(each.state, each.body.body, each.position, stale=stale)
             for each in served
@@ -251,7 +289,33 @@ class Workspace:
     @property
     def stale(self) -> bool:
         """Whether the log cannot be reached now, so that the state may be older than it should be."""
-        return self.coordinator.stale
+        return self.engine.stale
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether reads come from what is known here, and writes are refused or queued; see `on_error="degrade"`."""
+        return self.degradation is not None and self.degradation.is_degraded
+
+    @property
+    def degradation_count(self) -> int:
+        """How often the log failed somebody here, where `on_error="degrade"`."""
+        return 0 if self.degradation is None else self.degradation.count
+
+    def heartbeat(self) -> None:
+        """Tell the log that this session is alive, where the workspace has crash recovery. It is told by itself, too.
+
+        Raises the `LogError`s of the log.
+        """
+        self._check_open()
+        run(self.coordinator, beating(self.engine))
+
+    def recover(self, agent: str | None = None) -> None:
+        """Have every copy that an agent (None: each of this session) holds fetched again before it is served.
+
+        Raises `UsageError` for an agent that has not joined in this session.
+        """
+        self._check_open()
+        recover(self.engine, agent)
 
     @property
     def position(self) -> Position:
@@ -290,9 +354,12 @@ class Workspace:
         if self._closed:
             return
         self._closed = True
+        if self._keeper is not None:
+            self._keeper.close()
         self.observers.close()
+        self._stop_degrading()
         session = self.engine.session
-        if session.joined and not self.coordinator.stale:
+        if session.joined and not self.engine.stale:
             # Courtesy: without it the session ends when there are too many, and holds its grants until then.
             leave = Leave(session_id=session.session_id, number=UNNUMBERED)
             with contextlib.suppress(CcsError):
