@@ -295,12 +295,15 @@ class Outbox:
         detail = f"it follows change {refused} of the same artifact, which was refused"
         return (EntryState.CONFLICT.value, FOLLOWS_REFUSED, detail, current_version, self._clock(), number)
 
-    def renumber(self, number: int) -> Entry:
-        """Give a waiting change a new command number: under the old one its refusal is on record for ever."""
+    def renumber(self, number: int, *, above: int = 0) -> Entry:
+        """Give a waiting change a new command number, above `above`: what was said under the old one is said for ever.
+
+        Whoever calls it knows that the change was not made under the old one, and cannot be any more.
+        """
         with self._mine():
             entry = self._require_waiting(number)
             with self._writing() as connection:
-                command = CommandNumber(2 * next_number(connection))
+                command = CommandNumber(2 * next_number(connection, above=above // 2 + 1))
                 connection.execute("UPDATE entries SET command = ? WHERE number = ?", (command, number))
         return dataclasses.replace(entry, command=command)
 

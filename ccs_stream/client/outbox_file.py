@@ -241,9 +241,9 @@ class OutboxFile:
                 connection.close()
 
 
-def next_number(connection: sqlite3.Connection) -> int:
-    """A number that was never given before, within a transaction."""
-    connection.execute("UPDATE meta SET value = value + 1 WHERE name = 'numbers'")
+def next_number(connection: sqlite3.Connection, *, above: int = 0) -> int:
+    """A number above `above` that was never given before, within a transaction."""
+    connection.execute("UPDATE meta SET value = max(value, ?) + 1 WHERE name = 'numbers'", (above,))
     return int(connection.execute("SELECT value FROM meta WHERE name = 'numbers'").fetchone()[0])
 
 

@@ -10,6 +10,7 @@ goes on waiting, and so does all behind it. Works with every coordinator. Does n
 
 import dataclasses
 import functools
+import hashlib
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -37,6 +38,8 @@ LEAVE_S: Final = 3.0
 UNVERIFIABLE: Final = "unverifiable"
 """Outcome of a change of which the log no longer says whether it happened."""
 _LOST: Final = (RefusalReason.SESSION_ENDED, RefusalReason.UNKNOWN_SESSION, RefusalReason.UNKNOWN_PARTICIPANT)
+_AGAIN: Final = (RefusalReason.CONTENT_TOO_OLD, RefusalReason.NUMBER_REUSED)
+"""An upload that waited for too long with its command; a number that another copy of the file has used."""
 _CONFLICTS: Final = (RefusalReason.VERSION_CONFLICT, RefusalReason.RECLAIMED)
 _NEVER: Final = (Refused, RefusedByBroker, UsageError)
 """Errors that say that a change can never be accepted as it is."""
@@ -80,6 +83,7 @@ class _Standing:
     ended: bool
     stale: bool
     """Its number is older than the window of its session: it would be taken for a copy."""
+    highest: int
     joined: bool
     reserved: bool
 
@@ -155,7 +159,7 @@ class Replayer:
                 self.outbox.new_session(session)
                 continue
             if standing.stale:
-                entry = self.outbox.renumber(entry.number)
+                entry = self.outbox.renumber(entry.number, above=standing.highest)
                 continue
             if standing.reserved and not standing.decided:
                 return None
@@ -165,6 +169,9 @@ class Replayer:
                 reason = error.reason if isinstance(error, Refused) else type(error).__name__
                 return self.outbox.mark_refused(entry.number, EntryState.FAILED, reason, str(error), None)
             refusal = answer.refusal
+            if refusal is not None and refusal.reason in _AGAIN:
+                entry = self.outbox.renumber(entry.number, above=standing.highest)
+                continue
             if refusal is not None and refusal.reason not in _LOST:
                 return self._refused(entry, refusal)
             if refusal is None:
@@ -192,6 +199,7 @@ class Replayer:
                 in_doubt=lost or stale,
                 ended=ended,
                 stale=stale,
+                highest=0 if session is None else int(session.highest),
                 joined=session is not None and entry.agent in session.participants,
                 reserved=artifact is not None and artifact.reserved(coordinator.clock()),
             )
@@ -245,7 +253,7 @@ class Replayer:
 
     def _refused(self, entry: Entry, refusal: CommandRefused) -> list[int] | None:
         if refusal.reason is RefusalReason.RESERVED:
-            self.outbox.renumber(entry.number)  # asked again under this one, it would be answered so for ever
+            self.outbox.renumber(entry.number)  # asked under this one, it would be answered so for ever
             return None
         state = EntryState.CONFLICT if refusal.reason in _CONFLICTS else EntryState.FAILED
         return self.outbox.mark_refused(
@@ -281,7 +289,7 @@ class Replayer:
             event = DEFAULT_CODEC.decode_event(record.events[sequence - record.first_sequence])
             if not isinstance(event, WriteCommitted | ArtifactDeleted):
                 raise _Unverifiable(f"sequence {sequence} of the log is no change of this artifact")
-            if record.session_id == session_id and record.number == entry.command:
+            if record.session_id == session_id and record.number == entry.command and _is_of(event, entry):
                 return event.version
             if event.version <= (entry.base_version or 0):
                 return None
@@ -300,6 +308,13 @@ class Replayer:
                 "tell whether the change happened: read, and write again"
             )
         return record
+
+
+def _is_of(event: WriteCommitted | ArtifactDeleted, entry: Entry) -> bool:
+    """Whether an event is what this change leads to: in another copy of the file its number may be another change."""
+    if isinstance(event, ArtifactDeleted):
+        return entry.body is None
+    return entry.body is not None and event.content_hash == hashlib.sha256(entry.body).digest()
 
 
 def _version_in(answer: Answer, entry: Entry) -> Version | None:

@@ -444,3 +444,51 @@ def test_changes_behind_one_that_was_asked_for_often_are_not_taken_for_stale_cop
     assert [each.entry.number for each in rig.replay().done] == [1, 2]
     assert rig.made() == [(1, b"1"), (1, b"2")]
     rig.close()
+
+
+def test_what_a_copy_of_the_file_says_under_a_number_that_was_used_is_another_change(
+    store: LogStore, tmp_path: Path
+) -> None:
+    rig = Rig(store, tmp_path, WorkspaceSettings(dedupe_window=6))
+    rig.put("x", b"0", 0)
+    rig.outbox.use_session()  # so that both copies have this session
+    rig.outbox.close()
+    shutil.copy(tmp_path / "outbox.db", tmp_path / "copy.db")
+    rig.restart()
+    for body in (b"1", b"2", b"3", b"4"):
+        rig.put("a", body, 0)
+    rig.die_after_marks(4)
+    assert len(rig.made()) == 5
+    rig.outbox.close()
+    shutil.copy(tmp_path / "copy.db", tmp_path / "outbox.db")
+    rig.restart()
+    rig.put("a", b"5", 0)  # under a number older than the window, of a change of this artifact
+    for key in "bcdef":
+        rig.put(key, b"6", 0)  # some under numbers that the window knows for others
+    replayed = rig.replay()
+    assert replayed.error is None
+    assert replayed.left == 0
+    assert [(entry.body, entry.outcome) for entry in replayed.conflicts] == [(b"5", "version_conflict")]
+    assert [each.entry.key for each in replayed.done] == ["x", "b", "c", "d", "e", "f"]
+    assert [body for _, body in rig.made()] == [b"0", b"1", b"2", b"3", b"4", *[b"6"] * 5]
+    rig.close()
+
+
+def test_an_upload_that_waited_for_too_long_is_made_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = json.dumps("x" * 100_000).encode()
+    rig.put("a", large, 0)
+    execute = rig.ours.coordinator.execute
+    asked: list[Commit] = []
+
+    def late(command: Any, numbers: Any = None, work: Any = None, **more: Any) -> Answer:
+        if isinstance(command, Commit) and not asked:
+            asked.append(command)
+            work()
+            command.changes[0].content.uploaded_at -= 2 * rig.ours.engine.state.settings.content_grace_us  # type: ignore[union-attr,operator]
+            work = None
+        return execute(command, numbers, work, **more)
+
+    monkeypatch.setattr(rig.ours.coordinator, "execute", late)
+    assert [each.version for each in rig.replay().done] == [1]
+    assert [event.reason for event in events(rig.store, CommandRefused)] == ["content_too_old"]
+    assert rig.made() == [(1, large)]

@@ -38,4 +38,5 @@ INSERT INTO "meta" VALUES('numbers',8);
 INSERT INTO "meta" VALUES('session_id',X'000102030405060708090A0B0C0D0E0F');
 INSERT INTO "meta" VALUES('session_used',1);
 INSERT INTO "meta" VALUES('workspace','w');
+CREATE INDEX followers ON entries (follows) WHERE follows IS NOT NULL;
 COMMIT;
