@@ -181,6 +181,7 @@ def test_a_change_that_was_refused_when_its_process_was_killed_is_a_conflict_eve
     replayed = rig.replay()
     assert [entry.outcome for entry in replayed.conflicts] == ["version_conflict"]
     assert [body for _, body in rig.made()] == [b"0", None]
+    assert events(rig.store, SessionEnded)
 
 
 @pytest.mark.parametrize("forgotten", [False, True])
@@ -446,19 +447,21 @@ def test_changes_behind_one_that_was_asked_for_often_are_not_taken_for_stale_cop
     rig.close()
 
 
+@pytest.mark.parametrize("window", [6, 256])
 def test_what_a_copy_of_the_file_says_under_a_number_that_was_used_is_another_change(
-    store: LogStore, tmp_path: Path
+    store: LogStore, tmp_path: Path, window: int
 ) -> None:
-    rig = Rig(store, tmp_path, WorkspaceSettings(dedupe_window=6))
+    rig = Rig(store, tmp_path, WorkspaceSettings(dedupe_window=window))
     rig.put("x", b"0", 0)
     rig.outbox.use_session()  # so that both copies have this session
     rig.outbox.close()
     shutil.copy(tmp_path / "outbox.db", tmp_path / "copy.db")
     rig.restart()
-    for body in (b"1", b"2", b"3", b"4"):
+    bodies = [str(number).encode() for number in range(10, 30)]
+    for body in bodies:
         rig.put("a", body, 0)
-    rig.die_after_marks(4)
-    assert len(rig.made()) == 5
+    rig.die_after_marks(20)
+    assert len(rig.made()) == 21
     rig.outbox.close()
     shutil.copy(tmp_path / "copy.db", tmp_path / "outbox.db")
     rig.restart()
@@ -470,7 +473,7 @@ def test_what_a_copy_of_the_file_says_under_a_number_that_was_used_is_another_ch
     assert replayed.left == 0
     assert [(entry.body, entry.outcome) for entry in replayed.conflicts] == [(b"5", "version_conflict")]
     assert [each.entry.key for each in replayed.done] == ["x", "b", "c", "d", "e", "f"]
-    assert [body for _, body in rig.made()] == [b"0", b"1", b"2", b"3", b"4", *[b"6"] * 5]
+    assert [body for _, body in rig.made()] == [b"0", *bodies, *[b"6"] * 5]
     rig.close()
 
 
