@@ -144,7 +144,7 @@ class Outbox:
 
     @property
     def session_used(self) -> bool:
-        """Whether a command of the session may have been sent."""
+        """Whether a change may have been sent as a command of the session."""
         return self._session_used
 
     def first(self) -> Entry | None:
@@ -308,7 +308,7 @@ class Outbox:
         return dataclasses.replace(entry, command=command)
 
     def use_session(self) -> None:
-        """A command of the session is about to be sent."""
+        """A change is about to be sent as a command of the session."""
         with self._mine():
             if not self._session_used:
                 with self._writing() as connection:

@@ -31,7 +31,7 @@ APPLICATION_ID: Final = 0x4343534F
 FILE_FORMAT: Final = 1
 """`user_version` of the file."""
 TABLES: Final = (
-    # log_id, workspace, session_id; session_used: whether commands of it were sent; numbers: the last one given to an
+    # log_id, workspace, session_id; session_used: whether changes were sent in it; numbers: the last one given to an
     # entry or an attempt; done: how many entries came to be in the log.
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
     """CREATE TABLE entries (

@@ -80,7 +80,8 @@ class _Standing:
     """Its number is in its session's window: asking again gives the answer."""
     in_doubt: bool
     """Nothing in the state tells whether it was decided."""
-    ended: bool
+    lost: bool
+    """Its session is over. It may be known no more, and joining would bring it back without what it remembered."""
     stale: bool
     """Its number is older than the window of its session: it would be taken for a copy."""
     highest: int
@@ -155,7 +156,7 @@ class Replayer:
                 if version is not None:
                     return self._done(entry, version)
                 looked_back = True
-            if standing.ended:
+            if standing.lost:
                 self.outbox.new_session(session)
                 continue
             if standing.stale:
@@ -191,13 +192,12 @@ class Replayer:
             stale = (
                 session is not None and not decided and entry.command <= session.highest - state.settings.dedupe_window
             )
-            ended = state.has_ended(session_id)
             # A session that ended long ago is forgotten, and looks like one that nobody has used yet.
-            lost = session is None and (ended or self.outbox.session_used)
+            lost = session is None and (state.has_ended(session_id) or self.outbox.session_used)
             return _Standing(
                 decided=decided,
                 in_doubt=lost or stale,
-                ended=ended,
+                lost=lost,
                 stale=stale,
                 highest=0 if session is None else int(session.highest),
                 joined=session is not None and entry.agent in session.participants,
@@ -206,11 +206,11 @@ class Replayer:
 
     def _ask(self, entry: Entry, session: SessionId, *, joined: bool) -> Answer:
         if not joined:
-            self.outbox.use_session()
             join = Join(session_id=session, number=CommandNumber(entry.command - 1), agent=entry.agent)
             answer = self._coordinator.execute(join)
             if answer.refusal is not None:
                 return answer
+        self.outbox.use_session()
         change, work = self._change(entry)
         command: Command = Commit(session_id=session, number=entry.command, agent=entry.agent, changes=(change,))
         return self._coordinator.execute(command, None, work)
