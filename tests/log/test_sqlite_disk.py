@@ -19,27 +19,7 @@ from ccs_stream.log.sqlite import SqliteLog
 from ccs_stream.protocol.errors import LogError, LogFull, LogReadOnly, NotALog, OutcomeUnknown
 from ccs_stream.testing.conformance import filled
 from ccs_stream.testing.records import Chain
-
-
-@contextlib.contextmanager
-def mounted(*arguments: str) -> Iterator[None]:
-    """A file system for one test; needs root, so elsewhere the test is skipped."""
-    target = arguments[-1]
-    done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", target], check=True)
-
-
-@contextlib.contextmanager
-def read_only(folder: Path) -> Iterator[None]:
-    """`folder` cannot be written to, even by root."""
-    with mounted("--bind", str(folder), str(folder)):
-        subprocess.run(["mount", "-o", "remount,ro,bind", str(folder)], check=True)
-        yield
+from tests.disks import mounted, read_only
 
 
 @contextlib.contextmanager
