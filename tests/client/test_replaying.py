@@ -19,7 +19,7 @@ from ccs_stream.log.port import Appended, Conflict, Draft, LogStore, Unknown
 from ccs_stream.log.sqlite import SqliteLog
 from ccs_stream.protocol.commands import Commit
 from ccs_stream.protocol.errors import LogBusy, LogFull, LogReadOnly, LogUnavailable, OutcomeUnknown
-from ccs_stream.protocol.events import ArtifactDeleted, CommandRefused, SessionEnded, WriteCommitted
+from ccs_stream.protocol.events import ArtifactDeleted, CommandRefused, ParticipantJoined, SessionEnded, WriteCommitted
 from ccs_stream.protocol.ids import Micros
 from tests.client.replays import FragileLog, Killed, Rig, events, history
 
@@ -192,6 +192,7 @@ def test_a_change_that_was_decided_is_not_made_again_by_another_session(
     rig.put("a", b"1", None)
     rig.put("a", b"2", None)
     rig.die_after_marks(0)
+    old = rig.outbox.session_id
     rig.evict()
     if afterwards != "nothing":
         rig.other.write("a", "theirs", scope=("s",))
@@ -203,6 +204,8 @@ def test_a_change_that_was_decided_is_not_made_again_by_another_session(
     replayed = rig.replay()
     assert replayed.error is None
     assert (replayed.done[0].entry.number, replayed.done[0].version) == (1, 1)
+    joined = [event.session_id for event in events(rig.store, ParticipantJoined)]
+    assert joined.count(old) == 1  # without what it remembered, it would be no protection
     assert [body for _, body in rig.made()].count(b"1") == 1
     if afterwards == "nothing":
         assert rig.made() == [(1, b"1"), (2, b"2")]

@@ -1,4 +1,4 @@
--- An outbox as release 0.1 left it: it is opened for ever. Never change this file; a new format gets its own.
+-- An outbox of format 1: it is opened for ever. Never change this file; a new format gets its own.
 PRAGMA application_id = 1128485711;
 PRAGMA user_version = 1;
 BEGIN TRANSACTION;
