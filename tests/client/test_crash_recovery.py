@@ -13,7 +13,7 @@ import threading
 import uuid
 import weakref
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -587,3 +587,14 @@ def test_on_kafka_the_leader_reclaims_by_itself(kafka_log: str) -> None:
             assert workspace.agent("b").write("k", "v2").version == 2
     finally:
         holder.end()
+
+
+def test_a_lease_longer_than_the_hold_of_a_workspace_that_others_opened_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/log.db"
+    config = CrashRecoveryConfig(enabled=True, heartbeat_timeout_s=1, max_hold_s=5)
+    options: dict[str, Any] = {"strategy": "lease", "lease_ttl": timedelta(seconds=5)}
+    with ccs_stream.connect(url, crash_recovery=config):
+        with pytest.raises(UsageError, match="composition violation"):
+            ccs_stream.connect(url, **options)
+        options["lease_ttl"] = timedelta(seconds=4)
+        ccs_stream.connect(url, **options).close()

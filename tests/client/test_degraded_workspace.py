@@ -218,6 +218,39 @@ def test_what_another_wrote_meanwhile_is_a_conflict_and_is_kept(url: str, path: 
         assert [change.value for change in a.history("alone")] == [1, 0]
 
 
+@pytest.mark.filterwarnings("ignore::ccs_stream.client.degrading.CoherenceDegradedWarning")
+def test_whoever_saw_a_waiting_change_follows_it_and_whoever_did_not_meets_it(
+    url: str, path: Path, tmp_path: Path
+) -> None:
+    with ccs_stream.connect(url, on_error="degrade", outbox=tmp_path / "outbox.db") as workspace:
+        a, b, c = (workspace.agent(name) for name in "abc")
+        a.write("k", "base")
+        with locked(path):
+            a.write("k", "by a")
+            reading = b.read("k")
+            assert reading is not None
+            assert reading.value == "by a"
+            b.write("k", "by b, who saw it")
+            c.write("k", "by c, who saw nothing")
+        until("the outbox is empty", lambda: not workspace.is_degraded)
+        assert workspace.outbox is not None
+        assert [change.value for change in a.history("k")] == ["by b, who saw it", "by a", "base"]
+        assert [(each.agent, each.outcome) for each in workspace.outbox.conflicts()] == [("c", "version_conflict")]
+
+
+@pytest.mark.filterwarnings("ignore::ccs_stream.client.degrading.CoherenceDegradedWarning")
+def test_a_write_of_somebody_who_never_read_is_conditional_on_what_is_known_here(
+    url: str, path: Path, tmp_path: Path
+) -> None:
+    with ccs_stream.connect(url, on_error="degrade", outbox=tmp_path / "outbox.db") as workspace:
+        workspace.agent("a").write("k", "base")
+        with locked(path):
+            assert workspace.agent("b").write("k", "by b").base_version == 1
+            assert workspace.agent("b").write("new", "by b").base_version is None
+        until("the outbox is empty", lambda: not workspace.is_degraded)
+        assert [change.value for change in workspace.agent("a").history("k")] == ["by b", "base"]
+
+
 KILLED = """
 import ccs_stream, os, signal, sqlite3, sys, warnings
 warnings.simplefilter("ignore")
@@ -248,17 +281,21 @@ def test_a_store_degrades_and_says_so(url: str, away: Away, tmp_path: Path) -> N
     with CCSStore(url, on_error="degrade", outbox=tmp_path / "outbox.db", on_metric=told.append) as store:
         store.put(planner, "plan", {"step": 1})
         store.get(reviewer, "plan")
+        store.put(planner, "known", {})
         with away():
             store.put(planner, "plan", {"step": 2})
             item = store.get(reviewer, "plan")
             assert item is not None
             assert (item.value, item.stale, item.version) == ({"step": 2}, True, 1)
             assert store.is_degraded
+            known = store.get(reviewer, "known")
+            assert known is not None
+            assert known.stale
         until("the outbox is empty", lambda: not store.is_degraded)
         item = store.get(reviewer, "plan")
         assert item is not None
         assert (item.value, item.stale, item.version) == ({"step": 2}, False, 2)
-    assert [each.operation for each in told] == ["put", "get", "degraded", "degraded", "get"]
+    assert [each.operation for each in told] == ["put", "get", "put", "degraded", "degraded", "degraded", "get"]
 
 
 def test_strict_raises_what_it_always_did(url: str, path: Path) -> None:
