@@ -7,7 +7,6 @@ import argparse
 import dataclasses
 import itertools
 import json
-import logging
 import shlex
 import sys
 import uuid
@@ -140,8 +139,6 @@ def _things(stretch: Sequence[StoreMetricEvent]) -> str:
 
 def run(example: Callable[[], int]) -> NoReturn:
     """Run an example as a command: what is wrong is said in a sentence, with exit code 1."""
-    # What librdkafka says of each attempt to connect; the error that follows says it once.
-    logging.getLogger("ccs_stream.librdkafka").addHandler(logging.NullHandler())
     try:
         sys.exit(example())
     except (CcsError, OSError) as error:

@@ -5,7 +5,6 @@ findings. Does not: do the work; each command has a module of its own.
 """
 
 import dataclasses
-import logging
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -242,8 +241,6 @@ def export(source: Source, *, output: Path, force: bool, as_json: bool) -> None:
 
 def main() -> NoReturn:
     """The console script."""
-    # What librdkafka says of each attempt to connect; the error that follows says it once.
-    logging.getLogger("ccs_stream.librdkafka").addHandler(logging.NullHandler())
     try:
         code = cli.main(standalone_mode=False)
     except click.exceptions.Abort:

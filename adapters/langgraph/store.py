@@ -215,7 +215,7 @@ class CoherentStore(Beyond, BaseStore):
         """As `put`."""
         if not namespace or namespace[0] == "langgraph":
             raise InvalidNamespaceError(f"a namespace has a part, and does not begin with 'langgraph': {namespace!r}")
-        op = PutOp(tuple(namespace), str(key), dict(value), index=index, ttl=self._ttl_minutes(ttl))
+        op = PutOp(tuple(namespace), str(key), value, index=index, ttl=self._ttl_minutes(ttl))
         return _first(self.abatch([op]))
 
     def adelete(self, namespace: Namespace, key: str) -> Coroutine[Any, Any, None]:

@@ -39,7 +39,7 @@ from ccs_stream.protocol.events import WriteCommitted
 from ccs_stream.protocol.statehash import state_hash
 from tests.contract.led import OTHER, SECRET, play_led
 from tests.contract.scenario import WORKSPACE
-from tests.log.test_sqlite_disk import mounted
+from tests.disks import mounted
 
 LARGE = ["x" * 100_000, os.urandom(60_000).hex()]
 

@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 LOG = logging.getLogger(__name__)
 CLIENT_LOG: Final = logging.getLogger("ccs_stream.librdkafka")
+# Each attempt to connect is a line, and an error of ours says it once: the lines are for whoever sets logging up.
+CLIENT_LOG.addHandler(logging.NullHandler())
 BATCH_BYTES: Final = 1_000_000
 """librdkafka's own default of `batch.size`."""
 _FETCH_WAIT_MS: Final = 100
