@@ -1,6 +1,7 @@
 """A workspace with an outbox, somebody else on the same log, and what came of it: for tests of replaying."""
 
 import contextlib
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,7 @@ class Rig:
     def evict(self, session_id: SessionId | None = None) -> None:
         """End the outbox's session."""
         target = session_id or self.outbox.session_id
-        command = Evict(session_id=SessionId(b"operator" * 2), number=CommandNumber(0), target=target)
+        command = Evict(session_id=SessionId(uuid.uuid4().bytes), number=CommandNumber(1), target=target)
         assert self.theirs.coordinator.execute(command).refusal is None
 
     def forget_ended(self) -> None:

@@ -13,17 +13,10 @@ from ccs_stream.protocol.errors import CcsError
 from ccs_stream.testing.broker import Broker
 from tests.client.replays import Rig
 from tests.faults.environment import own_broker
-from tests.kafka import make_topics
+from tests.kafka import CoordinatorProcess, make_topics
 from tests.waiting import until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
-
-
-def rig_on(broker: Broker, folder: Path) -> Rig:
-    """A workspace, an outbox, and somebody else, on a log of their own."""
-    url = f"kafka://{broker.bootstrap_servers}?prefix=outbox-{uuid.uuid4().hex[:8]}&timeout_s=5&session_timeout_s=2"
-    make_topics(url, 1)
-    return Rig(open_log(url), folder)
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +28,14 @@ def own() -> Iterator[Broker]:
 
 @pytest.fixture
 def rig(own: Broker, tmp_path: Path) -> Iterator[Rig]:
-    rig = rig_on(own, tmp_path)
+    """On a log of its own, with a coordinator in a process of its own, as where a broker may go."""
+    url = f"kafka://{own.bootstrap_servers}?prefix=outbox-{uuid.uuid4().hex[:8]}&session_timeout_s=2"
+    make_topics(url, 1)
+    coordinator = CoordinatorProcess(url).wait_ready()
+    rig = Rig(open_log(f"{url}&coordinator=remote&timeout_s=5"), tmp_path)
     yield rig
     rig.close()
+    coordinator.stop()
 
 
 def test_changes_are_made_in_order_and_once_and_conflicts_are_reported(rig: Rig) -> None:
