@@ -88,34 +88,24 @@ class Codec:
     def encode_event(self, event: ev.Event) -> bytes:
         """One event. KeyError for `UnknownEvent`, which nobody writes."""
         if type(event) is ev.WriteCommitted:
-            if event.options is None:
-                return express.encode_write(event)
-            return self._encode_write_with_options(self._by_class[ev.WriteCommitted], event)
+            return express.encode_write(event)
         if type(event) is ev.GrantIssued:
             return express.encode_grant(event)
         if type(event) is ev.GrantsInvalidated:
             return express.encode_invalidation(event)
         return self._by_class[type(event)].encode(event)
 
-    def _encode_write_with_options(self, kind: _Type, event: ev.WriteCommitted) -> bytes:
-        fields = {name: getattr(event, name) for name in kind.names}
-        options = {name: getattr(event.options, name) for name in ev.WriteOptions.__slots__}
-        if options["index_fields"] is not None:
-            options["index_fields"] = list(options["index_fields"])  # fastavro reads a tuple as (branch, value)
-        fields["options"] = options
-        return kind.schema.write(fields)
-
     def decode_event(self, data: bytes) -> ev.Event:
         """One event; an `UnknownEvent` for a schema of a later release. Raises `CorruptRecord`."""
         prefix = data[:PREFIX_BYTES]
         if prefix == express.WRITE_PREFIX:
-            write = express.decode_write(data)
-            if write is not None:
-                return write
-        elif prefix == express.GRANT_PREFIX:
+            return express.decode_write(data)
+        if prefix == express.GRANT_PREFIX:
             return express.decode_grant(data)
-        elif prefix == express.INVALIDATION_PREFIX:
+        if prefix == express.INVALIDATION_PREFIX:
             return express.decode_invalidation(data)
+        if prefix == express.TRACED_PREFIX:
+            return express.decode_write(data)
         kind = self._by_prefix.get(prefix)
         if kind is not None:
             return cast("ev.Event", kind.build(kind.schema.read(data)))

@@ -7,7 +7,7 @@ A command travels as an envelope (`SubmittedCommand`) around its own record, so 
 release still knows whose it is. Bodies travel beside the record, as they do in a decision.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, Final
 
 from ccs_stream.log import express_commands
@@ -17,7 +17,8 @@ from ccs_stream.protocol.commands import Command, CommandKind, WriteMode
 from ccs_stream.protocol.errors import CorruptRecord, UnknownSchema
 from ccs_stream.protocol.settings import WorkspaceSettings
 
-_ENVELOPE: Final = registry("commands").current("SubmittedCommand")
+_REGISTRY: Final = registry("commands")
+_ENVELOPE: Final = _REGISTRY.current("SubmittedCommand")
 _NAMES: Final[Mapping[CommandKind, str]] = {
     CommandKind.OPEN: "Open",
     CommandKind.JOIN: "Join",
@@ -33,7 +34,7 @@ _NAMES: Final[Mapping[CommandKind, str]] = {
     CommandKind.HEARTBEAT: "Heartbeat",
 }
 """The record of each command; a sweep is the leader's own and never travels."""
-_SCHEMAS: Final = {name: registry("commands").current(name) for name in set(_NAMES.values())}
+_SCHEMAS: Final = {name: _REGISTRY.current(name) for name in set(_NAMES.values())}
 _CLASSES: Final[Mapping[str, Any]] = {name: getattr(cmd, name) for name in set(_NAMES.values())}
 _KINDS: Final = {kind.value: kind for kind in CommandKind}
 
@@ -49,7 +50,7 @@ def encode_command(workspace: str, command: Command) -> bytes:
 
 def encode_generally(workspace: str, command: Command) -> bytes:
     """The same by the general codec, whatever the command is."""
-    schema = _SCHEMAS[_NAMES[command.KIND]]
+    schema = _schema_of(command)
     contents: list[bytes] = []
     fields = {
         "workspace": workspace,
@@ -73,8 +74,8 @@ def decode_command(data: bytes) -> tuple[str, Command]:
 
 def decode_generally(data: bytes) -> tuple[str, Command]:
     """The same by the general codec, whatever the command is. Raises `CorruptRecord`, `UnknownSchema`."""
-    envelope = _read(data, (_ENVELOPE,))[1]
-    name, fields = _read(envelope["body"], _SCHEMAS.values())
+    envelope = _read(data, (_ENVELOPE.name,))[1]
+    name, fields = _read(envelope["body"], _SCHEMAS)
     if _NAMES.get(_KINDS[envelope["kind"]]) != name:
         raise CorruptRecord(f"a command says it is {envelope['kind']!r} and holds a {name}")
     try:
@@ -84,14 +85,15 @@ def decode_generally(data: bytes) -> tuple[str, Command]:
     return envelope["workspace"], command
 
 
-def _read(data: bytes, schemas: Any) -> tuple[str, dict[str, Any]]:
+def _read(data: bytes, names: Container[str]) -> tuple[str, dict[str, Any]]:
+    """Name and fields of a record, which must be one of these names, under whichever schema it was written."""
     if not data.startswith(MARKER):
         raise CorruptRecord("not a single-object-encoded Avro record: the marker C3 01 is missing")
     prefix = data[:PREFIX_BYTES]
-    schema = next((each for each in schemas if each.prefix == prefix), None)
-    if schema is None:
+    schema = _REGISTRY.by_prefix.get(prefix)
+    if schema is None or schema.name not in names:
         raise UnknownSchema(f"a command of unknown schema {prefix[len(MARKER) :].hex()}: it is of a later release")
-    return schema.name, schema.read(data)
+    return schema.name, schema.read(data, None if schema.current else _REGISTRY.current(schema.name))
 
 
 def _fields(command: Command, contents: list[bytes]) -> dict[str, Any]:
@@ -117,7 +119,14 @@ def _fields(command: Command, contents: list[bytes]) -> dict[str, Any]:
 
 
 def _schema_of(command: Command) -> Schema:
+    """The oldest that can say it, so that a coordinator of an earlier release takes what it always took."""
+    if type(command) is cmd.Commit and not any(_traced(each) for each in command.changes):
+        return express_commands.COMMIT
     return _SCHEMAS[_NAMES[command.KIND]]
+
+
+def _traced(change: cmd.Change) -> bool:
+    return type(change) is cmd.Write and change.trace_parent is not None
 
 
 def _change_fields(change: cmd.Change, contents: list[bytes]) -> Any:
@@ -148,6 +157,7 @@ def _change_fields(change: cmd.Change, contents: list[bytes]) -> Any:
         "uploaded_at": content.uploaded_at,
         "ttl_us": change.ttl_us,
         "index_fields": None if change.index_fields is None else list(change.index_fields),
+        "trace_parent": change.trace_parent,
     }
     return ("ccs.commands.CommandWrite", write)
 
@@ -190,4 +200,5 @@ def _change(fields: dict[str, Any], contents: list[bytes]) -> cmd.Change:
         ttl_us=fields["ttl_us"],
         index_fields=None if fields["index_fields"] is None else tuple(fields["index_fields"]),
         reason=fields["reason"],
+        trace_parent=fields["trace_parent"],
     )

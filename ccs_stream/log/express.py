@@ -1,7 +1,9 @@
 """The most frequent events, encoded and decoded by hand: half of a write's and of a rebuild's cost was theirs.
 
 Guarantees: byte for byte what fastavro writes for their schemas, and reads what it writes; a property test holds both
-to it. Does not: handle a write with options, or another schema than today's; those go the general way.
+to it. A write is put under the oldest schema that can say it: one that carries no trace is what it was before writes
+could carry one, and a reader of a release before that reads it still. Does not: handle schemas superseded since; those
+go the general way.
 
 Source: Apache Avro 1.12 specification, "Binary encoding".
 """
@@ -21,10 +23,13 @@ from ccs_stream.log.avro import (
 )
 from ccs_stream.log.schemas import PREFIX_BYTES, log_registry
 from ccs_stream.protocol.errors import CorruptRecord
-from ccs_stream.protocol.events import GrantIssued, GrantsInvalidated, WriteCommitted
+from ccs_stream.protocol.events import GrantIssued, GrantsInvalidated, WriteCommitted, WriteOptions
 from ccs_stream.protocol.states import GrantState
 
-WRITE_PREFIX: Final = log_registry().current("WriteCommitted").prefix
+WRITE_PREFIX: Final = log_registry().by_prefix[bytes.fromhex("c301fb0b287c7bd3d286")].prefix
+"""Of a write that carries no trace."""
+TRACED_PREFIX: Final = log_registry().current("WriteCommitted").prefix
+"""Of a write that carries one, in options that have a field more."""
 INVALIDATION_PREFIX: Final = log_registry().current("GrantsInvalidated").prefix
 GRANT_PREFIX: Final = log_registry().current("GrantIssued").prefix
 _STATES: Final = tuple(GrantState)
@@ -48,11 +53,11 @@ def _text(text: str) -> bytes:
 
 
 def encode_write(event: WriteCommitted) -> bytes:
-    """A write without options."""
-    base, index, locator = event.base_version, event.content_index, event.content_locator
+    """A write."""
+    base, index, locator, options = event.base_version, event.content_index, event.content_locator, event.options
     return b"".join(
         (
-            WRITE_PREFIX,
+            WRITE_PREFIX if options is None or options.trace_parent is None else TRACED_PREFIX,
             event.artifact,
             write_long(event.participant),
             write_long(event.version),
@@ -64,13 +69,27 @@ def encode_write(event: WriteCommitted) -> bytes:
             write_long(event.content_size),
             NULL if index is None else b"\x02" + write_long(index),
             NULL if locator is None else b"".join((b"\x02", write_long(len(locator)), locator)),
-            NULL,
+            NULL if options is None else _options(options),
         )
     )
 
 
-def decode_write(data: bytes) -> WriteCommitted | None:
-    """A write; None when it has options, which the general codec reads. Raises `CorruptRecord`."""
+def _options(options: WriteOptions) -> bytes:
+    paths, reason, trace_parent = options.index_fields, options.reason, options.trace_parent
+    return b"".join(
+        (
+            b"\x02",
+            write_optional(options.expires_at),
+            write_optional(options.ttl_us),
+            NULL if paths is None else b"\x02" + write_texts(paths),
+            NULL if reason is None else b"\x02" + write_text(reason),
+            b"" if trace_parent is None else b"\x02" + write_text(trace_parent),
+        )
+    )
+
+
+def decode_write(data: bytes) -> WriteCommitted:
+    """A write, with or without a trace. Raises `CorruptRecord`."""
     raw: Any = data  # slices take their type where they are assigned
     event = _new(WriteCommitted)
     event.options = event.base_version = event.content_index = event.content_locator = None
@@ -114,13 +133,29 @@ def decode_write(data: bytes) -> WriteCommitted | None:
         else:
             at = absent(data, at)
         if data[at] == PRESENT:
-            return None
-        at = absent(data, at)
+            event.options, at = _read_options(data, at + 1, traced=data.startswith(TRACED_PREFIX))
+        else:
+            at = absent(data, at)
     except (IndexError, UnicodeDecodeError) as error:
         raise CorruptRecord("a write is cut short or garbled") from error
     if at != len(data):
         raise CorruptRecord("bytes follow the end of a write")
     return event
+
+
+def _read_options(data: bytes, at: int, *, traced: bool) -> tuple[WriteOptions, int]:
+    options = WriteOptions()
+    options.expires_at, at = read_optional(data, at)
+    options.ttl_us, at = read_optional(data, at)
+    if data[at] == PRESENT:
+        paths, at = read_items(data, at + 1, read_text)
+        options.index_fields = tuple(paths)
+    else:
+        at = absent(data, at)
+    options.reason, at = read_optional_text(data, at)
+    if traced:
+        options.trace_parent, at = read_optional_text(data, at)
+    return options, at
 
 
 def encode_grant(event: GrantIssued) -> bytes:
@@ -183,6 +218,46 @@ def decode_invalidation(data: bytes) -> GrantsInvalidated:
     if at != len(data):
         raise CorruptRecord("bytes follow the end of an invalidation")
     return event
+
+
+# Parts of these, and of commands.
+
+
+def write_texts(texts: tuple[str, ...]) -> bytes:
+    """An array of strings."""
+    if not texts:
+        return NULL
+    return b"".join((write_long(len(texts)), *[write_text(each) for each in texts], NULL))
+
+
+def write_optional(number: int | None) -> bytes:
+    """A number that may be absent."""
+    return NULL if number is None else b"\x02" + write_long(number)
+
+
+def read_text(data: bytes, at: int) -> tuple[str, int]:
+    """The string at `at`, and where the next field begins. Raises `CorruptRecord`.
+
+    What is longer than the data ends behind it, which whoever reads on finds.
+    """
+    length, at = read_long(data, at)
+    if length < 0:
+        raise CorruptRecord("a text has a negative length")
+    return data[at : at + length].decode(), at + length
+
+
+def read_optional(data: bytes, at: int) -> tuple[Any, int]:
+    """The number at `at`, if it is there, and where the next field begins. Raises `CorruptRecord`."""
+    if data[at] == PRESENT:
+        return read_long(data, at + 1)
+    return None, absent(data, at)
+
+
+def read_optional_text(data: bytes, at: int) -> tuple[str | None, int]:
+    """The string at `at`, if it is there, and where the next field begins. Raises `CorruptRecord`."""
+    if data[at] == PRESENT:
+        return read_text(data, at + 1)
+    return None, absent(data, at)
 
 
 def _state(code: int) -> GrantState:

@@ -20,12 +20,16 @@ from ccs_stream.log.avro import (
     write_parts,
     write_text,
 )
+from ccs_stream.log.express import read_optional, read_optional_text, read_text, write_optional, write_texts
 from ccs_stream.log.schemas import PREFIX_BYTES, registry
 from ccs_stream.protocol.commands import CommandKind, Commit, Content, Write, WriteMode
 from ccs_stream.protocol.errors import CorruptRecord
 
 ENVELOPE_PREFIX: Final = registry("commands").current("SubmittedCommand").prefix
-_COMMIT_PREFIX: Final = registry("commands").current("Commit").prefix
+COMMIT: Final = registry("commands").by_prefix[bytes.fromhex("c3014190d52a2fe79650")]
+"""The schema of a commit of writes that carry no trace; a coordinator of a release before traces reads it still."""
+_COMMIT_PREFIX: Final = COMMIT.prefix
+_TRACED_PREFIX: Final = registry("commands").current("Commit").prefix
 _MODES: Final = tuple(WriteMode)
 _MODE_BYTES: Final = {mode: bytes((code << 1,)) for code, mode in enumerate(_MODES)}
 _COMMIT: Final = tuple(CommandKind).index(CommandKind.COMMIT) << 1
@@ -42,14 +46,14 @@ def encode_commit(workspace: str, command: Commit) -> bytes | None:
     if more or type(change) is not Write or change.index_fields is not None or command.number < 0:
         return None
     content = change.content
-    locator, body = content.locator, content.body
+    locator, body, trace_parent = content.locator, content.body, change.trace_parent
     record = b"".join(
         (
-            _COMMIT_PREFIX,
+            _COMMIT_PREFIX if trace_parent is None else _TRACED_PREFIX,
             write_text(command.agent),
             _ONE_WRITE,
             change.artifact,
-            _texts(change.scope),
+            write_texts(change.scope),
             write_text(change.key),
             write_text(content.content_type),
             write_text(content.content_encoding),
@@ -57,13 +61,14 @@ def encode_commit(workspace: str, command: Commit) -> bytes | None:
             write_long(content.size),
             NULL if body is None else b"\x02\x00",  # the first of the command's contents
             NULL if locator is None else b"".join((b"\x02", write_long(len(locator)), locator)),
-            _optional(content.uploaded_at),
+            write_optional(content.uploaded_at),
             _MODE_BYTES[change.mode],
-            _optional(change.base_version),
-            _optional(change.fence),
-            _optional(change.ttl_us),
+            write_optional(change.base_version),
+            write_optional(change.fence),
+            write_optional(change.ttl_us),
             NULL,
             NULL if change.reason is None else b"\x02" + write_text(change.reason),
+            b"" if trace_parent is None else b"\x02" + write_text(trace_parent),
             NULL,
         )
     )
@@ -91,27 +96,28 @@ def decode_commit(data: bytes) -> tuple[str, Commit] | None:
 
 def _decode(data: bytes) -> tuple[str, Commit] | None:
     raw: Any = data  # slices take their type where they are assigned
-    workspace, at = _read_text(data, PREFIX_BYTES)
+    workspace, at = read_text(data, PREFIX_BYTES)
     session_id = raw[at : at + _ID]
     number, at = read_long(data, at + _ID)
     if data[at] != _COMMIT:
         return None
     length, at = read_long(data, at + 1)
     end = at + length
-    if not data.startswith(_COMMIT_PREFIX, at):
+    traced = data.startswith(_TRACED_PREFIX, at)
+    if not traced and not data.startswith(_COMMIT_PREFIX, at):
         return None
-    agent, at = _read_text(data, at + PREFIX_BYTES)
+    agent, at = read_text(data, at + PREFIX_BYTES)
     if not data.startswith(_ONE_WRITE, at):
         return None
     at += len(_ONE_WRITE)
     artifact = raw[at : at + _ID]
-    scope, at = read_items(data, at + _ID, _read_text)
-    key, at = _read_text(data, at)
-    content_type, at = _read_text(data, at)
-    content_encoding, at = _read_text(data, at)
+    scope, at = read_items(data, at + _ID, read_text)
+    key, at = read_text(data, at)
+    content_type, at = read_text(data, at)
+    content_encoding, at = read_text(data, at)
     content_hash = raw[at : at + _HASH]
     size, at = read_long(data, at + _HASH)
-    index, at = _read_optional(data, at)
+    index, at = read_optional(data, at)
     locator: bytes | None = None
     if data[at] == PRESENT:
         length, at = read_long(data, at + 1)
@@ -121,20 +127,19 @@ def _decode(data: bytes) -> tuple[str, Commit] | None:
         at += length
     else:
         at = absent(data, at)
-    uploaded_at, at = _read_optional(data, at)
+    uploaded_at, at = read_optional(data, at)
     if (mode := data[at]) > (len(_MODES) - 1) << 1 or mode & 1:
         raise CorruptRecord("a commit has a mode that there is not")
-    base_version, at = _read_optional(data, at + 1)
-    fence, at = _read_optional(data, at)
-    ttl_us, at = _read_optional(data, at)
+    base_version, at = read_optional(data, at + 1)
+    fence, at = read_optional(data, at)
+    ttl_us, at = read_optional(data, at)
     if data[at] == PRESENT:
         return None
     at = absent(data, at)
-    reason: str | None = None
-    if data[at] == PRESENT:
-        reason, at = _read_text(data, at + 1)
-    else:
-        at = absent(data, at)
+    reason, at = read_optional_text(data, at)
+    trace_parent: str | None = None
+    if traced:
+        trace_parent, at = read_optional_text(data, at)
     if data[at]:
         return None
     if at + 1 != end:
@@ -162,29 +167,6 @@ def _decode(data: bytes) -> tuple[str, Commit] | None:
         fence=fence,
         ttl_us=ttl_us,
         reason=reason,
+        trace_parent=trace_parent,
     )
     return workspace, Commit(session_id=session_id, number=number, agent=agent, changes=(change,))
-
-
-def _texts(texts: tuple[str, ...]) -> bytes:
-    if not texts:
-        return NULL
-    return b"".join((write_long(len(texts)), *[write_text(each) for each in texts], NULL))
-
-
-def _optional(number: int | None) -> bytes:
-    return NULL if number is None else b"\x02" + write_long(number)
-
-
-def _read_text(data: bytes, at: int) -> tuple[str, int]:
-    """What is longer than the data ends behind it, which whoever reads on finds. Raises `CorruptRecord`."""
-    length, at = read_long(data, at)
-    if length < 0:
-        raise CorruptRecord("a command has a text of negative length")
-    return data[at : at + length].decode(), at + length
-
-
-def _read_optional(data: bytes, at: int) -> tuple[Any, int]:
-    if data[at] == PRESENT:
-        return read_long(data, at + 1)
-    return None, absent(data, at)

@@ -76,6 +76,8 @@ class Write:
     ttl_us: Micros | None = None
     index_fields: tuple[str, ...] | None = None
     reason: str | None = None
+    trace_parent: str | None = None
+    """W3C Trace Context of the span that writes; not part of what the command is about."""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)

@@ -173,14 +173,6 @@ def _write(
     if content.body is not None:
         content_index = len(contents)
         contents.append(content.body)
-    options: WriteOptions | None = None
-    if change.ttl_us is not None or change.index_fields is not None or change.reason is not None:
-        options = WriteOptions(
-            expires_at=None if change.ttl_us is None else Micros(now + change.ttl_us),
-            ttl_us=change.ttl_us,
-            index_fields=change.index_fields,
-            reason=change.reason,
-        )
     written = Version(version + 1)
     events.append(
         WriteCommitted(
@@ -195,12 +187,26 @@ def _write(
             content_size=content.size,
             content_index=content_index,
             content_locator=content.locator,
-            options=options,
+            options=_options(change, now),
         )
     )
     # An expired life has named its holders already, with its own tombstone.
     if artifact is not None and version == artifact.version:
         _invalidate(artifact, written, writer, events)
+
+
+def _options(change: Write, now: Micros) -> WriteOptions | None:
+    """None for a write without any, as most are."""
+    ttl_us, index_fields = change.ttl_us, change.index_fields
+    if ttl_us is None and index_fields is None and change.reason is None and change.trace_parent is None:
+        return None
+    return WriteOptions(
+        expires_at=None if ttl_us is None else Micros(now + ttl_us),
+        ttl_us=ttl_us,
+        index_fields=index_fields,
+        reason=change.reason,
+        trace_parent=change.trace_parent,
+    )
 
 
 def _erase(artifact: ArtifactState, change: Erase, writer: ParticipantNumber, events: list[Event]) -> None:

@@ -132,6 +132,8 @@ class WriteOptions:
     """Paths to embed for semantic search: None for the store's default, () for none."""
     reason: str | None = None
     """Why, in the author's words."""
+    trace_parent: str | None = None
+    """W3C Trace Context of the span that wrote it. As the author gave it: whoever uses it parses it."""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from ccs_stream.log.snapshot import take_snapshot
 from ccs_stream.protocol.ids import artifact_id
 from ccs_stream.protocol.statehash import state_hash
 from tests.contract.led import play_led
-from tests.contract.samples import COMMANDS, EVENTS, RECORDS
+from tests.contract.samples import COMMANDS, EVENTS, RECORDS, TRACE_PARENT
 from tests.contract.scenario import LOG_ID, SWEPT_S, WORKSPACE, play
 
 GOLDEN = Path(__file__).parent / "golden" / "v1"
@@ -29,6 +29,29 @@ def put(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, "utf-8")
     sys.stderr.write(f"wrote {path}\n")
+
+
+def put_entries(name: str, entries: dict[str, str]) -> None:
+    """Those that were not released yet, in a file of their own."""
+    released = {key for each in GOLDEN.glob(f"{name}*.json") for key in json.loads(each.read_text("utf-8"))}
+    added = {key: data for key, data in entries.items() if key not in released}
+    if added:
+        number = len(list(GOLDEN.glob(f"{name}*.json"))) + 1
+        put(GOLDEN / f"{name}-{number}.json", json.dumps(added, indent=1) + "\n")
+
+
+def logged(trace_parent: str | None = None) -> str:
+    """The log of the history."""
+    drafts, state, cursor = play(trace_parent=trace_parent)
+    end = cursor.end(WORKSPACE)
+    log = {
+        "workspace": WORKSPACE,
+        "records": [[draft.head.hex(), [body.hex() for body in draft.contents]] for draft in drafts],
+        "sequence": end.sequence,
+        "chain_hash": end.hash.hex(),
+        "state_hash": state_hash(state),
+    }
+    return json.dumps(log, indent=1) + "\n"
 
 
 def archived() -> str:
@@ -53,19 +76,10 @@ def main() -> None:
     """Write what is missing."""
     encoded = {name: DEFAULT_CODEC.encode_event(event).hex() for name, event in EVENTS.items()}
     encoded.update({name: DEFAULT_CODEC.encode_record(record).hex() for name, record in RECORDS.items()})
-    put(GOLDEN / "records.json", json.dumps(encoded, indent=1) + "\n")
-    commands = {kind: encode_command("w", command).hex() for kind, command in COMMANDS.items()}
-    put(GOLDEN / "commands.json", json.dumps(commands, indent=1) + "\n")
-    drafts, state, cursor = play()
-    end = cursor.end(WORKSPACE)
-    log = {
-        "workspace": WORKSPACE,
-        "records": [[draft.head.hex(), [body.hex() for body in draft.contents]] for draft in drafts],
-        "sequence": end.sequence,
-        "chain_hash": end.hash.hex(),
-        "state_hash": state_hash(state),
-    }
-    put(GOLDEN / "log-2.json", json.dumps(log, indent=1) + "\n")
+    put_entries("records", encoded)
+    put_entries("commands", {kind: encode_command("w", command).hex() for kind, command in COMMANDS.items()})
+    put(GOLDEN / "log-2.json", logged())
+    put(GOLDEN / "log-3.json", logged(TRACE_PARENT))
     drafts, state, cursor = play(SWEPT_S)
     end = cursor.end(WORKSPACE)
     position = Position(LOG_ID, WORKSPACE, len(drafts) - 1, end.sequence, end.hash)

@@ -1,5 +1,6 @@
 """One value of every event and record: the source of the golden files."""
 
+import dataclasses
 from typing import Any
 
 from ccs_stream.protocol.commands import (
@@ -67,6 +68,7 @@ S = SessionId(bytes(range(16, 32)))
 H = Hash(bytes(range(32)))
 P, Q = ParticipantNumber(3), ParticipantNumber(300)
 T = Micros(1_750_000_000_123_456)
+TRACE_PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 EVENTS: dict[str, Event] = {
     "WorkspaceOpened": WorkspaceOpened(
@@ -112,6 +114,19 @@ EVENTS: dict[str, Event] = {
         content_index=None,
         content_locator=b"locator",
         options=WriteOptions(expires_at=T, ttl_us=Micros(60_000_000), index_fields=("$", "a.b"), reason="why"),
+    ),
+    "WriteCommitted-traced": WriteCommitted(
+        artifact=A,
+        participant=P,
+        version=Version(8),
+        base_version=Version(7),
+        previous_sequence=Sequence(123456),
+        content_type="application/json",
+        content_encoding="",
+        content_hash=H,
+        content_size=1024,
+        content_index=0,
+        options=WriteOptions(index_fields=(), reason="wäre gut", trace_parent=TRACE_PARENT),
     ),
     "ArtifactDeleted": ArtifactDeleted(
         artifact=A,
@@ -194,10 +209,24 @@ COMMANDS: dict[str, Command] = {
     "evict": Evict(**_COMMON, target=SessionId(bytes(16))),
     "read": Read(**_COMMON, agent="planner", artifact=A),
     "commit": Commit(**_COMMON, agent="planner", changes=(_WRITE,)),
+    "commit-traced": Commit(
+        **_COMMON,
+        agent="planner",
+        changes=(Write(artifact=A, scope=("team",), key="plan", content=_CONTENT, trace_parent=TRACE_PARENT),),
+    ),
     "commit_all": Commit(
         **_COMMON,
         agent="planner",
         changes=(_WRITE, Write(artifact=A, scope=(), key="", content=_LARGE), Erase(artifact=A, reason="done")),
+    ),
+    "commit_all-traced": Commit(
+        **_COMMON,
+        agent="planner",
+        changes=(
+            dataclasses.replace(_WRITE, trace_parent=TRACE_PARENT),
+            Write(artifact=A, scope=(), key="", content=_LARGE),
+            Erase(artifact=A, reason="done"),
+        ),
     ),
     "delete": Commit(**_COMMON, agent="planner", changes=(Erase(artifact=A, base_version=Version(0)),)),
     "refresh": Refresh(**_COMMON, agent="planner", artifact=A),
@@ -207,4 +236,4 @@ COMMANDS: dict[str, Command] = {
     "release": Release(**_COMMON, agent="planner", artifact=A, fence=Fence(5)),
     "heartbeat": Heartbeat(**_COMMON),
 }
-"""One command of every kind that travels."""
+"""At least one command of every kind that travels."""

@@ -154,8 +154,11 @@ def commands() -> list[tuple[float, Command]]:
     ]
 
 
-def play(until_s: float = math.inf) -> tuple[list[Draft], Directory, Cursor]:
-    """The records of the history, beginning with the one that opens the log; its state; where it ends."""
+def play(until_s: float = math.inf, *, trace_parent: str | None = None) -> tuple[list[Draft], Directory, Cursor]:
+    """The records of the history, beginning with the one that opens the log; its state; where it ends.
+
+    With `trace_parent`, every write carries it.
+    """
     opened = LogOpened(log_id=LOG_ID, shards=0, partitioner="workspace", format=1, opened_at=Micros(T0))
     drafts = [Draft(DEFAULT_CODEC.encode_record(opened), decision=False)]
     state, cursor = Directory(), Cursor()
@@ -163,6 +166,9 @@ def play(until_s: float = math.inf) -> tuple[list[Draft], Directory, Cursor]:
     for seconds, command in commands():
         if seconds > until_s:
             break
+        for change in command.changes if isinstance(command, Commit) else ():
+            if isinstance(change, Write):
+                change.trace_parent = trace_parent
         now = Micros(T0 + int(seconds * SECOND_US))
         for planned in plan(state, cursor, WORKSPACE, [command], max(now, state.recorded_at)):
             if planned.draft is None or planned.record is None or planned.digest is None:

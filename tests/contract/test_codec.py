@@ -16,7 +16,7 @@ from ccs_stream.log.codec import DEFAULT_CODEC, Codec
 from ccs_stream.log.fold import fold_log
 from ccs_stream.log.memory import MemoryLog
 from ccs_stream.log.reader import ShardReader
-from ccs_stream.log.schemas import MARKER, RECORD_BYTES_MAX, Registry, load, log_registry, prefix_of
+from ccs_stream.log.schemas import MARKER, RECORD_BYTES_MAX, Registry, Schema, load, log_registry, prefix_of
 from ccs_stream.protocol.commands import CommandKind
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.errors import CorruptRecord, UnknownSchema
@@ -28,6 +28,7 @@ from ccs_stream.protocol.events import (
     UnknownEvent,
     WorkspaceOpened,
     WriteCommitted,
+    WriteOptions,
 )
 from ccs_stream.protocol.ids import GENESIS_HASH, NO_LEADER
 from ccs_stream.protocol.records import DecisionRecord, LeaderClaimed, LeaderResigned, LogOpened, LogTruncated
@@ -40,15 +41,30 @@ ids = st.binary(min_size=16, max_size=16)
 hashes = st.binary(min_size=32, max_size=32)
 REGISTRY = log_registry()
 FROZEN_DECISION_PREFIX = "c30165afeb29ecbd8ba6"
+FROZEN_WRITE_PREFIX = "c301fb0b287c7bd3d286"
 
 
-def by_fastavro(name: str, fields: dict[str, Any]) -> bytes:
+def by_fastavro(schema: Schema, fields: dict[str, Any]) -> bytes:
     """What fastavro writes."""
-    schema = REGISTRY.current(name)
     out = BytesIO()
     out.write(schema.prefix)
     fastavro.schemaless_writer(out, schema.parsed, fields)
     return out.getvalue()
+
+
+def schema_of(event: WriteCommitted) -> Schema:
+    """The one under which a write is put: the one from before traces, unless it carries one."""
+    if event.options is not None and event.options.trace_parent is not None:
+        return REGISTRY.current("WriteCommitted")
+    return REGISTRY.by_prefix[bytes.fromhex(FROZEN_WRITE_PREFIX)]
+
+
+def fields_of(event: WriteCommitted) -> dict[str, Any]:
+    """As fastavro takes them; a tuple it would take for a branch of a union and its value."""
+    fields = dataclasses.asdict(event)
+    if event.options is not None and event.options.index_fields is not None:
+        fields["options"]["index_fields"] = list(event.options.index_fields)
+    return fields
 
 
 decisions = st.builds(
@@ -73,33 +89,57 @@ decisions = st.builds(
 @given(decisions)
 def test_the_envelope_is_what_fastavro_writes_and_reads(record: DecisionRecord) -> None:
     head, tail = envelope.encode_head(record), avro.write_parts(record.contents)
-    assert head + tail == by_fastavro("Decision", dataclasses.asdict(record))
+    assert head + tail == by_fastavro(REGISTRY.current("Decision"), dataclasses.asdict(record))
     decoded, at = envelope.decode_head(head + tail)
     assert at == len(head)
     assert dataclasses.replace(decoded, contents=envelope.decode_tail(tail)) == record
 
 
-@given(
-    st.builds(
-        WriteCommitted,
-        artifact=ids,
-        participant=longs,
-        version=longs,
-        base_version=st.none() | longs,
-        previous_sequence=longs,
-        content_type=st.text(max_size=100),
-        content_encoding=st.text(max_size=10),
-        content_hash=hashes,
-        content_size=longs,
-        content_index=st.none() | longs,
-        content_locator=st.none() | st.binary(max_size=200),
-    )
+texts = st.text(max_size=100)
+writes = st.builds(
+    WriteCommitted,
+    artifact=ids,
+    participant=longs,
+    version=longs,
+    base_version=st.none() | longs,
+    previous_sequence=longs,
+    content_type=texts,
+    content_encoding=st.text(max_size=10),
+    content_hash=hashes,
+    content_size=longs,
+    content_index=st.none() | longs,
+    content_locator=st.none() | st.binary(max_size=200),
+    options=st.none()
+    | st.builds(
+        WriteOptions,
+        expires_at=st.none() | longs,
+        ttl_us=st.none() | longs,
+        index_fields=st.none() | st.lists(texts, max_size=70).map(tuple),
+        reason=st.none() | texts,
+        trace_parent=st.none() | texts,
+    ),
 )
+
+
+@given(writes)
 def test_a_write_is_what_fastavro_writes_and_reads(event: WriteCommitted) -> None:
     encoded = express.encode_write(event)
-    assert encoded == by_fastavro("WriteCommitted", dataclasses.asdict(event))
+    schema = schema_of(event)
+    assert encoded == by_fastavro(schema, fields_of(event))
     assert express.decode_write(encoded) == event
     assert DEFAULT_CODEC.decode_event(encoded) == event
+    assert schema.read(encoded, REGISTRY.current("WriteCommitted")) == fields_of(event)
+
+
+@given(writes)
+def test_a_write_under_the_schema_that_has_traces_is_read_whether_it_carries_one_or_not(event: WriteCommitted) -> None:
+    data = by_fastavro(REGISTRY.current("WriteCommitted"), fields_of(event))
+    assert DEFAULT_CODEC.decode_event(data) == event
+
+
+@pytest.mark.parametrize("name", ["WriteCommitted", "WriteCommitted-options"])
+def test_a_write_that_carries_no_trace_is_what_earlier_releases_read(name: str) -> None:
+    assert DEFAULT_CODEC.encode_event(EVENTS[name]).hex().startswith(FROZEN_WRITE_PREFIX)
 
 
 @given(
@@ -113,7 +153,7 @@ def test_a_write_is_what_fastavro_writes_and_reads(event: WriteCommitted) -> Non
 )
 def test_a_grant_is_what_fastavro_writes_and_reads(event: GrantIssued) -> None:
     encoded = express.encode_grant(event)
-    assert encoded == by_fastavro("GrantIssued", dataclasses.asdict(event))
+    assert encoded == by_fastavro(REGISTRY.current("GrantIssued"), dataclasses.asdict(event))
     assert express.decode_grant(encoded) == event
 
 
@@ -129,7 +169,7 @@ def test_a_grant_is_what_fastavro_writes_and_reads(event: GrantIssued) -> None:
 )
 def test_an_invalidation_is_what_fastavro_writes_and_reads(event: GrantsInvalidated) -> None:
     encoded = express.encode_invalidation(event)
-    assert encoded == by_fastavro("GrantsInvalidated", dataclasses.asdict(event))
+    assert encoded == by_fastavro(REGISTRY.current("GrantsInvalidated"), dataclasses.asdict(event))
     assert express.decode_invalidation(encoded) == event
     assert DEFAULT_CODEC.decode_event(encoded) == event
 

@@ -10,12 +10,19 @@ from hypothesis import strategies as st
 
 from ccs_stream.log import express_commands
 from ccs_stream.log.commands import decode_command, decode_generally, encode_command, encode_generally
+from ccs_stream.log.schemas import registry
 from ccs_stream.protocol.commands import Command, CommandKind, Commit, Content, Sweep, Write, WriteMode
 from ccs_stream.protocol.errors import CorruptRecord, UnknownSchema
 from ccs_stream.protocol.ids import NO_SESSION, CommandNumber
-from tests.contract.samples import COMMANDS
+from tests.contract.samples import COMMANDS, TRACE_PARENT
 
-GOLDEN: dict[str, str] = json.loads((Path(__file__).parent / "golden" / "v1" / "commands.json").read_text("utf-8"))
+FOLDER = Path(__file__).parent / "golden" / "v1"
+GOLDEN: dict[str, str] = {
+    name: data
+    for file in ("commands.json", "commands-2.json")
+    for name, data in json.loads((FOLDER / file).read_text("utf-8")).items()
+}
+FROZEN_COMMIT_PREFIX = "c3014190d52a2fe79650"
 
 
 @pytest.mark.parametrize("kind", COMMANDS)
@@ -23,11 +30,35 @@ def test_a_golden_command_decodes_to_what_was_sent_and_encodes_to_the_same_bytes
     golden = bytes.fromhex(GOLDEN[kind])
     assert decode_command(golden) == ("w", COMMANDS[kind])
     assert encode_command("w", COMMANDS[kind]) == golden
-    assert COMMANDS[kind].KIND.value == kind
+    assert COMMANDS[kind].KIND.value == kind.partition("-")[0]
 
 
 def test_every_command_that_travels_has_golden_bytes() -> None:
-    assert set(COMMANDS) == set(GOLDEN) == {kind.value for kind in CommandKind} - {"sweep"}
+    assert set(COMMANDS) == set(GOLDEN)
+    assert {name.partition("-")[0] for name in GOLDEN} == {kind.value for kind in CommandKind} - {"sweep"}
+
+
+@pytest.mark.parametrize("kind", ["commit", "commit_all", "delete"])
+def test_a_commit_that_carries_no_trace_is_what_earlier_releases_take(kind: str) -> None:
+    assert bytes.fromhex(FROZEN_COMMIT_PREFIX) in encode_command("w", COMMANDS[kind])
+    assert bytes.fromhex(FROZEN_COMMIT_PREFIX) in encode_generally("w", COMMANDS[kind])
+
+
+@pytest.mark.parametrize("kind", ["commit-traced", "commit_all-traced"])
+def test_a_commit_that_carries_a_trace_has_the_schema_that_says_so(kind: str) -> None:
+    assert registry("commands").current("Commit").prefix in encode_command("w", COMMANDS[kind])
+
+
+def test_a_commit_without_a_trace_under_the_schema_that_has_one_is_read() -> None:
+    envelope, commit = registry("commands").current("SubmittedCommand"), registry("commands").current("Commit")
+    fields = envelope.read(encode_command("w", COMMANDS["commit-traced"]))
+    body = commit.read(fields["body"])
+    body["changes"][0]["trace_parent"] = None
+    data = envelope.write({**fields, "body": commit.write(body)})
+    assert decode_command(data) == decode_generally(data)
+    (change,) = decode_command(data)[1].changes  # type: ignore[union-attr]
+    assert isinstance(change, Write)
+    assert change.trace_parent is None
 
 
 def test_a_sweep_never_travels() -> None:
@@ -82,6 +113,7 @@ writes = st.builds(
     ttl_us=st.none() | longs,
     index_fields=st.none() | st.just(("a", "b")),
     reason=st.none() | texts,
+    trace_parent=st.none() | texts,
 )
 commits = st.builds(
     Commit,
@@ -108,13 +140,17 @@ def outcome(decode: object, data: bytes) -> tuple[str, Command] | None:
     return found
 
 
+@pytest.mark.parametrize("trace_parent", [None, TRACE_PARENT])
 @pytest.mark.parametrize("index_fields", [None, ("text",)])
-def test_a_garbled_commit_reads_by_hand_as_it_reads_generally(index_fields: tuple[str, ...] | None) -> None:
+def test_a_garbled_commit_reads_by_hand_as_it_reads_generally(
+    index_fields: tuple[str, ...] | None, trace_parent: str | None
+) -> None:
     commit = COMMANDS["commit"]
     assert isinstance(commit, Commit)
     (change,) = commit.changes
     assert isinstance(change, Write)
-    commit = dataclasses.replace(commit, changes=(dataclasses.replace(change, index_fields=index_fields),))
+    change = dataclasses.replace(change, index_fields=index_fields, trace_parent=trace_parent)
+    commit = dataclasses.replace(commit, changes=(change,))
     golden = bytearray(encode_command("w", commit))
     by_hand = 0
     for place in range(len(golden)):

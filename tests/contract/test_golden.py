@@ -20,22 +20,27 @@ from ccs_stream.log.snapshot import open_at_snapshot, read_snapshot
 from ccs_stream.projections.invariants import Invariants, Kind
 from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.directory import Directory
-from ccs_stream.protocol.events import EVENT_TYPES, CommandAnswered
+from ccs_stream.protocol.events import EVENT_TYPES, CommandAnswered, WriteCommitted
 from ccs_stream.protocol.ids import Sequence, artifact_id
 from ccs_stream.protocol.reclaims import ReclaimReason
 from ccs_stream.protocol.records import DecisionRecord, LeaderClaimed
 from ccs_stream.protocol.statehash import state_hash
 from tests.contract.led import FIRST, SECOND, SECRET, VOID
-from tests.contract.samples import EVENTS, RECORDS
+from tests.contract.samples import EVENTS, RECORDS, TRACE_PARENT
 from tests.contract.scenario import SWEPT_S, play
 
 GOLDEN = Path(__file__).parent / "golden" / "v1"
-RECORDED: dict[str, str] = json.loads((GOLDEN / "records.json").read_text("utf-8"))
-LOGS: dict[str, dict[str, Any]] = {
-    name: json.loads((GOLDEN / name).read_text("utf-8")) for name in ("log.json", "log-2.json")
+RECORDED: dict[str, str] = {
+    name: data
+    for file in ("records.json", "records-2.json")
+    for name, data in json.loads((GOLDEN / file).read_text("utf-8")).items()
 }
-"""One history; since the second, a refusal says why and when something was reclaimed."""
-LOG, LATEST = LOGS["log.json"], LOGS["log-2.json"]
+LOGS: dict[str, dict[str, Any]] = {
+    name: json.loads((GOLDEN / name).read_text("utf-8")) for name in ("log.json", "log-2.json", "log-3.json")
+}
+"""One history; since the second, a refusal says why and when something was reclaimed; in the third, writes carry a
+trace, which changes nothing in where they lead."""
+LOG, LATEST, TRACED = LOGS["log.json"], LOGS["log-2.json"], LOGS["log-3.json"]
 every_log = pytest.mark.parametrize("golden", LOGS.values(), ids=LOGS)
 
 
@@ -101,10 +106,19 @@ def test_the_golden_log_breaks_no_invariant(golden: dict[str, Any]) -> None:
     assert found.losses == 1
 
 
-def test_the_same_history_still_leads_to_the_same_bytes() -> None:
-    drafts, state, _ = play()
-    assert [draft.head.hex() for draft in drafts] == [head for head, _ in LATEST["records"]]
+@pytest.mark.parametrize(("trace_parent", "golden"), [(None, LATEST), (TRACE_PARENT, TRACED)])
+def test_the_same_history_still_leads_to_the_same_bytes(trace_parent: str | None, golden: dict[str, Any]) -> None:
+    drafts, state, _ = play(trace_parent=trace_parent)
+    assert [draft.head.hex() for draft in drafts] == [head for head, _ in golden["records"]]
     assert state_hash(state) == LOG["state_hash"]
+
+
+@pytest.mark.parametrize(("golden", "carried"), [(LATEST, None), (TRACED, TRACE_PARENT)])
+def test_every_write_of_a_traced_log_carries_its_trace(golden: dict[str, Any], carried: str | None) -> None:
+    reader = ShardReader(GoldenLog(golden), LOG["workspace"])
+    writes = [event for entry in reader.read() for event in entry.events if isinstance(event, WriteCommitted)]
+    assert len(writes) == 9
+    assert {each.options.trace_parent if each.options is not None else None for each in writes} == {carried}
 
 
 @pytest.mark.parametrize("name", ["snapshot.hex", "snapshot-2.hex"])
