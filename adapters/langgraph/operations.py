@@ -22,6 +22,7 @@ from ccs_stream.client.metering import NO_TIME, Metering
 from ccs_stream.client.results import instant
 from ccs_stream.client.served import Served
 from ccs_stream.client.steps import Either, Steps
+from ccs_stream.client.tracing import trace_on_log
 from ccs_stream.client.values import JSON, decode
 from ccs_stream.protocol.directory import ArtifactState
 from ccs_stream.protocol.errors import UsageError
@@ -59,6 +60,8 @@ class Operations:
         self.running = running
         self.vectors = vectors
         self.meter = meter
+        if meter is not None:
+            meter.look_up = functools.partial(trace_on_log, engine.coordinator.store, engine.coordinator.workspace)
         self.writes = Writes(engine, addressing, self.caller, guarded=guarded, meter=meter)
 
     def batch(self, asked: Iterable[Op], caller: Caller) -> Steps[list[Result]]:

@@ -115,7 +115,7 @@ class Writes:
         """The change a put asks for; `value` None deletes. Raises `UsageError`, `TooLarge`."""
         artifact = self._engine.address(scope, key)
         mode = WriteMode.COMPARE_AND_SET if conditional or expected is not None else WriteMode.LAST_WRITER_WINS
-        base = here.versions.get(artifact) if expected is None else expected[0]
+        base = here.base(artifact) if expected is None else expected[0]
         fence = here.fences.get(artifact)
         if value is None:
             return Erase(artifact=artifact, mode=mode, base_version=base, fence=fence, reason=reason), None
@@ -149,28 +149,60 @@ class Writes:
         inline_left = self._engine.state.settings.maximum_decision_bytes // 2
         change, sent = self.change_of(scope, key, value, here, inline_left=inline_left, conditional=self.guarded)
         tick = self._engine.copies.tick()
-        began_at = NO_TIME if self._meter is None else self._meter.now()
-        written = self._engine.commit_now(agent, change, here, sent, f"put by {agent!r}")
+        written = self._commit_now(agent, change, here, sent, (namespace, scope, key), tick)
         if written is None:
             return False
-        if self._meter is not None:
-            addresses, sents = ((namespace, scope, key),), () if sent is None else (sent,)
-            self._meter.wrote(agent, addresses, (change,), sents, written.answer, tick=tick, began_at=began_at)
         self._warn_of_loss(agent, change, written)
         return True
+
+    def _commit_now(
+        self, agent: str, change: Change, here: ExecutionScope, sent: Outgoing | None, address: Address, tick: int
+    ) -> Written | None:
+        """The commit of `put_now`, metered; None where it is not that simple."""
+        meter, engine, what = self._meter, self._engine, f"put by {agent!r}"
+        if meter is None:
+            return engine.commit_now(agent, change, here, sent, what)
+        if meter.links and (agent not in engine.session.joined or engine.fallback is not None or _is_uploaded(sent)):
+            return None  # as `commit_now` would say, but with nothing begun in vain
+        began_at = meter.now()
+        begun = meter.begin(agent, (address,), (change,))
+        try:
+            written = engine.commit_now(agent, change, here, sent, what)
+        except BaseException as error:
+            meter.failed(begun, error)
+            raise
+        if written is not None:  # else the session was lost: what was begun is nowhere, and what never ends is not told
+            sents = () if sent is None else (sent,)
+            meter.wrote(agent, (address,), (change,), sents, written.answer, tick=tick, began_at=began_at, begun=begun)
+        return written
 
     def commit(self, puts: Puts, tick: int, *, atomic: bool = True) -> Steps[list[Written]]:
         """Commit the changes of one agent, and warn of lost updates. `tick` is the number of the call."""
         agent, changes = puts.agent, puts.changes
         what = "put" if len(changes) == 1 else f"{len(changes)} puts"
-        began_at = NO_TIME if self._meter is None else self._meter.now()
-        written = yield from self._engine.commit(
-            agent, changes, puts.here, f"{what} by {agent!r}", puts.outgoing, atomic=atomic
-        )
-        if self._meter is not None:
-            answer, queued = written[0].answer, written[0].queued is not None
-            self._meter.wrote(
-                agent, puts.addresses, changes, puts.outgoing, answer, tick=tick, began_at=began_at, queued=queued
+        meter = self._meter
+        began_at = NO_TIME if meter is None else meter.now()
+        begun = () if meter is None else meter.begin(agent, puts.addresses, changes)
+        try:
+            written = yield from self._engine.commit(
+                agent, changes, puts.here, f"{what} by {agent!r}", puts.outgoing, atomic=atomic
+            )
+        except BaseException as error:  # given up by its caller, too: then nobody knows what came of it
+            if meter is not None:
+                meter.failed(begun, error)
+            raise
+        if meter is not None:
+            answer, queued, addresses = written[0].answer, written[0].queued is not None, puts.addresses
+            meter.wrote(
+                agent,
+                addresses,
+                changes,
+                puts.outgoing,
+                answer,
+                tick=tick,
+                began_at=began_at,
+                queued=queued,
+                begun=begun,
             )
         for change, each in zip(changes, written, strict=True):
             self._warn_of_loss(agent, change, each)
@@ -192,6 +224,10 @@ class Writes:
             LostUpdateWarning,
             stacklevel=2,
         )
+
+
+def _is_uploaded(sent: Outgoing | None) -> bool:
+    return sent is not None and sent.uploaded
 
 
 def _index_fields(index: Any) -> tuple[str, ...] | None:

@@ -10,13 +10,17 @@ import functools
 import importlib
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import ClassVar, Final, TypeVar
 
 from ccs_stream.client.aside import Aside
+from ccs_stream.coordinator.port import wall_clock
 from ccs_stream.projections.metric_events import Observed, StoreMetricEvent
 from ccs_stream.protocol.errors import UsageError
+from ccs_stream.protocol.ids import ArtifactId, Micros
 
 LOG = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _NAMED: Final = {
     "langsmith": ("langsmith", "LangSmithExporter", "langsmith"),
@@ -44,6 +48,29 @@ class Exporter(abc.ABC):
     def capture(self) -> object:
         """What `export` needs of the caller's context. In the caller's thread, at each read or write: a look-up."""
         return None
+
+    links: ClassVar[bool] = False
+    """Whether it links reads to writes: whether it is asked what follows, and given `Observed.written_by`."""
+
+    def begin_write(  # most begin nothing
+        self,
+        agent: str,  # noqa: ARG002
+        namespace: tuple[str, ...],  # noqa: ARG002
+        key: str,  # noqa: ARG002
+        artifact: ArtifactId,  # noqa: ARG002
+    ) -> object | None:
+        """A write begins. In the caller's thread, before the commit; `export` is given it instead of what is captured.
+
+        Where the commit raises, `failed_write` is; for a write that has to be tried another way, neither.
+        """
+        return None
+
+    def trace_parent_of(self, begun: object) -> str | None:  # noqa: ARG002  # as above
+        """The W3C traceparent that the write carries on the log. In the caller's thread."""
+        return None
+
+    def failed_write(self, begun: object, error: BaseException, failed_at: Micros) -> None:  # noqa: B027  # as above
+        """The commit of what was begun has raised. In the thread aside."""
 
     @abc.abstractmethod
     def export(self, observed: Observed, captured: object) -> None:
@@ -113,10 +140,30 @@ class Telemetry:
         """Things that were not told, because the exporter was too far behind."""
         return self._aside.dropped
 
+    @property
+    def links(self) -> bool:
+        """Whether the exporter links reads to writes."""
+        return self._exporter.links
+
     def capture(self) -> object:
         """What the exporter needs of the caller's context; call this where the read or write happens."""
+        return self._asked(self._exporter.capture)
+
+    def begin_write(self, agent: str, namespace: tuple[str, ...], key: str, artifact: ArtifactId) -> object | None:
+        """What the exporter begins for a write; call this where the write happens, before the commit."""
+        return self._asked(functools.partial(self._exporter.begin_write, agent, namespace, key, artifact))
+
+    def trace_parent_of(self, begun: object) -> str | None:
+        """The W3C traceparent of what was begun."""
+        return self._asked(functools.partial(self._exporter.trace_parent_of, begun))
+
+    def failed_write(self, begun: object, error: BaseException) -> None:
+        """Have the exporter told, some time, that the commit of what was begun has raised."""
+        self._aside.give(functools.partial(self._exporter.failed_write, begun, error, wall_clock()))
+
+    def _asked(self, question: Callable[[], T]) -> T | None:
         try:
-            return self._exporter.capture()
+            return question()
         except Exception:
             self._uncaptured += 1
             if self._uncaptured == 1:

@@ -2,32 +2,40 @@
 
 Guarantees: the meter, instruments and attributes of agent-coherence 0.6, so that dashboards go on; besides them a span
 for each read and write, beneath the span in which it happened and with the times at which it did, and a link from a
-read to the write whose version it saw, where that write was made through the same store. Does not: import the SDK, or
-choose where any of it goes; that is the providers'. Without providers nothing is recorded, as everywhere in
-OpenTelemetry.
+read to the write whose version it saw, on whichever host that was made, where its span was sampled: a write carries the
+W3C traceparent of its span on the log. Does not: import the SDK, or choose where any of it goes; that is the
+providers'. Without providers nothing is recorded, as everywhere in OpenTelemetry. Trust what is on the log: what is no
+traceparent is no link.
 """
 
+import logging
 import uuid
 import weakref
 from collections.abc import Iterable
-from typing import Final, cast
+from typing import ClassVar, Final, cast
 
 from opentelemetry import context, metrics, trace
 from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
-from opentelemetry.trace import Link, SpanContext, TracerProvider
+from opentelemetry.trace import Link, Span, SpanContext, Status, StatusCode, TracerProvider
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
 from ccs_stream.adapters.telemetry.exporting import Exporter, TelemetryExporter
+from ccs_stream.coordinator.port import wall_clock
 from ccs_stream.projections.metric_events import Observed, StoreMetricEvent
-from ccs_stream.protocol.ids import ArtifactId, Version
+from ccs_stream.protocol.ids import ArtifactId, Micros, Version
+
+LOG = logging.getLogger(__name__)
 
 SCOPE_NAME: Final = "ccs.adapters.ccsstore"
 SCOPE_VERSION: Final = "0.2.0"
 """Name and version of the meter and the tracer: those of agent-coherence 0.6."""
 
 WRITES_MAX: Final = 10_000
-"""Latest writes whose spans can be linked to: some 5 MB; the one before is remembered for as long again."""
+"""Writes whose spans are remembered, so that reads of them need not ask the log: some 5 MB, and twice that at most."""
+_WRITE: Final = "ccs.put"
+_TRACE_CONTEXT: Final = TraceContextTextMapPropagator()
 _SPAN_NAMES: Final = {"search.hit": "ccs.search"}
 _NS_PER_US: Final = 1_000
 
@@ -41,6 +49,8 @@ _Made = tuple[str | None, ArtifactId, Version | None]
 
 class OpenTelemetryExporter(Exporter, TelemetryExporter):
     """See the module's docstring. For several stores at once, if you like."""
+
+    links: ClassVar[bool] = True
 
     def __init__(
         self, *, meter_provider: MeterProvider | None = None, tracer_provider: TracerProvider | None = None
@@ -73,8 +83,10 @@ class OpenTelemetryExporter(Exporter, TelemetryExporter):
             description="1 while a store of this process answers without its log, else 0",
         )
         # Two generations, so that forgetting needs no lock, which a fork could leave locked.
-        self._writes: dict[_Made, SpanContext] = {}
-        self._writes_before: dict[_Made, SpanContext] = {}
+        self._writes: dict[_Made, SpanContext | None] = {}
+        self._writes_before: dict[_Made, SpanContext | None] = {}
+        self.unlinked = 0
+        """Writes that could not be looked up on the log; reads of them have no link."""
 
     def capture(self) -> Context:
         return context.get_current()
@@ -92,24 +104,76 @@ class OpenTelemetryExporter(Exporter, TelemetryExporter):
             self._degradations.add(1, attributes)
             self.on_degraded(degraded=True)
 
+    def begin_write(self, agent: str, namespace: tuple[str, ...], key: str, artifact: ArtifactId) -> Span:
+        attributes: dict[str, AttributeValue] = {
+            "ccs.operation": "put",
+            "ccs.agent_name": agent,
+            "ccs.namespace": namespace,
+            "ccs.key": key,
+            "ccs.artifact_id": str(uuid.UUID(bytes=artifact)),
+        }
+        return self._tracer.start_span(_WRITE, attributes=attributes, start_time=wall_clock() * _NS_PER_US)
+
+    def trace_parent_of(self, begun: object) -> str | None:
+        found = _followable(begun) if isinstance(begun, Span) else None
+        if found is None:
+            return None
+        return (
+            f"00-{trace.format_trace_id(found.trace_id)}-{trace.format_span_id(found.span_id)}-{found.trace_flags:02x}"
+        )
+
+    def failed_write(self, begun: object, error: BaseException, failed_at: Micros) -> None:
+        if isinstance(begun, Span):
+            said = str(error) if isinstance(error, Exception) else "its caller gave up; the log says what came of it"
+            begun.set_attribute("error.type", type(error).__name__)
+            begun.set_status(Status(StatusCode.ERROR, said))
+            begun.end(end_time=failed_at * _NS_PER_US)
+
     def export(self, observed: Observed, captured: object) -> None:
         self.on_event(observed.event)
         event = observed.event
         made: _Made = (event.instance_id, observed.artifact, observed.version)
-        writes = event.operation == "put"
-        write = None if writes else self._writes.get(made) or self._writes_before.get(made)
-        span = self._tracer.start_span(
-            _SPAN_NAMES.get(event.operation, f"ccs.{event.operation}"),
-            context=cast("Context | None", captured),
-            attributes={**_attributes(event), **_place(observed)},
-            links=None if write is None else [Link(write)],
-            start_time=observed.began_at * _NS_PER_US,
-        )
+        name = _SPAN_NAMES.get(event.operation, f"ccs.{event.operation}")
+        attributes = {**_attributes(event), **_place(observed)}
+        if isinstance(captured, Span):
+            span = captured
+            span.set_attributes(attributes)
+            if name != _WRITE:
+                span.update_name(name)
+        else:
+            write = None if event.operation == "put" else self._write_of(made, observed)
+            span = self._tracer.start_span(
+                name,
+                context=cast("Context | None", captured),
+                attributes=attributes,
+                links=None if write is None else [Link(write)],
+                start_time=observed.began_at * _NS_PER_US,
+            )
+        if event.operation == "put" and (followable := _followable(span)) is not None:
+            self._remember(made, followable)
         span.end(end_time=observed.ended_at * _NS_PER_US)
-        if writes and span.get_span_context().is_valid:
-            if len(self._writes) >= WRITES_MAX:
-                self._writes, self._writes_before = {}, self._writes
-            self._writes[made] = span.get_span_context()
+
+    def _write_of(self, made: _Made, observed: Observed) -> SpanContext | None:
+        """The span of the write whose version was read; asked of the log once, whatever it says."""
+        for known in (self._writes, self._writes_before):
+            if made in known:
+                return known[made]
+        if observed.written_by is None:
+            return None
+        found: SpanContext | None = None
+        try:
+            found = _parsed(observed.written_by())
+        except Exception:
+            self.unlinked += 1
+            if self.unlinked == 1:
+                LOG.exception("a write could not be looked up: reads of it have no link. Later ones are counted")
+        self._remember(made, found)
+        return found
+
+    def _remember(self, made: _Made, write: SpanContext | None) -> None:
+        if len(self._writes) >= WRITES_MAX:
+            self._writes, self._writes_before = {}, self._writes
+        self._writes[made] = write
 
     def on_degraded(self, *, degraded: bool) -> None:
         if degraded:
@@ -119,6 +183,21 @@ class OpenTelemetryExporter(Exporter, TelemetryExporter):
 
     def close(self) -> None:
         self.on_degraded(degraded=False)
+
+
+def _followable(span: Span) -> SpanContext | None:
+    """What a link may lead to: a span of this tracer's, before its end, that will be sent."""
+    found = span.get_span_context()
+    return found if span.is_recording() and found.is_valid and found.trace_flags.sampled else None
+
+
+def _parsed(trace_parent: str | None) -> SpanContext | None:
+    """The span that a traceparent names; None for what is none."""
+    if trace_parent is None:
+        return None
+    extracted = _TRACE_CONTEXT.extract({"traceparent": trace_parent}, Context())
+    found = trace.get_current_span(extracted).get_span_context()
+    return found if found.is_valid else None
 
 
 def _attributes(event: StoreMetricEvent) -> dict[str, AttributeValue]:

@@ -1,13 +1,12 @@
 """What a store tells of its reads and writes: metric events, and the two accounts of savings.
 
 Guarantees: a read or write never waits for any of it and never hears of its errors; events are numbered in the order in
-which the store saw them, and told in that order; a counter of tokens that raises or answers nonsense is replaced by the
-estimate for that value, counted, and logged once. Does not: keep anything across restarts; the log does that.
+which the store saw them, and told in that order. Does not: keep anything across restarts; the log does that.
 """
 
 import collections
 import dataclasses
-import logging
+import functools
 import sys
 import threading
 import time
@@ -15,59 +14,32 @@ import uuid
 import warnings
 from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
-from typing import Any, Final, Protocol, assert_never
-
-import orjson
+from typing import Any, Final, assert_never
 
 from ccs_stream.client.aside import Aside
 from ccs_stream.client.bodies import Body
 from ccs_stream.client.committing import Outgoing
+from ccs_stream.client.counting import CountTokens as CountTokens  # noqa: PLC0414  # what a store takes
+from ccs_stream.client.counting import Tokens, check_counter
+from ccs_stream.client.tracing import LookUp, Telemetry
 from ccs_stream.coordinator.port import wall_clock
 from ccs_stream.coordinator.ticket import Answer
 from ccs_stream.projections.metric_events import SCHEMA_VERSION, Observed, StoreMetricEvent
 from ccs_stream.projections.savings import Account, Cause, Moved, Savings, signals
-from ccs_stream.projections.tokens import estimate_tokens, tokens_of_json
 from ccs_stream.protocol.commands import Change, Write
 from ccs_stream.protocol.errors import CcsError, UsageError
 from ccs_stream.protocol.events import Event, GrantsInvalidated, WriteCommitted
 from ccs_stream.protocol.ids import ArtifactId, Micros, Scope, Sequence, Version
 from ccs_stream.protocol.states import GrantState
 
-LOG = logging.getLogger(__name__)
-
 SETTLE_S: Final = 30.0
 """How long a summary waits for what is still being counted."""
 FAREWELL_S: Final = 2.0
 """How long closing waits for each listener."""
-_KNOWN_MAX: Final = 4_096
-_KNOWN_BYTES_MAX: Final = 16_384
-"""Bodies whose tokens are remembered, and how large they may be: 64 MB at most."""
-_PROBE: Final = {"a value": ["like", "this", 1]}
 
 NO_TIME: Final = Micros(0)
 Address = tuple[tuple[str, ...], Scope, str]
 """Namespace, as it was asked for; scope and key."""
-CountTokens = Callable[[Any], int]
-"""Tokens of a value."""
-
-
-class Telemetry(Protocol):
-    """Whoever exports telemetry; see `ccs_stream.adapters.telemetry`."""
-
-    def capture(self) -> object:
-        """What is needed of the caller's context; called where the read or write happens."""
-
-    def give(self, observed: Observed, captured: object) -> None:
-        """Told aside."""
-
-    def degraded(self, *, degraded: bool) -> None:
-        """The store began, or ceased, to answer without its log."""
-
-    def settle(self, timeout_s: float) -> bool:
-        """Wait until all was told."""
-
-    def close(self, timeout_s: float) -> bool:
-        """Tell what is left."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -110,6 +82,8 @@ class _Wrote:
     number: int
     """Of the first write; the others follow."""
     traced: _Traced | None
+    begun: SequenceOf[object | None]
+    """What telemetry has begun: nothing, or one thing for each write."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -135,19 +109,24 @@ class Metering:
     ) -> None:
         self.instance_id = str(uuid.uuid4())
         """Of the store; it may be given another, that of its workspace."""
-        self.uncounted = 0
-        """Values whose tokens `count_tokens` could not tell."""
         self._benchmark = benchmark
-        self._count_tokens = count_tokens or estimate_tokens
         self._savings = Savings()
         self._told = None if on_metric is None else Aside("on_metric", on_metric)
         self._telemetry = telemetry
+        self.links = telemetry is not None and telemetry.links
+        """Whether telemetry links reads to writes."""
+        self.look_up: LookUp | None = None
+        """How it finds writes of others; given by the store."""
         self._counting: Aside[_Read | _Wrote | _Pushed] = Aside("counting of tokens", self._count)
-        self._known: dict[bytes, int] = {}
-        """Tokens of bodies counted before."""
+        self._tokens = Tokens(count_tokens)
         self._next = 1
         """Number of the next event."""
         self._lock = threading.Lock()
+
+    @property
+    def uncounted(self) -> int:
+        """Values whose tokens `count_tokens` could not tell."""
+        return self._tokens.uncounted
 
     def now(self) -> Micros:
         """Microseconds since 1970, where somebody wants to know how long things take; else 0."""
@@ -174,7 +153,7 @@ class Metering:
             seen = _Read(operation, agent, address, artifact, body, sequence, hit, tick, began_at, number, traced)
             self._counting.give(seen)
 
-    def wrote(
+    def wrote(  # noqa: PLR0913  # as above
         self,
         agent: str,
         addresses: SequenceOf[Address],
@@ -185,14 +164,40 @@ class Metering:
         tick: int,
         began_at: Micros = NO_TIME,
         queued: bool = False,
+        begun: SequenceOf[object | None] = (),
     ) -> None:
-        """Somebody wrote or deleted, in one decision; or (`queued`) will have, once the log is back."""
+        """Somebody wrote or deleted, in one decision; or (`queued`) will have, once the log is back.
+
+        `begun` is what `begin` returned.
+        """
         traced = self._trace() if any(type(change) is Write for change in changes) else None
         with self._lock:
             operation = "degraded" if queued else "put"
-            seen = _Wrote(operation, agent, addresses, changes, outgoing, answer, tick, began_at, self._next, traced)
+            number = self._next
+            seen = _Wrote(operation, agent, addresses, changes, outgoing, answer, tick, began_at, number, traced, begun)
             self._next += sum(type(change) is Write for change in changes)
             self._counting.give(seen)
+
+    def begin(
+        self, agent: str, addresses: SequenceOf[Address], changes: SequenceOf[Change]
+    ) -> SequenceOf[object | None]:
+        """Somebody is about to commit: have each write carry the trace of what telemetry begins for it."""
+        telemetry = self._telemetry
+        if telemetry is None or not self.links:
+            return ()
+        begun: list[object | None] = []
+        for change, (namespace, _, key) in zip(changes, addresses, strict=True):
+            if type(change) is Write:
+                one = telemetry.begin_write(agent, namespace, key, change.artifact)
+                change.trace_parent = None if one is None else telemetry.trace_parent_of(one)
+                begun.append(one)
+        return begun
+
+    def failed(self, begun: SequenceOf[object | None], error: BaseException) -> None:
+        """The commit that was about to be raised."""
+        for each in begun:
+            if each is not None and self._telemetry is not None:
+                self._telemetry.failed_write(each, error)
 
     def pushed(self, agent: str, scope: Scope, key: str, body: Body) -> None:
         """Somebody was handed a value without having asked, because another wrote it."""
@@ -246,12 +251,12 @@ class Metering:
             case _Read():
                 cause = Cause.SEARCH if seen.operation == "search.hit" else Cause.HIT if seen.hit else Cause.MISS
                 event = self._count_value(seen, cause, seen.address, seen.body.body, seen.number)
-                self._observe(event, seen.artifact, seen.body.version, seen.sequence, seen)
+                self._observe(event, seen.artifact, seen.body.version, seen.sequence, seen, self._written_by(seen))
             case _Wrote():
                 self._count_writes(seen)
             case _Pushed():
                 if self._benchmark:
-                    tokens = self._tokens_of(seen.body.body)
+                    tokens = self._tokens.of(seen.body.body)
                     moved = Moved(cause=Cause.PUSH, agent=seen.agent, scope=seen.scope, key=seen.key, full=tokens)
                     self._savings.add(moved)
             case _:
@@ -262,13 +267,14 @@ class Metering:
         events = seen.answer.events
         told = _told(events)
         versions = {event.artifact: event.version for event in events if type(event) is WriteCommitted}
+        begun = iter(seen.begun)
         number = seen.number
         for change, address in zip(seen.changes, seen.addresses, strict=True):
             if type(change) is Write:
                 body = bodies[id(change.content)]
                 event = self._count_value(seen, Cause.WRITE, address, body, number)
                 version = versions.get(change.artifact)
-                self._observe(event, change.artifact, version, seen.answer.last_sequence, seen)
+                self._observe(event, change.artifact, version, seen.answer.last_sequence, seen, begun=next(begun, None))
                 number += 1
             if self._benchmark and told[change.artifact]:
                 _, scope, key = address
@@ -279,7 +285,7 @@ class Metering:
     ) -> StoreMetricEvent | None:
         """Count a value, and tell of it; the event, where anybody wants one."""
         namespace, scope, key = address
-        moved = Moved(cause=cause, agent=seen.agent, scope=scope, key=key, full=self._tokens_of(body))
+        moved = Moved(cause=cause, agent=seen.agent, scope=scope, key=key, full=self._tokens.of(body))
         if self._benchmark:
             self._savings.add(moved)
         if self._told is None and self._telemetry is None:
@@ -309,6 +315,8 @@ class Metering:
         version: Version | None,
         sequence: Sequence,
         seen: _Read | _Wrote,
+        written_by: Callable[[], str | None] | None = None,
+        begun: object | None = None,
     ) -> None:
         """Tell whoever exports telemetry."""
         if self._telemetry is None or event is None or seen.traced is None:
@@ -321,32 +329,15 @@ class Metering:
             sequence=sequence,
             began_at=seen.began_at or ended,
             ended_at=ended,
+            written_by=written_by,
         )
-        self._telemetry.give(observed, seen.traced.captured)
+        self._telemetry.give(observed, seen.traced.captured if begun is None else begun)
 
-    def _tokens_of(self, body: bytes) -> int:
-        """Tokens of a body. Hits ask again and again for the same few."""
-        tokens = self._known.get(body)
-        if tokens is None:
-            tokens = self._tokens(orjson.loads(body))
-            if len(body) <= _KNOWN_BYTES_MAX:
-                if len(self._known) >= _KNOWN_MAX:
-                    self._known.clear()
-                self._known[body] = tokens
-        return tokens
-
-    def _tokens(self, value: Any) -> int:
-        try:
-            tokens = self._count_tokens(value)
-            if type(tokens) is int and tokens >= 0:
-                return tokens
-            problem = f"returned {tokens!r}"
-        except Exception as error:  # noqa: BLE001  # a user's function
-            problem = f"raised {error!r}"
-        self.uncounted += 1
-        if self.uncounted == 1:
-            LOG.warning("count_tokens %s; the estimate is taken instead. Later ones are counted", problem)
-        return _estimate_or_length(value)
+    def _written_by(self, seen: _Read) -> Callable[[], str | None] | None:
+        """Finds the write whose version was read; None where nobody asks, or the log cannot be asked."""
+        if not self.links or self.look_up is None or seen.operation == "degraded":
+            return None
+        return functools.partial(self.look_up, seen.artifact, seen.body.version, seen.body.sequence)
 
 
 def _told(events: SequenceOf[Event]) -> collections.Counter[ArtifactId]:
@@ -358,13 +349,6 @@ def _told(events: SequenceOf[Event]) -> collections.Counter[ArtifactId]:
     return told
 
 
-def _estimate_or_length(value: Any) -> int:
-    try:
-        return max(0, estimate_tokens(value))
-    except ValueError:
-        return tokens_of_json(value)
-
-
 def metering(
     *, benchmark: Any, on_metric: Any, count_tokens: Any, telemetry: Telemetry | None = None
 ) -> Metering | None:
@@ -374,7 +358,7 @@ def metering(
     if on_metric is not None and not callable(on_metric):
         raise UsageError(f"on_metric is a function that takes a StoreMetricEvent, got {on_metric!r}")
     if count_tokens is not None:
-        _check_counter(count_tokens)
+        check_counter(count_tokens)
     if not benchmark and on_metric is None and telemetry is None:
         if count_tokens is not None:
             raise UsageError(
@@ -382,21 +366,6 @@ def metering(
             )
         return None
     return Metering(benchmark=benchmark, on_metric=on_metric, count_tokens=count_tokens, telemetry=telemetry)
-
-
-def _check_counter(count_tokens: Any) -> None:
-    if not callable(count_tokens):
-        raise UsageError(f"count_tokens is a function from a value to its number of tokens, got {count_tokens!r}")
-    try:
-        tokens = count_tokens(_PROBE)
-    except Exception as error:
-        raise UsageError(
-            f"count_tokens raised {error!r} for {_PROBE!r}: it must take any value of the store"
-        ) from error
-    if type(tokens) is not int or tokens < 0:
-        raise UsageError(
-            f"count_tokens returned {tokens!r} for {_PROBE!r}: it must return a number of tokens, 0 or more"
-        )
 
 
 def print_summary(summary: dict[str, Any], account: Account) -> None:

@@ -5,6 +5,7 @@ count; whoever makes an event has done that.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Final
 
 from ccs_stream.protocol.ids import ArtifactId, Micros, Sequence, Version
@@ -46,3 +47,5 @@ class Observed:
     began_at: Micros
     """Microseconds since 1970, UTC, by the clock of this process; that of `ended_at` for a hit."""
     ended_at: Micros
+    written_by: Callable[[], str | None] | None = None
+    """Of a read: looks up on the log the W3C traceparent of the write that made the version. May wait, and raise."""

@@ -3,7 +3,6 @@
 import asyncio
 import sys
 import threading
-from collections.abc import Iterator
 from typing import Any, TypedDict
 
 import pytest
@@ -11,57 +10,16 @@ from langchain_core.tracers.langchain import LangChainTracer
 from langgraph.graph import END, START, StateGraph
 from langgraph.store.base import BaseStore
 from langsmith import Client
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace import ReadableSpan
 
 from ccs_stream import UsageError
 from ccs_stream.adapters.langgraph import CCSStore, CoherentStore, StoreMetricEvent
-from ccs_stream.adapters.telemetry import OpenTelemetryExporter, TelemetryExporter
+from ccs_stream.adapters.telemetry import TelemetryExporter
 from tests.adapters.telemetry.session import Kept
+from tests.adapters.telemetry.traced import Traced
 
 VALUE = {"step": 1}
 PLANNER, REVIEWER = ("planner", "shared"), ("reviewer", "shared")
-
-
-class Traced:
-    """Providers of the SDK, and what they have recorded."""
-
-    def __init__(self) -> None:
-        self._spans = InMemorySpanExporter()
-        self.tracers = TracerProvider()
-        self.tracers.add_span_processor(SimpleSpanProcessor(self._spans))
-        self.reader = InMemoryMetricReader()
-        self.meters = MeterProvider([self.reader])
-        self.tracer = self.tracers.get_tracer("an application")
-
-    def exporter(self) -> OpenTelemetryExporter:
-        return OpenTelemetryExporter(meter_provider=self.meters, tracer_provider=self.tracers)
-
-    def spans(self, name: str) -> list[ReadableSpan]:
-        return [each for each in self._spans.get_finished_spans() if each.name == name]
-
-    def total(self, name: str) -> int:
-        data = self.reader.get_metrics_data()
-        assert data is not None
-        return sum(
-            getattr(point, "value", 0)
-            for resource in data.resource_metrics
-            for scope in resource.scope_metrics
-            for metric in scope.metrics
-            if metric.name == name
-            for point in metric.data.data_points
-        )
-
-
-@pytest.fixture
-def traced() -> Iterator[Traced]:
-    made = Traced()
-    yield made
-    made.tracers.shutdown()
-    made.meters.shutdown()
 
 
 def beneath(span: ReadableSpan, parents: list[ReadableSpan]) -> str | None:

@@ -1,5 +1,7 @@
 """What a dashboard, a trace and a scrape show of a store, through the SDK of OpenTelemetry itself."""
 
+import dataclasses
+import functools
 import gc
 import uuid
 from collections.abc import Iterator
@@ -189,6 +191,23 @@ def test_only_so_many_writes_are_remembered(sdk: Sdk, monkeypatch: pytest.Monkey
         exporter.export(observed(MISS, version=version), exporter.capture())
     linked = [bool(each.links) for each in sdk.spans()[10:]]
     assert linked == [False] * 6 + [True] * 4
+
+
+def test_only_so_many_looked_up_writes_are_remembered(sdk: Sdk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ours, "WRITES_MAX", 3)
+    exporter = sdk.exporter()
+    asked: list[int] = []
+
+    def ask(version: int) -> str | None:
+        asked.append(version)
+        return f"00-{version:032x}-{version:016x}-01" if version % 2 else None
+
+    for version in (*range(1, 11), 10, 9, 1):
+        seen = dataclasses.replace(observed(MISS, version=version), written_by=functools.partial(ask, version))
+        exporter.export(seen, exporter.capture())
+    assert asked == [*range(1, 11), 1]
+    linked = [[link.context.trace_id for link in each.links] for each in sdk.spans()]
+    assert linked == [[version] if version % 2 else [] for version in (*range(1, 11), 10, 9, 1)]
 
 
 def test_without_providers_nothing_is_recorded_and_nothing_fails() -> None:
