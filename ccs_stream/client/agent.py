@@ -198,7 +198,7 @@ class Agent:
             key=key,
             content=outgoing.content,
             mode=WriteMode.LAST_WRITER_WINS if expected is None else WriteMode.COMPARE_AND_SET,
-            base_version=here.versions.get(artifact) if expected is None else expected[0],
+            base_version=here.base(artifact) if expected is None else expected[0],
             fence=here.fences.get(artifact),
             ttl_us=ttl_us,
             reason=reason,
@@ -232,7 +232,7 @@ class Agent:
     ) -> Steps[Written]:
         artifact = self._engine.address(tuple(scope), key)
         conditional = not isinstance(expected, AnyVersion)
-        base = here.versions.get(artifact)
+        base = here.base(artifact)
         if not isinstance(expected, AnyVersion):
             base = None if expected is None else Version(expected)
         change = Erase(

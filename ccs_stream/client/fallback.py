@@ -6,6 +6,7 @@ the read is refused rather than answered with less. A write is refused, or kept 
 its author had read (else on what was known here). Does not: keep several changes as one decision; those are refused.
 """
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 
@@ -13,7 +14,7 @@ from ccs_stream.client.bodies import Bodies, Body
 from ccs_stream.client.committing import Outgoing
 from ccs_stream.client.degrading import Degradation, which
 from ccs_stream.client.outbox import Outbox, Wanted
-from ccs_stream.client.outbox_file import Entry, EntryKind
+from ccs_stream.client.outbox_file import Entry, EntryKind, EntryState
 from ccs_stream.client.results import Written
 from ccs_stream.client.scopes import ExecutionScope
 from ccs_stream.client.served import Served
@@ -30,6 +31,24 @@ from ccs_stream.protocol.ids import ArtifactId, Hash, Scope, Version
 LOOK_S = 1.0
 """How long a look at where the state stands may wait for whoever tries the log just now."""
 _STALE = DeliveryFreshness.STALE
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Queuing:
+    """A change that was put into an outbox, as whoever wrote or saw it remembers it."""
+
+    number: int
+    _outbox: Outbox
+
+    def still(self) -> bool:
+        """Whether it waits."""
+        entry = self._outbox.entry(self.number)
+        return entry is not None and entry.state is EntryState.WAITING
+
+    def made(self) -> Version | None:
+        """The version it made; None where it was refused, or made none."""
+        entry = self._outbox.entry(self.number)
+        return entry.version if entry is not None and entry.state is EntryState.DONE else None
 
 
 class Fallback:
@@ -92,7 +111,8 @@ class Fallback:
         self, agent: str | None, entry: Entry, seen: ArtifactState | None, scope: ExecutionScope
     ) -> Served | None:
         """A change that waits. It has no version yet, so it is no comparand and no delivery of one."""
-        scope.waiting[entry.artifact] = entry.number
+        if self.outbox is not None:
+            scope.waiting[entry.artifact] = Queuing(entry.number, self.outbox)
         if entry.kind is EntryKind.DELETE or entry.body is None:
             return None
         state = ArtifactState(entry.artifact, entry.scope, entry.key) if seen is None else seen
@@ -140,8 +160,10 @@ class Fallback:
         written: list[Written] = []
         for change in changes:
             base = self._base(change, scope)
-            queued = self.outbox.put(agent, self._wanted(change, base, bodies), seen=scope.waiting.get(change.artifact))
-            scope.waiting[change.artifact] = queued.number
+            waiting = scope.waiting.get(change.artifact)
+            seen = None if waiting is None else waiting.number
+            queued = self.outbox.put(agent, self._wanted(change, base, bodies), seen=seen)
+            scope.waiting[change.artifact] = Queuing(queued.number, self.outbox)
             written.append(
                 Written(
                     version=None,

@@ -12,7 +12,7 @@ import asyncio
 import threading
 import weakref
 from collections import OrderedDict
-from typing import Final
+from typing import Final, Protocol
 
 from ccs_stream.protocol.ids import ArtifactId, Fence, Version
 
@@ -20,6 +20,20 @@ NAMED_SCOPES_MAX: Final = 4_096
 """Scopes named by an adapter (a task of a graph run) kept at once."""
 COMPARANDS_MAX: Final = 10_000
 """Artifacts one scope remembers having read."""
+
+
+class Waiting(Protocol):
+    """A change in an outbox."""
+
+    @property
+    def number(self) -> int:
+        """Its number there."""
+
+    def still(self) -> bool:
+        """Whether it waits."""
+
+    def made(self) -> Version | None:
+        """The version it made; None where it was refused, or made none."""
 
 
 class ExecutionScope:
@@ -31,10 +45,20 @@ class ExecutionScope:
         self.versions: dict[ArtifactId, Version] = {}
         self.fences: dict[ArtifactId, Fence] = {}
         """Fences of the reservations taken in this scope."""
-        self.waiting: dict[ArtifactId, int] = {}
-        """Changes seen here that wait in an outbox, by their numbers there."""
+        self.waiting: dict[ArtifactId, Waiting] = {}
+        """Changes written or seen here that wait in an outbox, or did when they were."""
         self.context: tuple[str | None, int | None] | None = None
         """Conversation and generation of the model context that is served here, where the caller knows."""
+
+    def base(self, artifact: ArtifactId) -> Version | None:
+        """What a write is conditional on: the version last read or written here, an outbox's by now included."""
+        waiting = self.waiting.get(artifact)
+        if waiting is not None and not waiting.still():
+            del self.waiting[artifact]
+            made = waiting.made()
+            if made is not None:
+                self.saw(artifact, max(made, self.versions.get(artifact, made)))
+        return self.versions.get(artifact)
 
     def saw(self, artifact: ArtifactId, version: Version) -> None:
         """Remember the version read; 0 for "it had never existed"."""

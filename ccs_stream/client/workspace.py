@@ -389,5 +389,5 @@ def _condition(
     expected: int | AnyVersion | None, here: ExecutionScope, artifact: ArtifactId
 ) -> tuple[WriteMode, Version | None]:
     if isinstance(expected, AnyVersion):
-        return WriteMode.LAST_WRITER_WINS, here.versions.get(artifact)
+        return WriteMode.LAST_WRITER_WINS, here.base(artifact)
     return WriteMode.COMPARE_AND_SET, None if expected is None else Version(expected)

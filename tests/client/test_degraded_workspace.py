@@ -14,7 +14,7 @@ import pytest
 
 import ccs_stream
 from ccs_stream import CoherenceDegradedWarning, Put, UsageError
-from ccs_stream.adapters.langgraph import CCSStore, StoreMetricEvent
+from ccs_stream.adapters.langgraph import CCSStore, CoherentStore, StoreMetricEvent
 from ccs_stream.log.sqlite_writer import Writer
 from ccs_stream.protocol.errors import LogBusy, LogError, LogUnavailable, VersionConflict
 from tests.disks import mounted
@@ -236,6 +236,20 @@ def test_whoever_saw_a_waiting_change_follows_it_and_whoever_did_not_meets_it(
         assert workspace.outbox is not None
         assert [change.value for change in a.history("k")] == ["by b, who saw it", "by a", "base"]
         assert [(each.agent, each.outcome) for each in workspace.outbox.conflicts()] == [("c", "version_conflict")]
+
+
+@pytest.mark.filterwarnings("ignore::ccs_stream.client.degrading.CoherenceDegradedWarning")
+def test_once_it_is_in_the_log_an_author_may_write_over_what_waited(url: str, path: Path, tmp_path: Path) -> None:
+    author = ("docs",)
+    with CoherentStore(url, writes="guarded", on_error="degrade", outbox=tmp_path / "outbox.db") as store:
+        store.put(author, "k", {"n": 1})
+        with locked(path):
+            store.put(author, "k", {"n": 2})
+        until("the outbox is empty", lambda: not store.is_degraded)
+        store.put(author, "k", {"n": 3})  # over version 2, which is its own
+        item = store.get(author, "k")
+        assert item is not None
+        assert (item.value, item.version) == ({"n": 3}, 3)
 
 
 @pytest.mark.filterwarnings("ignore::ccs_stream.client.degrading.CoherenceDegradedWarning")

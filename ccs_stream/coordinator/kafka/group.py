@@ -4,10 +4,16 @@ Guarantees: joins nothing, commits nothing. Does not: say who leads; the group s
 """
 
 import dataclasses
+import warnings
+
+from confluent_kafka import KafkaException
 
 from ccs_stream.coordinator.kafka.member import DEDICATED_CLIENT
+from ccs_stream.log.kafka.errors import translated
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.errors import LogMissing
+
+warnings.filterwarnings("ignore", message="list_groups", category=DeprecationWarning)  # see `dedicated_in`
 
 
 @dataclasses.dataclass(slots=True)
@@ -40,3 +46,29 @@ def group_of(store: KafkaLog) -> Group:
         found.members.append((f"{member.client_id} at {member.host}", partitions))
         found.dedicated += str(member.client_id).startswith(DEDICATED_CLIENT)
     return found
+
+
+def dedicated_in(store: KafkaLog) -> int:
+    """How many coordinators of their own are in the group. Raises `LogUnavailable`, `NotAuthorised`.
+
+    For whoever looks again and again, also while brokers go and come: librdkafka 2.16 ends the whole process where
+    `describe_consumer_groups` waits for a broker that comes back (an assertion about a reference count fails). The
+    older call, which asks each broker there is, does not; it is deprecated, and goes on where that is no error.
+    """
+    clients, name = store.clients, store.names.coordinators
+    doing = f"asking who coordinates {store.display_url}"
+    try:
+        groups = clients.admin.list_groups(name, timeout=clients.settings.timeout_s)
+    except KafkaException as error:
+        raise translated(error, doing, clients.trouble) from error
+    except (AttributeError, DeprecationWarning, ImportError):
+        # Gone, or its deprecation is made an error, which its C code turns into another. Only a broker that has just
+        # answered is asked the dangerous way.
+        try:
+            clients.admin.list_topics(timeout=clients.settings.timeout_s)
+        except KafkaException as error:
+            raise translated(error, doing, clients.trouble) from error
+        return group_of(store).dedicated
+    clients.trouble.over()
+    members = [member for group in groups if str(group.id) == name for member in group.members]
+    return sum(str(member.client_id).startswith(DEDICATED_CLIENT) for member in members)

@@ -8,7 +8,7 @@ import logging
 import threading
 from typing import Final
 
-from ccs_stream.coordinator.kafka.group import group_of
+from ccs_stream.coordinator.kafka.group import dedicated_in
 from ccs_stream.coordinator.kafka.node import Node
 from ccs_stream.protocol.errors import CcsError
 
@@ -43,7 +43,7 @@ class Offer:
 
     def _look(self) -> None:
         try:
-            dedicated = group_of(self._node.store).dedicated
+            dedicated = dedicated_in(self._node.store)
         except CcsError as error:
             LOG.debug("who coordinates is not known: %s", error)
             return
