@@ -65,6 +65,8 @@ def run(coordinator: Coordinator, steps: Steps[T]) -> T:
                 step = steps.send(outcome)
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]
+    finally:
+        steps.close()  # what they have begun ends now, and not when somebody collects the garbage
 
 
 async def run_async(coordinator: Coordinator, steps: Steps[T]) -> T:
@@ -80,6 +82,8 @@ async def run_async(coordinator: Coordinator, steps: Steps[T]) -> T:
                 step = steps.send(outcome)
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]
+    finally:
+        steps.close()
 
 
 async def in_background(coordinator: Coordinator, work: Callable[[], T]) -> T:

@@ -64,6 +64,7 @@ def test_reads_go_on_and_writes_wait_until_the_broker_is_back(own: Broker, tmp_p
         assert len(store.history(PLANNER, "plan")) == 3
 
 
+@pytest.mark.filterwarnings("ignore::ccs_stream.adapters.langgraph.LostUpdateWarning")  # the first may have arrived
 def test_without_an_outbox_writes_are_refused_and_work_again_by_themselves(own: Broker) -> None:
     with store_on(own) as store:
         store.put(PLANNER, "plan", {"step": 1})
@@ -77,7 +78,6 @@ def test_without_an_outbox_writes_are_refused_and_work_again_by_themselves(own: 
         assert item.stale
         own.restart(1)
         until("the mode is normal", lambda: not store.is_degraded, 120)
-        store.get(PLANNER, "plan")  # what became of the first, which was on its way
         store.put(PLANNER, "plan", {"step": 4})
         item = store.get(REVIEWER, "plan")
         assert item is not None
