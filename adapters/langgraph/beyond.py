@@ -52,7 +52,7 @@ class Beyond:
         return self._workspace.outbox
 
     def heartbeat(self) -> None:
-        """Tell the log that this process is alive, where the workspace has crash recovery. It does so by itself, too."""
+        """Tell the log that this process is alive, where it has crash recovery. It is told by itself, too."""
         self._workspace.heartbeat()
 
     def recover(self, agent_name: str | None = None) -> None:

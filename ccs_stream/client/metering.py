@@ -28,9 +28,8 @@ from ccs_stream.projections.metric_events import SCHEMA_VERSION, Observed, Store
 from ccs_stream.projections.savings import Account, Cause, Moved, Savings, signals
 from ccs_stream.protocol.commands import Change, Write
 from ccs_stream.protocol.errors import CcsError, UsageError
-from ccs_stream.protocol.events import Event, GrantsInvalidated, WriteCommitted
-from ccs_stream.protocol.ids import ArtifactId, Micros, Scope, Sequence, Version
-from ccs_stream.protocol.states import GrantState
+from ccs_stream.protocol.events import ArtifactDeleted, Event, GrantsInvalidated, WriteCommitted
+from ccs_stream.protocol.ids import NOBODY, ArtifactId, Micros, ParticipantNumber, Scope, Sequence, Version
 
 SETTLE_S: Final = 30.0
 """How long a summary waits for what is still being counted."""
@@ -341,11 +340,15 @@ class Metering:
 
 
 def _told(events: SequenceOf[Event]) -> collections.Counter[ArtifactId]:
-    """By artifact, the holders who are told that their copy is not current any more."""
+    """By artifact, the others who are told that their copy is not current any more. Who deletes knows."""
     told: collections.Counter[ArtifactId] = collections.Counter()
+    deleted_by: dict[ArtifactId, ParticipantNumber] = {}
     for event in events:
-        if type(event) is GrantsInvalidated:
-            told[event.artifact] += len(event.sharers) + (event.owner_state is not GrantState.INVALID)
+        if type(event) is ArtifactDeleted:
+            deleted_by[event.artifact] = event.participant
+        elif type(event) is GrantsInvalidated:
+            holders = {*event.sharers, event.owner} - {NOBODY, deleted_by.get(event.artifact, NOBODY)}
+            told[event.artifact] += len(holders)
     return told
 
 

@@ -240,3 +240,14 @@ def test_the_printed_summary_has_both_accounts(capsys: pytest.CaptureFixture[str
     assert len(lines) == 7
     assert lines[4].split(maxsplit=1) == ["saved", "1 (25.0 %)"]
     assert lines[6].split(maxsplit=2)[2] == "hit 1, miss 2, write 2"
+
+
+def test_whoever_deletes_is_not_told_of_it() -> None:
+    with CCSStore(benchmark=True) as store:
+        store.put(PLANNER, "plan", VALUE)
+        store.delete(PLANNER, "plan")
+        assert "signal" not in store.savings().by_cause
+        store.put(PLANNER, "plan", VALUE)
+        store.get(REVIEWER, "plan")
+        store.delete(PLANNER, "plan")
+        assert store.savings().by_cause["signal"] == 12
