@@ -16,8 +16,8 @@ from ccs_stream.adapters.langgraph.operations import Operations
 from ccs_stream.adapters.langgraph.writes import Puts
 from ccs_stream.client.agent import RESERVATION_LIMIT_S, seconds_to_us
 from ccs_stream.client.changes import Watch, history
-from ccs_stream.client.metering import Metering, print_summary
-from ccs_stream.client.outbox import Outbox
+from ccs_stream.client.degraded.outbox import Outbox
+from ccs_stream.client.observing.metering import Metering, print_summary
 from ccs_stream.client.reservation import Reservation
 from ccs_stream.client.results import Change, Written
 from ccs_stream.client.steps import Steps, in_background, run, run_async

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 
 from langchain_core.runnables.config import var_child_runnable_config
 
-from ccs_stream.client.delivering import Context
+from ccs_stream.client.observing.delivering import Context
 from ccs_stream.client.scopes import AgentScopes, ExecutionScope, Scopes, scope_of
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.ids import Scope

@@ -18,11 +18,11 @@ from ccs_stream.adapters.langgraph.vectors import VectorIndex
 from ccs_stream.adapters.langgraph.writes import Writes
 from ccs_stream.client.bodies import Body
 from ccs_stream.client.engine import Engine
-from ccs_stream.client.metering import NO_TIME, Metering
+from ccs_stream.client.observing.metering import NO_TIME, Metering
+from ccs_stream.client.observing.tracing import trace_on_log
 from ccs_stream.client.results import instant
 from ccs_stream.client.served import Served
 from ccs_stream.client.steps import Either, Steps
-from ccs_stream.client.tracing import trace_on_log
 from ccs_stream.client.values import JSON, decode
 from ccs_stream.protocol.directory import ArtifactState
 from ccs_stream.protocol.errors import UsageError

@@ -37,7 +37,7 @@ from ccs_stream.adapters.telemetry.exporting import Exporter, Telemetry, Telemet
 from ccs_stream.client.bodies import DEFAULT_BYTES_MAX
 from ccs_stream.client.connect import connect
 from ccs_stream.client.freshness import Freshness
-from ccs_stream.client.metering import CountTokens, metering
+from ccs_stream.client.observing.metering import CountTokens, metering
 from ccs_stream.client.options import ClientOptions, policy_of
 from ccs_stream.client.steps import run, run_async
 from ccs_stream.client.workspace import Workspace

@@ -14,7 +14,7 @@ from ccs_stream.adapters.langgraph.identity import Addressing, Caller, Namespace
 from ccs_stream.adapters.langgraph.items import LostUpdateWarning
 from ccs_stream.client.committing import Outgoing
 from ccs_stream.client.engine import Engine
-from ccs_stream.client.metering import NO_TIME, Address, Metering
+from ccs_stream.client.observing.metering import NO_TIME, Address, Metering
 from ccs_stream.client.results import Written
 from ccs_stream.client.scopes import ExecutionScope
 from ccs_stream.client.steps import Steps

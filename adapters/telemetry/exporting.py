@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from typing import ClassVar, Final, TypeVar
 
-from ccs_stream.client.aside import Aside
+from ccs_stream.client.observing.aside import Aside
 from ccs_stream.coordinator.port import wall_clock
 from ccs_stream.projections.metric_events import Observed, StoreMetricEvent
 from ccs_stream.protocol.errors import UsageError

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from ccs_stream.client.changes import history, reading_of
 from ccs_stream.client.committing import Outgoing
-from ccs_stream.client.delivering import Context
 from ccs_stream.client.engine import Engine
 from ccs_stream.client.freshness import Freshness, asked_of
+from ccs_stream.client.observing.delivering import Context
 from ccs_stream.client.recovery import recover
 from ccs_stream.client.reservation import Reservation
 from ccs_stream.client.results import Change, Reading, Written

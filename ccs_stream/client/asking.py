@@ -11,7 +11,7 @@ from typing import Final
 from ccs_stream.client.bodies import Bodies
 from ccs_stream.client.committing import UNNUMBERED, Settling
 from ccs_stream.client.copies import Rules
-from ccs_stream.client.fallback import Fallback
+from ccs_stream.client.degraded.fallback import Fallback
 from ccs_stream.client.freshness import Freshness
 from ccs_stream.client.refusals import error_of
 from ccs_stream.client.scopes import Scopes

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from ccs_stream.client.asking import LOST
 from ccs_stream.client.committing import Outgoing, commit_of
-from ccs_stream.client.fallback import may_queue
+from ccs_stream.client.degraded.fallback import may_queue
 from ccs_stream.client.reading import Reads
 from ccs_stream.client.results import Written
 from ccs_stream.client.scopes import ExecutionScope

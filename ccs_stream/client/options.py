@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from ccs_stream.client.copies import Rules, StrategyOption, rules_of
+from ccs_stream.client.observing.streams import Callback, sink_of
 from ccs_stream.client.recovery import CrashRecoveryConfig, check_composition
-from ccs_stream.client.streams import Callback, sink_of
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.settings import SECOND_US, WorkspaceSettings
 

@@ -6,8 +6,8 @@ delivery, where somebody wants to know, with the sequence at which it was so. Do
 
 from ccs_stream.client.bodies import Body
 from ccs_stream.client.copies import Copies, Rules, rules_of
-from ccs_stream.client.delivering import Give
 from ccs_stream.client.freshness import Freshness
+from ccs_stream.client.observing.delivering import Give
 from ccs_stream.client.results import Written
 from ccs_stream.client.scopes import ExecutionScope
 from ccs_stream.client.session import ClientSession

@@ -17,15 +17,15 @@ from ccs_stream.client.agent import ANY_VERSION, Agent, AnyVersion, seconds_to_u
 from ccs_stream.client.bodies import DEFAULT_BYTES_MAX, Bodies
 from ccs_stream.client.changes import Past, Watch, reading_of
 from ccs_stream.client.committing import UNNUMBERED, Outgoing
-from ccs_stream.client.degrading import Degradation
+from ccs_stream.client.degraded.degrading import Degradation
+from ccs_stream.client.degraded.fallback import Fallback
+from ccs_stream.client.degraded.outbox import Outbox
+from ccs_stream.client.degraded.replaying import Replayer, require_log
 from ccs_stream.client.engine import Engine
-from ccs_stream.client.fallback import Fallback
 from ccs_stream.client.freshness import Freshness, asked_of
-from ccs_stream.client.observers import Observers
+from ccs_stream.client.observing.observers import Observers
 from ccs_stream.client.options import DEFAULT_POLICY, Policy
-from ccs_stream.client.outbox import Outbox
 from ccs_stream.client.recovery import Keeper, beating, keep, recover, settings_with
-from ccs_stream.client.replaying import Replayer, require_log
 from ccs_stream.client.results import Reading, Written
 from ccs_stream.client.scopes import ExecutionScope
 from ccs_stream.client.steps import Steps, in_background, run, run_async

@@ -11,8 +11,8 @@ import threading
 from pathlib import Path
 
 from ccs_stream import Workspace
-from ccs_stream.client.outbox import Outbox, Wanted
-from ccs_stream.client.replaying import Replayer
+from ccs_stream.client.degraded.outbox import Outbox, Wanted
+from ccs_stream.client.degraded.replaying import Replayer
 from ccs_stream.log.urls import open_log
 from ccs_stream.protocol.ids import Version, artifact_id
 

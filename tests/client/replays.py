@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ccs_stream import Workspace, WorkspaceSettings
-from ccs_stream.client.outbox import Outbox, Queued, Wanted
-from ccs_stream.client.outbox_file import EntryState
-from ccs_stream.client.replaying import Replayed, Replayer
+from ccs_stream.client.degraded.outbox import Outbox, Queued, Wanted
+from ccs_stream.client.degraded.outbox_file import EntryState
+from ccs_stream.client.degraded.replaying import Replayed, Replayer
 from ccs_stream.log.bodies import fetch_body
 from ccs_stream.log.memory import MemoryLog
 from ccs_stream.log.port import Appended, Conflict, LogStore, Unknown

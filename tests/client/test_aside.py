@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from ccs_stream.client.aside import Aside
+from ccs_stream.client.observing.aside import Aside
 
 
 def test_all_that_is_given_is_told_in_order() -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from ccs_stream import Workspace
-from ccs_stream.client import degrading
-from ccs_stream.client.degrading import CoherenceDegradedWarning, Degradation, which
-from ccs_stream.client.replaying import Replayed, require_log
+from ccs_stream.client.degraded import degrading
+from ccs_stream.client.degraded.degrading import CoherenceDegradedWarning, Degradation, which
+from ccs_stream.client.degraded.replaying import Replayed, require_log
 from ccs_stream.log.sqlite import SqliteLog
 from ccs_stream.protocol.errors import (
     CcsError,

@@ -14,8 +14,8 @@ import pytest
 
 import ccs_stream
 from ccs_stream import Put, VersionConflict, Workspace
-from ccs_stream.client import delivering
-from ccs_stream.client.delivering import Deliveries
+from ccs_stream.client.observing import delivering
+from ccs_stream.client.observing.delivering import Deliveries
 from ccs_stream.log.deliveries import decode_delivery
 from ccs_stream.log.memory import MemoryLog
 from ccs_stream.log.port import LogStore

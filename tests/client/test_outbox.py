@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from ccs_stream.client import outbox_file
-from ccs_stream.client.outbox import DONE_KEPT, FOLLOWS_REFUSED, Counts, Outbox, OutboxFull, Queued, Wanted
-from ccs_stream.client.outbox_file import EntryKind, EntryState
+from ccs_stream.client.degraded import outbox_file
+from ccs_stream.client.degraded.outbox import DONE_KEPT, FOLLOWS_REFUSED, Counts, Outbox, OutboxFull, Queued, Wanted
+from ccs_stream.client.degraded.outbox_file import EntryKind, EntryState
 from ccs_stream.log.sqlite import SqliteLog
 from ccs_stream.protocol.errors import (
     Closed,
@@ -212,7 +212,7 @@ def test_a_done_change_gives_its_body_up_and_a_refused_one_keeps_it_until_it_is_
 
 def test_only_so_many_done_changes_are_named(outbox: Outbox, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert DONE_KEPT > 100
-    monkeypatch.setattr("ccs_stream.client.outbox.DONE_KEPT", 3)
+    monkeypatch.setattr("ccs_stream.client.degraded.outbox.DONE_KEPT", 3)
     for number in range(1, 9):
         outbox.put("ann", wanted())
         outbox.mark_done(number, Version(number))
@@ -347,7 +347,7 @@ def test_one_outbox_at_a_time_in_one_process(outbox: Outbox, path: Path) -> None
 
 HOLDER = """
 import signal, sys, time
-from ccs_stream.client.outbox import Outbox, Wanted
+from ccs_stream.client.degraded.outbox import Outbox, Wanted
 outbox = Outbox(sys.argv[1], log_id=b"L" * 16, workspace="w")
 outbox.put("ann", Wanted(scope=("s",), key="k", content_type="t", body=b"theirs", base_version=None))
 print("holding", flush=True)
@@ -370,7 +370,7 @@ def test_another_process_keeps_it_and_a_killed_one_does_not(path: Path) -> None:
 
 FORKING = """
 import os, sys
-from ccs_stream.client.outbox import Outbox, Wanted
+from ccs_stream.client.degraded.outbox import Outbox, Wanted
 from ccs_stream.protocol.errors import ForkedProcess
 outbox = Outbox(sys.argv[1], log_id=b"L" * 16, workspace="w")
 def put(body):

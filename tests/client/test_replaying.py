@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from ccs_stream import WorkspaceSettings
-from ccs_stream.client.outbox import FOLLOWS_REFUSED
-from ccs_stream.client.outbox_file import EntryState
-from ccs_stream.client.replaying import UNVERIFIABLE, Replayed
+from ccs_stream.client.degraded.outbox import FOLLOWS_REFUSED
+from ccs_stream.client.degraded.outbox_file import EntryState
+from ccs_stream.client.degraded.replaying import UNVERIFIABLE, Replayed
 from ccs_stream.coordinator.ticket import Answer
 from ccs_stream.log.port import Appended, Conflict, Draft, LogStore, Unknown
 from ccs_stream.log.sqlite import SqliteLog

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ccs_stream.client.degrading import CoherenceDegradedWarning, Degradation, which
-from ccs_stream.client.replaying import require_log
+from ccs_stream.client.degraded.degrading import CoherenceDegradedWarning, Degradation, which
+from ccs_stream.client.degraded.replaying import require_log
 from ccs_stream.log.urls import open_log
 from ccs_stream.protocol.errors import CcsError
 from ccs_stream.testing.broker import Broker

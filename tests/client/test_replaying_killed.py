@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from ccs_stream import Workspace, WorkspaceSettings
-from ccs_stream.client.outbox import Outbox
-from ccs_stream.client.outbox_file import EntryState
+from ccs_stream.client.degraded.outbox import Outbox
+from ccs_stream.client.degraded.outbox_file import EntryState
 from ccs_stream.log.urls import open_log
 from ccs_stream.protocol.ids import artifact_id
 from tests.client.replays import FragileLog, Rig, assert_conditional, history

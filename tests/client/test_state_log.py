@@ -12,8 +12,8 @@ import pytest
 
 import ccs_stream
 from ccs_stream import Workspace
-from ccs_stream.client import follower
-from ccs_stream.client.streams import StateLog, ends_path, read_ends
+from ccs_stream.client.observing import follower
+from ccs_stream.client.observing.streams import StateLog, ends_path, read_ends
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.log.reader import ShardReader
 from ccs_stream.projections.state_log import state_log_entry

@@ -18,7 +18,7 @@ from ccs_stream.adapters.telemetry import (
     TelemetryExporter,
     exporter_of,
 )
-from ccs_stream.client import aside
+from ccs_stream.client.observing import aside
 from ccs_stream.projections.metric_events import Observed, StoreMetricEvent
 from tests.adapters.telemetry.observing import HIT, MISS, PUT, observed
 

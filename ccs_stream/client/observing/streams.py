@@ -20,8 +20,8 @@ from typing import Any, BinaryIO, Final
 
 import orjson
 
-from ccs_stream.client.aside import Aside
-from ccs_stream.client.follower import Follower
+from ccs_stream.client.observing.aside import Aside
+from ccs_stream.client.observing.follower import Follower
 from ccs_stream.coordinator.port import Coordinator
 from ccs_stream.projections.state_log import state_log_entry
 from ccs_stream.projections.stream_checks import stream_of

@@ -6,12 +6,12 @@ for a bounded time. Does not: survive a fork; a child opens its own workspace.
 
 import functools
 
-from ccs_stream.client.auditing import ContentAudit
-from ccs_stream.client.delivering import Deliveries, Give, Given
 from ccs_stream.client.engine import Engine
+from ccs_stream.client.observing.auditing import ContentAudit
+from ccs_stream.client.observing.delivering import Deliveries, Give, Given
+from ccs_stream.client.observing.pushing import Pusher
+from ccs_stream.client.observing.streams import StateLog
 from ccs_stream.client.options import Policy
-from ccs_stream.client.pushing import Pusher
-from ccs_stream.client.streams import StateLog
 
 FAREWELL_S = 5.0
 """How long closing waits for each."""

@@ -16,12 +16,12 @@ from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
 from typing import Any, Final, assert_never
 
-from ccs_stream.client.aside import Aside
 from ccs_stream.client.bodies import Body
 from ccs_stream.client.committing import Outgoing
-from ccs_stream.client.counting import CountTokens as CountTokens  # noqa: PLC0414  # what a store takes
-from ccs_stream.client.counting import Tokens, check_counter
-from ccs_stream.client.tracing import LookUp, Telemetry
+from ccs_stream.client.observing.aside import Aside
+from ccs_stream.client.observing.counting import CountTokens as CountTokens  # noqa: PLC0414  # what a store takes
+from ccs_stream.client.observing.counting import Tokens, check_counter
+from ccs_stream.client.observing.tracing import LookUp, Telemetry
 from ccs_stream.coordinator.port import wall_clock
 from ccs_stream.coordinator.ticket import Answer
 from ccs_stream.projections.metric_events import SCHEMA_VERSION, Observed, StoreMetricEvent

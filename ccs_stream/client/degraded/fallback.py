@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 from ccs_stream.client.bodies import Bodies, Body
 from ccs_stream.client.committing import Outgoing
-from ccs_stream.client.degrading import Degradation, which
-from ccs_stream.client.outbox import Outbox, Wanted
-from ccs_stream.client.outbox_file import Entry, EntryKind, EntryState
+from ccs_stream.client.degraded.degrading import Degradation, which
+from ccs_stream.client.degraded.outbox import Outbox, Wanted
+from ccs_stream.client.degraded.outbox_file import Entry, EntryKind, EntryState
 from ccs_stream.client.results import Written
 from ccs_stream.client.scopes import ExecutionScope
 from ccs_stream.client.served import Served

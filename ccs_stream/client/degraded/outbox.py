@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from ccs_stream.client.outbox_file import (
+from ccs_stream.client.degraded.outbox_file import (
     INSERT,
     Entry,
     EntryKind,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from ccs_stream.client.bodies import Body
 from ccs_stream.client.engine import Engine
-from ccs_stream.client.follower import Follower
+from ccs_stream.client.observing.follower import Follower
 from ccs_stream.client.steps import run
 from ccs_stream.protocol.errors import CcsError
 from ccs_stream.protocol.events import Event, GrantsInvalidated, WriteCommitted

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from ccs_stream.client.outbox import Outbox
-from ccs_stream.client.outbox_file import Entry, EntryState
+from ccs_stream.client.degraded.outbox import Outbox
+from ccs_stream.client.degraded.outbox_file import Entry, EntryState
 from ccs_stream.client.values import content_of
 from ccs_stream.coordinator.port import Coordinator
 from ccs_stream.coordinator.ticket import Answer

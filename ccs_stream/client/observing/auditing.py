@@ -7,9 +7,9 @@ nobody who reads or writes waits for it. Does not: hold bodies; a hash says whic
 import threading
 from pathlib import Path
 
-from ccs_stream.client.aside import Aside
-from ccs_stream.client.delivering import Given, recorded
-from ccs_stream.client.streams import BATCH_MAX, Callback, JsonLines, Line
+from ccs_stream.client.observing.aside import Aside
+from ccs_stream.client.observing.delivering import Given, recorded
+from ccs_stream.client.observing.streams import BATCH_MAX, Callback, JsonLines, Line
 from ccs_stream.projections.state_log import content_audit_entry
 
 

@@ -18,8 +18,8 @@ import warnings
 from collections.abc import Callable
 from typing import Final
 
-from ccs_stream.client.aside import Aside
-from ccs_stream.client.replaying import Replayed, Replayer
+from ccs_stream.client.degraded.replaying import Replayed, Replayer
+from ccs_stream.client.observing.aside import Aside
 from ccs_stream.coordinator.forks import ForkGuard
 from ccs_stream.protocol.errors import (
     Closed,
