@@ -88,7 +88,7 @@ class Report:
 
 def _codec() -> dict[bytes, tuple[str, Any]]:
     found: dict[bytes, tuple[str, Any]] = {}
-    for path in sorted(_SCHEMAS.glob("*.avsc")):
+    for path in (*sorted(_SCHEMAS.glob("*.avsc")), *sorted(_SCHEMAS.glob("superseded/*.avsc"))):
         source = json.loads(path.read_text())
         prefix = _MARKER + bytes.fromhex(fingerprint(to_parsing_canonical_form(source), "CRC-64-AVRO"))
         found[prefix] = (str(source["name"]), fastavro.parse_schema(source, named_schemas={}))

@@ -125,7 +125,7 @@ def test_replay_and_doctor_work_as_reader(log: Log, tmp_path: Path) -> None:
     assert verified.exit_code == 0, verified.output
     assert "bodies checked" in verified.output
     reading = KafkaLog(KafkaSettings.parse(url), read_only=True)
-    assert list(reading.read_deliveries("r")) == []
+    assert len(list(reading.read_deliveries("r"))) == 1
     reading.close()
     examined = CliRunner().invoke(doctor, [url])
     assert examined.exit_code == 0, examined.output
