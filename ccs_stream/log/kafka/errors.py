@@ -205,6 +205,11 @@ def _of_tls(said: str) -> bool:
 def _certificates(said: str) -> str:
     if "PLAINTEXT broker" in said:
         return "the listener at this port speaks no TLS; check the port, or security.protocol"
+    if "closed by peer" in said:  # of one cause librdkafka says now the one, now the other
+        return (
+            "the broker hung up: the listener at this port speaks no TLS (check the port, or security.protocol), or "
+            "wants a certificate of ours (ssl.certificate.location)"
+        )
     if "alert" in said:
         return "the broker does not take our certificate; check ssl.certificate.location and ssl.key.location"
     return "check ssl.ca.location, which must hold the authority that signed the broker's certificate, and the port"
