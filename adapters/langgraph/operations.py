@@ -110,7 +110,7 @@ class Operations:
             yield from self.engine.refresh(agent, artifact)
         if self.meter is not None:
             address, at = (op.namespace, scope, key), found.position.sequence
-            operation = "degraded" if found.stale else "get"
+            operation = "degraded" if found.degraded else "get"
             self.meter.read(
                 operation, agent, address, artifact, found.body, at, hit=found.hit, tick=tick, began_at=began_at
             )
@@ -131,7 +131,7 @@ class Operations:
                 continue
             if self.meter is not None:
                 address, at = (namespace, scope, key), each.position.sequence
-                operation = "degraded" if each.stale else "get"
+                operation = "degraded" if each.degraded else "get"
                 self.meter.read(operation, agent, address, each.state.artifact, each.body, at, hit=each.hit, tick=tick)
             items.append(_item(each, key, namespace))
         return items

@@ -189,7 +189,10 @@ class CoherentStore(Beyond, BaseStore):
             if self._meter is not None:
                 address = (namespace, namespace, key)
                 self._meter.read("get", caller.agent, address, artifact, body, sequence, hit=True, tick=tick)
-        return item(orjson.loads(body.body), key, namespace, body.created_at, body.updated_at, body.version)
+        made = item(orjson.loads(body.body), key, namespace, body.created_at, body.updated_at, body.version)
+        if not self._latest and engine.coordinator.stale:
+            made.stale = True
+        return made
 
     # The async forms are plain functions that return a coroutine, so that who calls is known when they are called:
     # `gather` and `wait_for` await them in tasks of their own.

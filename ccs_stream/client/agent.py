@@ -102,7 +102,7 @@ class Agent:
         found = yield from engine.read(self.name, artifact, here, freshness=asked)
         if found is None:
             return None
-        return reading_of(found.state, found.body.body, found.position, stale=found.stale or engine.stale)
+        return reading_of(found.state, found.body.body, found.position, stale=found.stale)
 
     # Writing.
 

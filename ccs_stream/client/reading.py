@@ -129,7 +129,7 @@ class Reads(Asks):
             if seen.version == hit.version:
                 scope.saw(artifact, hit.version)
                 serving.delivered(agent, artifact, hit, sequence, scope, freshness=freshness)
-                return Served(seen, position, hit, hit=True)
+                return Served(seen, position, hit, hit=True, stale=self.coordinator.stale)
         state = self.state.artifacts.get(artifact)
         if state is None:
             scope.saw(artifact, Version(0))
@@ -164,7 +164,7 @@ class Reads(Asks):
                 raise
         fetched = DeliverySource.FETCH
         serving.delivered(agent, artifact, body, position.sequence, scope, source=fetched, freshness=freshness)
-        return Served(seen, position, body, hit=False)
+        return Served(seen, position, body, hit=False, stale=self.coordinator.stale)
 
     def push(self, agent: str, artifact: ArtifactId) -> Steps[Body | None]:
         """Get `agent` a copy of the current version unasked; None where it has one, or there is nothing.
@@ -226,7 +226,7 @@ class Reads(Asks):
                 source = DeliverySource.FETCH if hit is None else DeliverySource.CACHE_HIT
                 at = position.sequence
                 self.serving.delivered(agent, artifact, body, at, scope, source=source, freshness=freshness)
-            served.append(Served(state, position, body, hit=hit is not None))
+            served.append(Served(state, position, body, hit=hit is not None, stale=self.coordinator.stale))
         return served
 
     def fetch(self, seen: ArtifactState) -> Steps[Body]:

@@ -21,3 +21,5 @@ class Served:
     """Whether a copy that was held could be served as it stood."""
     stale: bool = False
     """Whether the log could not be asked."""
+    degraded: bool = False
+    """Whether it is what is known here, because the log is not to be used."""

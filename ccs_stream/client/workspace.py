@@ -253,9 +253,8 @@ class Workspace:
         ids = [engine.address((), each) if isinstance(each, str) else engine.address(*each) for each in addresses]
         asked = asked_of(freshness, at_least)
         served = yield from engine.read_all([(agent, artifact, here) for artifact in ids], freshness=asked)
-        stale = self.engine.stale
         return [
-            None if each is None else reading_of(each.state, each.body.body, each.position, stale=stale)
+            None if each is None else reading_of(each.state, each.body.body, each.position, stale=each.stale)
             for each in served
         ]
 

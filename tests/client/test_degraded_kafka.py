@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ccs_stream.adapters.langgraph import CCSStore
+from ccs_stream.adapters.langgraph import CCSStore, CoherentStore
 from ccs_stream.protocol.errors import LogUnavailable, OutcomeUnknown
 from ccs_stream.testing.broker import Broker
 from tests.faults.environment import own_broker
@@ -29,12 +29,14 @@ def own() -> Iterator[Broker]:
         yield broker
 
 
-def store_on(broker: Broker, **options: Any) -> CCSStore:
+def store_on(broker: Broker, **options: Any) -> CoherentStore:
     """A store on a log of its own."""
     prefix = f"degraded-{uuid.uuid4().hex[:8]}"
     url = f"kafka://{broker.bootstrap_servers}?prefix={prefix}&timeout_s=5&session_timeout_s=2"
     make_topics(url, 1)
-    return CCSStore(url, on_error="degrade", **options)
+    return (
+        CoherentStore(url, **options) if options.pop("strict", False) else CCSStore(url, on_error="degrade", **options)
+    )
 
 
 def test_reads_go_on_and_writes_wait_until_the_broker_is_back(own: Broker, tmp_path: Path) -> None:
@@ -82,3 +84,18 @@ def test_without_an_outbox_writes_are_refused_and_work_again_by_themselves(own: 
         item = store.get(REVIEWER, "plan")
         assert item is not None
         assert (item.value, item.stale) == ({"step": 4}, False)
+
+
+def test_a_strict_store_marks_what_it_serves_while_nobody_answers(own: Broker) -> None:
+    with store_on(own, strict=True) as store:
+        store.put(("docs",), "k", {"n": 1})
+        item = store.get(("docs",), "k")
+        assert item is not None
+        assert not item.stale
+        own.kill(1)
+        until("the broker is missed", lambda: store.workspace.stale)
+        item = store.get(("docs",), "k")
+        assert item is not None
+        assert (item.value, item.stale) == ({"n": 1}, True)
+        own.restart(1)
+        until("the broker is back", lambda: not store.workspace.stale, 120)

@@ -105,7 +105,7 @@ class Fallback:
             raise self._unavailable(f"version {version} of {seen.key!r} is known, and its body is not here")
         if agent is not None:
             self._serving.delivered(agent, artifact, body, position.sequence, scope, freshness=_STALE)
-        return Served(seen, position, body, hit=True, stale=True)
+        return Served(seen, position, body, hit=True, stale=True, degraded=True)
 
     def _read_waiting(
         self, agent: str | None, entry: Entry, seen: ArtifactState | None, scope: ExecutionScope
@@ -124,7 +124,7 @@ class Fallback:
         if seen is None or not seen.exists:
             state.created_at, state.deleted = entry.queued_at, False
         body = Body(state, entry.body, state.version)
-        return Served(state, self._position(), body, hit=agent == entry.agent, stale=True)
+        return Served(state, self._position(), body, hit=agent == entry.agent, stale=True, degraded=True)
 
     # Writing.
 
