@@ -20,9 +20,17 @@ class CoherentItem(Item):
     It is `stale` where the log could not be asked.
     """
 
-    __slots__ = ("stale", "version")
+    __slots__ = ("_stale", "version")
     version: int
-    stale: bool
+
+    @property
+    def stale(self) -> bool:
+        """Whether the log could not be asked."""
+        return getattr(self, "_stale", False)  # set where it is so: nearly all items are not, and are made without
+
+    @stale.setter
+    def stale(self, stale: bool) -> None:  # a property
+        self._stale = stale
 
 
 class CoherentSearchItem(SearchItem):
@@ -42,8 +50,6 @@ def item(
     created_at: dt.datetime,
     updated_at: dt.datetime,
     version: int,
-    *,
-    stale: bool = False,
 ) -> CoherentItem:
     """An item. Sets the slots directly: the parent's constructor only converts what is converted already."""
     made = _new(CoherentItem)
@@ -53,5 +59,4 @@ def item(
     made.created_at = created_at
     made.updated_at = updated_at
     made.version = version
-    made.stale = stale
     return made

@@ -243,7 +243,9 @@ class Operations:
 def _item(served: Served, key: str, namespace: Namespace) -> Any:
     body = served.body
     value = decode(JSON, body.body)
-    return item(value, key, namespace, body.created_at, body.updated_at, body.version, stale=served.stale)
+    made = item(value, key, namespace, body.created_at, body.updated_at, body.version)
+    made.stale = served.stale
+    return made
 
 
 def _search_item(found: Candidate) -> CoherentSearchItem:

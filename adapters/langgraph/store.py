@@ -123,7 +123,10 @@ class CoherentStore(Beyond, BaseStore):
         self._operations = Operations(
             engine, addressing, self._running, guarded=writes == "guarded", vectors=vectors, meter=self._meter
         )
-        self._by_node = addressing.by_node
+        self._engine = engine
+        self._copies = engine.copies
+        self._short = addressing.by_node and engine.fallback is None
+        """Whether a hit may be looked for the short way."""
         self._addresses = engine.addresses
         self._kept_bodies = engine.bodies
         self._heeded = self._meter is not None or engine.serving.give is not None
@@ -159,26 +162,34 @@ class CoherentStore(Beyond, BaseStore):
 
     def get(self, namespace: Namespace, key: str, *, refresh_ttl: bool | None = None) -> CoherentItem | None:
         """As LangGraph's `get`; the item carries its `version`."""
-        found = self._hit(namespace, key) if self._by_node else None
+        found = self._hit(namespace, key) if self._short else None
         if found is not None:
             return found
         return super().get(namespace, key, refresh_ttl=refresh_ttl)  # type: ignore[return-value]
 
     def _hit(self, namespace: Namespace, key: str) -> CoherentItem | None:
         """The item, where the agent holds a current copy whose body is here: no lock, nothing appended."""
-        operations = self._operations
-        engine = operations.engine
+        engine = self._engine
         try:
             artifact = self._addresses.get((namespace, key))
         except TypeError:  # a list for a namespace: the long way says so
             return None
-        if artifact is None or engine.fallback is not None or (self._latest and engine.coordinator.behind()):
+        if artifact is None:
             return None
-        caller = operations.caller()
-        copies = engine.copies
+        if self._latest:
+            if engine.coordinator.behind():
+                return None
+            stale = False
+        else:
+            stale = engine.coordinator.stale
+        caller = self._operations.caller()
+        copies = self._copies
         heeded = self._heeded or copies.active
-        sequence = engine.state.settled if heeded else NO_SEQUENCE  # before looking: what is looked at is as new
-        body = engine.hit(caller.agent, artifact, copies.ticks + 1) if heeded else engine.hit(caller.agent, artifact)
+        if heeded:
+            sequence = engine.state.settled  # before looking: what is looked at is at least as new
+            body = engine.hit(caller.agent, artifact, copies.ticks + 1)
+        else:
+            sequence, body = NO_SEQUENCE, engine.held(caller.agent, artifact)
         if body is None or body.ttl:
             return None
         scope = caller.scope(caller.agent)
@@ -189,8 +200,9 @@ class CoherentStore(Beyond, BaseStore):
             if self._meter is not None:
                 address = (namespace, namespace, key)
                 self._meter.read("get", caller.agent, address, artifact, body, sequence, hit=True, tick=tick)
-        made = item(orjson.loads(body.body), key, namespace, body.created_at, body.updated_at, body.version)
-        if not self._latest and engine.coordinator.stale:
+        value = orjson.loads(body.body)
+        made = item(value, key, namespace, body.created_at, body.updated_at, body.version)
+        if stale:
             made.stale = True
         return made
 
@@ -201,7 +213,7 @@ class CoherentStore(Beyond, BaseStore):
         self, namespace: Namespace, key: str, *, refresh_ttl: bool | None = None
     ) -> Coroutine[Any, Any, CoherentItem | None]:
         """As `get`."""
-        found = self._hit(namespace, key) if self._by_node else None
+        found = self._hit(namespace, key) if self._short else None
         if found is not None:
             return _ready(found)
         return _first(self.abatch([GetOp(tuple(namespace), str(key), self._refreshes(refresh_ttl))]))

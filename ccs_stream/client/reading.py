@@ -71,6 +71,15 @@ class Reads(Asks):
 
         `tick` is the number of the call, where it is not counted yet. Whoever serves it tells `serving.delivered`.
         """
+        body = self.held(agent, artifact)
+        if body is not None and self.copies.active:
+            state = self.state.artifacts[artifact]
+            if not self.copies.may_serve(agent, artifact, state.scope, state.key, tick):
+                return None
+        return body
+
+    def held(self, agent: str, artifact: ArtifactId) -> Body | None:
+        """As `hit`, whatever the strategies say."""
         state = self.state.artifacts.get(artifact)
         if state is None:
             return None
@@ -85,7 +94,6 @@ class Reads(Asks):
             or (state.expires_at is not None and state.expires_at <= self.coordinator.clock())
             or participant in state.reclaimed
             or state.reserved_by == participant
-            or (self.copies.active and not self.copies.may_serve(agent, artifact, state.scope, state.key, tick))
         ):
             return None
         return body
