@@ -56,7 +56,7 @@ def _latency(run: Run, servers: str) -> Iterator[Row]:
             agent.write(f"k{number % 50}", {"n": number, "body": BODY})
 
         write()
-        floor = Floor(servers, url)
+        floor = Floor(servers)
         run.now("acknowledged writes, coordinator in this process")
         taken = in_turns({"ours": write, "floor": floor.one}, turns, count)
         what = "acknowledged write, coordinator in the same process"
@@ -66,7 +66,7 @@ def _latency(run: Run, servers: str) -> Iterator[Row]:
         agent = workspace.agent("b")
         write()
         run.now("acknowledged writes, coordinator in another process")
-        relayed = Floor(servers, new_log(servers), moved_on=True)
+        relayed = Floor(servers, moved_on=True)
         taken = in_turns({"ours": write, "floor": floor.one, "relayed": relayed.one}, turns, count)
         what, against = "acknowledged write through a remote coordinator", "produce, moved on by a process, read back"
         yield compare(what, taken["ours"], taken["floor"], 0.5, 2.5)
@@ -119,7 +119,7 @@ def _visibility(run: Run, servers: str) -> Iterator[Row]:
             agent.write("k", number)
             time.sleep(PAUSE_S)
         seen = json.loads(child.communicate()[0])
-    floor = Floor(servers, url)
+    floor = Floor(servers)
     base = quantiles(floor.one, count, pause_s=PAUSE_S)
     floor.close()
     taken = [(at - start) / 1e9 for at, start in zip(seen, began, strict=True)]

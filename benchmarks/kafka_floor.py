@@ -86,8 +86,8 @@ class Floor:
     way of whatever is asked of another process and answered through a log.
     """
 
-    def __init__(self, servers: str, url: str, *, moved_on: bool = False) -> None:
-        prefix = KafkaSettings.parse(url).prefix
+    def __init__(self, servers: str, *, moved_on: bool = False) -> None:
+        prefix = KafkaSettings.parse(new_log(servers)).prefix  # topics that nobody else writes to
         back, self._topic = f"{prefix}.deliveries.v1", f"{prefix}.{'content' if moved_on else 'deliveries'}.v1"
         self._relay: subprocess.Popen[str] | None = None
         if moved_on:

@@ -55,7 +55,7 @@ def rows(run: Run, servers: str) -> Iterator[Row]:
     ours: list[float] = []
     bare: list[float] = []
     with ccs_stream.connect(url, workspace="w") as workspace:
-        loop = _BareLoop(servers, url)
+        loop = _BareLoop(servers)
         for _ in range(turns):
             bare.append(loop.rate(AGENTS * writes))
             ours.append(asyncio.run(_gathered([workspace], AGENTS, writes)))
@@ -104,8 +104,8 @@ def _partitions(run: Run, servers: str) -> Iterator[Row]:
 class _BareLoop:
     """The least that decides nothing: encode a batch of decisions, produce, read all back, decode. Stop and wait."""
 
-    def __init__(self, servers: str, url: str) -> None:
-        self._floor = Floor(servers, url)
+    def __init__(self, servers: str) -> None:
+        self._floor = Floor(servers)
         self._state, self._cursor = Directory(), Cursor()
         session = SessionId(b"benchmark-agents")
         opening: list[Command] = [
