@@ -6,14 +6,18 @@ thread per call. Does not: hold any rule itself.
 """
 
 import dataclasses
+import time
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, TypeVar, assert_never
+from typing import Any, Final, TypeVar, assert_never
 
 from ccs_stream.coordinator.port import Coordinator
 from ccs_stream.coordinator.ticket import Numbers
 from ccs_stream.protocol.commands import Command
 
 T = TypeVar("T")
+
+LEFT_LEAST: Final = 0.1
+"""The part of a call's time-out that its decision has at least, however long it took to catch up."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -52,13 +56,37 @@ Step = Ask | Work | Wait | Either
 Steps = Generator[Step, Any, T]
 
 
+class Patience:
+    """What is left of the time a call may wait: a slow catch-up leaves less for the decision that is asked for next."""
+
+    __slots__ = ("_limit_s", "_spent_s")
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._spent_s = 0.0
+
+    def caught_up(self, took_s: float) -> None:
+        """A catch-up is over. One that took longer than a call may wait was held up by much to fold, not by silence."""
+        self._spent_s = 0.0 if took_s > self._limit_s else took_s
+
+    def left_s(self) -> float:
+        """What the next decision may take; the one after it has all the time again, as the log has answered."""
+        left, self._spent_s = max(self._limit_s - self._spent_s, self._limit_s * LEFT_LEAST), 0.0
+        return left
+
+
+def _patience(coordinator: Coordinator) -> Patience | None:
+    return None if coordinator.timeout_s is None else Patience(coordinator.timeout_s)
+
+
 def run(coordinator: Coordinator, steps: Steps[T]) -> T:
     """Take the steps in the calling thread."""
+    patience = _patience(coordinator)
     try:
         step = next(steps)
         while True:
             try:
-                outcome = _do(coordinator, step)
+                outcome = _do(coordinator, step, patience)
             except Exception as error:  # noqa: BLE001  # the operation decides what an error means
                 step = steps.throw(error)
             else:
@@ -71,11 +99,12 @@ def run(coordinator: Coordinator, steps: Steps[T]) -> T:
 
 async def run_async(coordinator: Coordinator, steps: Steps[T]) -> T:
     """Take the steps in the running event loop."""
+    patience = _patience(coordinator)
     try:
         step = next(steps)
         while True:
             try:
-                outcome = await _do_async(coordinator, step)
+                outcome = await _do_async(coordinator, step, patience)
             except Exception as error:  # noqa: BLE001  # the operation decides what an error means
                 step = steps.throw(error)
             else:
@@ -93,15 +122,19 @@ async def in_background(coordinator: Coordinator, work: Callable[[], T]) -> T:
     return results[0]
 
 
-def _do(coordinator: Coordinator, step: Step) -> Any:
+def _do(coordinator: Coordinator, step: Step, patience: Patience | None) -> Any:
     match step:
         case Ask():
-            return coordinator.execute(step.command, step.numbers, step.work)
+            left = None if patience is None else patience.left_s()
+            return coordinator.execute(step.command, step.numbers, step.work, timeout_s=left)
         case Work():
+            began = time.monotonic()
             if step.work is not None:
                 step.work()
             else:
                 coordinator.catch_up()
+                if patience is not None:
+                    patience.caught_up(time.monotonic() - began)
             return None
         case Wait():
             return coordinator.wait(step.done, step.timeout_s)
@@ -111,12 +144,16 @@ def _do(coordinator: Coordinator, step: Step) -> Any:
             assert_never(step)
 
 
-async def _do_async(coordinator: Coordinator, step: Step) -> Any:
+async def _do_async(coordinator: Coordinator, step: Step, patience: Patience | None) -> Any:
     match step:
         case Ask():
-            return await coordinator.execute_async(step.command, step.numbers, step.work)
+            left = None if patience is None else patience.left_s()
+            return await coordinator.execute_async(step.command, step.numbers, step.work, timeout_s=left)
         case Work():
+            began = time.monotonic()
             await coordinator.execute_async(None, work=step.work)
+            if step.work is None and patience is not None:
+                patience.caught_up(time.monotonic() - began)
             return None
         case Wait():
             return await coordinator.wait_async(step.done, step.timeout_s)

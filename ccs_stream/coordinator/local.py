@@ -74,6 +74,7 @@ class LocalCoordinator:
         self.lock = threading.RLock()
         """Held while the state changes; take it to look at several things at one position."""
         self.clock = clock
+        self.timeout_s = None
         self.on_bodies: Callable[[list[Event], tuple[bytes, ...]], None] | None = None
         """Never told: bodies are not read along with what other processes decided."""
         self._log_id = store.log_id
@@ -124,7 +125,12 @@ class LocalCoordinator:
         return ticket.result()
 
     async def execute_async(
-        self, command: Command | None, numbers: Numbers | None = None, work: Callable[[], object] | None = None
+        self,
+        command: Command | None,
+        numbers: Numbers | None = None,
+        work: Callable[[], object] | None = None,
+        *,
+        timeout_s: float | None = None,  # noqa: ARG002  # as above
     ) -> Answer:
         """The same from a coroutine. Without a command: do `work`, which may wait for a disk, and catch up."""
         self._guard.check()

@@ -38,6 +38,10 @@ class Coordinator(Protocol):
     """Told, under the lock, of bodies that came with decisions read from the log."""
 
     @property
+    def timeout_s(self) -> float | None:
+        """How long a call waits for what others decide; None where this process decides."""
+
+    @property
     def lock(self) -> threading.RLock:
         """Held while the state changes; take it to look at several things at one position."""
 
@@ -67,13 +71,18 @@ class Coordinator(Protocol):
     ) -> Answer:
         """Have `command` decided and wait for its decision. `work` (an upload it needs) is done just before.
 
-        `timeout_s` bounds the wait where others decide; what it is otherwise, the log's settings say.
+        `timeout_s` bounds the wait where others decide; without it, `self.timeout_s` does.
 
         Raises `LogError`s, `OutcomeUnknown`, `Closed`, `ForkedProcess`; a refusal is an answer, not an error.
         """
 
     async def execute_async(
-        self, command: Command | None, numbers: Numbers | None = None, work: Callable[[], object] | None = None
+        self,
+        command: Command | None,
+        numbers: Numbers | None = None,
+        work: Callable[[], object] | None = None,
+        *,
+        timeout_s: float | None = None,
     ) -> Answer:
         """The same from a coroutine. Without a command: do `work`, which may wait, and catch up."""
 

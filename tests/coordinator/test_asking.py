@@ -23,13 +23,14 @@ class World:
         self.sent: list[tuple[SessionId, CommandNumber]] = []
         self.lock = threading.RLock()
         self.numbers = {SESSION: Numbers(), OTHER: Numbers()}
-        self.asked = Asked(send=self._send, window=lambda: window, timeout_s=1, trouble=lambda: "no route")
+        self.asked = Asked(send=self._send, window=lambda: window, trouble=lambda: "no route")
 
     def _send(self, command: Command) -> None:
         self.sent.append((command.session_id, command.number))
 
     def ask(self, session_id: SessionId = SESSION, deadline: float = 1e9) -> Waiting:
-        ticket = Waiting(Heartbeat(session_id=session_id, number=CommandNumber(0)), self.numbers[session_id], deadline)
+        ticket = Waiting(Heartbeat(session_id=session_id, number=CommandNumber(0)), self.numbers[session_id], 1.0)
+        ticket.deadline = deadline
         self.asked.submit(ticket)
         return ticket
 

@@ -1,5 +1,6 @@
 """Coordinators on a real broker: taking over, handing over, embedding, restoring."""
 
+import asyncio
 import itertools
 import json
 import threading
@@ -11,6 +12,8 @@ from confluent_kafka import Message
 
 import ccs_stream
 from ccs_stream import OutcomeUnknown
+from ccs_stream.client.steps import LEFT_LEAST
+from ccs_stream.coordinator.kafka.asking import Waiting
 from ccs_stream.coordinator.kafka.group import group_of
 from ccs_stream.coordinator.kafka.service import CoordinatorService
 from ccs_stream.coordinator.ticket import Answer
@@ -154,6 +157,36 @@ def test_an_unknown_outcome_is_told_when_the_log_tells_it(log: str) -> None:
             assert [change.agent for change in agent.history("k", limit=1)] in (["a"], ["b"])
         finally:
             coordinator.stop()
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_read_waits_for_the_end_of_the_log_and_its_grant_no_longer_than_one_time_out(
+    log: str, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    with ccs_stream.connect(log, workspace="w") as opener:
+        opener.agent("a").write("k", 0)
+    with ccs_stream.connect(f"{log}&coordinator=remote&timeout_s=2", workspace="w") as workspace:
+        coordinator = coordinator_of(workspace)
+        end, asked = coordinator.store.end, coordinator._asked.submit
+        limits: list[float] = []
+
+        def late(workspace: str) -> int:
+            time.sleep(1.5)
+            return end(workspace)
+
+        def noted(ticket: Waiting) -> None:
+            limits.append(ticket.limit_s)
+            asked(ticket)
+
+        monkeypatch.setattr(coordinator.store, "end", late)
+        monkeypatch.setattr(coordinator._asked, "submit", noted)
+        agent = workspace.agent("b")
+        read = agent.read if kind == "sync" else lambda *a, **k: asyncio.run(agent.aread(*a, **k))
+        with pytest.raises(OutcomeUnknown):  # nobody leads
+            read("k", freshness="latest")
+        assert len(limits) == 1
+        assert 2 * LEFT_LEAST <= limits[0] <= 0.5
+        monkeypatch.undo()
 
 
 def test_two_embedded_coordinators_share_a_log(log: str) -> None:

@@ -28,11 +28,13 @@ Key = tuple[SessionId, CommandNumber]
 class Waiting(Ticket):
     """A command whose decision is waited for."""
 
-    __slots__ = ("deadline", "key", "late", "later", "sent_at", "signal")
+    __slots__ = ("deadline", "key", "late", "later", "limit_s", "sent_at", "signal")
 
-    def __init__(self, command: Command, numbers: Numbers | None, deadline: float) -> None:
+    def __init__(self, command: Command, numbers: Numbers | None, limit_s: float) -> None:
         super().__init__(command, numbers)
-        self.deadline = deadline
+        self.limit_s = limit_s
+        """How long its caller waits."""
+        self.deadline = time.monotonic() + limit_s
         self.key: Key | None = None
         """Session and number, once it was sent: from then on it may be decided."""
         self.sent_at = 0.0
@@ -63,13 +65,11 @@ class Asked:
         *,
         send: Callable[[Command], None],
         window: Callable[[], int],
-        timeout_s: float,
         trouble: Callable[[], str | None],
     ) -> None:
         """`send` sends a command on, `window` is the session window, `trouble` says why nobody might answer."""
         self._send = send
         self._window = window
-        self._timeout_s = timeout_s
         self._trouble = trouble
         self._tickets: dict[Key, Waiting] = {}
         """Every command that may be decided and whose decision was not read, those given up on included."""
@@ -138,14 +138,14 @@ class Asked:
             return
         if ticket.key is None:
             error: CcsError = LogUnavailable(
-                f"a {ticket.kind} waited for {self._timeout_s:g} s behind others of this process and was not sent: "
+                f"a {ticket.kind} waited for {ticket.limit_s:.3g} s behind others of this process and was not sent: "
                 "nothing of it happened"
             )
         else:
             trouble = self._trouble()
             why = "" if trouble is None else f" (the brokers do not answer: {trouble})"
             error = OutcomeUnknown(
-                f"no decision on a {ticket.kind} within {self._timeout_s:g} s{why}: it may be in the log, or "
+                f"no decision on a {ticket.kind} within {ticket.limit_s:.3g} s{why}: it may be in the log, or "
                 "come to be there; wait for its outcome(), or read. Is a coordinator running, and can it append?",
                 later=ticket.outcome,
             )

@@ -64,6 +64,7 @@ class RemoteCoordinator:
         self.store = store
         self.workspace = workspace
         self.clock: Callable[[], Micros] = wall_clock
+        self.timeout_s = store.settings.timeout_s
         self._guard = ForkGuard(f"the workspace {workspace!r} of {store.display_url}")
         self._closed = False
         self._uploading: dict[asyncio.AbstractEventLoop, asyncio.Future[None]] = {}
@@ -77,7 +78,6 @@ class RemoteCoordinator:
         self._asked = Asked(
             send=self._send,
             window=lambda: self.state.settings.dedupe_window,
-            timeout_s=store.settings.timeout_s,
             trouble=self._trouble,
         )
         self._membership = Membership.of(store)
@@ -111,8 +111,8 @@ class RemoteCoordinator:
         self._guard.check()
         if work is not None:
             work()
-        limit = self.store.settings.timeout_s if timeout_s is None else timeout_s
-        ticket = Waiting(command, numbers, time.monotonic() + limit)
+        limit = self.timeout_s if timeout_s is None else timeout_s
+        ticket = Waiting(command, numbers, limit)
         ticket.signal = threading.Lock()
         ticket.signal.acquire()
         self._submit(ticket)
@@ -124,7 +124,12 @@ class RemoteCoordinator:
         return ticket.result()
 
     async def execute_async(
-        self, command: Command | None, numbers: Numbers | None = None, work: Callable[[], object] | None = None
+        self,
+        command: Command | None,
+        numbers: Numbers | None = None,
+        work: Callable[[], object] | None = None,
+        *,
+        timeout_s: float | None = None,
     ) -> Answer:
         """See `Coordinator`."""
         self._guard.check()
@@ -133,7 +138,7 @@ class RemoteCoordinator:
             await loop.run_in_executor(self._in_background(), work or self.catch_up)
             with self.lock:
                 return self._from_state()
-        ticket = Waiting(command, numbers, time.monotonic() + self.store.settings.timeout_s)
+        ticket = Waiting(command, numbers, self.timeout_s if timeout_s is None else timeout_s)
         ticket.loop, ticket.future = loop, loop.create_future()
         before = self._uploading.get(loop)
         if work is None and before is None:
@@ -316,7 +321,7 @@ class RemoteCoordinator:
         end = self.store.end(self.workspace)
         if self._shard.reader.offset >= end:
             return
-        deadline = time.monotonic() + self.store.settings.timeout_s
+        deadline = time.monotonic() + self.timeout_s
         last = self._shard.reader.offset
         # What moves is waited for, however long it takes.
         while not self.wait(lambda: self._shard.reader.offset >= end, deadline - time.monotonic()):
@@ -324,9 +329,9 @@ class RemoteCoordinator:
             if self._shard.reader.offset == last:
                 raise LogUnavailable(
                     f"{self.store.display_url}: the log ends at offset {end}, and following it stands still at {last} "
-                    f"for {self.store.settings.timeout_s:g} s: check the brokers"
+                    f"for {self.timeout_s:g} s: check the brokers"
                 )
-            last, deadline = self._shard.reader.offset, time.monotonic() + self.store.settings.timeout_s
+            last, deadline = self._shard.reader.offset, time.monotonic() + self.timeout_s
 
     def wait(self, done: Callable[[], bool], timeout_s: float) -> bool:
         """See `Coordinator`."""
