@@ -29,12 +29,12 @@ from langgraph.store.base import (
 )
 
 from ccs_stream.adapters.langgraph.beyond import Beyond
-from ccs_stream.adapters.langgraph.identity import Addressing, Identity, Namespace, Running
+from ccs_stream.adapters.langgraph.identity import Addressing, Caller, Identity, Namespace, Running
 from ccs_stream.adapters.langgraph.items import CoherentItem, item
 from ccs_stream.adapters.langgraph.operations import Operations
 from ccs_stream.adapters.langgraph.vectors import VectorIndex
 from ccs_stream.adapters.telemetry.exporting import Exporter, Telemetry, TelemetryExporter, exporter_of
-from ccs_stream.client.bodies import DEFAULT_BYTES_MAX
+from ccs_stream.client.bodies import DEFAULT_BYTES_MAX, Body
 from ccs_stream.client.connect import connect
 from ccs_stream.client.freshness import Freshness
 from ccs_stream.client.observing.metering import CountTokens, metering
@@ -43,11 +43,10 @@ from ccs_stream.client.steps import run, run_async
 from ccs_stream.client.workspace import Workspace
 from ccs_stream.projections.metric_events import StoreMetricEvent
 from ccs_stream.protocol.errors import UsageError
-from ccs_stream.protocol.ids import Sequence
+from ccs_stream.protocol.ids import ArtifactId
 from ccs_stream.protocol.settings import WorkspaceSettings
 
 Writes = Literal["last_writer_wins", "guarded"]
-NO_SEQUENCE: Final = Sequence(0)
 TelemetryOption = Literal["opentelemetry", "langsmith"] | TelemetryExporter | Exporter | None
 _TTL_KEYS: Final = frozenset(TTLConfig.__annotations__)
 
@@ -174,37 +173,36 @@ class CoherentStore(Beyond, BaseStore):
             artifact = self._addresses.get((namespace, key))
         except TypeError:  # a list for a namespace: the long way says so
             return None
-        if artifact is None:
+        coordinator = engine.coordinator
+        if artifact is None or (coordinator.behind() if self._latest else coordinator.stale):
             return None
-        if self._latest:
-            if engine.coordinator.behind():
+        caller = self._running.caller(engine.scopes)
+        if self._heeded or self._copies.active:
+            body = self._heeded_hit(caller, artifact, namespace, key)
+            if body is None:
                 return None
-            stale = False
         else:
-            stale = engine.coordinator.stale
-        caller = self._operations.caller()
-        copies = self._copies
-        heeded = self._heeded or copies.active
-        if heeded:
-            sequence = engine.state.settled  # before looking: what is looked at is at least as new
-            body = engine.hit(caller.agent, artifact, copies.ticks + 1)
-        else:
-            sequence, body = NO_SEQUENCE, engine.held(caller.agent, artifact)
+            body = engine.held(caller.agent, artifact)
+            if body is None or body.ttl:
+                return None
+            caller.scope(caller.agent).saw(artifact, body.version)
+        return item(orjson.loads(body.body), key, namespace, body.created_at, body.updated_at, body.version)
+
+    def _heeded_hit(self, caller: Caller, artifact: ArtifactId, namespace: Namespace, key: str) -> Body | None:
+        """The body of a hit that strategies have a say in, or that somebody is told of."""
+        engine, copies = self._engine, self._copies
+        sequence = engine.state.settled  # before looking: what is looked at is at least as new
+        body = engine.hit(caller.agent, artifact, copies.ticks + 1)
         if body is None or body.ttl:
             return None
         scope = caller.scope(caller.agent)
         scope.saw(artifact, body.version)
-        if heeded:
-            tick = copies.tick()
-            engine.serving.delivered(caller.agent, artifact, body, sequence, scope)
-            if self._meter is not None:
-                address = (namespace, namespace, key)
-                self._meter.read("get", caller.agent, address, artifact, body, sequence, hit=True, tick=tick)
-        value = orjson.loads(body.body)
-        made = item(value, key, namespace, body.created_at, body.updated_at, body.version)
-        if stale:
-            made.stale = True
-        return made
+        tick = copies.tick()
+        engine.serving.delivered(caller.agent, artifact, body, sequence, scope)
+        if self._meter is not None:
+            address = (namespace, namespace, key)
+            self._meter.read("get", caller.agent, address, artifact, body, sequence, hit=True, tick=tick)
+        return body
 
     # The async forms are plain functions that return a coroutine, so that who calls is known when they are called:
     # `gather` and `wait_for` await them in tasks of their own.
