@@ -5,6 +5,7 @@ findings. Does not: do the work; each command has a module of its own.
 """
 
 import dataclasses
+import itertools
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -42,10 +43,31 @@ class Unreadable:
     error: LogError
 
 
+class Replay(click.Group):
+    """A group whose `--workspace` may stand anywhere: before SOURCE, behind it, or behind the command."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """The arguments with `--workspace` first, where click looks for it."""
+        first: list[str] = []
+        others: list[str] = []
+        left = iter(args)
+        for arg in left:
+            if arg == "--":
+                others += [arg, *left]
+            elif arg in ("-w", "--workspace"):
+                first += [arg, *itertools.islice(left, 1)]
+            elif arg.startswith(("--workspace=", "-w")):
+                first.append(arg)
+            else:
+                others.append(arg)
+        return super().parse_args(ctx, first + others)
+
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 
 
 @click.group(
+    cls=Replay,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=POSITION_HELP + "\nExit codes: 0 clean, 1 error, 2 usage, 3 findings (verify), 130 interrupted.",

@@ -136,6 +136,31 @@ def test_nothing_is_written_to_the_source(path: Path, run: Run, tmp_path: Path) 
     assert hashlib.sha256(path.read_bytes()).hexdigest() == before
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--workspace", "other", "SOURCE", "info", "--json"),
+        ("SOURCE", "--workspace", "other", "info", "--json"),
+        ("SOURCE", "info", "--json", "--workspace", "other"),
+        ("SOURCE", "info", "--workspace=other", "--json"),
+        ("SOURCE", "-w", "other", "info", "--json"),
+        ("SOURCE", "info", "-wother", "--json"),
+    ],
+)
+def test_the_workspace_may_be_named_anywhere(path: Path, run: Run, arguments: tuple[str, ...]) -> None:
+    with ccs_stream.connect(f"sqlite:///{path}", workspace="other") as workspace:
+        workspace.agent("a").write("k", 1)
+    found = read_json(run(*(f"sqlite:///{path}" if each == "SOURCE" else each for each in arguments)))
+    assert (found["workspace"], found["artifacts"]) == ("other", 1)
+
+
+@pytest.mark.parametrize("arguments", [("SOURCE", "info", "--workspace"), ("SOURCE", "info", "--", "-w", "other")])
+def test_a_workspace_that_is_not_named_is_a_usage_error(path: Path, run: Run, arguments: tuple[str, ...]) -> None:
+    result = run(*(f"sqlite:///{path}" if each == "SOURCE" else each for each in arguments))
+    assert result.returncode == 2
+    assert result.stdout == ""
+
+
 def test_a_workspace_must_be_clear(path: Path, run: Run) -> None:
     with ccs_stream.connect(f"sqlite:///{path}", workspace="other") as workspace:
         workspace.agent("a").write("k", 1)
