@@ -8,16 +8,13 @@ thread per call. Does not: hold any rule itself.
 import dataclasses
 import time
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, Final, TypeVar, assert_never
+from typing import Any, TypeVar, assert_never
 
-from ccs_stream.coordinator.port import Coordinator
+from ccs_stream.coordinator.port import LEFT_LEAST, Coordinator
 from ccs_stream.coordinator.ticket import Numbers
 from ccs_stream.protocol.commands import Command
 
 T = TypeVar("T")
-
-LEFT_LEAST: Final = 0.1
-"""The part of a call's time-out that its decision has at least, however long it took to catch up."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -67,7 +64,7 @@ class Patience:
 
     def caught_up(self, took_s: float) -> None:
         """A catch-up is over. One that took longer than a call may wait was held up by much to fold, not by silence."""
-        self._spent_s = 0.0 if took_s > self._limit_s else took_s
+        self._spent_s = 0.0 if took_s > self._limit_s * (1 + LEFT_LEAST) else took_s
 
     def left_s(self) -> float:
         """What the next decision may take; the one after it has all the time again, as the log has answered."""

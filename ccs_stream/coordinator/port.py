@@ -8,7 +8,7 @@ through Kafka decides, which may be in the caller's process too).
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from ccs_stream.coordinator.ticket import Answer, Numbers
 from ccs_stream.log.port import LogStore, Position
@@ -17,6 +17,9 @@ from ccs_stream.protocol.commands import Command
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.events import Event
 from ccs_stream.protocol.ids import Micros
+
+LEFT_LEAST: Final = 0.1
+"""The part of a call's time-out that a step of it has at least, however long those before it took."""
 
 
 def wall_clock() -> Micros:

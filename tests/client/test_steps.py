@@ -2,7 +2,8 @@
 
 import pytest
 
-from ccs_stream.client.steps import LEFT_LEAST, Patience
+from ccs_stream.client.steps import Patience
+from ccs_stream.coordinator.port import LEFT_LEAST
 
 
 def test_a_slow_catch_up_leaves_less_for_the_decision_after_it() -> None:

@@ -12,10 +12,10 @@ from confluent_kafka import Message
 
 import ccs_stream
 from ccs_stream import OutcomeUnknown
-from ccs_stream.client.steps import LEFT_LEAST
 from ccs_stream.coordinator.kafka.asking import Waiting
 from ccs_stream.coordinator.kafka.group import group_of
 from ccs_stream.coordinator.kafka.service import CoordinatorService
+from ccs_stream.coordinator.port import LEFT_LEAST
 from ccs_stream.coordinator.ticket import Answer
 from ccs_stream.log.commands import encode_command
 from ccs_stream.log.kafka.settings import KafkaSettings

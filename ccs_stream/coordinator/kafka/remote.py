@@ -24,7 +24,7 @@ from ccs_stream.coordinator.kafka.asking import Asked, Waiting
 from ccs_stream.coordinator.kafka.membership import Membership
 from ccs_stream.coordinator.kafka.node import SETTLE_S
 from ccs_stream.coordinator.kafka.shard_ports import Contents
-from ccs_stream.coordinator.port import wall_clock
+from ccs_stream.coordinator.port import LEFT_LEAST, wall_clock
 from ccs_stream.coordinator.sweeping import sweep_command, sweep_is_due
 from ccs_stream.coordinator.ticket import Answer, Numbers
 from ccs_stream.log.codec import DEFAULT_CODEC
@@ -315,18 +315,21 @@ class RemoteCoordinator:
         return True
 
     def catch_up(self) -> None:
-        """Fold everything that is in the log now. Raises `LogUnavailable` when that takes longer than `timeout_s`."""
+        """Fold everything that is in the log now. Raises `LogUnavailable` when nothing moves for `timeout_s`."""
         self._guard.check()
         self._check()
-        end = self.store.end(self.workspace)
-        if self._shard.reader.offset >= end:
-            return
         deadline = time.monotonic() + self.timeout_s
+        end = self.store.end(self.workspace)
         last = self._shard.reader.offset
+        deadline = max(deadline, time.monotonic() + self.timeout_s * LEFT_LEAST)
+
+        def moved() -> bool:
+            return self._shard.reader.offset != last
+
         # What moves is waited for, however long it takes.
-        while not self.wait(lambda: self._shard.reader.offset >= end, deadline - time.monotonic()):
-            self._check()
-            if self._shard.reader.offset == last:
+        while last < end:
+            if not self.wait(moved, deadline - time.monotonic()):
+                self._check()
                 raise LogUnavailable(
                     f"{self.store.display_url}: the log ends at offset {end}, and following it stands still at {last} "
                     f"for {self.timeout_s:g} s: check the brokers"
