@@ -72,13 +72,9 @@ class Patience:
         return left
 
 
-def _patience(coordinator: Coordinator) -> Patience | None:
-    return None if coordinator.timeout_s is None else Patience(coordinator.timeout_s)
-
-
 def run(coordinator: Coordinator, steps: Steps[T]) -> T:
     """Take the steps in the calling thread."""
-    patience = _patience(coordinator)
+    patience = Patience(coordinator.timeout_s)
     try:
         step = next(steps)
         while True:
@@ -96,7 +92,7 @@ def run(coordinator: Coordinator, steps: Steps[T]) -> T:
 
 async def run_async(coordinator: Coordinator, steps: Steps[T]) -> T:
     """Take the steps in the running event loop."""
-    patience = _patience(coordinator)
+    patience = Patience(coordinator.timeout_s)
     try:
         step = next(steps)
         while True:
@@ -119,19 +115,17 @@ async def in_background(coordinator: Coordinator, work: Callable[[], T]) -> T:
     return results[0]
 
 
-def _do(coordinator: Coordinator, step: Step, patience: Patience | None) -> Any:
+def _do(coordinator: Coordinator, step: Step, patience: Patience) -> Any:
     match step:
         case Ask():
-            left = None if patience is None else patience.left_s()
-            return coordinator.execute(step.command, step.numbers, step.work, timeout_s=left)
+            return coordinator.execute(step.command, step.numbers, step.work, timeout_s=patience.left_s())
         case Work():
-            began = time.monotonic()
             if step.work is not None:
                 step.work()
             else:
+                began = time.monotonic()
                 coordinator.catch_up()
-                if patience is not None:
-                    patience.caught_up(time.monotonic() - began)
+                patience.caught_up(time.monotonic() - began)
             return None
         case Wait():
             return coordinator.wait(step.done, step.timeout_s)
@@ -141,15 +135,15 @@ def _do(coordinator: Coordinator, step: Step, patience: Patience | None) -> Any:
             assert_never(step)
 
 
-async def _do_async(coordinator: Coordinator, step: Step, patience: Patience | None) -> Any:
+async def _do_async(coordinator: Coordinator, step: Step, patience: Patience) -> Any:
     match step:
         case Ask():
-            left = None if patience is None else patience.left_s()
-            return await coordinator.execute_async(step.command, step.numbers, step.work, timeout_s=left)
+            left_s = patience.left_s()
+            return await coordinator.execute_async(step.command, step.numbers, step.work, timeout_s=left_s)
         case Work():
             began = time.monotonic()
             await coordinator.execute_async(None, work=step.work)
-            if step.work is None and patience is not None:
+            if step.work is None:
                 patience.caught_up(time.monotonic() - began)
             return None
         case Wait():

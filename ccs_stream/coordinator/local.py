@@ -13,6 +13,7 @@ where the log never waits for a disk.
 import asyncio
 import contextlib
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -74,7 +75,7 @@ class LocalCoordinator:
         self.lock = threading.RLock()
         """Held while the state changes; take it to look at several things at one position."""
         self.clock = clock
-        self.timeout_s = None
+        self.timeout_s = math.inf
         self.on_bodies: Callable[[list[Event], tuple[bytes, ...]], None] | None = None
         """Never told: bodies are not read along with what other processes decided."""
         self._log_id = store.log_id

@@ -41,8 +41,8 @@ class Coordinator(Protocol):
     """Told, under the lock, of bodies that came with decisions read from the log."""
 
     @property
-    def timeout_s(self) -> float | None:
-        """How long a call waits for what others decide; None where this process decides."""
+    def timeout_s(self) -> float:
+        """How long a call waits for what others decide; `math.inf` where this process decides."""
 
     @property
     def lock(self) -> threading.RLock:
