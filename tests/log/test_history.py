@@ -7,7 +7,7 @@ from ccs_stream.log.memory import MemoryLog
 from ccs_stream.protocol.errors import LogDiverged
 from ccs_stream.protocol.events import GrantIssued, WorkspaceOpened, WriteCommitted
 from ccs_stream.testing.records import Chain
-from tests.contract.samples import EVENTS
+from tests.log.samples import EVENTS
 
 
 @pytest.fixture
