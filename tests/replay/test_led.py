@@ -17,8 +17,8 @@ from ccs_stream.protocol.statehash import state_hash
 from ccs_stream.replay.epochs import Terms
 from ccs_stream.replay.source import Source, decision_of
 from ccs_stream.replay.verify import Wanted, check
-from tests.contract.led import FIRST, OTHER, SECOND, SECRET, VOID, LedLog, play_led
-from tests.contract.scenario import LOG_ID, WORKSPACE
+from tests.log.led import FIRST, OTHER, SECOND, SECRET, VOID, LedLog, play_led
+from tests.log.scenario import LOG_ID, WORKSPACE
 from tests.replay.conftest import Run, read_json
 
 QUICK = Wanted(bodies=False)

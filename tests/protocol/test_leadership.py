@@ -37,7 +37,7 @@ from ccs_stream.protocol.leadership import (
 from ccs_stream.protocol.records import DecisionRecord, LeaderClaimed
 from ccs_stream.protocol.settings import WorkspaceSettings
 from ccs_stream.protocol.statehash import state_hash
-from tests.leadership.cluster import WORKSPACE, Cluster, Node
+from tests.protocol.leadership_cluster import WORKSPACE, Cluster, Node
 
 ME, OTHER = LeaderId(b"m" * 16), LeaderId(b"o" * 16)
 SESSION = SessionId(b"s" * 16)

@@ -20,7 +20,7 @@ from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.ids import NO_SESSION, CommandNumber, Epoch, Hash, LeaderId, Micros, SessionId, artifact_id
 from ccs_stream.protocol.records import LeaderClaimed, LeaderResigned, LogOpened
 from ccs_stream.protocol.settings import SECOND_US
-from tests.contract.scenario import LOG_ID, SETTINGS, T0, WORKSPACE, commands
+from tests.log.scenario import LOG_ID, SETTINGS, T0, WORKSPACE, commands
 
 OTHER = "other"
 FIRST, SECOND, LATE = (LeaderId(bytes([n]) * 16) for n in (0xA1, 0xB2, 0xC3))

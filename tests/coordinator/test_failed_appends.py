@@ -8,7 +8,7 @@ from ccs_stream import Put, Workspace
 from ccs_stream.log.reader import ShardReader
 from ccs_stream.protocol.errors import LogBusy, LogFull, OutcomeUnknown
 from ccs_stream.protocol.events import WriteCommitted
-from tests.durability.faulty import FaultyLog
+from tests.log.faulty import FaultyLog
 
 DEFINITE = {"busy": LogBusy, "full": LogFull, "full-at-end": LogFull}
 

@@ -1,4 +1,4 @@
-"""What a child process does in the tests of this folder: `python worker.py JOB URL ...`, talking in JSON lines."""
+"""The child process of tests that need several: `python worker.py JOB URL ...`, which prints JSON lines."""
 
 import json
 import sys

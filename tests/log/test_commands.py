@@ -14,7 +14,7 @@ from ccs_stream.log.schemas import registry
 from ccs_stream.protocol.commands import Command, CommandKind, Commit, Content, Sweep, Write, WriteMode
 from ccs_stream.protocol.errors import CorruptRecord, UnknownSchema
 from ccs_stream.protocol.ids import NO_SESSION, CommandNumber
-from tests.contract.samples import COMMANDS, TRACE_PARENT
+from tests.log.samples import COMMANDS, TRACE_PARENT
 
 FOLDER = Path(__file__).parent / "golden" / "v1"
 GOLDEN: dict[str, str] = {

@@ -26,7 +26,7 @@ from ccs_stream.protocol.deliveries import (
 )
 from ccs_stream.protocol.errors import CorruptRecord, UnknownSchema
 from ccs_stream.protocol.ids import ArtifactId, Micros, Sequence, SessionId, Version
-from tests.contract.delivered import DELIVERED
+from tests.log.delivered import DELIVERED
 
 GOLDEN: dict[str, str] = json.loads((Path(__file__).parent / "golden/v1/deliveries.json").read_text("utf-8"))
 NUMBERS = st.integers(0, 2**62)

@@ -25,9 +25,9 @@ from ccs_stream.protocol.ids import Sequence, artifact_id
 from ccs_stream.protocol.reclaims import ReclaimReason
 from ccs_stream.protocol.records import DecisionRecord, LeaderClaimed
 from ccs_stream.protocol.statehash import state_hash
-from tests.contract.led import FIRST, SECOND, SECRET, VOID
-from tests.contract.samples import EVENTS, RECORDS, TRACE_PARENT
-from tests.contract.scenario import SWEPT_S, play
+from tests.log.led import FIRST, SECOND, SECRET, VOID
+from tests.log.samples import EVENTS, RECORDS, TRACE_PARENT
+from tests.log.scenario import SWEPT_S, play
 
 GOLDEN = Path(__file__).parent / "golden" / "v1"
 RECORDED: dict[str, str] = {

@@ -7,7 +7,7 @@ from ccs_stream.protocol.commands import CommandKind
 from ccs_stream.protocol.events import EVENT_TYPES, CommandAnswered
 from ccs_stream.protocol.states import TRANSITIONS, Act, GrantState
 from ccs_stream.testing.given_when_then import Story
-from tests.contract.scenario import commands
+from tests.log.scenario import commands
 
 DOCS = (Path(__file__).resolve().parents[2] / "docs" / "protocol.md").read_text("utf-8")
 

@@ -1,4 +1,4 @@
-"""Writes golden files that do not exist yet: `python -m tests.contract.regenerate`. Never replaces a released one."""
+"""Writes golden files that do not exist yet: `python -m tests.log.regenerate`. Never replaces a released one."""
 
 import hashlib
 import json
@@ -14,9 +14,9 @@ from ccs_stream.log.port import Position
 from ccs_stream.log.snapshot import take_snapshot
 from ccs_stream.protocol.ids import artifact_id
 from ccs_stream.protocol.statehash import state_hash
-from tests.contract.led import play_led
-from tests.contract.samples import COMMANDS, EVENTS, RECORDS, TRACE_PARENT
-from tests.contract.scenario import LOG_ID, SWEPT_S, WORKSPACE, play
+from tests.log.led import play_led
+from tests.log.samples import COMMANDS, EVENTS, RECORDS, TRACE_PARENT
+from tests.log.scenario import LOG_ID, SWEPT_S, WORKSPACE, play
 
 GOLDEN = Path(__file__).parent / "golden" / "v1"
 

@@ -34,7 +34,7 @@ from ccs_stream.protocol.ids import GENESIS_HASH, NO_LEADER
 from ccs_stream.protocol.records import DecisionRecord, LeaderClaimed, LeaderResigned, LogOpened, LogTruncated
 from ccs_stream.protocol.states import GrantState
 from ccs_stream.testing.records import Chain
-from tests.contract.samples import EVENTS, RECORDS
+from tests.log.samples import EVENTS, RECORDS
 
 longs = st.one_of(st.integers(0, 200), st.integers(0, 2**62))
 ids = st.binary(min_size=16, max_size=16)
