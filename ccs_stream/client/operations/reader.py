@@ -144,7 +144,8 @@ class Reader(CommandSession):
             serving.found_nothing(agent, artifact, Version(0), sequence, scope, freshness=freshness)
             return None
         if self.copies.active and not self.copies.may_serve(agent, artifact, state.scope, state.key):
-            yield RunBlocking()  # a copy that is used up is compared with the end of the log, whatever freshness was asked for
+            # A copy that is used up is compared with the end of the log, whatever freshness was asked for.
+            yield RunBlocking()
         answer: Answer | None = None
         if self._needs_grant(agent, state):
             answer = yield from self.ask(
