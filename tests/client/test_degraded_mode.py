@@ -13,7 +13,7 @@ import pytest
 
 from ccs_stream import Workspace
 from ccs_stream.client.degraded import mode as mode_module
-from ccs_stream.client.degraded.mode import CoherenceDegradedWarning, DegradedMode, which
+from ccs_stream.client.degraded.mode import CoherenceDegradedWarning, DegradedMode, is_log_unavailable
 from ccs_stream.client.degraded.outbox_drainer import DrainResult, require_log
 from ccs_stream.log.sqlite import SqliteLog
 from ccs_stream.protocol.errors import (
@@ -99,7 +99,7 @@ def threads() -> list[threading.Thread]:
     ],
 )
 def test_a_log_that_cannot_be_used_is_degraded(error: Exception) -> None:
-    assert which(error)
+    assert is_log_unavailable(error)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_log_that_cannot_be_used_is_degraded(error: Exception) -> None:
     ],
 )
 def test_refusals_and_wrong_calls_are_not(error: Exception) -> None:
-    assert not which(error)
+    assert not is_log_unavailable(error)
 
 
 def test_only_the_first_trouble_warns_and_all_are_logged_and_counted(
@@ -295,9 +295,9 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     rig.close()
 
 
-def of(rig: Rig, on_replayed: Callable[[DrainResult], object] | None = None) -> DegradedMode:
+def of(rig: Rig, on_drained: Callable[[DrainResult], object] | None = None) -> DegradedMode:
     """The mode of a workspace with an outbox."""
-    return DegradedMode("w", lambda: require_log(rig.ours.coordinator), rig.replayer, on_replayed=on_replayed)
+    return DegradedMode("w", lambda: require_log(rig.ours.coordinator), rig.drainer, on_drained=on_drained)
 
 
 def test_what_waits_keeps_the_mode_degraded_until_it_is_in_the_log(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
@@ -351,8 +351,8 @@ def test_a_put_behind_the_last_look_is_seen(rig: Rig) -> None:
 
 
 def test_conflicts_are_told_and_do_not_keep_the_mode_degraded(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
-    def raising(replayed: DrainResult) -> None:
-        assert [entry.outcome for entry in replayed.conflicts] == ["version_conflict"]
+    def raising(drained: DrainResult) -> None:
+        assert [entry.outcome for entry in drained.conflicts] == ["version_conflict"]
         raise ZeroDivisionError("planted")
 
     mode = of(rig, raising)
@@ -430,7 +430,7 @@ def test_a_log_that_is_taken_away_and_given_back(sqlite_rig: Rig, how: str, expe
     with taken_away(rig, how):
         error = failing_write(rig.ours)
         assert isinstance(error, expected)
-        assert which(error)
+        assert is_log_unavailable(error)
         fail(mode, error)
         for number in range(3):
             rig.put("a", b"%d" % number + b" " * 50_000, 0)

@@ -45,7 +45,7 @@ class CoherenceDegradedWarning(RuntimeWarning):
     """The log cannot be used now: reads may be stale, writes are refused or queued."""
 
 
-def which(error: BaseException) -> bool:
+def is_log_unavailable(error: BaseException) -> bool:
     """Whether an error means that the log cannot be used now; refusals and wrong calls do not."""
     # A disk that fails, or a damaged file, is a plain LogError.
     return isinstance(error, _OURS) or type(error) is LogError
@@ -58,21 +58,21 @@ class DegradedMode:
         self,
         what: str,
         probe: Callable[[], object],
-        replayer: OutboxDrainer | None = None,
+        drainer: OutboxDrainer | None = None,
         *,
-        on_replayed: Callable[[DrainResult], object] | None = None,
+        on_drained: Callable[[DrainResult], object] | None = None,
     ) -> None:
         """`what` names the workspace in messages, `probe` tries the log and raises (`replaying.require_log` does).
 
-        `on_replayed` is told, by whoever replays, of what became of the outbox. Nothing runs until `failed` or `watch`.
+        `on_drained` is told, by whoever replays, of what became of the outbox. Nothing runs until `failed` or `watch`.
         """
         self.count = 0
         """How often the log failed somebody."""
         self.last_error: BaseException | None = None
         self._what = what
         self._probe = probe
-        self._replayer = replayer
-        self._on_replayed = on_replayed
+        self._drainer = drainer
+        self._on_drained = on_drained
         self._guard = ForkGuard(f"degraded mode of {what}")
         self._lock = threading.RLock()
         self._attempting = threading.Lock()
@@ -80,7 +80,7 @@ class DegradedMode:
         self._thread: threading.Thread | None = None
         self._listeners: list[BackgroundCall[bool]] = []
         self._failing = False
-        self._told = False
+        self._reported = False
         self._warned = False
         self._logged: type[BaseException] | None = None
 
@@ -89,10 +89,10 @@ class DegradedMode:
         """Whether the log is not to be used now: it failed, or older changes wait to go first."""
         if self._guard.forked:
             return False
-        return self._failing or (self._replayer is not None and not self._replayer.outbox.is_empty)
+        return self._failing or (self._drainer is not None and not self._drainer.outbox.is_empty)
 
     def failed(self, error: BaseException) -> None:
-        """The log failed somebody, in a way that `which` knows. The first time, warns."""
+        """The log failed somebody, in a way that `is_log_unavailable` knows. The first time, warns."""
         if self._guard.forked:
             return
         with self._lock:
@@ -114,7 +114,7 @@ class DegradedMode:
         if self._guard.forked:
             return
         with self._lock:
-            self._tell()
+            self._report_change()
             if self.is_degraded and self._thread is None and not self._stop.is_set():
                 self._thread = threading.Thread(target=self._run, name="ccs-degraded", daemon=True)
                 self._thread.start()
@@ -126,15 +126,15 @@ class DegradedMode:
             seen = self.count
             try:
                 self._probe()
-                self._replay()
+                self._drain()
             except Exception as error:  # noqa: BLE001  # a bug, too, must not end the way back
-                self._say(error)
+                self._log_failure(error)
                 return False
             with self._lock:
                 if self.count == seen:  # nobody was failed meanwhile
                     self._failing = False
                     self._logged = None
-                self._tell()
+                self._report_change()
                 return not self.is_degraded
 
     def on_change(self, listener: Callable[[bool], object]) -> None:
@@ -158,7 +158,7 @@ class DegradedMode:
         return ended and all(told)
 
     def _writes(self) -> str:
-        return "refused" if self._replayer is None else f"kept in {self._replayer.outbox.path} until it is back"
+        return "refused" if self._drainer is None else f"kept in {self._drainer.outbox.path} until it is back"
 
     def _run(self) -> None:
         pause = PAUSE_MIN_S
@@ -172,40 +172,40 @@ class DegradedMode:
             pause = PAUSE_MIN_S if self._left() < left else min(2 * pause, PAUSE_MAX_S)
 
     def _left(self) -> int:
-        return 0 if self._replayer is None else self._replayer.outbox.counts.waiting
+        return 0 if self._drainer is None else self._drainer.outbox.counts.waiting
 
-    def _replay(self) -> None:
-        replayer = self._replayer
-        if replayer is None or replayer.outbox.is_empty:
+    def _drain(self) -> None:
+        drainer = self._drainer
+        if drainer is None or drainer.outbox.is_empty:
             return
-        replayed = replayer.replay()
-        if replayed.conflicts:
+        drained = drainer.drain()
+        if drained.conflicts:
             LOG.warning(
                 "%s: %d changes that waited in %s were refused, and are kept there until they are resolved",
                 self._what,
-                len(replayed.conflicts),
-                replayer.outbox.path,
+                len(drained.conflicts),
+                drainer.outbox.path,
             )
-        if self._on_replayed is not None and (replayed.done or replayed.conflicts):
+        if self._on_drained is not None and (drained.done or drained.conflicts):
             try:
-                self._on_replayed(replayed)
+                self._on_drained(drained)
             except Exception:
                 LOG.exception("what is told of replayed changes raised; they are not affected")
-        if replayed.error is not None:
-            raise replayed.error
+        if drained.error is not None:
+            raise drained.error
 
-    def _say(self, error: Exception) -> None:
+    def _log_failure(self, error: Exception) -> None:
         self.last_error = error
         if type(error) is not self._logged:  # not every two seconds
             self._logged = type(error)
-            LOG.warning("%s is still degraded: %s", self._what, error, exc_info=None if which(error) else error)
+            LOG.warning("%s is still degraded: %s", self._what, error, exc_info=None if is_log_unavailable(error) else error)
 
-    def _tell(self) -> None:
+    def _report_change(self) -> None:
         """The caller holds the lock."""
         degraded = self.is_degraded
-        if degraded is self._told:
+        if degraded is self._reported:
             return
-        self._told = degraded
+        self._reported = degraded
         if not degraded:
             LOG.info("%s is back to normal", self._what)
         for listener in self._listeners:

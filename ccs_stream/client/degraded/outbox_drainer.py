@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import Final
 
 from ccs_stream.client.degraded.outbox import Outbox
-from ccs_stream.client.degraded.outbox_file import Entry, EntryState
+from ccs_stream.client.degraded.outbox_file import OutboxEntry, EntryState
 from ccs_stream.client.values import content_of
 from ccs_stream.coordinator.port import Coordinator
 from ccs_stream.coordinator.ticket import Answer
@@ -46,10 +46,10 @@ _NEVER: Final = (Refused, RefusedByBroker, UsageError)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Done:
+class DrainedChange:
     """A change that is in the log."""
 
-    entry: Entry
+    entry: OutboxEntry
     """As it waited."""
     version: Version | None
     """The version it made; None where there was nothing to delete."""
@@ -59,8 +59,8 @@ class Done:
 class DrainResult:
     """What became of an outbox this time."""
 
-    done: tuple[Done, ...]
-    conflicts: tuple[Entry, ...]
+    done: tuple[DrainedChange, ...]
+    conflicts: tuple[OutboxEntry, ...]
     """What was refused, as it is in the outbox now."""
     left: int
     """How many changes wait still."""
@@ -73,7 +73,7 @@ class _Unverifiable(Exception):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Standing:
+class _EntryStatus:
     """Where a change stands, in the folded state."""
 
     decided: bool
@@ -110,9 +110,9 @@ class OutboxDrainer:
         self._coordinator = coordinator
         self._lock = threading.Lock()
 
-    def replay(self) -> DrainResult:
+    def drain(self) -> DrainResult:
         """Bring to the log what can be brought. May wait for as long as the log lets one wait; raises only for bugs."""
-        done: list[Done] = []
+        done: list[DrainedChange] = []
         refused: list[int] = []
         error: Exception | None = None
         with self._lock:
@@ -120,10 +120,10 @@ class OutboxDrainer:
                 if not self.outbox.is_empty:
                     require_log(self._coordinator)
                 while (entry := self.outbox.first()) is not None:
-                    outcome = self._bring(entry)
+                    outcome = self._send(entry)
                     if outcome is None:
                         break
-                    if isinstance(outcome, Done):
+                    if isinstance(outcome, DrainedChange):
                         done.append(outcome)
                     else:
                         refused.extend(outcome)
@@ -134,44 +134,44 @@ class OutboxDrainer:
             conflicts = self._named(refused)
         return DrainResult(tuple(done), conflicts, self.outbox.counts.waiting, error)
 
-    def _named(self, numbers: list[int]) -> tuple[Entry, ...]:
-        found: list[Entry] = []
+    def _named(self, numbers: list[int]) -> tuple[OutboxEntry, ...]:
+        found: list[OutboxEntry] = []
         with suppress(CcsError):  # a disk that fails now has been told of; the file has them
             found = [entry for number in numbers if (entry := self.outbox.entry(number)) is not None]
         return tuple(found)
 
     # One change.
 
-    def _bring(self, entry: Entry) -> Done | list[int] | None:
+    def _send(self, entry: OutboxEntry) -> DrainedChange | list[int] | None:
         """What became of it: done, refused (and what follows it), or None for waiting still."""
         looked_back = False
         for _ in range(ATTEMPTS_MAX):
             session = self.outbox.session_id
-            standing = self._standing(entry, session)
-            if standing.in_doubt and not looked_back:
+            status = self._status(entry, session)
+            if status.in_doubt and not looked_back:
                 try:
-                    version = self._made(entry, session)
+                    version = self._find_version(entry, session)
                 except _Unverifiable as why:
                     return self.outbox.mark_refused(entry.number, EntryState.CONFLICT, UNVERIFIABLE, str(why), None)
                 if version is not None:
                     return self._done(entry, version)
                 looked_back = True
-            if standing.lost:
+            if status.lost:
                 self.outbox.new_session(session)
                 continue
-            if standing.stale:
-                entry = self.outbox.renumber(entry.number, above=standing.highest)
+            if status.stale:
+                entry = self.outbox.renumber(entry.number, above=status.highest)
                 continue
-            if standing.reserved and not standing.decided:
+            if status.reserved and not status.decided:
                 return None
             try:
-                answer = self._ask(entry, session, joined=standing.joined)
+                answer = self._submit(entry, session, joined=status.joined)
             except _NEVER as error:
                 reason = error.reason if isinstance(error, Refused) else type(error).__name__
                 return self.outbox.mark_refused(entry.number, EntryState.FAILED, reason, str(error), None)
             refusal = answer.refusal
             if refusal is not None and refusal.reason in _AGAIN:
-                entry = self.outbox.renumber(entry.number, above=standing.highest)
+                entry = self.outbox.renumber(entry.number, above=status.highest)
                 continue
             if refusal is not None and refusal.reason not in _LOST:
                 return self._refused(entry, refusal)
@@ -183,7 +183,7 @@ class OutboxDrainer:
             looked_back = False
         return None
 
-    def _standing(self, entry: Entry, session_id: SessionId) -> _Standing:
+    def _status(self, entry: OutboxEntry, session_id: SessionId) -> _EntryStatus:
         coordinator = self._coordinator
         with coordinator.lock:
             state = coordinator.state
@@ -194,7 +194,7 @@ class OutboxDrainer:
             )
             # A session that ended long ago is forgotten, and looks like one that nobody has used yet.
             lost = session is None and (state.has_ended(session_id) or self.outbox.session_used)
-            return _Standing(
+            return _EntryStatus(
                 decided=decided,
                 in_doubt=lost or stale,
                 lost=lost,
@@ -204,7 +204,7 @@ class OutboxDrainer:
                 reserved=artifact is not None and artifact.reserved(coordinator.clock()),
             )
 
-    def _ask(self, entry: Entry, session: SessionId, *, joined: bool) -> Answer:
+    def _submit(self, entry: OutboxEntry, session: SessionId, *, joined: bool) -> Answer:
         if not joined:
             join = Join(session_id=session, number=CommandNumber(entry.command - 1), agent=entry.agent)
             answer = self._coordinator.execute(join)
@@ -215,7 +215,7 @@ class OutboxDrainer:
         command: Command = Commit(session_id=session, number=entry.command, agent=entry.agent, changes=(change,))
         return self._coordinator.execute(command, None, work)
 
-    def _change(self, entry: Entry) -> tuple[Change, Callable[[], object] | None]:
+    def _change(self, entry: OutboxEntry) -> tuple[Change, Callable[[], object] | None]:
         """The change, and the upload it needs."""
         mode = WriteMode.COMPARE_AND_SET
         if entry.body is None or entry.content_type is None:
@@ -247,11 +247,11 @@ class OutboxDrainer:
 
     # What became of it.
 
-    def _done(self, entry: Entry, version: Version | None) -> Done:
+    def _done(self, entry: OutboxEntry, version: Version | None) -> DrainedChange:
         self.outbox.mark_done(entry.number, version)
-        return Done(entry, version)
+        return DrainedChange(entry, version)
 
-    def _refused(self, entry: Entry, refusal: CommandRefused) -> list[int] | None:
+    def _refused(self, entry: OutboxEntry, refusal: CommandRefused) -> list[int] | None:
         if refusal.reason is RefusalReason.RESERVED:
             self.outbox.renumber(entry.number)  # asked under this one, it would be answered so for ever
             return None
@@ -273,7 +273,7 @@ class OutboxDrainer:
             with suppress(CcsError):  # a courtesy: a session that was not ended is one of a process that was killed
                 self._coordinator.execute(Leave(session_id=old, number=number), timeout_s=LEAVE_S)
 
-    def _made(self, entry: Entry, session_id: SessionId) -> Version | None:
+    def _find_version(self, entry: OutboxEntry, session_id: SessionId) -> Version | None:
         """The version that this change made, if it did. Raises `_Unverifiable`, and what the log raises.
 
         Each version names the event of the one before it: from the current one back to the base, the decisions tell
@@ -310,14 +310,14 @@ class OutboxDrainer:
         return record
 
 
-def _is_of(event: WriteCommitted | ArtifactDeleted, entry: Entry) -> bool:
+def _is_of(event: WriteCommitted | ArtifactDeleted, entry: OutboxEntry) -> bool:
     """Whether an event is what this change leads to: in another copy of the file its number may be another change."""
     if isinstance(event, ArtifactDeleted):
         return entry.body is None
     return entry.body is not None and event.content_hash == hashlib.sha256(entry.body).digest()
 
 
-def _version_in(answer: Answer, entry: Entry) -> Version | None:
+def _version_in(answer: Answer, entry: OutboxEntry) -> Version | None:
     for event in reversed(answer.events):  # what had expired ends first
         if isinstance(event, WriteCommitted | ArtifactDeleted) and event.artifact == entry.artifact:
             return event.version
