@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from ccs_stream.log.bodies import fetch_body
+from ccs_stream.log.history import LoggedVersion, version_at
 from ccs_stream.protocol.directory import ArtifactState, Directory
-from ccs_stream.protocol.errors import LogDiverged, UsageError
-from ccs_stream.protocol.events import ArtifactDeleted, DeleteReason, Event, GrantsInvalidated, WriteCommitted
-from ccs_stream.protocol.ids import Sequence
-from ccs_stream.protocol.records import DecisionRecord
+from ccs_stream.protocol.errors import UsageError
+from ccs_stream.protocol.events import ArtifactDeleted, DeleteReason, GrantsInvalidated, WriteCommitted
 from ccs_stream.replay.event_text import agent_of
 from ccs_stream.replay.output import console, print_json, table, when
 from ccs_stream.replay.source import Source
@@ -79,40 +78,20 @@ def _name(artifact: ArtifactState) -> str:
     return "/".join((*artifact.scope, artifact.key))
 
 
-class _VersionRecord:
-    __slots__ = ("event", "invalidated", "record", "sequence")
-
-    def __init__(self, record: DecisionRecord, sequence: int, events: list[Event]) -> None:
-        event = events[sequence - record.first_sequence]
-        if type(event) is not WriteCommitted and type(event) is not ArtifactDeleted:
-            raise LogDiverged(f"sequence {sequence} is linked to as a version and is a {type(event).__name__}")
-        self.record = record
-        self.sequence = sequence
-        self.event: WriteCommitted | ArtifactDeleted = event
-        self.invalidated = [
-            each for each in events if type(each) is GrantsInvalidated and each.artifact == event.artifact
-        ]
-
-
-def _versions(source: Source, artifact: ArtifactState) -> Iterator[_VersionRecord]:
+def _versions(source: Source, artifact: ArtifactState) -> Iterator[LoggedVersion]:
     sequence = artifact.sequence
-    reader = source.reader()
     while sequence:
-        stored = source.store.find(source.workspace, sequence)
-        record = None if stored is None else reader.decode(stored)
-        if not isinstance(record, DecisionRecord):
-            raise LogDiverged(f"sequence {sequence} is linked to and is not in {source.store.display_url}")
-        version = _VersionRecord(record, sequence, reader.decode_events(record))
+        version = version_at(source.store, source.workspace, sequence)
         yield version
         sequence = version.event.previous_sequence
 
 
-def _describe(state: Directory, version: _VersionRecord) -> dict[str, Any]:
+def _describe(state: Directory, version: LoggedVersion) -> dict[str, Any]:
     event = version.event
     holders = [
         agent_of(state, number)
-        for each in version.invalidated
-        if each.version == event.version
+        for each in version.decision.events()
+        if type(each) is GrantsInvalidated and (each.artifact, each.version) == (event.artifact, event.version)
         for number in (*((each.owner,) if each.owner else ()), *each.sharers)
     ]
     described: dict[str, Any] = {
@@ -120,7 +99,7 @@ def _describe(state: Directory, version: _VersionRecord) -> dict[str, Any]:
         "sequence": version.sequence,
         "agent": agent_of(state, event.participant),
         "base_version": event.base_version,
-        "at": when(version.record.recorded_at),
+        "at": when(version.decision.record.recorded_at),
         "invalidated": holders,
     }
     if type(event) is WriteCommitted:
@@ -144,7 +123,7 @@ def body_of(source: Source, artifact: ArtifactState, version: int) -> bytes:
             return fetch_body(
                 source.store,
                 source.workspace,
-                sequence=Sequence(each.sequence),
+                sequence=each.sequence,
                 content_index=event.content_index,
                 locator=event.content_locator,
                 content_hash=event.content_hash,

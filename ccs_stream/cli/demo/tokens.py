@@ -10,7 +10,7 @@ from collections import defaultdict
 from typing import Final
 
 from ccs_stream.adapters.langgraph import CoherentItem, CoherentStore
-from ccs_stream.adapters.langgraph.identity import Running
+from ccs_stream.adapters.langgraph.identity import GraphContext
 from ccs_stream.cli.demo.evidence import Evidence
 from ccs_stream.protocol.events import GrantIssued, GrantsInvalidated, WriteCommitted
 from ccs_stream.protocol.ids import NOBODY, ArtifactId
@@ -40,7 +40,7 @@ class MeteredStore(CoherentStore):
     def __init__(self, url: str, *, workspace: str) -> None:
         super().__init__(url, workspace=workspace, writes="guarded")
         self.reads: list[CountedRead] = []
-        self._who = Running()
+        self._who = GraphContext()
 
     def get(self, namespace: tuple[str, ...], key: str, *, refresh_ttl: bool | None = None) -> CoherentItem | None:
         """As `CoherentStore.get`."""
