@@ -35,7 +35,7 @@ A sequence inside a decision stands for the decision's end.
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Unreadable:
+class UnreadableLog:
     """A log that contradicts itself so much that it cannot be opened: for `verify`, a finding."""
 
     url: str
@@ -43,7 +43,7 @@ class Unreadable:
     error: LogError
 
 
-class Replay(click.Group):
+class ReplayGroup(click.Group):
     """A group whose `--workspace` may stand anywhere: before SOURCE, behind it, or behind the command."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -67,7 +67,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON d
 
 
 @click.group(
-    cls=Replay,
+    cls=ReplayGroup,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=POSITION_HELP + "\nExit codes: 0 clean, 1 error, 2 usage, 3 findings (verify), 130 interrupted.",
@@ -107,7 +107,7 @@ def cli(context: click.Context, source: str, workspace: str | None) -> None:
     except (LogDiverged, MissingHead) as error:
         if context.invoked_subcommand != verify.name or not source.startswith("kafka:"):
             raise
-        context.obj = Unreadable(source, workspace, error)
+        context.obj = UnreadableLog(source, workspace, error)
         return
     context.obj = opened
     context.call_on_close(opened.store.close)
@@ -147,8 +147,8 @@ def timeline(  # one name for each option
 
     Where leaders claim, claims and resignations are lines, too, unless --agent or --artifact choose among events.
     """
-    wanted = timeline_command.Wanted(first, last, agent, artifact, include_void, follow)
-    timeline_command.run(source, wanted, as_json=as_json)
+    options = timeline_command.TimelineOptions(first, last, agent, artifact, include_void, follow)
+    timeline_command.run(source, options, as_json=as_json)
 
 
 @cli.command(epilog=POSITION_HELP)
@@ -166,8 +166,8 @@ def transitions(  # one name for each option
     States are M (wrote the current version), E (the only one to hold it), S (holds it as others may) and I (holds
     nothing). A version is that of the artifact at that moment.
     """
-    wanted = transitions_command.Wanted(first, last, agent, artifact)
-    transitions_command.run(source, wanted, as_json=as_json)
+    options = transitions_command.TransitionsOptions(first, last, agent, artifact)
+    transitions_command.run(source, options, as_json=as_json)
 
 
 @cli.command(epilog=POSITION_HELP)
@@ -216,7 +216,7 @@ def deliveries(source: Source, *, agent: str | None, artifact: str | None, as_js
 @as_json
 @click.pass_obj
 def verify(  # one name for each option
-    source: Source | Unreadable,
+    source: Source | UnreadableLog,
     *,
     anchor: Path | None,
     expect_end: str | None,
@@ -234,14 +234,14 @@ def verify(  # one name for each option
 
     Where leaders claim, void records are ordinary: they are counted by verdict, and are no findings.
     """
-    if isinstance(source, Unreadable):
+    if isinstance(source, UnreadableLog):
         shown = source.url.partition("?")[0]
         code = verify_command.report_unreadable(shown, source.workspace, source.error, as_json=as_json)
         sys.exit(code)
-    wanted = verify_command.Wanted(
+    options = verify_command.VerifyOptions(
         anchor, expect_end, bodies=not no_bodies, allow_loss=allow_loss, deliveries=not no_deliveries
     )
-    sys.exit(verify_command.run(source, wanted, as_json=as_json))
+    sys.exit(verify_command.run(source, options, as_json=as_json))
 
 
 @cli.command()

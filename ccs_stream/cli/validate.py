@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import click
 
-from ccs_stream.client.observing.streams import ends_path, lines_and_ends
+from ccs_stream.client.observers.state_log import ends_path, lines_and_ends
 from ccs_stream.projections.stream_checks import StreamChecks
 from ccs_stream.protocol.errors import CcsError, LogDiverged, MissingHead, UsageError
 from ccs_stream.replay import verify
@@ -85,7 +85,7 @@ def validate_log(url: str, workspace: str | None, *, as_json: bool) -> int:
             raise
         return verify.report_unreadable(url.partition("?")[0], workspace, error, as_json=as_json)
     with contextlib.closing(source.store):
-        return verify.run(source, verify.Wanted(), as_json=as_json)
+        return verify.run(source, verify.VerifyOptions(), as_json=as_json)
 
 
 def validate_file(path: Path, *, as_json: bool) -> int:
@@ -98,7 +98,7 @@ def validate_file(path: Path, *, as_json: bool) -> int:
             checks.line(number, text)
     if ends is not None:
         checks.tail(ends)
-    report = _Report(path, checks, ends)
+    report = _FileReport(path, checks, ends)
     if as_json:
         print_json(report.document())
     else:
@@ -113,7 +113,7 @@ def _check_is_no_log(path: Path, text: bytes) -> None:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Report:
+class _FileReport:
     path: Path
     checks: StreamChecks
     ends: Any

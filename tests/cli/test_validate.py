@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 import ccs_stream
 from ccs_stream.cli import main
-from ccs_stream.client.observing.streams import JsonLines, StateLog
+from ccs_stream.client.observers.state_log import JsonLines, StateLog
 from tests.projections.test_stream_checks import audit, metric, state
 
 

@@ -37,9 +37,9 @@ from ccs_stream.protocol.errors import (
 )
 from ccs_stream.protocol.events import WriteCommitted
 from ccs_stream.protocol.statehash import state_hash
-from tests.contract.led import OTHER, SECRET, play_led
-from tests.contract.scenario import WORKSPACE
 from tests.disks import mounted
+from tests.log.led import OTHER, SECRET, play_led
+from tests.log.scenario import WORKSPACE
 
 LARGE = ["x" * 100_000, os.urandom(60_000).hex()]
 

@@ -9,7 +9,7 @@ from ccs_stream.log.port import LogStore
 from ccs_stream.log.reader import ShardReader
 from ccs_stream.log.sqlite import SqliteLog
 from ccs_stream.testing.conformance import LogStoreConformance, ReadOnlyConformance
-from tests.durability.faulty import FaultyLog
+from tests.log.faulty import FaultyLog
 
 
 class TestMemoryLog(LogStoreConformance):

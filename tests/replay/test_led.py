@@ -14,14 +14,14 @@ from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.ids import GENESIS_HASH, DecisionIndex, Epoch, Sequence
 from ccs_stream.protocol.records import DecisionRecord, LeaderClaimed, LeaderResigned, Record
 from ccs_stream.protocol.statehash import state_hash
-from ccs_stream.replay.epochs import Terms
+from ccs_stream.replay.epochs import LeadershipChecks
 from ccs_stream.replay.source import Source, decision_of
-from ccs_stream.replay.verify import Wanted, check
-from tests.contract.led import FIRST, OTHER, SECOND, SECRET, VOID, LedLog, play_led
-from tests.contract.scenario import LOG_ID, WORKSPACE
+from ccs_stream.replay.verify import VerifyOptions, check
+from tests.log.led import FIRST, OTHER, SECOND, SECRET, VOID, LedLog, play_led
+from tests.log.scenario import LOG_ID, WORKSPACE
 from tests.replay.conftest import Run, read_json
 
-QUICK = Wanted(bodies=False)
+QUICK = VerifyOptions(bodies=False)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def without(log: LedLog, *offsets: int) -> LedLog:
 def judged(changed: list[Record]) -> dict[Kind, int]:
     """What the check of terms says of records that somebody admitted."""
     found = Invariants()
-    terms = Terms(found, claimed=True)
+    terms = LeadershipChecks(found, claimed=True)
     for offset, record in enumerate(changed):
         terms.take(Entry(StoredRecord(offset, b""), record, Verdict.ADMITTED, [], GENESIS_HASH))
     return found.counts

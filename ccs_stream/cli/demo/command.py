@@ -12,12 +12,12 @@ import click
 import orjson
 from rich.console import Console
 
-from ccs_stream.cli.demo.sources import Collected, collect
+from ccs_stream.cli.demo.sources import SourceFiles, collect
 from ccs_stream.cli.extras import require_langgraph
 from ccs_stream.protocol.errors import CcsError, UsageError
 
 if TYPE_CHECKING:
-    from ccs_stream.cli.demo.outcome import Log, Outcome
+    from ccs_stream.cli.demo.result import DemoLog, DemoResult
 
 EPILOG: Final = """
 Exit codes: 0 everything held; 1 something that must hold did not, or an error; 2 wrong usage.
@@ -65,7 +65,7 @@ def demo(path: Path | None, url: str | None, *, as_json: bool) -> None:
     sys.exit(0 if outcome.held else 1)
 
 
-def _run(sources: Collected, log: "Log") -> "Outcome":
+def _run(sources: SourceFiles, log: "DemoLog") -> "DemoResult":
     from ccs_stream.cli.demo.run import run_demo  # noqa: PLC0415  # imports the framework
 
     talk = Console(stderr=True)

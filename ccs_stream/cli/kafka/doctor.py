@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ccs_stream.cli.kafka.doctor_checks import examine
-from ccs_stream.cli.kafka.doctor_report import Level, Report
+from ccs_stream.cli.kafka.doctor_report import DoctorReport, Level
 from ccs_stream.cli.kafka.topics import as_json, explained
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.replay.output import console, progress
@@ -71,7 +71,7 @@ def _quiet(items: Iterator[Any], _: int) -> Iterator[Any]:
     return items
 
 
-def _print(report: Report) -> None:
+def _print(report: DoctorReport) -> None:
     out = console()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("check", "", "found", "what to do"):

@@ -31,7 +31,7 @@ Example, with a file review.py that has `def build(store): return builder.compil
 """
 
 
-class Failure(Exception):
+class GraphFailed(Exception):
     """What is wrong with the graph, in a sentence; what raised is its cause."""
 
 
@@ -55,7 +55,7 @@ def main(place: str, state: str, url: str | None, *, is_async: bool, as_json: bo
         with CCSStore(url, benchmark=True) as store:
             _invoke(build, store, wanted, is_async=is_async)
             _print(store, as_json=as_json)
-    except (Failure, CcsError) as error:
+    except (GraphFailed, CcsError) as error:
         if show_traceback:
             traceback.print_exception(error.__cause__ or error)
         click.echo(f"error: {error}", err=True)
@@ -63,37 +63,37 @@ def main(place: str, state: str, url: str | None, *, is_async: bool, as_json: bo
 
 
 def _function(place: str) -> Callable[..., Any]:
-    """The function of a file. Raises `Failure`."""
+    """The function of a file. Raises `GraphFailed`."""
     file, colon, name = place.rpartition(":")
     if not colon or not file or not name:
-        raise Failure(f"--graph is FILE:FUNCTION, got {place!r}")
+        raise GraphFailed(f"--graph is FILE:FUNCTION, got {place!r}")
     path = Path(file)
     if not path.is_file():
-        raise Failure(f"there is no file {file}")
+        raise GraphFailed(f"there is no file {file}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise Failure(f"{file} is no Python file")
+        raise GraphFailed(f"{file} is no Python file")
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(path.parent.resolve()))  # it may import what lies beside it
     sys.modules[path.stem] = module  # dataclasses and annotations look their module up
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise Failure(f"{file} cannot be imported: {type(error).__name__}: {error}") from error
+        raise GraphFailed(f"{file} cannot be imported: {type(error).__name__}: {error}") from error
     found = getattr(module, name, None)
     if not callable(found):
-        raise Failure(f"{file} has no function {name}")
+        raise GraphFailed(f"{file} has no function {name}")
     return found  # type: ignore[no-any-return]
 
 
 def _state(text: str) -> dict[str, Any]:
-    """The state to begin with. Raises `Failure`."""
+    """The state to begin with. Raises `GraphFailed`."""
     try:
         state = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise Failure(f"--initial-state is no JSON: {error}") from error
+        raise GraphFailed(f"--initial-state is no JSON: {error}") from error
     if type(state) is not dict:
-        raise Failure(f"--initial-state is a JSON object, got {text}")
+        raise GraphFailed(f"--initial-state is a JSON object, got {text}")
     return state
 
 
@@ -103,16 +103,16 @@ def _invoke(build: Callable[..., Any], store: "CCSStore", state: dict[str, Any],
         if not hasattr(graph, "invoke") and hasattr(graph, "compile"):
             graph = graph.compile(store=store)
     except Exception as error:
-        raise Failure(f"building the graph: {type(error).__name__}: {error}") from error
+        raise GraphFailed(f"building the graph: {type(error).__name__}: {error}") from error
     if not hasattr(graph, "invoke"):
-        raise Failure(f"the function returned a {type(graph).__name__}, which is no graph")
+        raise GraphFailed(f"the function returned a {type(graph).__name__}, which is no graph")
     try:
         if is_async:
             asyncio.run(graph.ainvoke(state))
         else:
             graph.invoke(state)
     except Exception as error:
-        raise Failure(f"running the graph: {type(error).__name__}: {error}") from error
+        raise GraphFailed(f"running the graph: {type(error).__name__}: {error}") from error
 
 
 def _print(store: "CCSStore", *, as_json: bool) -> None:

@@ -17,7 +17,7 @@ from opentelemetry.trace import StatusCode
 from ccs_stream import VersionConflict
 from ccs_stream.adapters.langgraph import CCSStore
 from ccs_stream.adapters.telemetry import Exporter, LangSmithExporter, OpenTelemetryExporter
-from ccs_stream.client.observing.tracing import trace_on_log
+from ccs_stream.client.observers.telemetry import trace_on_log
 from ccs_stream.log.port import LogStore
 from ccs_stream.projections.metric_events import Observed
 from ccs_stream.protocol.ids import ArtifactId, Sequence, Version, artifact_id
@@ -293,7 +293,7 @@ def test_a_log_that_cannot_be_asked_is_no_trouble_of_the_reader_s(
             for key in ("plan", "other"):
                 assert third.get(REVIEWER, key) is not None
             assert third.settle()
-            monkeypatch.setattr("ccs_stream.client.observing.tracing.DEFAULT_CODEC", None)
+            monkeypatch.setattr("ccs_stream.client.observers.telemetry.DEFAULT_CODEC", None)
             theirs.put(PLANNER, "plan", {"step": 2})
             theirs.put(PLANNER, "other", {"step": 2})
             for key in ("plan", "other", "plan"):
@@ -395,7 +395,7 @@ def test_a_write_that_is_given_up_before_its_outcome_is_known_ends_its_span_with
     assert "gave up" in (given_up.status.description or "")
 
 
-@pytest.mark.filterwarnings("ignore::ccs_stream.client.degraded.degrading.CoherenceDegradedWarning")
+@pytest.mark.filterwarnings("ignore::ccs_stream.client.degraded.mode.CoherenceDegradedWarning")
 def test_a_write_that_waits_for_the_log_is_told_as_such_and_read_without_a_link(tmp_path: Path, traced: Traced) -> None:
     url = f"sqlite:///{tmp_path}/log.db?busy_timeout_s=0.05"
     with CCSStore(url, on_error="degrade", outbox=tmp_path / "outbox.db", telemetry=traced.exporter()) as store:
