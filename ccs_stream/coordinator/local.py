@@ -21,8 +21,8 @@ from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
 from typing import Final
 
+from ccs_stream.background import ForkGuard
 from ccs_stream.coordinator.batch import Planned, fold_record, plan
-from ccs_stream.coordinator.forks import ForkGuard
 from ccs_stream.coordinator.port import wall_clock
 from ccs_stream.coordinator.sweeping import sweep_command, sweep_is_due
 from ccs_stream.coordinator.ticket import Answer, Numbers, Ticket, wake

@@ -335,7 +335,7 @@ def test_the_exit_of_the_interpreter_waits_only_so_long_for_a_handler_that_hangs
     code = """
 import threading
 from ccs_stream import background
-background.EXIT_FLUSH_S = 0.2
+background.queue.EXIT_FLUSH_S = 0.2
 queue = background.BackgroundQueue("test", lambda _: threading.Event().wait())
 queue.submit(1)
 task = background.PeriodicTask("test", threading.Event().wait, interval_s=0.01)

@@ -18,8 +18,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+from ccs_stream.background import ForkGuard
 from ccs_stream.coordinator.batch import Planned
-from ccs_stream.coordinator.forks import ForkGuard
 from ccs_stream.coordinator.kafka.asking import Asked, Waiting
 from ccs_stream.coordinator.kafka.membership import Membership
 from ccs_stream.coordinator.kafka.node import SETTLE_S
