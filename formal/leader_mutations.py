@@ -83,9 +83,9 @@ class _ClaimsUnproved(LeadershipLoop):
 class _TellsFailedOnRenounce(LeadershipLoop):
     __slots__ = ()
 
-    def _let_go(self) -> list[Effect]:
+    def _release_pending(self) -> list[Effect]:
         own = tuple(each for each in (*self._batch, *self._pending) if each.offset is None)
-        super()._let_go()
+        super()._release_pending()
         return [Failed(own)]
 
 
@@ -101,8 +101,8 @@ class _TellsFailedOnVoid(LeadershipLoop):
 class _Drops(LeadershipLoop):
     __slots__ = ()
 
-    def _let_go(self) -> list[Effect]:
-        super()._let_go()
+    def _release_pending(self) -> list[Effect]:
+        super()._release_pending()
         return []
 
 
