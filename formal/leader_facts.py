@@ -6,8 +6,7 @@ workspace it keeps which commands were decided and which of them were applied.
 """
 
 import dataclasses
-from collections.abc import Callable
-from collections.abc import Sequence as SequenceOf
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from ccs_stream.protocol.admit import ChainEnd, Cursor, Verdict, admit, advance
@@ -21,7 +20,7 @@ from ccs_stream.protocol.ids import (
     LeaderId,
     LogId,
     Micros,
-    Sequence,
+    SequenceNumber,
     SessionId,
 )
 from ccs_stream.protocol.leadership import ForwardToTopic, LeadershipLoop, Pending
@@ -139,7 +138,7 @@ Decide = Callable[[frozenset[str], Pending], bytes | None]
 
 def plan(
     view: View,
-    batch: SequenceOf[Pending],
+    batch: Sequence[Pending],
     taken: int,  # noqa: ARG001 (a weakened rule wants it)
     choose: Decide = decide,
 ) -> list[DecisionRecord | None]:
@@ -159,7 +158,7 @@ def plan(
     return planned
 
 
-Plan = Callable[[View, SequenceOf[Pending], int], list[DecisionRecord | None]]
+Plan = Callable[[View, Sequence[Pending], int], list[DecisionRecord | None]]
 
 
 def _frame(cursor: Cursor, pending: Pending, index: int, sequence: int, event: bytes) -> DecisionRecord:
@@ -168,7 +167,7 @@ def _frame(cursor: Cursor, pending: Pending, index: int, sequence: int, event: b
         epoch=cursor.epoch,
         leader_id=cursor.leader_id,
         index=DecisionIndex(index),
-        first_sequence=Sequence(sequence),
+        first_sequence=SequenceNumber(sequence),
         session_id=pending.command.session_id,
         number=pending.command.number,
         command_kind=pending.command.KIND,

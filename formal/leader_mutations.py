@@ -6,7 +6,7 @@ scope in which the exploration must find what it breaks. Does not: touch the pro
 """
 
 import dataclasses
-from collections.abc import Sequence as SequenceOf
+from collections.abc import Sequence
 from typing import Final
 
 from ccs_stream.protocol.admit import Cursor, Verdict, admit
@@ -150,7 +150,7 @@ def _any_sequence(cursor: Cursor, record: LoggedRecord) -> Verdict:
 # Plans.
 
 
-def _offsets_for_all(view: View, batch: SequenceOf[Pending], taken: int) -> list[DecisionRecord | None]:
+def _offsets_for_all(view: View, batch: Sequence[Pending], taken: int) -> list[DecisionRecord | None]:
     planned = plan(view, batch, taken)
     for record in planned:
         if record is not None and record.command_offset is None and taken:
@@ -158,7 +158,7 @@ def _offsets_for_all(view: View, batch: SequenceOf[Pending], taken: int) -> list
     return planned
 
 
-def _only_changes(view: View, batch: SequenceOf[Pending], taken: int) -> list[DecisionRecord | None]:
+def _only_changes(view: View, batch: Sequence[Pending], taken: int) -> list[DecisionRecord | None]:
     def choose(window: frozenset[str], pending: Pending) -> bytes | None:
         event = decide(window, pending)
         return event if event == WRITTEN else None
@@ -166,14 +166,14 @@ def _only_changes(view: View, batch: SequenceOf[Pending], taken: int) -> list[De
     return plan(view, batch, taken, choose)
 
 
-def _refused_before_repeated(view: View, batch: SequenceOf[Pending], taken: int) -> list[DecisionRecord | None]:
+def _refused_before_repeated(view: View, batch: Sequence[Pending], taken: int) -> list[DecisionRecord | None]:
     def choose(window: frozenset[str], pending: Pending) -> bytes | None:
         return decide(window, pending) if pending.refused is None else REFUSED
 
     return plan(view, batch, taken, choose)
 
 
-def _in_order(view: View, batch: SequenceOf[Pending], taken: int) -> list[DecisionRecord | None]:
+def _in_order(view: View, batch: Sequence[Pending], taken: int) -> list[DecisionRecord | None]:
     def choose(window: frozenset[str], pending: Pending) -> bytes | None:
         highest = max((int(name[1]) for name in window if name[0] == pending.workspace), default=0)
         if pending.command.number <= highest:

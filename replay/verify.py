@@ -25,8 +25,7 @@ from ccs_stream.projections.invariants import Invariants, Kind
 from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.errors import ContentMissing, CorruptRecord, LogDiverged, LogError, MissingHead, UsageError
 from ccs_stream.protocol.events import WriteCommitted
-from ccs_stream.protocol.ids import Hash
-from ccs_stream.protocol.ids import Sequence as SequenceNumber
+from ccs_stream.protocol.ids import Hash, SequenceNumber
 from ccs_stream.protocol.records import DecisionRecord
 from ccs_stream.replay.epochs import EpochHistory, LeadershipChecks
 from ccs_stream.replay.exit_codes import EXIT_CLEAN, EXIT_FINDINGS

@@ -6,8 +6,7 @@ and the next command is served. Does not: append.
 """
 
 import logging
-from collections.abc import Callable
-from collections.abc import Sequence as SequenceOf
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from ccs_stream.log.codec import DEFAULT_CODEC
@@ -19,7 +18,7 @@ from ccs_stream.protocol.decide import Decision, Dropped, decide, refusal_for_bu
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.events import CommandAnswered, RefusalReason
 from ccs_stream.protocol.evolve import fold
-from ccs_stream.protocol.ids import DecisionIndex, Epoch, Hash, LeaderId, Micros, Sequence
+from ccs_stream.protocol.ids import DecisionIndex, Epoch, Hash, LeaderId, Micros, SequenceNumber
 from ccs_stream.protocol.leadership import Pending
 from ccs_stream.protocol.overlay import Overlay
 from ccs_stream.protocol.records import DecisionRecord
@@ -58,7 +57,7 @@ class _Line:
         self.hash = cursor.end(workspace).hash
 
 
-def plan(state: Directory, cursor: Cursor, workspace: str, commands: SequenceOf[Command], now: Micros) -> list[Planned]:
+def plan(state: Directory, cursor: Cursor, workspace: str, commands: Sequence[Command], now: Micros) -> list[Planned]:
     """Decide `commands` in order where `cursor` and `state` stand. Changes neither."""
     alone = len(commands) == 1
     line = _Line(workspace, state, cursor, alone=alone)
@@ -75,7 +74,7 @@ def plan(state: Directory, cursor: Cursor, workspace: str, commands: SequenceOf[
 
 
 def plan_shard(
-    state_of: Callable[[str], Directory], cursor: Cursor, batch: SequenceOf[Pending], now: Micros
+    state_of: Callable[[str], Directory], cursor: Cursor, batch: Sequence[Pending], now: Micros
 ) -> list[Planned]:
     """Decide a batch of commands of any workspaces of one shard, in order. Changes nothing.
 
@@ -103,7 +102,7 @@ def plan_shard(
             decision = refusal_of(command, RefusalReason.DECISION_TOO_LARGE, pending.refused)
         each = Planned(command, decision, offset)
         if not decision.events and offset is not None:
-            decision.events = [CommandAnswered(original_sequence=decision.repeats or Sequence(0))]
+            decision.events = [CommandAnswered(original_sequence=decision.repeats or SequenceNumber(0))]
         planned.append(_plan(line, cursor, index, each, at))
         if each.record is not None:
             index = each.record.index
@@ -118,7 +117,7 @@ def _plan(line: _Line, cursor: Cursor, index: DecisionIndex, each: Planned, now:
         return each
     command, prev_hash, settings = each.command, line.hash, line.state.settings
     index = DecisionIndex(index + 1)
-    first = Sequence(line.view.sequence + 1)
+    first = SequenceNumber(line.view.sequence + 1)
 
     def frame() -> Draft:
         return _frame(each, line.workspace, cursor.epoch, cursor.leader_id, index, first, now, prev_hash)
@@ -172,7 +171,7 @@ def _frame(  # the fields of an envelope
     epoch: Epoch,
     leader_id: LeaderId,
     index: DecisionIndex,
-    first: Sequence,
+    first: SequenceNumber,
     now: Micros,
     prev_hash: Hash,
 ) -> Draft:

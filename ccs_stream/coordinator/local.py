@@ -17,12 +17,11 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from collections.abc import Sequence as SequenceOf
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from ccs_stream.background import ForkGuard
 from ccs_stream.coordinator.batch import Planned, fold_record, plan
-from ccs_stream.coordinator.forks import ForkGuard
 from ccs_stream.coordinator.port import wall_clock
 from ccs_stream.coordinator.sweeping import sweep_command, sweep_is_due
 from ccs_stream.coordinator.ticket import Answer, Numbers, Ticket, wake
@@ -40,7 +39,7 @@ from ccs_stream.protocol.ids import (
     NO_SESSION,
     CommandNumber,
     Micros,
-    Sequence,
+    SequenceNumber,
 )
 from ccs_stream.protocol.records import DecisionRecord
 from ccs_stream.protocol.settings import DEFAULT_SETTINGS, WorkspaceSettings
@@ -291,7 +290,7 @@ class LocalCoordinator:
         self._maintain()
         return answer
 
-    def _append(self, commands: SequenceOf[Command]) -> list[Planned]:
+    def _append(self, commands: Sequence[Command]) -> list[Planned]:
         """Take the log's turn, decide, append; when this returns, the decisions are durable."""
         store, reader, state, workspace = self.store, self._reader, self.state, self.workspace
         with store.turn(workspace):
@@ -350,7 +349,7 @@ class LocalCoordinator:
         return Answer(
             events,
             record.first_sequence,
-            Sequence(record.first_sequence + len(events) - 1),
+            SequenceNumber(record.first_sequence + len(events) - 1),
             record.recorded_at,
             self._log_id,
             self.workspace,
@@ -371,7 +370,7 @@ class LocalCoordinator:
             end.hash,
         )
 
-    def _answer_again(self, sequence: Sequence) -> Answer:
+    def _answer_again(self, sequence: SequenceNumber) -> Answer:
         """The answer of a command decided before, from its decision in the log."""
         stored = self.store.find(self.workspace, sequence)
         if stored is None:
@@ -382,7 +381,7 @@ class LocalCoordinator:
         return Answer(
             [DEFAULT_CODEC.decode_event(each) for each in record.events],
             record.first_sequence,
-            Sequence(record.first_sequence + len(record.events) - 1),
+            SequenceNumber(record.first_sequence + len(record.events) - 1),
             record.recorded_at,
             self._log_id,
             self.workspace,

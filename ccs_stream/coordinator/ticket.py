@@ -12,8 +12,7 @@ from typing import Any
 from ccs_stream.log.port import Position
 from ccs_stream.protocol.commands import Command
 from ccs_stream.protocol.events import CommandRefused, Event
-from ccs_stream.protocol.ids import Hash, LogId, Micros
-from ccs_stream.protocol.ids import Sequence as SequenceNumber
+from ccs_stream.protocol.ids import Hash, LogId, Micros, SequenceNumber
 
 
 @dataclasses.dataclass(slots=True)

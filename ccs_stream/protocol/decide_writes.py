@@ -24,7 +24,7 @@ from ccs_stream.protocol.ids import (
     Fence,
     Micros,
     ParticipantNumber,
-    Sequence,
+    SequenceNumber,
     Version,
 )
 from ccs_stream.protocol.reclaims import telling
@@ -146,14 +146,14 @@ def expire(artifact: ArtifactState, events: list[Event]) -> None:
     _invalidate(artifact, version, NOBODY, events)
 
 
-def _replaced(view: View, artifact: ArtifactState | None, version: Version, events: list[Event]) -> Sequence:
+def _replaced(view: View, artifact: ArtifactState | None, version: Version, events: list[Event]) -> SequenceNumber:
     """Sequence of the event that made `version`, which may be the tombstone just decided."""
     if artifact is None:
-        return Sequence(0)
+        return SequenceNumber(0)
     if version == artifact.version:
         return artifact.sequence
     index = next(i for i in range(len(events) - 1, -1, -1) if type(events[i]) is ArtifactDeleted)
-    return Sequence(view.sequence + index + 1)
+    return SequenceNumber(view.sequence + index + 1)
 
 
 def _write(

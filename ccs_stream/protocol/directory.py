@@ -24,7 +24,7 @@ from ccs_stream.protocol.ids import (
     Micros,
     ParticipantNumber,
     Scope,
-    Sequence,
+    SequenceNumber,
     SessionId,
     Version,
 )
@@ -49,7 +49,7 @@ class ArtifactState:
     key: str
     version: Version = Version(0)
     deleted: bool = False
-    sequence: Sequence = Sequence(0)
+    sequence: SequenceNumber = SequenceNumber(0)
     """Sequence of the event that made the current version."""
     content_type: str = ""
     content_encoding: str = ""
@@ -186,7 +186,7 @@ _ARTIFACT_VALUES: Final = operator.attrgetter(*(field.name for field in dataclas
 class View(Protocol):
     """What `decide` may ask of the state."""
 
-    sequence: Sequence
+    sequence: SequenceNumber
     recorded_at: Micros
     settings: WorkspaceSettings
     opened: bool
@@ -218,7 +218,7 @@ class View(Protocol):
 class Foldable(View, Protocol):
     """A state that `evolve` can change: what is edited belongs to it alone."""
 
-    settled: Sequence
+    settled: SequenceNumber
     """Sequence of the last decision that is folded to its end: what a reader without the lock may rely on."""
 
     def add_artifact(self, artifact: ArtifactState) -> None:
@@ -279,8 +279,8 @@ class Directory:
     )
 
     def __init__(self) -> None:
-        self.sequence = Sequence(0)
-        self.settled = Sequence(0)
+        self.sequence = SequenceNumber(0)
+        self.settled = SequenceNumber(0)
         self.recorded_at = Micros(0)
         self.opened = False
         self.settings: WorkspaceSettings = DEFAULT_SETTINGS

@@ -4,7 +4,7 @@ Guarantees: never fails on an event that was admitted and decided by `decide`; d
 so every reader of a log arrives at the same state. Does not: check permissions; facts need none.
 """
 
-from collections.abc import Sequence as SequenceOf
+from collections.abc import Sequence
 from typing import assert_never
 
 from ccs_stream.protocol import dedupe
@@ -38,7 +38,7 @@ from ccs_stream.protocol.ids import (
     Hash,
     Micros,
     ParticipantNumber,
-    Sequence,
+    SequenceNumber,
     SessionId,
 )
 from ccs_stream.protocol.reclaims import REASON_OF, Reclaim, ReclaimReason
@@ -48,7 +48,7 @@ from ccs_stream.protocol.states import GrantState
 
 def fold(
     state: Foldable,
-    events: SequenceOf[Event],
+    events: Sequence[Event],
     *,
     recorded_at: Micros,
     session_id: SessionId,
@@ -62,7 +62,7 @@ def fold(
     state.recorded_at = max(state.recorded_at, recorded_at)
     sequence = state.sequence
     for event in events:
-        sequence = state.sequence = Sequence(sequence + 1)
+        sequence = state.sequence = SequenceNumber(sequence + 1)
         evolve(state, event)
     if number and (session := state.edit_session(session_id)) is not None:
         _remember(session, state.settings.dedupe_window, number, kind, events, sequence)
@@ -300,8 +300,8 @@ def _remember(
     window: int,
     number: CommandNumber,
     kind: CommandKind,
-    events: SequenceOf[Event],
-    sequence: Sequence,
+    events: Sequence[Event],
+    sequence: SequenceNumber,
 ) -> None:
     if number in session.window:
         return

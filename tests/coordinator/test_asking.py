@@ -10,10 +10,10 @@ from ccs_stream.coordinator.ticket import Answer, Numbers
 from ccs_stream.log.kafka.errors import Refusal
 from ccs_stream.protocol.commands import Command, Heartbeat
 from ccs_stream.protocol.errors import Closed, LogUnavailable, NotAuthorised, OutcomeUnknown, TooLarge
-from ccs_stream.protocol.ids import CommandNumber, Hash, LogId, Micros, Sequence, SessionId
+from ccs_stream.protocol.ids import CommandNumber, Hash, LogId, Micros, SequenceNumber, SessionId
 
 SESSION, OTHER = SessionId(b"s" * 16), SessionId(b"o" * 16)
-ANSWER = Answer((), Sequence(1), Sequence(1), Micros(0), LogId(bytes(16)), "w", 1, Hash(bytes(32)))
+ANSWER = Answer((), SequenceNumber(1), SequenceNumber(1), Micros(0), LogId(bytes(16)), "w", 1, Hash(bytes(32)))
 
 
 class World:

@@ -11,7 +11,7 @@ from ccs_stream.log.port import StoredRecord
 from ccs_stream.log.reader import Entry
 from ccs_stream.projections.invariants import Invariants, Kind
 from ccs_stream.protocol.admit import Verdict
-from ccs_stream.protocol.ids import GENESIS_HASH, DecisionIndex, Epoch, Sequence
+from ccs_stream.protocol.ids import GENESIS_HASH, DecisionIndex, Epoch, SequenceNumber
 from ccs_stream.protocol.records import DecisionRecord, LeaderClaimed, LeaderResigned, Record
 from ccs_stream.protocol.statehash import state_hash
 from ccs_stream.replay.epochs import LeadershipChecks
@@ -162,7 +162,7 @@ def test_whatever_breaks_the_terms_is_found(led: LedLog, what: str) -> None:
             assert isinstance(after, DecisionRecord)
             changed[at + 1] = dataclasses.replace(after, index=DecisionIndex(1))
         case "sequence":
-            changed[at] = dataclasses.replace(record, first_sequence=Sequence(record.first_sequence + 1))
+            changed[at] = dataclasses.replace(record, first_sequence=SequenceNumber(record.first_sequence + 1))
         case _:
             claimed = changed[claim]
             assert isinstance(claimed, LeaderClaimed)

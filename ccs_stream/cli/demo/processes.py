@@ -22,7 +22,7 @@ from ccs_stream.client.workspace import Workspace
 from ccs_stream.log.bodies import fetch_body
 from ccs_stream.log.urls import open_log
 from ccs_stream.protocol.errors import CcsError
-from ccs_stream.protocol.ids import Sequence
+from ccs_stream.protocol.ids import SequenceNumber
 
 TURNS: Final = 10
 """Entries each writer of a race adds."""
@@ -218,7 +218,7 @@ def _marks(url: str, workspace: str) -> dict[str, list[int]]:
             body = fetch_body(
                 store,
                 workspace,
-                sequence=Sequence(logged.sequence),
+                sequence=SequenceNumber(logged.sequence),
                 content_index=event.content_index,
                 locator=event.content_locator,
                 content_hash=event.content_hash,

@@ -20,7 +20,7 @@ from ccs_stream.protocol.deliveries import (
     DeliveryRecorded,
     DeliverySource,
 )
-from ccs_stream.protocol.ids import ArtifactId, Sequence, Version
+from ccs_stream.protocol.ids import ArtifactId, SequenceNumber, Version
 
 _HIT = DeliverySource.CACHE_HIT
 
@@ -45,7 +45,7 @@ class DeliveryRecorder:
         agent: str,
         artifact: ArtifactId,
         body: CachedContent,
-        sequence: Sequence,
+        sequence: SequenceNumber,
         scope: ReadSet,
         *,
         source: DeliverySource = _HIT,
@@ -74,7 +74,9 @@ class DeliveryRecorder:
                 )
             )
 
-    def found(self, agent: str, artifact: ArtifactId, body: CachedContent, sequence: Sequence, scope: ReadSet) -> None:
+    def found(
+        self, agent: str, artifact: ArtifactId, body: CachedContent, sequence: SequenceNumber, scope: ReadSet
+    ) -> None:
         """`agent` was shown this body by a search, which takes no copy."""
         if self.give is not None:
             self.give(
@@ -97,7 +99,7 @@ class DeliveryRecorder:
         agent: str,
         artifact: ArtifactId,
         version: Version,
-        sequence: Sequence,
+        sequence: SequenceNumber,
         scope: ReadSet,
         *,
         outcome: DeliveryOutcome = DeliveryOutcome.EMPTY,

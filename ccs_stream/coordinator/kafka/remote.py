@@ -18,8 +18,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+from ccs_stream.background import ForkGuard
 from ccs_stream.coordinator.batch import Planned
-from ccs_stream.coordinator.forks import ForkGuard
 from ccs_stream.coordinator.kafka.asking import Asked, Waiting
 from ccs_stream.coordinator.kafka.membership import Membership
 from ccs_stream.coordinator.kafka.node import SETTLE_S
@@ -36,7 +36,7 @@ from ccs_stream.log.reader import ShardReader
 from ccs_stream.protocol.commands import Command, Open
 from ccs_stream.protocol.errors import CcsError, Closed, LogDiverged, LogUnavailable
 from ccs_stream.protocol.events import CommandAnswered, Event
-from ccs_stream.protocol.ids import CommandNumber, Hash, Micros, Sequence, SessionId
+from ccs_stream.protocol.ids import CommandNumber, Hash, Micros, SequenceNumber, SessionId
 from ccs_stream.protocol.leadership import Pending, Role
 from ccs_stream.protocol.records import DecisionRecord
 from ccs_stream.protocol.settings import DEFAULT_SETTINGS, WorkspaceSettings
@@ -184,7 +184,7 @@ class RemoteCoordinator:
         self, record: DecisionRecord, events: list[Event], offset: int, digest: Hash, contents: Contents
     ) -> None:
         """See `Listener`."""
-        last = Sequence(record.first_sequence + len(events) - 1)
+        last = SequenceNumber(record.first_sequence + len(events) - 1)
         ticket = self._asked.get(record.session_id, record.number)
         if ticket is None:
             # Whoever wrote it here has the body.
@@ -224,7 +224,7 @@ class RemoteCoordinator:
         else:
             self._answer_again(ticket, repeats)
 
-    def _answer_again(self, ticket: Waiting, sequence: Sequence) -> None:
+    def _answer_again(self, ticket: Waiting, sequence: SequenceNumber) -> None:
         """The answer of a command decided before this process listened: its decision must be looked up."""
 
         def look() -> None:
@@ -240,7 +240,7 @@ class RemoteCoordinator:
 
         self._in_background().submit(look)
 
-    def _decision_at(self, sequence: Sequence) -> Answer:
+    def _decision_at(self, sequence: SequenceNumber) -> Answer:
         stored = self.store.find(self.workspace, sequence)
         record = None if stored is None else stored.record
         if stored is None or type(record) is not DecisionRecord:
@@ -248,7 +248,7 @@ class RemoteCoordinator:
         return Answer(
             [DEFAULT_CODEC.decode_event(each) for each in record.events],
             record.first_sequence,
-            Sequence(record.first_sequence + len(record.events) - 1),
+            SequenceNumber(record.first_sequence + len(record.events) - 1),
             record.recorded_at,
             self.store.log_id,
             self.workspace,
