@@ -28,11 +28,9 @@ from ccs_stream.protocol.events import WriteCommitted
 from ccs_stream.protocol.ids import Hash, SequenceNumber
 from ccs_stream.protocol.records import DecisionRecord
 from ccs_stream.replay.epochs import EpochHistory, LeadershipChecks
+from ccs_stream.replay.exit_codes import EXIT_CLEAN, EXIT_FINDINGS
 from ccs_stream.replay.output import console, print_json, table
 from ccs_stream.replay.source import Source, decision_of
-
-EXIT_CLEAN = 0
-EXIT_FINDINGS = 3
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
