@@ -5,8 +5,7 @@ read. Does not: call an embedding model itself; that is a step, so that it may b
 """
 
 import functools
-from collections.abc import Iterable
-from collections.abc import Sequence as SequenceOf
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from langgraph.store.base import GetOp, ListNamespacesOp, Op, PutOp, Result, SearchItem, SearchOp, validate_op_namespace
@@ -26,7 +25,7 @@ from ccs_stream.client.results import instant
 from ccs_stream.client.values import JSON, decode
 from ccs_stream.protocol.directory import ArtifactState
 from ccs_stream.protocol.errors import UsageError
-from ccs_stream.protocol.ids import Scope, Sequence
+from ccs_stream.protocol.ids import Scope, SequenceNumber
 
 
 class SearchHit:
@@ -116,7 +115,7 @@ class Operations:
             )
         return _item(found, key, op.namespace)
 
-    def get_all(self, addresses: SequenceOf[tuple[Namespace, str]], caller: CallContext) -> Steps[list[Any]]:
+    def get_all(self, addresses: Sequence[tuple[Namespace, str]], caller: CallContext) -> Steps[list[Any]]:
         """Items at one position, None where there is nothing."""
         engine = self.engine
         asked = [(tuple(namespace), str(key), *self.addressing.split(tuple(namespace))) for namespace, key in addresses]
@@ -183,12 +182,12 @@ class Operations:
             results.append(_search_item(each))
         return results
 
-    def _existing(self, prefix: Scope, stop: int | None) -> tuple[list[ArtifactState], Sequence]:
+    def _existing(self, prefix: Scope, stop: int | None) -> tuple[list[ArtifactState], SequenceNumber]:
         """Readable artifacts under a scope prefix, at most `stop` of them, and the one sequence they stand at."""
         engine, width = self.engine, len(prefix)
         found: list[ArtifactState] = []
         with engine.coordinator.lock:
-            now, at = engine.coordinator.clock(), engine.state.settled
+            now, at = engine.coordinator.clock(), engine.state.last_complete_sequence
             for scope, keys in engine.state.existing.items():
                 if scope[:width] != prefix:
                     continue

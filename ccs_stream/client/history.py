@@ -20,7 +20,7 @@ from ccs_stream.log.reader import ShardReader
 from ccs_stream.protocol.directory import ArtifactState, Directory
 from ccs_stream.protocol.errors import LogDiverged, UsageError
 from ccs_stream.protocol.events import ArtifactDeleted, DeleteReason, WriteCommitted
-from ccs_stream.protocol.ids import ArtifactId, Hash, Micros, Scope, Sequence, artifact_id
+from ccs_stream.protocol.ids import ArtifactId, Hash, Micros, Scope, SequenceNumber, artifact_id
 from ccs_stream.protocol.records import DecisionRecord
 from ccs_stream.protocol.statehash import state_hash
 
@@ -34,7 +34,7 @@ class _Made:
     __slots__ = ("event", "position", "recorded_at", "sequence")
 
     def __init__(
-        self, event: WriteCommitted | ArtifactDeleted, sequence: Sequence, recorded_at: Micros, position: Position
+        self, event: WriteCommitted | ArtifactDeleted, sequence: SequenceNumber, recorded_at: Micros, position: Position
     ) -> None:
         self.event = event
         self.sequence = sequence
@@ -92,7 +92,7 @@ def history(
     store, shard, state = coordinator.store, coordinator.workspace, coordinator.state
     with coordinator.lock:
         current = state.artifacts.get(artifact)
-        sequence = Sequence(0) if current is None else current.sequence
+        sequence = SequenceNumber(0) if current is None else current.sequence
     found: list[Change] = []
     while sequence and (limit is None or len(found) < limit):
         made = _made_at(store, shard, sequence)
@@ -101,7 +101,7 @@ def history(
     return found
 
 
-def _made_at(store: LogStore, shard: str, sequence: Sequence) -> _Made:
+def _made_at(store: LogStore, shard: str, sequence: SequenceNumber) -> _Made:
     stored = store.find(shard, sequence)
     record = None if stored is None else DEFAULT_CODEC.decode_record(stored.head)[0]
     if stored is None or type(record) is not DecisionRecord:
@@ -109,7 +109,7 @@ def _made_at(store: LogStore, shard: str, sequence: Sequence) -> _Made:
     event = DEFAULT_CODEC.decode_event(record.events[sequence - record.first_sequence])
     if type(event) is not WriteCommitted and type(event) is not ArtifactDeleted:
         raise LogDiverged(f"sequence {sequence} is named as a version and is a {type(event).__name__}")
-    last = Sequence(record.first_sequence + len(record.events) - 1)
+    last = SequenceNumber(record.first_sequence + len(record.events) - 1)
     position = Position(store.log_id, shard, stored.offset, last, Hash(chain_hash(stored.head)))
     return _Made(event, sequence, record.recorded_at, position)
 
@@ -192,14 +192,14 @@ class Watch:
             record = entry.record
             if type(record) is not DecisionRecord:
                 continue
-            last = Sequence(record.first_sequence + len(record.events) - 1)
+            last = SequenceNumber(record.first_sequence + len(record.events) - 1)
             for number, event in enumerate(entry.events):
                 if type(event) is not WriteCommitted and type(event) is not ArtifactDeleted:
                     continue
                 if state.artifacts[event.artifact].scope[:width] != self._scope:
                     continue
                 position = Position(coordinator.store.log_id, self._reader.shard, entry.offset, last, entry.hash)
-                made = _Made(event, Sequence(record.first_sequence + number), record.recorded_at, position)
+                made = _Made(event, SequenceNumber(record.first_sequence + number), record.recorded_at, position)
                 value = _value(coordinator.store, self._reader.shard, made) if self._values else None
                 self._ready.append(_change(made, state, value))
 

@@ -6,8 +6,7 @@ hold the users of these to it). Does not: know any schema; see `envelope`, `expr
 Source: Apache Avro 1.12 specification, "Binary encoding".
 """
 
-from collections.abc import Callable
-from collections.abc import Sequence as SequenceOf
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from ccs_stream.protocol.errors import CorruptRecord
@@ -43,7 +42,7 @@ def write_long(n: int) -> bytes:
     return out + _LAST[n]
 
 
-def write_longs(numbers: SequenceOf[int]) -> bytes:
+def write_longs(numbers: Sequence[int]) -> bytes:
     """An Avro array of non-negative numbers."""
     if not numbers:
         return NULL
@@ -91,7 +90,7 @@ def read_time(data: bytes, at: int) -> tuple[Any, int]:
     return read_long(data, at)
 
 
-def write_parts(parts: SequenceOf[bytes]) -> bytes:
+def write_parts(parts: Sequence[bytes]) -> bytes:
     """An Avro array of bytes."""
     if not parts:
         return NULL

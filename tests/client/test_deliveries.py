@@ -28,8 +28,7 @@ from ccs_stream.protocol.deliveries import (
 )
 from ccs_stream.protocol.errors import LogBusy, UsageError
 from ccs_stream.protocol.events import WriteCommitted
-from ccs_stream.protocol.ids import ArtifactId, Micros, SessionId, Version
-from ccs_stream.protocol.ids import Sequence as SequenceNumber
+from ccs_stream.protocol.ids import ArtifactId, Micros, SequenceNumber, SessionId, Version
 from tests.waiting import until
 
 Connect = Callable[..., Workspace]

@@ -18,9 +18,9 @@ import warnings
 from collections.abc import Callable
 from typing import Final
 
+from ccs_stream.background import ForkGuard
 from ccs_stream.client.degraded.outbox_drainer import DrainResult, OutboxDrainer
 from ccs_stream.client.observers.background_call import BackgroundCall
-from ccs_stream.coordinator.forks import ForkGuard
 from ccs_stream.protocol.errors import (
     Closed,
     ForkedProcess,

@@ -25,8 +25,7 @@ from ccs_stream.protocol.deliveries import (
     DeliverySource,
 )
 from ccs_stream.protocol.errors import CcsError, Closed
-from ccs_stream.protocol.ids import ArtifactId, Micros, SessionId, Version
-from ccs_stream.protocol.ids import Sequence as SequenceNumber
+from ccs_stream.protocol.ids import ArtifactId, Micros, SequenceNumber, SessionId, Version
 
 LOG = logging.getLogger(__name__)
 

@@ -12,8 +12,7 @@ import threading
 import time
 import uuid
 import warnings
-from collections.abc import Callable
-from collections.abc import Sequence as SequenceOf
+from collections.abc import Callable, Sequence
 from typing import Any, Final, assert_never
 
 from ccs_stream.client.cache.content_cache import CachedContent
@@ -22,14 +21,14 @@ from ccs_stream.client.observers.telemetry import LookUp, Telemetry
 from ccs_stream.client.observers.token_counter import CountTokens as CountTokens  # noqa: PLC0414  # what a store takes
 from ccs_stream.client.observers.token_counter import Tokens, check_counter
 from ccs_stream.client.operations.commit import PendingContent
+from ccs_stream.coordinator.pending_command import Answer
 from ccs_stream.coordinator.port import wall_clock
-from ccs_stream.coordinator.ticket import Answer
 from ccs_stream.projections.metric_events import SCHEMA_VERSION, Observed, StoreMetricEvent
 from ccs_stream.projections.savings import Account, Cause, Moved, Savings, signals
-from ccs_stream.protocol.commands import Change, Write
+from ccs_stream.protocol.commands import ArtifactChange, Write
 from ccs_stream.protocol.errors import CcsError, UsageError
 from ccs_stream.protocol.events import ArtifactDeleted, Event, GrantsInvalidated, WriteCommitted
-from ccs_stream.protocol.ids import NOBODY, ArtifactId, Micros, ParticipantNumber, Scope, Sequence, Version
+from ccs_stream.protocol.ids import NOBODY, ArtifactId, Micros, ParticipantNumber, Scope, SequenceNumber, Version
 
 SETTLE_S: Final = 30.0
 """How long a summary waits for what is still being counted."""
@@ -50,7 +49,7 @@ class _Read:
     address: Address
     artifact: ArtifactId
     body: CachedContent
-    sequence: Sequence
+    sequence: SequenceNumber
     hit: bool
     tick: int
     began_at: Micros
@@ -72,16 +71,16 @@ class _Wrote:
 
     operation: str
     agent: str
-    addresses: SequenceOf[Address]
-    changes: SequenceOf[Change]
-    outgoing: SequenceOf[PendingContent]
+    addresses: Sequence[Address]
+    changes: Sequence[ArtifactChange]
+    outgoing: Sequence[PendingContent]
     answer: Answer
     tick: int
     began_at: Micros
     number: int
     """Of the first write; the others follow."""
     traced: _Traced | None
-    begun: SequenceOf[object | None]
+    begun: Sequence[object | None]
     """What telemetry has begun: nothing, or one thing for each write."""
 
 
@@ -138,7 +137,7 @@ class OperationMetrics:
         address: Address,
         artifact: ArtifactId,
         body: CachedContent,
-        sequence: Sequence,
+        sequence: SequenceNumber,
         *,
         hit: bool,
         tick: int,
@@ -155,15 +154,15 @@ class OperationMetrics:
     def wrote(  # noqa: PLR0913  # as above
         self,
         agent: str,
-        addresses: SequenceOf[Address],
-        changes: SequenceOf[Change],
-        outgoing: SequenceOf[PendingContent],
+        addresses: Sequence[Address],
+        changes: Sequence[ArtifactChange],
+        outgoing: Sequence[PendingContent],
         answer: Answer,
         *,
         tick: int,
         began_at: Micros = NO_TIME,
         queued: bool = False,
-        begun: SequenceOf[object | None] = (),
+        begun: Sequence[object | None] = (),
     ) -> None:
         """Somebody wrote or deleted, in one decision; or (`queued`) will have, once the log is back.
 
@@ -178,8 +177,8 @@ class OperationMetrics:
             self._counting.give(seen)
 
     def begin(
-        self, agent: str, addresses: SequenceOf[Address], changes: SequenceOf[Change]
-    ) -> SequenceOf[object | None]:
+        self, agent: str, addresses: Sequence[Address], changes: Sequence[ArtifactChange]
+    ) -> Sequence[object | None]:
         """Somebody is about to commit: have each write carry the trace of what telemetry begins for it."""
         telemetry = self._telemetry
         if telemetry is None or not self.links:
@@ -192,7 +191,7 @@ class OperationMetrics:
                 begun.append(one)
         return begun
 
-    def failed(self, begun: SequenceOf[object | None], error: BaseException) -> None:
+    def failed(self, begun: Sequence[object | None], error: BaseException) -> None:
         """The commit that was about to be raised."""
         for each in begun:
             if each is not None and self._telemetry is not None:
@@ -312,7 +311,7 @@ class OperationMetrics:
         event: StoreMetricEvent | None,
         artifact: ArtifactId,
         version: Version | None,
-        sequence: Sequence,
+        sequence: SequenceNumber,
         seen: _Read | _Wrote,
         written_by: Callable[[], str | None] | None = None,
         begun: object | None = None,
@@ -339,7 +338,7 @@ class OperationMetrics:
         return functools.partial(self.look_up, seen.artifact, seen.body.version, seen.body.sequence)
 
 
-def _told(events: SequenceOf[Event]) -> collections.Counter[ArtifactId]:
+def _told(events: Sequence[Event]) -> collections.Counter[ArtifactId]:
     """By artifact, the others who are told that their copy is not current any more. Who deletes knows."""
     told: collections.Counter[ArtifactId] = collections.Counter()
     deleted_by: dict[ArtifactId, ParticipantNumber] = {}

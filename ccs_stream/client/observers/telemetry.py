@@ -11,10 +11,10 @@ from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.log.port import LogStore
 from ccs_stream.projections.metric_events import Observed
 from ccs_stream.protocol.events import WriteCommitted
-from ccs_stream.protocol.ids import ArtifactId, Sequence, Version
+from ccs_stream.protocol.ids import ArtifactId, SequenceNumber, Version
 from ccs_stream.protocol.records import DecisionRecord
 
-LookUp = Callable[[ArtifactId, Version, Sequence], str | None]
+LookUp = Callable[[ArtifactId, Version, SequenceNumber], str | None]
 """The W3C traceparent of the write that made a version, by the sequence of its event. May wait for the log."""
 
 
@@ -50,7 +50,9 @@ class Telemetry(Protocol):
         """Tell what is left."""
 
 
-def trace_on_log(store: LogStore, shard: str, artifact: ArtifactId, version: Version, sequence: Sequence) -> str | None:
+def trace_on_log(
+    store: LogStore, shard: str, artifact: ArtifactId, version: Version, sequence: SequenceNumber
+) -> str | None:
     """The trace that a write carries; None where it carries none, or is not there. Raises what the store raises."""
     stored = store.find(shard, sequence)
     record = None if stored is None else DEFAULT_CODEC.decode_record(stored.head)[0]

@@ -6,13 +6,13 @@ did. Does not: format anything.
 
 import dataclasses
 
-from ccs_stream.cli.demo.checks import Finding
-from ccs_stream.cli.demo.sources import LeftOut
-from ccs_stream.cli.demo.tokens import Reading
+from ccs_stream.cli.demo.source_checks import ReviewFinding
+from ccs_stream.cli.demo.sources import SkippedFile
+from ccs_stream.cli.demo.tokens import ReadCost
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
+class Expectation:
     """Something that must hold."""
 
     what: str
@@ -21,7 +21,7 @@ class Check:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Reviewed:
+class ReviewerResult:
     """What one reviewer found, in the first round and in the last."""
 
     agent: str
@@ -29,7 +29,7 @@ class Reviewed:
     at_last: int
     summary: str
     """The model's words."""
-    findings: list[Finding]
+    findings: list[ReviewFinding]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,14 +39,14 @@ class Review:
     path: str
     files: int
     lines: int
-    left_out: list[LeftOut]
+    left_out: list[SkippedFile]
     rounds: int
-    reviewers: list[Reviewed]
+    reviewers: list[ReviewerResult]
     fixed: list[str]
     report: str
     merged: int
     """Writes to the shared board that were refused, because another reviewer was faster, and merged."""
-    readings: list[Reading]
+    readings: list[ReadCost]
     tokens: int
     tokens_rereading: int
     saved_percent: float
@@ -55,7 +55,7 @@ class Review:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Overwrite:
+class UnseenOverwrite:
     """One write over versions that its author had not seen."""
 
     version: int
@@ -66,7 +66,7 @@ class Overwrite:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Race:
+class RaceResult:
     """Two processes that add entries to one list."""
 
     guarded: bool
@@ -75,12 +75,12 @@ class Race:
     lost: list[str]
     """Entries whose author was told they are written, and that are not in the last version."""
     refused: int
-    overwrites: list[Overwrite]
+    overwrites: list[UnseenOverwrite]
     seconds: float
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Stopped:
+class StoppedHolder:
     """A process stopped past the limit of its reservation."""
 
     limit_s: float
@@ -98,7 +98,7 @@ class Stopped:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Killed:
+class KilledWriters:
     """Writers killed with SIGKILL."""
 
     kills: int
@@ -115,7 +115,7 @@ class Killed:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Rebuilt:
+class RebuiltState:
     """The state folded from the first record by a process that knew nothing."""
 
     live_hash: str
@@ -127,7 +127,7 @@ class Rebuilt:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Log:
+class DemoLog:
     """Where it is all kept."""
 
     url: str
@@ -136,7 +136,7 @@ class Log:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
+class ReplayCommand:
     """A command to try on the log."""
 
     command: str
@@ -144,22 +144,22 @@ class Command:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class DemoResult:
     """Everything."""
 
     version: str
-    log: Log
+    log: DemoLog
     review: Review
-    unguarded: Race
-    guarded: Race
-    stopped: Stopped
-    killed: Killed
-    rebuilt: Rebuilt
+    unguarded: RaceResult
+    guarded: RaceResult
+    stopped: StoppedHolder
+    killed: KilledWriters
+    rebuilt: RebuiltState
     violations: int
     """Invariants that the log breaks."""
     lost_updates: int
     """Writes over unseen versions that the log records, in the whole of it."""
-    checks: list[Check]
+    checks: list[Expectation]
     held: bool
     seconds: float
-    replay: list[Command]
+    replay: list[ReplayCommand]

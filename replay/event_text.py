@@ -77,7 +77,7 @@ def is_lost_update(event: Event, replaced_by: int) -> bool:
     return replaced_by != event.participant and event.base_version != event.version - 1
 
 
-def words(state: Directory, event: Event) -> str:  # one sentence for each event
+def describe_event(state: Directory, event: Event) -> str:  # one sentence for each event
     """What happened. `state` is the state before or after; only names are taken from it."""
     name = artifact_name(state, subject(event))
     match event:
@@ -127,19 +127,19 @@ def words(state: Directory, event: Event) -> str:  # one sentence for each event
             assert_never(event)
 
 
-def short(leader: LeaderId) -> str:
+def short_id(leader: LeaderId) -> str:
     """As much of a leader's id as tells leaders apart."""
     return leader.hex()[:8]
 
 
-def leadership_words(record: LeaderClaimed | LeaderResigned) -> str:
+def describe_leadership(record: LeaderClaimed | LeaderResigned) -> str:
     """Who leads, or leads no more."""
     if isinstance(record, LeaderClaimed):
-        return f"epoch {record.epoch} claimed by {short(record.leader_id)} ({record.build})"
-    return f"epoch {record.epoch} ended: {short(record.leader_id)} resigned"
+        return f"epoch {record.epoch} claimed by {short_id(record.leader_id)} ({record.build})"
+    return f"epoch {record.epoch} ended: {short_id(record.leader_id)} resigned"
 
 
-def void_words(entry: Entry) -> str:
+def describe_void(entry: Entry) -> str:
     """What a void record says, and why it does not count."""
     record = entry.record
     match record:
@@ -149,10 +149,10 @@ def void_words(entry: Entry) -> str:
             last = record.first_sequence + len(record.events) - 1
             what = (
                 f"{record.command_kind} of {record.workspace} as {record.first_sequence} to {last}, by "
-                f"{short(record.leader_id)} in epoch {record.epoch}"
+                f"{short_id(record.leader_id)} in epoch {record.epoch}"
             )
         case LeaderClaimed() | LeaderResigned():
-            what = leadership_words(record)
+            what = describe_leadership(record)
         case _:
             what = type(record).__name__
     return f"void ({entry.verdict}) at offset {entry.offset}: {what}"

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from ccs_stream.cli.demo.checks import Finding, Sources, parse
+from ccs_stream.cli.demo.source_checks import ReviewFinding, Sources, parse
 
 MODULE_LINES_MAX: Final = 400
 """Longer modules usually hold two subjects."""
@@ -33,7 +33,7 @@ class Import:
     line: int
 
 
-def architecture(sources: Sources) -> list[Finding]:
+def architecture(sources: Sources) -> list[ReviewFinding]:
     """Cycles of imports, imports up the layers, private names across packages, and where everything comes together."""
     modules = _modules(sources)
     imports = [each for module, path in modules.items() for each in _imports(module, path, sources[path], modules)]
@@ -129,7 +129,7 @@ def _standard(name: str) -> bool:
 # What is wrong with it.
 
 
-def _cycles(imports: Sequence[Import], modules: Mapping[str, str]) -> Iterator[Finding]:
+def _cycles(imports: Sequence[Import], modules: Mapping[str, str]) -> Iterator[ReviewFinding]:
     graph: dict[str, set[str]] = defaultdict(set)
     for each in imports:
         graph[each.importer].add(each.imported)
@@ -138,7 +138,7 @@ def _cycles(imports: Sequence[Import], modules: Mapping[str, str]) -> Iterator[F
         line = min(each.line for each in imports if each.importer == first and each.imported in ring)
         names = ", ".join(sorted(ring))
         message = f"{len(ring)} modules import each other in a circle: {names}"
-        yield Finding(rule="cycle", path=modules[first], line=line, severity=3, message=message, name=first)
+        yield ReviewFinding(rule="cycle", path=modules[first], line=line, severity=3, message=message, name=first)
 
 
 def rings(graph: Mapping[str, set[str]]) -> list[set[str]]:
@@ -173,7 +173,7 @@ def rings(graph: Mapping[str, set[str]]) -> list[set[str]]:
     return found
 
 
-def _upward(imports: Sequence[Import]) -> Iterator[Finding]:
+def _upward(imports: Sequence[Import]) -> Iterator[ReviewFinding]:
     """Where two packages import each other, the direction with fewer imports goes up the layers."""
     pairs: Counter[tuple[str, str]] = Counter()
     first: dict[tuple[str, str], Import] = {}
@@ -187,7 +187,7 @@ def _upward(imports: Sequence[Import]) -> Iterator[Finding]:
         if against > count or (against == count and lower < upper):
             message = f"{lower} imports {upper} ({count}x), which imports it ({against}x): up the layers"
             at = first[lower, upper]
-            yield Finding(rule="upward", path=at.path, line=at.line, severity=2, message=message, name=lower)
+            yield ReviewFinding(rule="upward", path=at.path, line=at.line, severity=2, message=message, name=lower)
 
 
 def _inside(package: str, other: str) -> bool:
@@ -195,32 +195,34 @@ def _inside(package: str, other: str) -> bool:
     return f"{package}.".startswith(f"{other}.")
 
 
-def _private(imports: Sequence[Import]) -> Iterator[Finding]:
+def _private(imports: Sequence[Import]) -> Iterator[ReviewFinding]:
     for each in imports:
         # Everything in a private module is private; its neighbours may use that.
         private_module = each.imported.rpartition(".")[2].startswith("_")
         if each.name.startswith("_") and not each.name.startswith("__") and not private_module:
             message = f"takes {each.name}, which is private to {each.imported}"
-            yield Finding(rule="private", path=each.path, line=each.line, severity=1, message=message, name=each.name)
+            yield ReviewFinding(
+                rule="private", path=each.path, line=each.line, severity=1, message=message, name=each.name
+            )
 
 
-def _crowded(imports: Sequence[Import], modules: Mapping[str, str]) -> Iterator[Finding]:
+def _crowded(imports: Sequence[Import], modules: Mapping[str, str]) -> Iterator[ReviewFinding]:
     pairs = {(each.importer, each.imported) for each in imports}
     fan_in = Counter(imported for _, imported in pairs)
     fan_out = Counter(importer for importer, _ in pairs)
     for module, count in sorted(fan_in.items(), key=lambda each: (-each[1], each[0]))[:FAN_IN_SHOWN]:
         if count >= FAN_IN_MIN:
             message = f"{count} of {len(modules)} modules import {module}: what changes here changes everywhere"
-            yield Finding(rule="fan-in", path=modules[module], line=1, severity=1, message=message, name=module)
+            yield ReviewFinding(rule="fan-in", path=modules[module], line=1, severity=1, message=message, name=module)
     for module, count in sorted(fan_out.items()):
         if count > FAN_OUT_MAX:
             message = f"{module} imports {count} of its siblings: it knows too much"
-            yield Finding(rule="fan-out", path=modules[module], line=1, severity=2, message=message, name=module)
+            yield ReviewFinding(rule="fan-out", path=modules[module], line=1, severity=2, message=message, name=module)
 
 
-def _long(sources: Sources) -> Iterator[Finding]:
+def _long(sources: Sources) -> Iterator[ReviewFinding]:
     for path, text in sources.items():
         lines = text.count("\n") + 1
         if lines > MODULE_LINES_MAX:
             message = f"{lines} lines: more than one subject, probably"
-            yield Finding(rule="long-module", path=path, line=1, severity=1, message=message)
+            yield ReviewFinding(rule="long-module", path=path, line=1, severity=1, message=message)

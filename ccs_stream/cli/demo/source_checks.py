@@ -21,7 +21,7 @@ _Documented = ast.Module | ast.ClassDef | _Function
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class ReviewFinding:
     """Something worth a look. `severity` is 3 for a fault, 2 for a risk, 1 for a remark."""
 
     rule: str
@@ -48,9 +48,9 @@ def is_test(path: str) -> bool:
     return "tests" in parts or parts[-1].startswith("test_") or parts[-1] == "conftest.py"
 
 
-def each_file(check: Callable[[str, ast.Module], Iterator[Finding]], sources: Sources) -> list[Finding]:
+def each_file(check: Callable[[str, ast.Module], Iterator[ReviewFinding]], sources: Sources) -> list[ReviewFinding]:
     """What `check` finds in each file that parses, in the order of paths and lines."""
-    found: list[Finding] = []
+    found: list[ReviewFinding] = []
     for path, text in sources.items():
         tree = parse(text)
         if isinstance(tree, ast.Module):
@@ -61,17 +61,19 @@ def each_file(check: Callable[[str, ast.Module], Iterator[Finding]], sources: So
 # Style.
 
 
-def style(sources: Sources) -> list[Finding]:
+def style(sources: Sources) -> list[ReviewFinding]:
     """Missing docstrings on public names, functions that fit no screen, asserts and defaults that surprise."""
     broken = [
-        Finding(rule="no-syntax", path=path, line=tree.lineno or 1, severity=3, message=f"does not parse: {tree.msg}")
+        ReviewFinding(
+            rule="no-syntax", path=path, line=tree.lineno or 1, severity=3, message=f"does not parse: {tree.msg}"
+        )
         for path, text in sources.items()
         if isinstance(tree := parse(text), SyntaxError)
     ]
     return broken + each_file(_style, sources)
 
 
-def _style(path: str, tree: ast.Module) -> Iterator[Finding]:
+def _style(path: str, tree: ast.Module) -> Iterator[ReviewFinding]:
     test = is_test(path)
     if not test:
         yield from _undocumented(path, tree)
@@ -79,7 +81,7 @@ def _style(path: str, tree: ast.Module) -> Iterator[Finding]:
         if isinstance(node, _Function):
             yield from _long_or_surprising(path, node)
         elif isinstance(node, ast.Assert) and not test:
-            yield Finding(
+            yield ReviewFinding(
                 rule="assert",
                 path=path,
                 line=node.lineno,
@@ -88,7 +90,7 @@ def _style(path: str, tree: ast.Module) -> Iterator[Finding]:
             )
 
 
-def _undocumented(path: str, tree: ast.Module) -> Iterator[Finding]:
+def _undocumented(path: str, tree: ast.Module) -> Iterator[ReviewFinding]:
     if tree.body and ast.get_docstring(tree) is None:
         yield _missing(path, 1, "module", path)
     for node in tree.body:
@@ -108,8 +110,8 @@ def _inherits_words(method: _Function) -> bool:
     return ast.get_docstring(method) is not None or bool(names & {"overload", "override", "setter", "deleter"})
 
 
-def _missing(path: str, line: int, kind: str, name: str) -> Finding:
-    return Finding(
+def _missing(path: str, line: int, kind: str, name: str) -> ReviewFinding:
+    return ReviewFinding(
         rule="docstring",
         path=path,
         line=line,
@@ -119,15 +121,17 @@ def _missing(path: str, line: int, kind: str, name: str) -> Finding:
     )
 
 
-def _long_or_surprising(path: str, node: _Function) -> Iterator[Finding]:
+def _long_or_surprising(path: str, node: _Function) -> Iterator[ReviewFinding]:
     lines = (node.end_lineno or node.lineno) - node.lineno + 1
     if lines > FUNCTION_LINES_MAX:
         message = f"{node.name} has {lines} lines: it fits no screen"
-        yield Finding(rule="long-function", path=path, line=node.lineno, severity=2, message=message, name=node.name)
+        yield ReviewFinding(
+            rule="long-function", path=path, line=node.lineno, severity=2, message=message, name=node.name
+        )
     for default in (*node.args.defaults, *node.args.kw_defaults):
         if isinstance(default, ast.List | ast.Dict | ast.Set):
             message = f"{node.name} has a default that all its calls share and may change"
-            yield Finding(
+            yield ReviewFinding(
                 rule="mutable-default", path=path, line=default.lineno, severity=3, message=message, name=node.name
             )
 
@@ -151,12 +155,12 @@ _SECRET_NAME: Final = re.compile(r"(^|[_.])(password|passwd|secret|api_key|apike
 _SHARED_FOLDERS: Final = tuple(f"/{each}/" for each in ("tmp", "var/tmp", "dev/shm"))
 
 
-def security(sources: Sources) -> list[Finding]:
+def security(sources: Sources) -> list[ReviewFinding]:
     """Text that is run, data that is trusted, secrets and shared folders in the source, errors that are swallowed."""
     return each_file(_security, sources)
 
 
-def _security(path: str, tree: ast.Module) -> Iterator[Finding]:
+def _security(path: str, tree: ast.Module) -> Iterator[ReviewFinding]:
     aliases = _aliases(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
@@ -167,7 +171,7 @@ def _security(path: str, tree: ast.Module) -> Iterator[Finding]:
             yield from _secret(path, node)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith(_SHARED_FOLDERS):
             message = f"{node.value!r} is in a folder that everybody may write to"
-            yield Finding(rule="shared-folder", path=path, line=node.lineno, severity=2, message=message)
+            yield ReviewFinding(rule="shared-folder", path=path, line=node.lineno, severity=2, message=message)
 
 
 def _aliases(tree: ast.Module) -> dict[str, str]:
@@ -187,7 +191,7 @@ def _called(node: ast.Call, aliases: Mapping[str, str]) -> str:
     return aliases.get(first, first) + dot + rest
 
 
-def _risky_call(path: str, node: ast.Call, aliases: Mapping[str, str]) -> Iterator[Finding]:
+def _risky_call(path: str, node: ast.Call, aliases: Mapping[str, str]) -> Iterator[ReviewFinding]:
     name = _called(node, aliases)
     options = {each.arg: ast.unparse(each.value) for each in node.keywords if each.arg}
     severity, why = _CALLS.get(name, (0, ""))
@@ -203,7 +207,9 @@ def _risky_call(path: str, node: ast.Call, aliases: Mapping[str, str]) -> Iterat
         severity, why = 2, "gets SQL put together from parts: a part that comes from outside is run"
     if severity:
         message = f"{name} {why}"
-        yield Finding(rule="risky-call", path=path, line=node.lineno, severity=severity, message=message, name=name)
+        yield ReviewFinding(
+            rule="risky-call", path=path, line=node.lineno, severity=severity, message=message, name=name
+        )
 
 
 def _composed(node: ast.expr) -> bool:
@@ -214,7 +220,7 @@ def _composed(node: ast.expr) -> bool:
     return isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".format")
 
 
-def _swallowed(path: str, node: ast.ExceptHandler) -> Iterator[Finding]:
+def _swallowed(path: str, node: ast.ExceptHandler) -> Iterator[ReviewFinding]:
     caught = "" if node.type is None else ast.unparse(node.type)
     if caught not in ("", "Exception", "BaseException") or any(isinstance(each, ast.Raise) for each in ast.walk(node)):
         return
@@ -222,10 +228,10 @@ def _swallowed(path: str, node: ast.ExceptHandler) -> Iterator[Finding]:
     what = f"except {caught}" if caught else "a bare except"
     does = "swallows every error without a word" if silent else "catches every error, those of bugs included"
     severity = 1 + silent + (not caught)
-    yield Finding(rule="broad-except", path=path, line=node.lineno, severity=severity, message=f"{what} {does}")
+    yield ReviewFinding(rule="broad-except", path=path, line=node.lineno, severity=severity, message=f"{what} {does}")
 
 
-def _secret(path: str, node: ast.Assign | ast.AnnAssign) -> Iterator[Finding]:
+def _secret(path: str, node: ast.Assign | ast.AnnAssign) -> Iterator[ReviewFinding]:
     value = node.value
     if not isinstance(value, ast.Constant) or not isinstance(value.value, str) or not value.value:
         return
@@ -233,4 +239,4 @@ def _secret(path: str, node: ast.Assign | ast.AnnAssign) -> Iterator[Finding]:
         name = ast.unparse(target)
         if _SECRET_NAME.search(name):
             message = f"{name} is a secret in the source"
-            yield Finding(rule="secret", path=path, line=node.lineno, severity=3, message=message, name=name)
+            yield ReviewFinding(rule="secret", path=path, line=node.lineno, severity=3, message=message, name=name)
