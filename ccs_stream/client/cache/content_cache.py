@@ -30,8 +30,8 @@ class CachedContent:
         "content_hash",
         "content_type",
         "created_us",
-        "sequence",
         "has_ttl",
+        "sequence",
         "updated_us",
         "version",
     )

@@ -20,7 +20,7 @@ from ccs_stream.protocol.deliveries import (
     DeliveryRecorded,
     DeliverySource,
 )
-from ccs_stream.protocol.ids import ArtifactId, Micros, Scope, Sequence, SessionId, Version
+from ccs_stream.protocol.ids import ArtifactId, Micros, Scope, SequenceNumber, SessionId, Version
 
 NO_TIME: Micros = Micros(0)
 """For a call that nobody times."""
@@ -32,7 +32,7 @@ HitTuple = tuple[
     bytes,
     DeliverySource,
     DeliveryFreshness,
-    Sequence,
+    SequenceNumber,
     Micros,
     ModelContext | None,
 ]
@@ -76,7 +76,7 @@ class ReadObserver(Protocol):
         address: Address,
         artifact: ArtifactId,
         content: CachedContent,
-        sequence: Sequence,
+        sequence: SequenceNumber,
         *,
         hit: bool,
     ) -> None:

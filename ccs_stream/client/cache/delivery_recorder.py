@@ -13,7 +13,7 @@ from ccs_stream.client.cache.freshness import Freshness
 from ccs_stream.client.cache.read_set import ReadSet
 from ccs_stream.client.results import Written
 from ccs_stream.coordinator.port import Coordinator
-from ccs_stream.protocol.commands import Change, Write
+from ccs_stream.protocol.commands import ArtifactChange, Write
 from ccs_stream.protocol.deliveries import (
     DeliveryForm,
     DeliveryFreshness,
@@ -22,7 +22,7 @@ from ccs_stream.protocol.deliveries import (
     DeliverySource,
 )
 from ccs_stream.protocol.directory import ArtifactState
-from ccs_stream.protocol.ids import ArtifactId, Sequence, SessionId, Version
+from ccs_stream.protocol.ids import ArtifactId, SequenceNumber, SessionId, Version
 
 _HIT = DeliverySource.CACHE_HIT
 
@@ -63,7 +63,7 @@ class DeliveryRecorder:
         call: ReadCall,
         artifact: ArtifactId,
         content: CachedContent,
-        sequence: Sequence,
+        sequence: SequenceNumber,
         *,
         source: DeliverySource = _HIT,
         version: Version | None = None,
@@ -101,7 +101,7 @@ class DeliveryRecorder:
             self.observe(call, self._state.artifacts[artifact], content, sequence, hit=hit)
 
     def observe(
-        self, call: ReadCall, state: ArtifactState, content: CachedContent, sequence: Sequence, *, hit: bool
+        self, call: ReadCall, state: ArtifactState, content: CachedContent, sequence: SequenceNumber, *, hit: bool
     ) -> None:
         """Tell the observer of a value that the call's agent was given, and nobody else."""
         observer, agent = self._observer, call.agent
@@ -115,7 +115,7 @@ class DeliveryRecorder:
         call: ReadCall,
         artifact: ArtifactId,
         version: Version,
-        sequence: Sequence,
+        sequence: SequenceNumber,
         *,
         outcome: DeliveryOutcome = DeliveryOutcome.EMPTY,
         read: Version | None = None,
@@ -147,7 +147,7 @@ class DeliveryRecorder:
             )
         )
 
-    def finish_write(self, agent: str, change: Change, written: Written, read_set: ReadSet) -> None:
+    def finish_write(self, agent: str, change: ArtifactChange, written: Written, read_set: ReadSet) -> None:
         """Give the author of a committed write its copy, and record the delivery."""
         if type(change) is not Write or written.version is None:
             return

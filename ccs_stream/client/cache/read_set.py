@@ -93,7 +93,15 @@ class ReadSets:
         self._lock = threading.Lock()
 
     def current(self, agent: str) -> ReadSet:
-        """The read set of `agent` in the running asyncio task, else in this thread.
+        """The read set of `agent` in the flow that runs now."""
+        agents = self.flow()
+        read_set = agents.get(agent)
+        if read_set is None:
+            read_set = agents[agent] = ReadSet()
+        return read_set
+
+    def flow(self) -> AgentReadSets:
+        """The read sets of the flow that runs now: the asyncio task, else the thread.
 
         Async methods call this when they are called, not when they are awaited. What `gather` or `wait_for` wraps in a
         task of its own counts for the flow that called it.
@@ -105,12 +113,12 @@ class ReadSets:
                 agents = self._tasks.get(task)
                 if agents is None:
                     agents = self._tasks[task] = {}
-                return agents.get(agent) or agents.setdefault(agent, ReadSet())
+                return agents
         try:
             of_thread: AgentReadSets = self._threads.agents
         except AttributeError:
             of_thread = self._threads.agents = {}
-        return of_thread.get(agent) or of_thread.setdefault(agent, ReadSet())
+        return of_thread
 
     def named(self, name: object) -> ReadSet:
         """The read set with a name of its own, such as (thread id, task id, agent) of a graph run."""

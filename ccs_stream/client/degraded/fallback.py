@@ -21,10 +21,10 @@ from ccs_stream.client.degraded.outbox import Outbox, OutboxChange
 from ccs_stream.client.degraded.outbox_file import EntryKind, EntryState, OutboxEntry
 from ccs_stream.client.operations.changes import WriteBatch
 from ccs_stream.client.results import Written
+from ccs_stream.coordinator.pending_command import Answer
 from ccs_stream.coordinator.port import Coordinator
-from ccs_stream.coordinator.ticket import Answer
 from ccs_stream.log.port import Position
-from ccs_stream.protocol.commands import Change, Write
+from ccs_stream.protocol.commands import ArtifactChange, Write
 from ccs_stream.protocol.deliveries import DeliveryFreshness
 from ccs_stream.protocol.directory import ArtifactState
 from ccs_stream.protocol.errors import LogBusy, LogUnavailable, OutcomeUnknown
@@ -148,16 +148,7 @@ class LocalFallback:
             )
         bodies = {id(each.content): each.body for each in batch.contents}
         position = self._position()
-        answer = Answer(
-            (),
-            position.sequence,
-            position.sequence,
-            self._state.recorded_at,
-            position.log_id,
-            position.shard,
-            position.offset,
-            position.hash,
-        )
+        answer = Answer.at(position, self._state.recorded_at)
         read_set = batch.read_set
         written: list[Written] = []
         for change in batch.changes:
@@ -178,13 +169,13 @@ class LocalFallback:
         self._mode.watch()
         return written
 
-    def _base(self, change: Change, read_set: ReadSet) -> Version | None:
+    def _base(self, change: ArtifactChange, read_set: ReadSet) -> Version | None:
         if change.base_version is not None or change.artifact in read_set.versions:
             return change.base_version
         state = self._state.artifacts.get(change.artifact)
         return None if state is None or not state.readable(self._coordinator.clock()) else state.version
 
-    def _outbox_change(self, change: Change, base: Version | None, bodies: dict[int, bytes]) -> OutboxChange:
+    def _outbox_change(self, change: ArtifactChange, base: Version | None, bodies: dict[int, bytes]) -> OutboxChange:
         if type(change) is Write:
             return OutboxChange(
                 scope=change.scope,
@@ -213,7 +204,7 @@ class LocalFallback:
     # Position and errors.
 
     def _position(self) -> Position:
-        """Where the folded state stands. Raises `LogBusy` when the thread that probes the log holds the lock too long."""
+        """The position of the folded state. Raises `LogBusy` where the thread that probes the log holds the lock."""
         if not self._coordinator.lock.acquire(timeout=POSITION_TIMEOUT_S):
             raise LogBusy("another thread waits for the log, so the position cannot be read now: try again")
         try:

@@ -23,9 +23,9 @@ from typing import Any, Final
 from ccs_stream.background import ForkGuard
 from ccs_stream.client.degraded.outbox_file import (
     INSERT,
-    OutboxEntry,
     EntryKind,
     EntryState,
+    OutboxEntry,
     OutboxFile,
     new_session_id,
     next_number,

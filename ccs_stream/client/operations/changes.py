@@ -14,7 +14,7 @@ from ccs_stream.client.cache.delivery import Address
 from ccs_stream.client.cache.read_set import ReadSet
 from ccs_stream.client.values import content_of
 from ccs_stream.coordinator.port import Coordinator
-from ccs_stream.protocol.commands import Change, Content, Erase, Write, WriteMode
+from ccs_stream.protocol.commands import ArtifactChange, Content, Erase, Write, WriteMode
 from ccs_stream.protocol.errors import TooLarge
 from ccs_stream.protocol.events import RefusalReason
 from ccs_stream.protocol.ids import ArtifactId, Micros, Scope, Version
@@ -78,7 +78,7 @@ class WriteBatch:
         self.agent = agent
         self.read_set = read_set
         """What the author's flow has read: the base of each change."""
-        self.changes: list[Change] = []
+        self.changes: list[ArtifactChange] = []
         self.contents: list[PendingContent] = []
         """The bodies of the writes, in order."""
         self.addresses: list[Address] = []

@@ -57,7 +57,13 @@ class Engine:
         self.writer = Writer(self.session, contents, self.recorder, self.reader)
         self.finder = Finder(coordinator, contents, self.recorder)
         self.addresses = self.session.addresses
-        """Ids of the addresses used before; their texts have been checked."""
+        self.address = self.session.address
+        self.refresh_steps = self.session.refresh
+        # Bound once, not wrapped: a hit pays for every call.
+        self.read, self.read_async = self.reader.read, self.reader.read_async
+        self.read_steps, self.read_all_steps = self.reader.read_steps, self.reader.read_all_steps
+        self.commit, self.commit_async = self.writer.commit, self.writer.commit_async
+        self.commit_steps = self.writer.commit_steps
         self.degraded: DegradedOperations | None = None
 
     def degrade_with(self, degraded: DegradedOperations) -> None:
@@ -80,6 +86,10 @@ class Engine:
     def begin_call(self) -> int:
         """Count a call; returns its number, the tick of leases and metric events."""
         return self.copies.tick()
+
+    def catch_up_steps(self) -> Steps[None]:
+        """Fold what the default freshness needs."""
+        return self.reader.catch_up(None, None)
 
     def batch(self, agent: str, read_set: ReadSet) -> WriteBatch:
         """An empty batch of changes, which `agent` commits in one decision, based on what `read_set` has read."""

@@ -14,7 +14,7 @@ from ccs_stream.client.values import JSON
 from ccs_stream.coordinator.port import Coordinator
 from ccs_stream.protocol.deliveries import DeliverySource
 from ccs_stream.protocol.directory import ArtifactState
-from ccs_stream.protocol.ids import Scope, Sequence
+from ccs_stream.protocol.ids import Scope, SequenceNumber
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class FoundArtifacts:
     """Artifacts that existed at one sequence, in the order in which they came into being."""
 
     states: list[ArtifactState]
-    sequence: Sequence
+    sequence: SequenceNumber
 
 
 class Finder:
@@ -39,7 +39,7 @@ class Finder:
         width = len(prefix)
         found: list[ArtifactState] = []
         with self._coordinator.lock:
-            now, at = self._coordinator.clock(), self._state.settled
+            now, at = self._coordinator.clock(), self._state.last_complete_sequence
             for scope, keys in self._state.existing.items():
                 if scope[:width] != prefix:
                     continue
@@ -73,7 +73,7 @@ class Finder:
             return kept
         return self._contents.fetch_and_keep(state)
 
-    def finish(self, call: ReadCall, state: ArtifactState, content: CachedContent, sequence: Sequence) -> None:
+    def finish(self, call: ReadCall, state: ArtifactState, content: CachedContent, sequence: SequenceNumber) -> None:
         """Hand a search result to the call's agent."""
         call.operation = "search.hit"
         self._recorder.finish_read(call, state.artifact, content, sequence, source=DeliverySource.SEARCH)

@@ -7,12 +7,11 @@ Guarantees: the operations know neither how degraded mode answers nor what obser
 from collections.abc import Sequence
 from typing import Protocol
 
-from ccs_stream.client.cache.delivery import Address, ReadCall
+from ccs_stream.client.cache.delivery import ReadCall
 from ccs_stream.client.cache.read_result import ReadResult
-from ccs_stream.client.operations.changes import PendingContent, WriteBatch
+from ccs_stream.client.operations.changes import WriteBatch
 from ccs_stream.client.results import Written
-from ccs_stream.coordinator.ticket import Answer
-from ccs_stream.protocol.commands import Change
+from ccs_stream.coordinator.pending_command import Answer
 from ccs_stream.protocol.ids import ArtifactId, Micros
 
 
@@ -39,25 +38,18 @@ class DegradedOperations(Protocol):
 class WriteObserver(Protocol):
     """Is told of writes; must not wait, and must not raise."""
 
-    @property
-    def traces_writes(self) -> bool:
-        """Whether `begin` puts a trace into each change. A write that is begun must then end."""
-
     def now(self) -> Micros:
         """The time, where the observer wants to know how long calls take; else 0."""
 
-    def begin(self, agent: str, addresses: Sequence[Address], changes: Sequence[Change]) -> Sequence[object | None]:
-        """A commit begins; returns what was begun for each write."""
+    def begin(self, batch: WriteBatch) -> Sequence[object | None]:
+        """A commit of `batch` begins; returns what was begun for each write."""
 
     def failed(self, begun: Sequence[object | None], error: BaseException) -> None:
         """The commit announced with `begin` raised `error`."""
 
     def wrote(
         self,
-        agent: str,
-        addresses: Sequence[Address],
-        changes: Sequence[Change],
-        contents: Sequence[PendingContent],
+        batch: WriteBatch,
         answer: Answer,
         *,
         tick: int,
@@ -65,4 +57,4 @@ class WriteObserver(Protocol):
         queued: bool = False,
         begun: Sequence[object | None] = (),
     ) -> None:
-        """The changes were committed in one decision, or (`queued`) wait in the outbox."""
+        """The batch was committed in one decision, or (`queued`) waits in the outbox."""

@@ -19,7 +19,7 @@ from ccs_stream.client.cache.read_set import ReadSet
 from ccs_stream.client.operations.ports import DegradedOperations
 from ccs_stream.client.operations.session import UNNUMBERED, CommandSession
 from ccs_stream.client.operations.steps import RunBlocking, Steps, run, run_async
-from ccs_stream.coordinator.ticket import Answer
+from ccs_stream.coordinator.pending_command import Answer
 from ccs_stream.log.port import Position
 from ccs_stream.protocol.commands import Read
 from ccs_stream.protocol.deliveries import DeliveryOutcome, DeliverySource
@@ -98,7 +98,7 @@ class Reader:
         if self.degraded is not None or (coordinator.behind() if self._reads_latest else coordinator.stale):
             return None
         copies = self._copies
-        sequence = self._state.settled  # before looking: what is looked at is at least as new
+        sequence = self._state.last_complete_sequence  # before looking: what is looked at is at least as new
         content = self.held(agent, artifact)
         if content is None or content.has_ttl:
             return None
@@ -148,7 +148,7 @@ class Reader:
         agent = call.agent
         if agent is None:
             raise AssertionError("a read without an agent takes no copy: use read_all_steps")
-        recorder, sequence = self._recorder, self._state.settled  # before looking, as above
+        recorder, sequence = self._recorder, self._state.last_complete_sequence  # before looking, as above
         content = self.servable(agent, artifact)
         if content is not None:
             with self._coordinator.lock:
@@ -193,7 +193,7 @@ class Reader:
             return None
         yield from self._require_grant(agent, artifact, state, "push")
         with self._coordinator.lock:
-            seen, at = state.copy(), self._state.settled
+            seen, at = state.copy(), self._state.last_complete_sequence
         if not seen.readable(self._coordinator.clock()):
             return None
         content = self._contents.get(artifact)

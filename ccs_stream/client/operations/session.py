@@ -16,8 +16,8 @@ from typing import Final
 from ccs_stream.client.operations.errors import error_of
 from ccs_stream.client.operations.steps import Steps, Submit
 from ccs_stream.client.values import check_text
+from ccs_stream.coordinator.pending_command import Answer, CommandCounter
 from ccs_stream.coordinator.port import Coordinator
-from ccs_stream.coordinator.ticket import Answer, Numbers
 from ccs_stream.protocol.commands import Command, Heartbeat, Join, Refresh
 from ccs_stream.protocol.errors import CcsError
 from ccs_stream.protocol.events import CommandRefused, ParticipantJoined, RefusalReason
@@ -36,7 +36,7 @@ class ClientSession:
     """One session: its id, the counter of its commands, and the agents that have joined."""
 
     session_id: SessionId = dataclasses.field(default_factory=lambda: SessionId(uuid.uuid4().bytes))
-    numbers: Numbers = dataclasses.field(default_factory=Numbers)
+    numbers: CommandCounter = dataclasses.field(default_factory=CommandCounter)
     joined: dict[str, ParticipantNumber] = dataclasses.field(default_factory=dict)
 
 

@@ -21,11 +21,11 @@ from ccs_stream.client.operations.session import LOST, UNNUMBERED, ClientSession
 from ccs_stream.client.operations.steps import Steps, run, run_async
 from ccs_stream.client.results import Written
 from ccs_stream.client.values import decode
+from ccs_stream.coordinator.pending_command import Answer
 from ccs_stream.coordinator.port import Coordinator
-from ccs_stream.coordinator.ticket import Answer
-from ccs_stream.protocol.commands import Change, Commit, Write
+from ccs_stream.protocol.commands import ArtifactChange, Commit, Write
 from ccs_stream.protocol.directory import Directory
-from ccs_stream.protocol.errors import CcsError, VersionConflict
+from ccs_stream.protocol.errors import VersionConflict
 from ccs_stream.protocol.events import ArtifactDeleted, CommandRefused, WriteCommitted
 from ccs_stream.protocol.ids import Micros
 
@@ -63,7 +63,7 @@ class Writer:
                 if refusal is None:
                     return self._finish_one(batch, answer, tick, began_at, begun)
                 if refusal.reason not in LOST:
-                    raise run(self._coordinator, self._refused(batch, refusal, what))
+                    run(self._coordinator, self._raise_refused(batch, refusal, what))
             except BaseException as error:
                 self._failed(begun, error)
                 raise
@@ -80,7 +80,7 @@ class Writer:
                 if refusal is None:
                     return self._finish_one(batch, answer, tick, began_at, begun)
                 if refusal.reason not in LOST:
-                    raise await run_async(self._coordinator, self._refused(batch, refusal, what))
+                    await run_async(self._coordinator, self._raise_refused(batch, refusal, what))
             except BaseException as error:
                 self._failed(begun, error)
                 raise
@@ -122,7 +122,7 @@ class Writer:
             functools.partial(self._upload, uploads) if uploads else None,
         )
         if answer.refusal is not None:
-            raise (yield from self._refused(batch, answer.refusal, what))
+            yield from self._raise_refused(batch, answer.refusal, what)
         written = self._results.all(answer, batch)
         for change, each in zip(changes, written, strict=True):
             self._recorder.finish_write(batch.agent, change, each, batch.read_set)
@@ -156,7 +156,7 @@ class Writer:
         if observer is None:
             return (), NO_TIME
         began_at = observer.now()
-        return observer.begin(batch.agent, batch.addresses, batch.changes), began_at
+        return observer.begin(batch), began_at
 
     def _failed(self, begun: Sequence[object | None], error: BaseException) -> None:
         if self.observer is not None:
@@ -166,20 +166,11 @@ class Writer:
         self, batch: WriteBatch, written: Written, tick: int, began_at: Micros, begun: Sequence[object | None]
     ) -> None:
         if self.observer is not None:
-            self.observer.wrote(
-                batch.agent,
-                batch.addresses,
-                batch.changes,
-                batch.contents,
-                written.answer,
-                tick=tick,
-                began_at=began_at,
-                queued=written.queued is not None,
-                begun=begun,
-            )
+            queued = written.queued is not None
+            self.observer.wrote(batch, written.answer, tick=tick, began_at=began_at, queued=queued, begun=begun)
 
-    def _refused(self, batch: WriteBatch, refusal: CommandRefused, what: str) -> Steps[CcsError]:
-        """The error for a refusal; a conflict carries what there is now."""
+    def _raise_refused(self, batch: WriteBatch, refusal: CommandRefused, what: str) -> Steps[None]:
+        """Raise the error for a refusal. A conflict carries the current value."""
         error = self._session.error_of(refusal, what)
         if isinstance(error, VersionConflict) and refusal.artifact is not None:
             # The author is given the value, and has not read it: to write again, the author reads again.
@@ -187,7 +178,7 @@ class Writer:
             unread.context = batch.read_set.context
             found = (yield from self._reader.read_all_steps([(ReadCall(batch.agent, unread), refusal.artifact)]))[0]
             error.current_value = None if found is None else decode(found.state.content_type, found.content.body)
-        return error
+        raise error
 
 
 def _command(session: ClientSession, batch: WriteBatch) -> Commit:
@@ -231,7 +222,7 @@ class CommitResults:
     def _result(
         self,
         answer: Answer,
-        change: Change,
+        change: ArtifactChange,
         event: WriteCommitted | ArtifactDeleted | None,
         content: PendingContent | None,
         read_set: ReadSet,
