@@ -187,7 +187,7 @@ class Operations:
         engine, width = self.engine, len(prefix)
         found: list[ArtifactState] = []
         with engine.coordinator.lock:
-            now, at = engine.coordinator.clock(), engine.state.settled
+            now, at = engine.coordinator.clock(), engine.state.last_complete_sequence
             for scope, keys in engine.state.existing.items():
                 if scope[:width] != prefix:
                     continue

@@ -193,7 +193,7 @@ class CoherentStore(StoreExtensions, BaseStore):
     ) -> CachedContent | None:
         """The body of a hit that strategies have a say in, or that somebody is told of."""
         engine, copies = self._engine, self._copies
-        sequence = engine.state.settled  # before looking: what is looked at is at least as new
+        sequence = engine.state.last_complete_sequence  # before looking: what is looked at is at least as new
         body = engine.hit(caller.agent, artifact, copies.ticks + 1)
         if body is None or body.ttl:
             return None

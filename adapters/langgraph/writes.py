@@ -19,7 +19,7 @@ from ccs_stream.client.operations.engine import Engine
 from ccs_stream.client.operations.steps import Steps
 from ccs_stream.client.results import Written
 from ccs_stream.client.values import JSON, encode_json
-from ccs_stream.protocol.commands import Change, Erase, Write, WriteMode
+from ccs_stream.protocol.commands import ArtifactChange, Erase, Write, WriteMode
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.ids import ArtifactId, Micros, Scope, Version
 
@@ -36,12 +36,12 @@ class WriteBatch:
     def __init__(self, agent: str, here: ReadSet) -> None:
         self.agent = agent
         self.here = here
-        self.changes: list[Change] = []
+        self.changes: list[ArtifactChange] = []
         self.outgoing: list[PendingContent] = []
         self.addresses: list[Address] = []
         """Where, one for each change."""
 
-    def add(self, change: Change, sent: PendingContent | None, address: Address) -> None:
+    def add(self, change: ArtifactChange, sent: PendingContent | None, address: Address) -> None:
         """One more."""
         self.changes.append(change)
         self.addresses.append(address)
@@ -111,7 +111,7 @@ class Writes:
         ttl_minutes: float | None = None,
         index: Any = None,
         reason: str | None = None,
-    ) -> tuple[Change, PendingContent | None]:
+    ) -> tuple[ArtifactChange, PendingContent | None]:
         """The change a put asks for; `value` None deletes. Raises `UsageError`, `TooLarge`."""
         artifact = self._engine.address(scope, key)
         mode = WriteMode.COMPARE_AND_SET if conditional or expected is not None else WriteMode.LAST_WRITER_WINS
@@ -156,7 +156,13 @@ class Writes:
         return True
 
     def _commit_now(
-        self, agent: str, change: Change, here: ReadSet, sent: PendingContent | None, address: Address, tick: int
+        self,
+        agent: str,
+        change: ArtifactChange,
+        here: ReadSet,
+        sent: PendingContent | None,
+        address: Address,
+        tick: int,
     ) -> Written | None:
         """The commit of `put_now`, metered; None where it is not that simple."""
         meter, engine, what = self._meter, self._engine, f"put by {agent!r}"
@@ -208,7 +214,7 @@ class Writes:
             self._warn_of_loss(agent, change, each)
         return written
 
-    def _warn_of_loss(self, agent: str, change: Change, written: Written) -> None:
+    def _warn_of_loss(self, agent: str, change: ArtifactChange, written: Written) -> None:
         """Warn, once for each artifact, where a version was replaced that the author had not seen."""
         if not written.overwrote_unseen or type(change) is not Write or change.artifact in self._warned:
             return

@@ -18,7 +18,7 @@ from ccs_stream.background import ForkGuard
 from ccs_stream.client.cache.read_set import ReadSet
 from ccs_stream.client.operations.engine import Engine
 from ccs_stream.client.operations.steps import Steps, run
-from ccs_stream.coordinator.sweeping import sweep_is_due
+from ccs_stream.coordinator.sweep import sweep_is_due
 from ccs_stream.protocol.errors import Closed, ForkedProcess, UsageError
 from ccs_stream.protocol.ids import Micros
 from ccs_stream.protocol.settings import SECOND_US, WorkspaceSettings

@@ -30,10 +30,10 @@ from ccs_stream.client.options import DEFAULT_CONFIG, ClientConfig
 from ccs_stream.client.recovery import SessionHeartbeat, beating, keep, recover, settings_with
 from ccs_stream.client.results import Reading, Written
 from ccs_stream.client.values import encode
-from ccs_stream.coordinator.opening import open_coordinator
+from ccs_stream.coordinator.factory import open_coordinator
 from ccs_stream.log.deliveries import decode_delivery
 from ccs_stream.log.port import LogStore, Position
-from ccs_stream.protocol.commands import Change, Erase, Leave, Write, WriteMode
+from ccs_stream.protocol.commands import ArtifactChange, Erase, Leave, Write, WriteMode
 from ccs_stream.protocol.deliveries import DeliveryRecorded
 from ccs_stream.protocol.errors import CcsError, Closed, UsageError
 from ccs_stream.protocol.ids import ArtifactId, Scope, Version
@@ -176,7 +176,7 @@ class Workspace:
         encoded = [encode(each.value) if isinstance(each, Put) else None for each in asked]
         # Half of what one record may hold travels inline; the rest goes to the content store, so that it fits.
         inline_left = self.engine.state.settings.maximum_decision_bytes // 2
-        changes: list[Change] = []
+        changes: list[ArtifactChange] = []
         outgoing: list[PendingContent] = []
         for each, body in zip(asked, encoded, strict=True):
             artifact = self.engine.address(tuple(each.scope), each.key)

@@ -254,7 +254,7 @@ def _session_fields(session: SessionState) -> dict[str, Any]:
 
 def _state(fields: dict[str, Any]) -> Directory:
     state = Directory()
-    state.sequence = state.settled = SequenceNumber(fields["sequence"])
+    state.sequence = state.last_complete_sequence = SequenceNumber(fields["sequence"])
     state.recorded_at = Micros(fields["recorded_at"])
     opened = DEFAULT_CODEC.decode_event(fields["settings"])
     if type(opened) is not WorkspaceOpened:
@@ -273,7 +273,7 @@ def _state(fields: dict[str, Any]) -> Directory:
     state.rebuild_indexes()
     state.existing = {}  # the order of listings is the log's; times alone do not always tell it
     for number in fields["artifacts"]["existing"]:
-        state.show(artifacts[number])
+        state.mark_existing(artifacts[number])
     return state
 
 

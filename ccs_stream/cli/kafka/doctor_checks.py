@@ -18,7 +18,7 @@ from ccs_stream.cli.kafka.doctor_log import (
     state_hashes,
 )
 from ccs_stream.cli.kafka.doctor_report import CheckResult, DoctorReport, Level
-from ccs_stream.coordinator.kafka.group import Group, group_of
+from ccs_stream.coordinator.kafka.group.description import CoordinatorGroup, describe_group
 from ccs_stream.log.kafka.clients import Clients
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.store import KafkaLog
@@ -84,15 +84,15 @@ def _log(store: KafkaLog, report: DoctorReport, *, quick: bool, progress: Progre
     return checks
 
 
-def _group(store: KafkaLog) -> Group | CcsError:
+def _group(store: KafkaLog) -> CoordinatorGroup | CcsError:
     """Who coordinates, or why that is not known."""
     try:
-        return group_of(store)
+        return describe_group(store)
     except CcsError as error:
         return error
 
 
-def _row(followed: PartitionReader, group: Group | CcsError) -> dict[str, Any]:
+def _row(followed: PartitionReader, group: CoordinatorGroup | CcsError) -> dict[str, Any]:
     cursor = followed.cursor
     return {
         "partition": followed.partition,
@@ -123,7 +123,9 @@ def _head(store: KafkaLog, followed: list[PartitionReader]) -> CheckResult:
     return CheckResult("log", Level.OK, said + (f", {void} void records, which nobody applies" if void else ""))
 
 
-def _leadership(store: KafkaLog, followed: list[PartitionReader], group: Group | CcsError) -> Iterator[CheckResult]:
+def _leadership(
+    store: KafkaLog, followed: list[PartitionReader], group: CoordinatorGroup | CcsError
+) -> Iterator[CheckResult]:
     if isinstance(group, CcsError):
         yield CheckResult(
             "leadership",

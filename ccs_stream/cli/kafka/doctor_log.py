@@ -9,8 +9,8 @@ from typing import Any
 
 from confluent_kafka import Message
 
-from ccs_stream.coordinator.kafka.replica import Replica
-from ccs_stream.coordinator.kafka.restoring import restore
+from ccs_stream.coordinator.kafka.shard.replica import ShardReplica
+from ccs_stream.coordinator.kafka.shard.restore import restore
 from ccs_stream.log.fold import fold_entry
 from ccs_stream.log.kafka.store import KafkaLog, stored_of
 from ccs_stream.log.port import BEFORE_FIRST
@@ -40,7 +40,7 @@ class PartitionReader:
         self.end = 0
         """Offset of the first record that was not read."""
         self._store = store
-        self._replica = Replica(store, partition)
+        self._replica = ShardReplica(store, partition)
 
     @property
     def states(self) -> dict[str, Directory]:

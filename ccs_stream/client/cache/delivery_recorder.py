@@ -12,7 +12,7 @@ from ccs_stream.client.observers.delivery_log import Give
 from ccs_stream.client.operations.client_session import ClientSession
 from ccs_stream.client.results import Written
 from ccs_stream.coordinator.port import Coordinator
-from ccs_stream.protocol.commands import Change, Write
+from ccs_stream.protocol.commands import ArtifactChange, Write
 from ccs_stream.protocol.deliveries import (
     DeliveryForm,
     DeliveryFreshness,
@@ -127,7 +127,7 @@ class DeliveryRecorder:
             )
         )
 
-    def wrote(self, agent: str, change: Change, written: Written, scope: ReadSet) -> None:
+    def wrote(self, agent: str, change: ArtifactChange, written: Written, scope: ReadSet) -> None:
         """`agent` has what it wrote: a copy, and a delivery."""
         if type(change) is not Write or written.version is None:
             return

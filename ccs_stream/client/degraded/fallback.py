@@ -19,10 +19,10 @@ from ccs_stream.client.degraded.outbox import Outbox, Wanted
 from ccs_stream.client.degraded.outbox_file import Entry, EntryKind, EntryState
 from ccs_stream.client.operations.commit import PendingContent
 from ccs_stream.client.results import Written
+from ccs_stream.coordinator.pending_command import Answer
 from ccs_stream.coordinator.port import Coordinator
-from ccs_stream.coordinator.ticket import Answer
 from ccs_stream.log.port import Position
-from ccs_stream.protocol.commands import Change, Write
+from ccs_stream.protocol.commands import ArtifactChange, Write
 from ccs_stream.protocol.deliveries import DeliveryFreshness
 from ccs_stream.protocol.directory import ArtifactState
 from ccs_stream.protocol.errors import LogBusy, LogUnavailable, OutcomeUnknown
@@ -131,7 +131,7 @@ class Fallback:
     def write(
         self,
         agent: str,
-        changes: Sequence[Change],
+        changes: Sequence[ArtifactChange],
         outgoing: Sequence[PendingContent],
         scope: ReadSet,
         *,
@@ -176,13 +176,13 @@ class Fallback:
         self.degradation.watch()
         return written
 
-    def _base(self, change: Change, scope: ReadSet) -> Version | None:
+    def _base(self, change: ArtifactChange, scope: ReadSet) -> Version | None:
         if change.base_version is not None or change.artifact in scope.versions:
             return change.base_version
         state = self._state.artifacts.get(change.artifact)
         return None if state is None or not state.readable(self._coordinator.clock()) else state.version
 
-    def _wanted(self, change: Change, base: Version | None, bodies: dict[int, bytes]) -> Wanted:
+    def _wanted(self, change: ArtifactChange, base: Version | None, bodies: dict[int, bytes]) -> Wanted:
         if type(change) is Write:
             return Wanted(
                 scope=change.scope,

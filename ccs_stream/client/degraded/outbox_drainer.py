@@ -20,10 +20,10 @@ from typing import Final
 from ccs_stream.client.degraded.outbox import Outbox
 from ccs_stream.client.degraded.outbox_file import Entry, EntryState
 from ccs_stream.client.values import content_of
+from ccs_stream.coordinator.pending_command import Answer
 from ccs_stream.coordinator.port import Coordinator
-from ccs_stream.coordinator.ticket import Answer
 from ccs_stream.log.codec import DEFAULT_CODEC
-from ccs_stream.protocol.commands import Change, Command, Commit, Content, Erase, Join, Leave, Write, WriteMode
+from ccs_stream.protocol.commands import ArtifactChange, Command, Commit, Content, Erase, Join, Leave, Write, WriteMode
 from ccs_stream.protocol.errors import CcsError, Refused, RefusedByBroker, UsageError
 from ccs_stream.protocol.events import ArtifactDeleted, CommandRefused, RefusalReason, WriteCommitted
 from ccs_stream.protocol.ids import CommandNumber, SessionId, Version
@@ -215,7 +215,7 @@ class OutboxDrainer:
         command: Command = Commit(session_id=session, number=entry.command, agent=entry.agent, changes=(change,))
         return self._coordinator.execute(command, None, work)
 
-    def _change(self, entry: Entry) -> tuple[Change, Callable[[], object] | None]:
+    def _change(self, entry: Entry) -> tuple[ArtifactChange, Callable[[], object] | None]:
         """The change, and the upload it needs."""
         mode = WriteMode.COMPARE_AND_SET
         if entry.body is None or entry.content_type is None:

@@ -21,11 +21,11 @@ from ccs_stream.client.observers.telemetry import LookUp, Telemetry
 from ccs_stream.client.observers.token_counter import CountTokens as CountTokens  # noqa: PLC0414  # what a store takes
 from ccs_stream.client.observers.token_counter import Tokens, check_counter
 from ccs_stream.client.operations.commit import PendingContent
+from ccs_stream.coordinator.pending_command import Answer
 from ccs_stream.coordinator.port import wall_clock
-from ccs_stream.coordinator.ticket import Answer
 from ccs_stream.projections.metric_events import SCHEMA_VERSION, Observed, StoreMetricEvent
 from ccs_stream.projections.savings import Account, Cause, Moved, Savings, signals
-from ccs_stream.protocol.commands import Change, Write
+from ccs_stream.protocol.commands import ArtifactChange, Write
 from ccs_stream.protocol.errors import CcsError, UsageError
 from ccs_stream.protocol.events import ArtifactDeleted, Event, GrantsInvalidated, WriteCommitted
 from ccs_stream.protocol.ids import NOBODY, ArtifactId, Micros, ParticipantNumber, Scope, SequenceNumber, Version
@@ -72,7 +72,7 @@ class _Wrote:
     operation: str
     agent: str
     addresses: Sequence[Address]
-    changes: Sequence[Change]
+    changes: Sequence[ArtifactChange]
     outgoing: Sequence[PendingContent]
     answer: Answer
     tick: int
@@ -155,7 +155,7 @@ class OperationMetrics:
         self,
         agent: str,
         addresses: Sequence[Address],
-        changes: Sequence[Change],
+        changes: Sequence[ArtifactChange],
         outgoing: Sequence[PendingContent],
         answer: Answer,
         *,
@@ -176,7 +176,9 @@ class OperationMetrics:
             self._next += sum(type(change) is Write for change in changes)
             self._counting.give(seen)
 
-    def begin(self, agent: str, addresses: Sequence[Address], changes: Sequence[Change]) -> Sequence[object | None]:
+    def begin(
+        self, agent: str, addresses: Sequence[Address], changes: Sequence[ArtifactChange]
+    ) -> Sequence[object | None]:
         """Somebody is about to commit: have each write carry the trace of what telemetry begins for it."""
         telemetry = self._telemetry
         if telemetry is None or not self.links:

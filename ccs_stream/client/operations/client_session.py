@@ -7,7 +7,7 @@ because a refused command changed nothing. Does not: carry grants or reservation
 import dataclasses
 import uuid
 
-from ccs_stream.coordinator.ticket import Numbers
+from ccs_stream.coordinator.pending_command import CommandCounter
 from ccs_stream.protocol.ids import ParticipantNumber, SessionId
 
 
@@ -16,5 +16,5 @@ class ClientSession:
     """A session as its client knows it."""
 
     session_id: SessionId = dataclasses.field(default_factory=lambda: SessionId(uuid.uuid4().bytes))
-    numbers: Numbers = dataclasses.field(default_factory=Numbers)
+    numbers: CommandCounter = dataclasses.field(default_factory=CommandCounter)
     joined: dict[str, ParticipantNumber] = dataclasses.field(default_factory=dict)

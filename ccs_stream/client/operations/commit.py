@@ -10,8 +10,8 @@ from typing import Final
 from ccs_stream.client.cache.content_cache import ContentCache
 from ccs_stream.client.cache.read_set import ReadSet
 from ccs_stream.client.results import Written
-from ccs_stream.coordinator.ticket import Answer
-from ccs_stream.protocol.commands import Change, Commit, Content, Write
+from ccs_stream.coordinator.pending_command import Answer
+from ccs_stream.protocol.commands import ArtifactChange, Commit, Content, Write
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.events import ArtifactDeleted, WriteCommitted
 from ccs_stream.protocol.ids import CommandNumber, SessionId
@@ -31,7 +31,7 @@ class PendingContent:
         self.uploaded = uploaded
 
 
-def commit_of(session_id: SessionId, agent: str, changes: tuple[Change, ...]) -> Commit:
+def commit_of(session_id: SessionId, agent: str, changes: tuple[ArtifactChange, ...]) -> Commit:
     """The command."""
     return Commit(session_id=session_id, number=UNNUMBERED, agent=agent, changes=changes)
 
@@ -44,7 +44,7 @@ class CommitResults:
         self._bodies = bodies
 
     def all(
-        self, answer: Answer, changes: Sequence[Change], outgoing: Sequence[PendingContent], scope: ReadSet
+        self, answer: Answer, changes: Sequence[ArtifactChange], outgoing: Sequence[PendingContent], scope: ReadSet
     ) -> list[Written]:
         """Of the changes of one decision, in their order."""
         made = {
@@ -64,7 +64,7 @@ class CommitResults:
             for change in changes
         ]
 
-    def one(self, answer: Answer, change: Change, sent: PendingContent | None, scope: ReadSet) -> Written:
+    def one(self, answer: Answer, change: ArtifactChange, sent: PendingContent | None, scope: ReadSet) -> Written:
         """Of the only change of a decision."""
         for event in reversed(answer.events):  # what had expired ends first
             if type(event) is WriteCommitted or type(event) is ArtifactDeleted:
@@ -74,7 +74,7 @@ class CommitResults:
     def _settle(
         self,
         answer: Answer,
-        change: Change,
+        change: ArtifactChange,
         event: WriteCommitted | ArtifactDeleted | None,
         sent: PendingContent | None,
         scope: ReadSet,

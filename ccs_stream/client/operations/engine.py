@@ -16,7 +16,7 @@ from ccs_stream.client.operations.session import LOST
 from ccs_stream.client.operations.steps import Steps, run, run_async
 from ccs_stream.client.results import Written
 from ccs_stream.client.values import content_of, decode
-from ccs_stream.protocol.commands import Change
+from ccs_stream.protocol.commands import ArtifactChange
 from ccs_stream.protocol.errors import CcsError, TooLarge, VersionConflict
 from ccs_stream.protocol.events import CommandRefused, RefusalReason
 
@@ -39,7 +39,7 @@ class Engine(Reader):
     def commit(
         self,
         agent: str,
-        changes: Sequence[Change],
+        changes: Sequence[ArtifactChange],
         scope: ReadSet,
         what: str,
         outgoing: Sequence[PendingContent] = (),
@@ -65,7 +65,7 @@ class Engine(Reader):
     def _commit(
         self,
         agent: str,
-        changes: Sequence[Change],
+        changes: Sequence[ArtifactChange],
         scope: ReadSet,
         what: str,
         outgoing: Sequence[PendingContent],
@@ -88,7 +88,7 @@ class Engine(Reader):
     # then nothing was changed, and `commit` does it.
 
     def commit_now(
-        self, agent: str, change: Change, scope: ReadSet, sent: PendingContent | None, what: str
+        self, agent: str, change: ArtifactChange, scope: ReadSet, sent: PendingContent | None, what: str
     ) -> Written | None:
         """One change, in the calling thread. Raises `Refused` and its kinds."""
         session = self.session
@@ -105,7 +105,7 @@ class Engine(Reader):
         raise run(self.coordinator, self._refused(agent, refusal, scope, what))
 
     async def commit_soon(
-        self, agent: str, change: Change, scope: ReadSet, sent: PendingContent | None, what: str
+        self, agent: str, change: ArtifactChange, scope: ReadSet, sent: PendingContent | None, what: str
     ) -> Written | None:
         """One change, in the running event loop. Raises `Refused` and its kinds."""
         session = self.session

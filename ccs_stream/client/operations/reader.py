@@ -13,7 +13,7 @@ from ccs_stream.client.cache.read_set import ReadSet
 from ccs_stream.client.operations.commit import UNNUMBERED
 from ccs_stream.client.operations.session import CommandSession
 from ccs_stream.client.operations.steps import RunBlocking, Steps
-from ccs_stream.coordinator.ticket import Answer
+from ccs_stream.coordinator.pending_command import Answer
 from ccs_stream.log.port import Position
 from ccs_stream.protocol.commands import Read
 from ccs_stream.protocol.deliveries import DeliveryFreshness, DeliveryOutcome, DeliverySource
@@ -129,7 +129,10 @@ class Reader(CommandSession):
     def _read(
         self, agent: str, artifact: ArtifactId, scope: ReadSet, freshness: DeliveryFreshness | None
     ) -> Steps[ReadResult | None]:
-        serving, sequence = self.serving, self.state.settled  # before looking: what is looked at is at least as new
+        serving, sequence = (
+            self.serving,
+            self.state.last_complete_sequence,
+        )  # before looking: what is looked at is at least as new
         hit = self.hit(agent, artifact)
         if hit is not None:
             with self.coordinator.lock:
@@ -190,7 +193,7 @@ class Reader(CommandSession):
         if answer.refusal is not None:
             raise self.error_of(answer.refusal, f"push of {state.key!r}")
         with self.coordinator.lock:
-            seen, at = state.copy(), self.state.settled
+            seen, at = state.copy(), self.state.last_complete_sequence
         if not seen.readable(self.coordinator.clock()):
             return None
         body = self.bodies.get(artifact)

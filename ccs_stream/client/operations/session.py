@@ -19,8 +19,8 @@ from ccs_stream.client.operations.commit import UNNUMBERED, CommitResults
 from ccs_stream.client.operations.errors import error_of
 from ccs_stream.client.operations.steps import Steps, Submit
 from ccs_stream.client.values import check_text
+from ccs_stream.coordinator.pending_command import Answer
 from ccs_stream.coordinator.port import Coordinator
-from ccs_stream.coordinator.ticket import Answer
 from ccs_stream.protocol.commands import Command, Heartbeat, Join, Refresh
 from ccs_stream.protocol.errors import CcsError
 from ccs_stream.protocol.events import CommandRefused, Event, ParticipantJoined, RefusalReason, WriteCommitted

@@ -10,8 +10,8 @@ import time
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, TypeVar, assert_never
 
+from ccs_stream.coordinator.pending_command import CommandCounter
 from ccs_stream.coordinator.port import LEFT_LEAST, Coordinator
-from ccs_stream.coordinator.ticket import Numbers
 from ccs_stream.protocol.commands import Command
 
 T = TypeVar("T")
@@ -22,7 +22,7 @@ class Submit:
     """Have a command decided, after the `work` it needs (an upload); resumed with its `Answer`."""
 
     command: Command
-    numbers: Numbers
+    numbers: CommandCounter
     work: Callable[[], object] | None = None
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from confluent_kafka import Message
 
-from ccs_stream.coordinator.kafka.shard_ports import Contents, Counts, Listener
+from ccs_stream.coordinator.kafka.shard.ports import Contents, DecisionListener, ShardCounts
 from ccs_stream.log.fold import fold_entry
 from ccs_stream.log.kafka.store import KafkaLog, stored_of
 from ccs_stream.log.port import Position, SnapshotBlob
@@ -26,7 +26,7 @@ from ccs_stream.protocol.records import DecisionRecord, LeaderClaimed, LeaderRes
 LOG = logging.getLogger(__name__)
 
 
-class Kept:
+class CatchUpBuffer:
     """What a replica took while another one was read to where it stood."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Kept:
         self.messages: list[Message] = []
 
 
-class Replica:
+class ShardReplica:
     """See the module's docstring."""
 
     def __init__(self, store: KafkaLog, partition: int, *, workspace: str | None = None) -> None:
@@ -44,16 +44,16 @@ class Replica:
         self.partition = partition
         self.lock = threading.RLock()
         self.states: dict[str, Directory] = {}
-        self.counts = Counts()
+        self.counts = ShardCounts()
         self.log_end = 0
         """Where the partition ended at the last fetch."""
         self.follows_all = workspace is None
         if workspace is not None:
             self.states[workspace] = Directory()
         self.reader = ShardReader(store, workspace or f"partition {partition}", all_workspaces=workspace is None)
-        self._listeners: dict[str, tuple[Listener, ...]] = {}
+        self._listeners: dict[str, tuple[DecisionListener, ...]] = {}
         """By workspace; whoever listens twice in one process is told twice."""
-        self._kept: list[Kept] = []
+        self._kept: list[CatchUpBuffer] = []
         self._unsaved = 0
         """Decisions taken since the last snapshot."""
         self._behind_decision = False
@@ -61,7 +61,7 @@ class Replica:
 
     # Workspaces.
 
-    def listen(self, listener: Listener) -> Directory | None:
+    def listen(self, listener: DecisionListener) -> Directory | None:
         """Tell `listener` what becomes of its workspace: its state, changed under the lock; None if not followed."""
         name = listener.workspace
         with self.lock:
@@ -70,7 +70,7 @@ class Replica:
             self._listeners[name] = (*self._listeners.get(name, ()), listener)
             return self.states.setdefault(name, Directory())
 
-    def unlisten(self, listener: Listener) -> None:
+    def unlisten(self, listener: DecisionListener) -> None:
         """Tell it nothing any more; a workspace nobody listens to is not followed where not all are."""
         name = listener.workspace
         with self.lock:
@@ -88,9 +88,9 @@ class Replica:
         return self.follows_all or workspace in self.states
 
     @contextlib.contextmanager
-    def keeping(self) -> Iterator["Kept"]:
+    def keeping(self) -> Iterator["CatchUpBuffer"]:
         """Keep what is taken from now on, for another that is to be adopted."""
-        kept = Kept()
+        kept = CatchUpBuffer()
         with self.lock:
             kept.after = self.reader.offset
             self._kept.append(kept)
@@ -100,7 +100,7 @@ class Replica:
             with self.lock:
                 self._kept.remove(kept)
 
-    def adopt(self, other: "Replica", kept: "Kept") -> bool:
+    def adopt(self, other: "ShardReplica", kept: "CatchUpBuffer") -> bool:
         """Go on with the workspaces of another replica of this partition.
 
         It stands where keeping began or further on; False while this one is behind it. Raises what taking raises.

@@ -14,11 +14,11 @@ from typing import Final, assert_never
 
 from confluent_kafka import Message
 
-from ccs_stream.coordinator.batch import Planned, fold_record, plan_shard
-from ccs_stream.coordinator.kafka.leader_log import RESIGNATION, LeaderLog, WarmProducers, largest_batch
-from ccs_stream.coordinator.kafka.replica import Replica
-from ccs_stream.coordinator.kafka.shard_ports import Surroundings
-from ccs_stream.coordinator.sweeping import sweep_command, sweep_is_due
+from ccs_stream.coordinator.batch import PlannedDecision, fold_record, plan_shard
+from ccs_stream.coordinator.kafka.shard.leader_log import RESIGNATION, LeaderLog, WarmProducers, largest_batch
+from ccs_stream.coordinator.kafka.shard.ports import ShardHost
+from ccs_stream.coordinator.kafka.shard.replica import ShardReplica
+from ccs_stream.coordinator.sweep import sweep_command, sweep_is_due
 from ccs_stream.log.kafka.errors import Refusal
 from ccs_stream.log.kafka.store import KafkaLog, message_of
 from ccs_stream.protocol.admit import Verdict, admit, chain_holds
@@ -28,7 +28,7 @@ from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.errors import CcsError
 from ccs_stream.protocol.ids import Epoch, LeaderId, LogId, Micros
 from ccs_stream.protocol.leadership import (
-    Answer,
+    AnswerBatch,
     AppendClaim,
     AppendResignation,
     DecideAndAppend,
@@ -36,8 +36,8 @@ from ccs_stream.protocol.leadership import (
     Effect,
     ForwardToTopic,
     LeadershipLoop,
-    Pending,
     ProveMembership,
+    QueuedCommand,
     Role,
     SeekCommands,
 )
@@ -55,14 +55,14 @@ WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
 """Bodies of commands that wait to be decided; beyond this no more are taken from the topic, which keeps them."""
 
 
-class Shard(Replica):
+class ShardCoordinator(ShardReplica):
     """See the module's docstring."""
 
     def __init__(
         self,
         store: KafkaLog,
         partition: int,
-        around: Surroundings,
+        around: ShardHost,
         producers: WarmProducers,
         *,
         clock: Callable[[], Micros],
@@ -75,9 +75,9 @@ class Shard(Replica):
         self._around = around
         self._largest = largest_batch(store) if self.follows_all else 0
         self._log = LeaderLog(store.clients, store.names.log, partition, producers)
-        self._planned: list[Planned] = []
+        self._planned: list[PlannedDecision] = []
         """The decisions of the batch in the air."""
-        self._expected: collections.deque[Planned] = collections.deque()
+        self._expected: collections.deque[PlannedDecision] = collections.deque()
         """Those of them that were appended and not read back, in order."""
         self._appended_at = 0.0
         self._waiting_bytes = 0
@@ -159,7 +159,7 @@ class Shard(Replica):
         with self.lock:
             self._sought = term
 
-    def command(self, pending: Pending) -> None:
+    def command(self, pending: QueuedCommand) -> None:
         """A command came, by the topic or directly."""
         with self.lock:
             if pending.offset is not None and self._sought != self._seeks:
@@ -200,7 +200,7 @@ class Shard(Replica):
         at = self.clock()
         for workspace, state in self.states.items():
             if sweep_is_due(state, at):
-                self._do(self.loop.command(Pending(workspace=workspace, command=sweep_command(), offset=None)))
+                self._do(self.loop.command(QueuedCommand(workspace=workspace, command=sweep_command(), offset=None)))
 
     def resign(self) -> None:
         """Resign where this process leads. It may be assigned the partition again later."""
@@ -219,7 +219,7 @@ class Shard(Replica):
             match effect:
                 case DecideAndAppend():
                     self._decide(effect.batch)
-                case Answer():
+                case AnswerBatch():
                     self._answer(effect.batch)
                 case ForwardToTopic():
                     self._around.forward(effect.batch)
@@ -238,7 +238,7 @@ class Shard(Replica):
                 case _:
                     assert_never(effect)
 
-    def _decide(self, batch: tuple[Pending, ...]) -> None:
+    def _decide(self, batch: tuple[QueuedCommand, ...]) -> None:
         for pending in batch:
             if pending.offset is not None:
                 self._waiting_bytes = max(self._waiting_bytes - _body_bytes(pending), 0)
@@ -263,7 +263,7 @@ class Shard(Replica):
             self._log.append(messages)
         self._do(self.loop.appended(tuple(indexes)))
 
-    def _answer(self, batch: tuple[Pending, ...]) -> None:
+    def _answer(self, batch: tuple[QueuedCommand, ...]) -> None:
         for pending, planned in zip(batch, self._planned, strict=True):
             if planned.decision.dropped is not None:
                 self._count_dropped(pending, planned.decision.dropped)
@@ -271,7 +271,7 @@ class Shard(Replica):
                 for listener in self._listeners.get(pending.workspace, ()):
                     listener.settled(pending, planned)
 
-    def _count_dropped(self, pending: Pending, why: Dropped) -> None:
+    def _count_dropped(self, pending: QueuedCommand, why: Dropped) -> None:
         self.counts.dropped[why.value] += 1
         topic, offset = self.store.names.commands, pending.offset
         LOG.warning(
@@ -300,7 +300,7 @@ class Shard(Replica):
         LOG.warning("%s", error)
         if refusal is Refusal.DENIED:
             self._around.cannot_lead(self.partition, error)
-        elif refusal is Refusal.TOO_LARGE and isinstance(what, Planned):
+        elif refusal is Refusal.TOO_LARGE and isinstance(what, PlannedDecision):
             pending = next((each for each in self._batch_of(what)), None)
             if pending is not None and pending.refused is not None:
                 # Not even its refusal is taken, which is small: the topic takes next to nothing.
@@ -310,7 +310,7 @@ class Shard(Replica):
         elif what is not RESIGNATION:
             self._do(self.loop.append_unknown())
 
-    def _batch_of(self, failed: Planned) -> Iterable[Pending]:
+    def _batch_of(self, failed: PlannedDecision) -> Iterable[QueuedCommand]:
         """The command whose decision is the largest of those that failed with `failed`: it is the one too large."""
         pairs = list(zip(self.loop.batch, self._planned, strict=False))
         if not any(planned is failed for _, planned in pairs):
@@ -322,7 +322,7 @@ class Shard(Replica):
         return self.states.get(workspace) or _EMPTY
 
 
-def _body_bytes(pending: Pending) -> int:
+def _body_bytes(pending: QueuedCommand) -> int:
     command = pending.command
     if type(command) is not Commit:
         return 0

@@ -41,7 +41,7 @@ class Answer:
         return last if type(last) is CommandRefused else None
 
 
-class Ticket:
+class PendingCommand:
     """A command on its way; without a command, some work of the log (or only catching up with other writers)."""
 
     __slots__ = ("answer", "command", "error", "future", "loop", "numbers", "work")
@@ -49,7 +49,7 @@ class Ticket:
     def __init__(
         self,
         command: Command | None,
-        numbers: "Numbers | None" = None,
+        numbers: "CommandCounter | None" = None,
         work: Callable[[], object] | None = None,
     ) -> None:
         self.command = command
@@ -74,7 +74,7 @@ class Ticket:
         return self.answer
 
 
-class Numbers:
+class CommandCounter:
     """Gives a session's commands their numbers, in the order in which they are decided."""
 
     __slots__ = ("_last",)
@@ -88,9 +88,9 @@ class Numbers:
         return self._last
 
 
-def wake(tickets: Iterable[Ticket]) -> None:
+def wake(tickets: Iterable[PendingCommand]) -> None:
     """Tell the event loops that wait for these tickets: one call a loop, however many tickets."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[Ticket]] = {}
+    by_loop: dict[asyncio.AbstractEventLoop, list[PendingCommand]] = {}
     for ticket in tickets:
         if ticket.loop is not None:
             by_loop.setdefault(ticket.loop, []).append(ticket)
@@ -101,7 +101,7 @@ def wake(tickets: Iterable[Ticket]) -> None:
             continue
 
 
-def _resolve(tickets: list[Ticket]) -> None:
+def _resolve(tickets: list[PendingCommand]) -> None:
     for ticket in tickets:
         future = ticket.future
         if future is None or future.done():

@@ -8,8 +8,8 @@ import pytest
 
 import ccs_stream
 from ccs_stream import Workspace
-from ccs_stream.coordinator.kafka.membership import _MEMBERSHIPS
-from ccs_stream.coordinator.kafka.replica import Replica
+from ccs_stream.coordinator.kafka.follower.shared_follower import _MEMBERSHIPS
+from ccs_stream.coordinator.kafka.shard.replica import ShardReplica
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.sharing import _OPEN
 from ccs_stream.log.kafka.store import KafkaLog
@@ -117,7 +117,7 @@ def test_what_comes_while_a_workspace_is_read_by_itself_is_kept_for_it(log: str,
             busy.agent("x").write("k", number)
         store = KafkaLog(KafkaSettings.parse(log))
         messages = list(store.messages(0, -1))
-        followed, other = Replica(store, 0, workspace="busy"), Replica(store, 0, workspace="past")
+        followed, other = ShardReplica(store, 0, workspace="busy"), ShardReplica(store, 0, workspace="past")
         followed.take(messages[:20])
         with followed.keeping() as kept:
             assert kept.after == messages[19].offset()

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from ccs_stream.coordinator.ticket import Answer, Numbers, Ticket, wake
+from ccs_stream.coordinator.pending_command import Answer, CommandCounter, PendingCommand, wake
 from ccs_stream.log.kafka.errors import Refusal
 from ccs_stream.protocol.commands import Command
 from ccs_stream.protocol.errors import CcsError, LogUnavailable, OutcomeUnknown, TooLarge
@@ -25,12 +25,12 @@ AGAIN_S: Final = 5.0
 Key = tuple[SessionId, CommandNumber]
 
 
-class Waiting(Ticket):
+class InFlightCommand(PendingCommand):
     """A command whose decision is waited for."""
 
     __slots__ = ("deadline", "key", "late", "later", "limit_s", "sent_at", "signal")
 
-    def __init__(self, command: Command, numbers: Numbers | None, limit_s: float) -> None:
+    def __init__(self, command: Command, numbers: CommandCounter | None, limit_s: float) -> None:
         super().__init__(command, numbers)
         self.limit_s = limit_s
         """How long its caller waits."""
@@ -57,7 +57,7 @@ class Waiting(Ticket):
         return "command" if self.command is None else self.command.KIND.value
 
 
-class Asked:
+class InFlightCommands:
     """The commands of one process to one workspace."""
 
     def __init__(
@@ -71,24 +71,24 @@ class Asked:
         self._send = send
         self._window = window
         self._trouble = trouble
-        self._tickets: dict[Key, Waiting] = {}
+        self._tickets: dict[Key, InFlightCommand] = {}
         """Every command that may be decided and whose decision was not read, those given up on included."""
-        self._open: dict[SessionId, dict[CommandNumber, Waiting]] = {}
+        self._open: dict[SessionId, dict[CommandNumber, InFlightCommand]] = {}
         """The same by session, lowest number first."""
-        self._queued: collections.deque[Waiting] = collections.deque()
+        self._queued: collections.deque[InFlightCommand] = collections.deque()
         """Commands that wait for room in their session's window."""
-        self._resolved: list[Waiting] = []
+        self._resolved: list[InFlightCommand] = []
 
-    def get(self, session_id: SessionId, number: CommandNumber) -> Waiting | None:
+    def get(self, session_id: SessionId, number: CommandNumber) -> InFlightCommand | None:
         """The ticket of a command, if its decision is still to be read."""
         return self._tickets.get((session_id, number))
 
-    def submit(self, ticket: Waiting) -> None:
+    def submit(self, ticket: InFlightCommand) -> None:
         """Send a command as soon as its session has room for it."""
         self._queued.append(ticket)
         self._pump()
 
-    def resolve(self, ticket: Waiting, answer: Answer) -> None:
+    def resolve(self, ticket: InFlightCommand, answer: Answer) -> None:
         """Its decision was read."""
         if not ticket.resolved:
             ticket.answer = answer
@@ -98,7 +98,7 @@ class Asked:
             ticket.later.set()
         self._forget(ticket)
 
-    def fail(self, ticket: Waiting, error: BaseException) -> None:
+    def fail(self, ticket: InFlightCommand, error: BaseException) -> None:
         """Tell its caller an error. Its number stays open."""
         if not ticket.resolved:
             ticket.error = error
@@ -132,7 +132,7 @@ class Asked:
                 ticket.sent_at = now
                 self._send(ticket.command)
 
-    def give_up(self, ticket: Waiting) -> None:
+    def give_up(self, ticket: InFlightCommand) -> None:
         """Tell its caller what is known."""
         if ticket.resolved:
             return
@@ -202,7 +202,7 @@ class Asked:
             self._open.setdefault(command.session_id, {})[command.number] = ticket
             self._send(command)
 
-    def _forget(self, ticket: Waiting) -> None:
+    def _forget(self, ticket: InFlightCommand) -> None:
         """Its number is no longer open."""
         if ticket.key is None or self._tickets.pop(ticket.key, None) is None:
             return

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from ccs_stream.coordinator.kafka.leader_log import Failed
+from ccs_stream.coordinator.kafka.shard.leader_log import Failed
 from ccs_stream.log.commands import encode_command
 from ccs_stream.log.kafka.errors import refusal_of, translated
 from ccs_stream.log.kafka.store import KafkaLog

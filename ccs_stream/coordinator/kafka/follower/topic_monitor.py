@@ -25,7 +25,7 @@ LOOK_AGAIN_S: Final = 1.0
 """What is wrong is looked at once more: a broker that has just started may not know all of its topics yet."""
 
 
-class Watch:
+class TopicMonitor:
     """Looks at the topics of one log, in a thread of its own."""
 
     def __init__(

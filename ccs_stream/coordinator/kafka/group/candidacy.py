@@ -8,8 +8,8 @@ import logging
 import threading
 from typing import Final
 
-from ccs_stream.coordinator.kafka.group import dedicated_in
-from ccs_stream.coordinator.kafka.node import Node
+from ccs_stream.coordinator.kafka.follower.log_follower import LogFollower
+from ccs_stream.coordinator.kafka.group.description import count_dedicated
 from ccs_stream.protocol.errors import CcsError
 
 LOG = logging.getLogger(__name__)
@@ -18,10 +18,10 @@ LOOK_EVERY_S: Final = 2.0
 """How soon a dedicated coordinator that came or went is noticed."""
 
 
-class Offer:
+class EmbeddedCandidate:
     """Keeps one node in the group, or out of it; one thread."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: LogFollower) -> None:
         self._node = node
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ccs-offer", daemon=True)
@@ -43,7 +43,7 @@ class Offer:
 
     def _look(self) -> None:
         try:
-            dedicated = dedicated_in(self._node.store)
+            dedicated = count_dedicated(self._node.store)
         except CcsError as error:
             LOG.debug("who coordinates is not known: %s", error)
             return

@@ -9,7 +9,7 @@ import logging
 import threading
 from typing import Final
 
-from ccs_stream.coordinator.kafka.shard import Shard
+from ccs_stream.coordinator.kafka.shard.coordinator import ShardCoordinator
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.errors import CcsError
 from ccs_stream.protocol.leadership import Role
@@ -22,7 +22,7 @@ LEADER_WAITS: Final = 2
 """A leader, whom it keeps from answering, lets this many times as many pass: a follower is due before it."""
 
 
-class Snapshots:
+class SnapshotKeeper:
     """One process's; keeps one partition's at a time."""
 
     def __init__(self, store: KafkaLog, *, every: int = SNAPSHOT_EVERY) -> None:
@@ -30,7 +30,7 @@ class Snapshots:
         self._every = every
         self._thread: threading.Thread | None = None
 
-    def consider(self, shard: Shard) -> None:
+    def consider(self, shard: ShardCoordinator) -> None:
         """Keep snapshots of a shard in a thread of their own, if that is due. Returns at once."""
         if shard.unsaved < self._every or (self._thread is not None and self._thread.is_alive()):
             return
@@ -42,14 +42,14 @@ class Snapshots:
             self._thread = threading.Thread(target=self._keep, args=(shard,), name="ccs-snapshot", daemon=True)
             self._thread.start()
 
-    def keep(self, shard: Shard) -> int:
+    def keep(self, shard: ShardCoordinator) -> int:
         """Keep snapshots of a shard now; returns of how many workspaces. Raises `LogError`s."""
         blobs = shard.take_snapshots()
         for workspace, blob in blobs:
             self._store.save_snapshot(workspace, blob)
         return len(blobs)
 
-    def _keep(self, shard: Shard) -> None:
+    def _keep(self, shard: ShardCoordinator) -> None:
         try:
             self.keep(shard)
         except CcsError as error:

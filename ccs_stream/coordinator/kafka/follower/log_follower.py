@@ -13,19 +13,19 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
-from ccs_stream.coordinator.kafka.commands_topic import CommandsTopic
-from ccs_stream.coordinator.kafka.following import Following
-from ccs_stream.coordinator.kafka.leader_log import WarmProducers, largest_batch
-from ccs_stream.coordinator.kafka.member import DEDICATED_CLIENT, Member
-from ccs_stream.coordinator.kafka.shard import Shard
-from ccs_stream.coordinator.kafka.snapshotting import Snapshots
-from ccs_stream.coordinator.kafka.watching import Watch
+from ccs_stream.coordinator.kafka.commands.topic import CommandsTopic
+from ccs_stream.coordinator.kafka.follower.followed_shards import FollowedShards
+from ccs_stream.coordinator.kafka.follower.snapshot_keeper import SnapshotKeeper
+from ccs_stream.coordinator.kafka.follower.topic_monitor import TopicMonitor
+from ccs_stream.coordinator.kafka.group.member import DEDICATED_CLIENT, GroupMember
+from ccs_stream.coordinator.kafka.shard.coordinator import ShardCoordinator
+from ccs_stream.coordinator.kafka.shard.leader_log import WarmProducers, largest_batch
 from ccs_stream.log.kafka.errors import transient, translated
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.commands import Sweep
 from ccs_stream.protocol.errors import CcsError, LogError
 from ccs_stream.protocol.ids import Micros
-from ccs_stream.protocol.leadership import Pending, Role
+from ccs_stream.protocol.leadership import QueuedCommand, Role
 
 LOG = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ PROBE_EVERY_S: Final = 0.5
 _PROBE_S: Final = 0.3
 
 
-class Node:
+class LogFollower:
     """See the module's docstring."""
 
     def __init__(
@@ -68,18 +68,18 @@ class Node:
         self.commands = CommandsTopic(store)
         self.error: CcsError | None = None
         """Why following ended."""
-        self._snapshots = Snapshots(store)
-        self._watch = Watch(store, lambda: tuple(self.shards), self.fail)
+        self._snapshots = SnapshotKeeper(store)
+        self._watch = TopicMonitor(store, lambda: tuple(self.shards), self.fail)
         spare = min(store.partitions, SPARE_PRODUCERS) if client_id is not None else 0
         batch_bytes = 0 if client_id is None else largest_batch(store)
         self._producers = WarmProducers(store.clients, batch_bytes=batch_bytes, spare=spare)
         self._selective = selective
         self.after: Callable[[], None] | None = None
         """Called in the following thread, without a lock, after each round: it wakes those who wait."""
-        self._starting: collections.deque[Shard] = collections.deque()
+        self._starting: collections.deque[ShardCoordinator] = collections.deque()
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._following = Following(
+        self._following = FollowedShards(
             store,
             new_shard=self.new_shard,
             started=self._started,
@@ -93,14 +93,14 @@ class Node:
         self._heard_at = time.monotonic()
         """When the brokers last answered."""
         self._client_id = client_id
-        self.member: Member | None = None
+        self.member: GroupMember | None = None
         self._thread = threading.Thread(target=self._run, name="ccs-follow", daemon=True)
 
     def join_group(self) -> None:
         """Offer to lead."""
         if self.member is None and self._client_id is not None:
             self._producers.warm()
-            self.member = Member(self.store, self, client_id=self._client_id)
+            self.member = GroupMember(self.store, self, client_id=self._client_id)
 
     def leave_group(self) -> None:
         """Lead nothing any more: resign what is led, and let others have it."""
@@ -115,10 +115,10 @@ class Node:
             shard.flush(max(deadline - time.monotonic(), 0.0))
         member.leave(FAREWELL_S)
 
-    # For the member: `Shards`.
+    # For the member: `MemberHost`.
 
-    def follow(self, partition: int, ready: Callable[[Shard], None]) -> None:
-        """See `Shards`."""
+    def follow(self, partition: int, ready: Callable[[ShardCoordinator], None]) -> None:
+        """See `MemberHost`."""
         self._following.follow(partition, ready)
 
     def alive(self) -> bool:
@@ -132,50 +132,50 @@ class Node:
             LOG.error("%s is not followed any more: %s", self.store.display_url, error)
         self._stop.set()
 
-    # For shards: `Surroundings`.
+    # For shards: `ShardHost`.
 
     def prove_membership(self, partition: int) -> None:
-        """See `Surroundings`."""
+        """See `ShardHost`."""
         if self.member is not None:
             self.member.prove_membership(partition)
 
     def seek_commands(self, partition: int, offset: int, term: int) -> None:
-        """See `Surroundings`."""
+        """See `ShardHost`."""
         if self.member is not None:
             self.member.seek_commands(partition, offset, term)
 
-    def forward(self, batch: Iterable[Pending]) -> None:
-        """See `Surroundings`."""
+    def forward(self, batch: Iterable[QueuedCommand]) -> None:
+        """See `ShardHost`."""
         for pending in batch:
             if type(pending.command) is not Sweep:  # whoever leads now sweeps by itself
                 self.commands.send(pending.workspace, pending.command)
 
     def cannot_lead(self, partition: int, error: CcsError) -> None:
-        """See `Surroundings`."""
+        """See `ShardHost`."""
         LOG.error("partition %d cannot be led from here: %s", partition, error)
         threading.Thread(target=self.leave_group, name="ccs-leave", daemon=True).start()
 
     # Following.
 
-    def follow_now(self, workspace: str) -> Shard:
-        """Follow a workspace, and so its partition: see `Following`."""
+    def follow_now(self, workspace: str) -> ShardCoordinator:
+        """Follow a workspace, and so its partition: see `FollowedShards`."""
         return self._following.follow_now(workspace)
 
-    def start(self, shard: Shard) -> None:
+    def start(self, shard: ShardCoordinator) -> None:
         """Follow a shard that stands somewhere."""
         self._following.start(shard)
 
     @property
-    def shards(self) -> Mapping[int, Shard]:
+    def shards(self) -> Mapping[int, ShardCoordinator]:
         """By partition, those that are followed."""
         return self._following.shards
 
-    def new_shard(self, partition: int, workspace: str | None = None) -> Shard:
+    def new_shard(self, partition: int, workspace: str | None = None) -> ShardCoordinator:
         """A shard of this node, standing before the first record; of one workspace, where not all are followed."""
         only = workspace if self._selective else None
-        return Shard(self.store, partition, self, self._producers, clock=self.clock, workspace=only)
+        return ShardCoordinator(self.store, partition, self, self._producers, clock=self.clock, workspace=only)
 
-    def _started(self, shard: Shard) -> None:
+    def _started(self, shard: ShardCoordinator) -> None:
         self._starting.append(shard)
         with self._lock:
             if not self._thread.is_alive() and not self._stop.is_set():
@@ -227,7 +227,7 @@ class Node:
         self.commands.poll()
         self._probe(consumer)
 
-    def _keeps_snapshots(self, shard: Shard) -> bool:
+    def _keeps_snapshots(self, shard: ShardCoordinator) -> bool:
         """A dedicated coordinator of all it follows, another one of what it leads."""
         return self._client_id == DEDICATED_CLIENT or shard.loop.role is Role.LEADING
 
@@ -245,7 +245,7 @@ class Node:
         if by_partition:
             self._heard()
 
-    def _at_end(self, consumer: Consumer, shard: Shard) -> bool:
+    def _at_end(self, consumer: Consumer, shard: ShardCoordinator) -> bool:
         """Whether the shard has everything that was there at the last fetch."""
         place = TopicPartition(self.store.names.log, shard.partition)
         bounds: Any = consumer.get_watermark_offsets(place, cached=True)

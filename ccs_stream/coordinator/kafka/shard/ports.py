@@ -8,15 +8,15 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from ccs_stream.coordinator.batch import Planned
+from ccs_stream.coordinator.batch import PlannedDecision
 from ccs_stream.protocol.errors import CcsError
 from ccs_stream.protocol.events import Event
 from ccs_stream.protocol.ids import Hash
-from ccs_stream.protocol.leadership import Pending
+from ccs_stream.protocol.leadership import QueuedCommand
 from ccs_stream.protocol.records import DecisionRecord
 
 
-class Surroundings(Protocol):
+class ShardHost(Protocol):
     """What a shard needs done."""
 
     def prove_membership(self, partition: int) -> None:
@@ -25,7 +25,7 @@ class Surroundings(Protocol):
     def seek_commands(self, partition: int, offset: int, term: int) -> None:
         """Take commands from `offset` of the partition of the commands topic on, then say `sought(term)`."""
 
-    def forward(self, batch: Iterable[Pending]) -> None:
+    def forward(self, batch: Iterable[QueuedCommand]) -> None:
         """Put these commands into the commands topic."""
 
     def cannot_lead(self, partition: int, error: CcsError) -> None:
@@ -36,7 +36,7 @@ Contents = Callable[[], tuple[bytes, ...]]
 """The bodies that came with a decision, for whoever wants them: of what is read when catching up, nobody does."""
 
 
-class Listener(Protocol):
+class DecisionListener(Protocol):
     """Whoever waits for decisions of one workspace, in this process. Called under the shard's lock."""
 
     workspace: str
@@ -46,12 +46,12 @@ class Listener(Protocol):
     ) -> None:
         """A decision of the workspace was admitted and folded."""
 
-    def settled(self, pending: Pending, planned: Planned) -> None:
+    def settled(self, pending: QueuedCommand, planned: PlannedDecision) -> None:
         """A command that was handed over directly needed no decision; what it rested on is in the log now."""
 
 
 @dataclasses.dataclass(slots=True)
-class Counts:
+class ShardCounts:
     """What a shard has seen since this process began to follow it."""
 
     decisions: int = 0

@@ -8,16 +8,16 @@ import warnings
 
 from confluent_kafka import KafkaException
 
-from ccs_stream.coordinator.kafka.member import DEDICATED_CLIENT
+from ccs_stream.coordinator.kafka.group.member import DEDICATED_CLIENT
 from ccs_stream.log.kafka.errors import translated
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.errors import LogMissing
 
-warnings.filterwarnings("ignore", message="list_groups", category=DeprecationWarning)  # see `dedicated_in`
+warnings.filterwarnings("ignore", message="list_groups", category=DeprecationWarning)  # see `count_dedicated`
 
 
 @dataclasses.dataclass(slots=True)
-class Group:
+class CoordinatorGroup:
     """Who was in it when it was looked at."""
 
     name: str
@@ -31,9 +31,9 @@ class Group:
         return [who for who, partitions in self.members if partition in partitions]
 
 
-def group_of(store: KafkaLog) -> Group:
+def describe_group(store: KafkaLog) -> CoordinatorGroup:
     """Who coordinates a log. Raises `LogUnavailable`, `NotAuthorised`."""
-    found = Group(store.names.coordinators)
+    found = CoordinatorGroup(store.names.coordinators)
     clients = store.clients
     described = clients.admin.describe_consumer_groups([found.name], request_timeout=clients.settings.timeout_s)
     try:
@@ -48,7 +48,7 @@ def group_of(store: KafkaLog) -> Group:
     return found
 
 
-def dedicated_in(store: KafkaLog) -> int:
+def count_dedicated(store: KafkaLog) -> int:
     """How many coordinators of their own are in the group. Raises `LogUnavailable`, `NotAuthorised`.
 
     For whoever looks again and again, also while brokers go and come: librdkafka 2.16 ends the whole process where
@@ -68,7 +68,7 @@ def dedicated_in(store: KafkaLog) -> int:
             clients.admin.list_topics(timeout=clients.settings.timeout_s)
         except KafkaException as error:
             raise translated(error, doing, clients.trouble) from error
-        return group_of(store).dedicated
+        return describe_group(store).dedicated
     clients.trouble.over()
     members = [member for group in groups if str(group.id) == name for member in group.members]
     return sum(str(member.client_id).startswith(DEDICATED_CLIENT) for member in members)

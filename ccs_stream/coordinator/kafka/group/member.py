@@ -17,13 +17,13 @@ from typing import Any, Final, Protocol
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
-from ccs_stream.coordinator.kafka.shard import Shard
+from ccs_stream.coordinator.kafka.shard.coordinator import ShardCoordinator
 from ccs_stream.log.commands import decode_command
 from ccs_stream.log.kafka.errors import moved, transient, translated
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.commands import Command
 from ccs_stream.protocol.errors import CcsError, CorruptRecord, LogDiverged, LogError, NotAuthorised
-from ccs_stream.protocol.leadership import Pending
+from ccs_stream.protocol.leadership import QueuedCommand
 
 LOG = logging.getLogger(__name__)
 
@@ -38,10 +38,10 @@ DEDICATED_CLIENT: Final = "ccs-coordinator"
 EMBEDDED_CLIENT: Final = "ccs-embedded"
 
 
-class Shards(Protocol):
+class MemberHost(Protocol):
     """Where the member finds the shards it is assigned."""
 
-    def follow(self, partition: int, ready: Callable[[Shard], None]) -> None:
+    def follow(self, partition: int, ready: Callable[[ShardCoordinator], None]) -> None:
         """Follow a partition, if that is not done already, and say when its shard is there. Must not block."""
 
     def alive(self) -> bool:
@@ -51,17 +51,17 @@ class Shards(Protocol):
         """Something is wrong that this process cannot go on with."""
 
 
-class Member:
+class GroupMember:
     """See the module's docstring."""
 
-    def __init__(self, store: KafkaLog, shards: Shards, *, client_id: str) -> None:
+    def __init__(self, store: KafkaLog, shards: MemberHost, *, client_id: str) -> None:
         self._store = store
         self._shards = shards
         self._client_id = client_id
         self._topic = store.names.commands
         self._partition_of = functools.lru_cache(_WORKSPACES_MAX)(store.partition)
         self._requests: collections.deque[Callable[[Consumer], None]] = collections.deque()
-        self._mine: dict[int, Shard | None] = {}
+        self._mine: dict[int, ShardCoordinator | None] = {}
         """Partitions the group assigns to this process; None until their shard is there."""
         self._next: dict[int, int] = {}
         """Offset of the next command to take, of those partitions whose commands are taken."""
@@ -79,11 +79,11 @@ class Member:
     # Asked for by shards, from any thread.
 
     def prove_membership(self, partition: int) -> None:
-        """See `Surroundings`."""
+        """See `ShardHost`."""
         self._requests.append(functools.partial(self._prove, partition))
 
     def seek_commands(self, partition: int, offset: int, term: int) -> None:
-        """See `Surroundings`."""
+        """See `ShardHost`."""
         self._wanted[partition] = term
         self._requests.append(functools.partial(self._seek, partition, offset, term))
 
@@ -171,7 +171,7 @@ class Member:
                 self.garbage += 1
                 LOG.warning("offset %d of %s [%d] is no command: %s", offset, self._topic, partition, wrong)
                 continue
-            shard.command(Pending(workspace=workspace, command=command, offset=offset))
+            shard.command(QueuedCommand(workspace=workspace, command=command, offset=offset))
             if shard.full:
                 self._cease(consumer, partition)
 
@@ -224,7 +224,7 @@ class Member:
             if shard is not None:
                 self._requests.append(functools.partial(self._lost, shard))
 
-    def _lost(self, shard: Shard, _: Consumer) -> None:
+    def _lost(self, shard: ShardCoordinator, _: Consumer) -> None:
         if shard.partition not in self._mine:
             shard.lost()
 
@@ -232,11 +232,11 @@ class Member:
         if partition in self._mine:
             self._shards.follow(partition, self._ready)
 
-    def _ready(self, shard: Shard) -> None:
+    def _ready(self, shard: ShardCoordinator) -> None:
         """The shard is followed; called from any thread."""
         self._requests.append(functools.partial(self._lead, shard))
 
-    def _lead(self, shard: Shard, _: Consumer) -> None:
+    def _lead(self, shard: ShardCoordinator, _: Consumer) -> None:
         if shard.partition in self._mine:
             self._mine[shard.partition] = shard
             shard.assigned()

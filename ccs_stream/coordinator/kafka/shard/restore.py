@@ -7,7 +7,7 @@ is said aloud. Does not: read what follows; whoever follows does.
 
 import logging
 
-from ccs_stream.coordinator.kafka.replica import Replica
+from ccs_stream.coordinator.kafka.shard.replica import ShardReplica
 from ccs_stream.log.envelope import chain_hash
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.log.snapshot import Opened, verified_snapshot
@@ -17,7 +17,7 @@ from ccs_stream.protocol.records import DecisionRecord
 LOG = logging.getLogger(__name__)
 
 
-def restore(replica: Replica) -> None:
+def restore(replica: ShardReplica) -> None:
     """Put `replica` behind the newest place that snapshots vouch for. Raises `LogMissing`, `LogDiverged`."""
     store = replica.store
     store.check_head(replica.partition)

@@ -8,11 +8,11 @@ import os
 import threading
 from typing import Final, Protocol
 
-from ccs_stream.coordinator.kafka.member import EMBEDDED_CLIENT
-from ccs_stream.coordinator.kafka.node import Node
-from ccs_stream.coordinator.kafka.offering import Offer
-from ccs_stream.coordinator.kafka.shard import Shard
-from ccs_stream.coordinator.kafka.shard_ports import Listener
+from ccs_stream.coordinator.kafka.follower.log_follower import LogFollower
+from ccs_stream.coordinator.kafka.group.candidacy import EmbeddedCandidate
+from ccs_stream.coordinator.kafka.group.member import EMBEDDED_CLIENT
+from ccs_stream.coordinator.kafka.shard.coordinator import ShardCoordinator
+from ccs_stream.coordinator.kafka.shard.ports import DecisionListener
 from ccs_stream.coordinator.port import wall_clock
 from ccs_stream.log.kafka.clients import Clients
 from ccs_stream.log.kafka.errors import Refusal
@@ -22,7 +22,7 @@ from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.errors import CcsError, Closed
 
 
-class Guest(Listener, Protocol):
+class WorkspaceClient(DecisionListener, Protocol):
     """A workspace that this process has open."""
 
     def after_round(self) -> None:
@@ -32,20 +32,20 @@ class Guest(Listener, Protocol):
         """A command, perhaps of another guest, could not be put into the commands topic."""
 
 
-class Membership:
+class SharedFollower:
     """See the module's docstring."""
 
     def __init__(self, store: KafkaLog) -> None:
         self.store = store
         self._lock = threading.Lock()
-        self._node: Node | None = None
-        self._offer: Offer | None = None
+        self._node: LogFollower | None = None
+        self._offer: EmbeddedCandidate | None = None
         self._offered = False
-        self._guests: tuple[Guest, ...] = ()
+        self._guests: tuple[WorkspaceClient, ...] = ()
         self._holders = 0
 
     @classmethod
-    def of(cls, store: KafkaLog) -> "Membership":
+    def of(cls, store: KafkaLog) -> "SharedFollower":
         """What this process has in common on a log, to be left once. Raises what starting it raises."""
         with _LOCK[0]:
             found = _MEMBERSHIPS.get(store.clients)
@@ -63,17 +63,17 @@ class Membership:
         return found
 
     @property
-    def node(self) -> Node:
+    def node(self) -> LogFollower:
         """The one node."""
         if self._node is None:
             with self._lock:
                 if self._node is None:
                     embedded = self.store.settings.coordinator == "embedded"
                     client_id = EMBEDDED_CLIENT if embedded else None
-                    node = Node(self.store, clock=wall_clock, client_id=client_id, selective=not embedded)
+                    node = LogFollower(self.store, clock=wall_clock, client_id=client_id, selective=not embedded)
                     node.commands.failed = self._not_sent
                     node.after = self._after_round
-                    self._offer = Offer(node) if embedded else None
+                    self._offer = EmbeddedCandidate(node) if embedded else None
                     self._node = node
         return self._node
 
@@ -82,7 +82,7 @@ class Membership:
         """Whether nothing is followed any more."""
         return self._node is not None and self._node.error is not None
 
-    def follow(self, guest: Guest) -> tuple[Shard, Directory]:
+    def follow(self, guest: WorkspaceClient) -> tuple[ShardCoordinator, Directory]:
         """Follow a guest's workspace and tell the guest of it. Raises what following raises."""
         while True:
             shard = self.node.follow_now(guest.workspace)
@@ -90,7 +90,7 @@ class Membership:
             if state is not None:  # else another guest of the same workspace has left at this moment
                 return shard, state
 
-    def join(self, guest: Guest) -> None:
+    def join(self, guest: WorkspaceClient) -> None:
         """Tell a guest, which follows its workspace, of every look at the log."""
         with self._lock:
             self._guests = (*self._guests, guest)
@@ -102,7 +102,7 @@ class Membership:
         if first and self._offer is not None:
             self._offer.start()
 
-    def leave(self, guest: Guest | None = None) -> None:
+    def leave(self, guest: WorkspaceClient | None = None) -> None:
         """Tell a guest nothing any more; the last one to leave ends it all."""
         with self._lock:
             self._guests = tuple(each for each in self._guests if each is not guest)
@@ -130,7 +130,7 @@ class Membership:
 
 
 _LOCK: Final = [threading.Lock()]
-_MEMBERSHIPS: Final[dict[Clients, Membership]] = {}
+_MEMBERSHIPS: Final[dict[Clients, SharedFollower]] = {}
 """By the clients of a log: those of a forked child are others."""
 
 

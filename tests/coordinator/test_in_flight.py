@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from ccs_stream.coordinator.kafka.asking import AGAIN_S, Asked, Waiting
-from ccs_stream.coordinator.ticket import Answer, Numbers
+from ccs_stream.coordinator.kafka.commands.in_flight import AGAIN_S, InFlightCommand, InFlightCommands
+from ccs_stream.coordinator.pending_command import Answer, CommandCounter
 from ccs_stream.log.kafka.errors import Refusal
 from ccs_stream.protocol.commands import Command, Heartbeat
 from ccs_stream.protocol.errors import Closed, LogUnavailable, NotAuthorised, OutcomeUnknown, TooLarge
@@ -22,14 +22,16 @@ class World:
     def __init__(self, window: int = 4) -> None:
         self.sent: list[tuple[SessionId, CommandNumber]] = []
         self.lock = threading.RLock()
-        self.numbers = {SESSION: Numbers(), OTHER: Numbers()}
-        self.asked = Asked(send=self._send, window=lambda: window, trouble=lambda: "no route")
+        self.numbers = {SESSION: CommandCounter(), OTHER: CommandCounter()}
+        self.asked = InFlightCommands(send=self._send, window=lambda: window, trouble=lambda: "no route")
 
     def _send(self, command: Command) -> None:
         self.sent.append((command.session_id, command.number))
 
-    def ask(self, session_id: SessionId = SESSION, deadline: float = 1e9) -> Waiting:
-        ticket = Waiting(Heartbeat(session_id=session_id, number=CommandNumber(0)), self.numbers[session_id], 1.0)
+    def ask(self, session_id: SessionId = SESSION, deadline: float = 1e9) -> InFlightCommand:
+        ticket = InFlightCommand(
+            Heartbeat(session_id=session_id, number=CommandNumber(0)), self.numbers[session_id], 1.0
+        )
         ticket.deadline = deadline
         self.asked.submit(ticket)
         return ticket

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
-from ccs_stream.coordinator.kafka.restoring import restore
-from ccs_stream.coordinator.kafka.shard import Shard
+from ccs_stream.coordinator.kafka.shard.coordinator import ShardCoordinator
+from ccs_stream.coordinator.kafka.shard.restore import restore
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.errors import CcsError, LogUnavailable
 
@@ -25,21 +25,21 @@ _LOOK_S: Final = 0.02
 """How often it is looked whether what somebody else does is done."""
 
 
-class NewShard(Protocol):
+class ShardFactory(Protocol):
     """Makes a shard that stands before the first record; of one workspace, where not all are followed."""
 
-    def __call__(self, partition: int, workspace: str | None = None) -> Shard: ...
+    def __call__(self, partition: int, workspace: str | None = None) -> ShardCoordinator: ...
 
 
-class Following:
+class FollowedShards:
     """See the module's docstring. For all threads."""
 
     def __init__(
         self,
         store: KafkaLog,
         *,
-        new_shard: NewShard,
-        started: Callable[[Shard], None],
+        new_shard: ShardFactory,
+        started: Callable[[ShardCoordinator], None],
         failed: Callable[[CcsError], None],
         error: Callable[[], CcsError | None],
         stopped: threading.Event,
@@ -54,19 +54,19 @@ class Following:
         self._failed = failed
         self._error = error
         self._stopped = stopped
-        self._shards: dict[int, Shard] = {}
-        self._waiting: dict[int, list[Callable[[Shard], None]]] = {}
+        self._shards: dict[int, ShardCoordinator] = {}
+        self._waiting: dict[int, list[Callable[[ShardCoordinator], None]]] = {}
         """Those being restored, and who is to be told."""
         self._turns: dict[int, threading.Lock] = {}
         """By partition: which client's turn it is to have a workspace of it followed."""
         self._lock = threading.Lock()
 
     @property
-    def shards(self) -> Mapping[int, Shard]:
+    def shards(self) -> Mapping[int, ShardCoordinator]:
         """By partition, those that are followed."""
         return self._shards
 
-    def follow(self, partition: int, ready: Callable[[Shard], None]) -> None:
+    def follow(self, partition: int, ready: Callable[[ShardCoordinator], None]) -> None:
         """Follow a partition, and say when its shard is there. Restoring it is done in a thread of its own."""
         with self._lock:
             shard = self._shards.get(partition)
@@ -81,7 +81,7 @@ class Following:
         else:
             ready(shard)
 
-    def follow_now(self, workspace: str) -> Shard:
+    def follow_now(self, workspace: str) -> ShardCoordinator:
         """Follow a workspace, and so its partition: its shard, once it is there.
 
         Raises `LogUnavailable`, `LogMissing`, `LogDiverged`, and others of reading the log.
@@ -103,7 +103,7 @@ class Following:
                 self._adopt(shard, workspace)
             return shard
 
-    def start(self, shard: Shard) -> None:
+    def start(self, shard: ShardCoordinator) -> None:
         """Read on a shard that stands somewhere."""
         with self._lock:
             self._shards[shard.partition] = shard
@@ -112,7 +112,7 @@ class Following:
         for ready in waiting:
             ready(shard)
 
-    def _restore_now(self, partition: int, workspace: str) -> Shard:
+    def _restore_now(self, partition: int, workspace: str) -> ShardCoordinator:
         """Restore a partition for a client; where that fails, go on for the group, if that wants it, too."""
         try:
             shard = self._new_shard(partition, workspace)
@@ -128,7 +128,7 @@ class Following:
         self.start(shard)
         return shard
 
-    def _restored_for_group(self, partition: int) -> Shard:
+    def _restored_for_group(self, partition: int) -> ShardCoordinator:
         self._wait(
             lambda: partition in self._shards,
             lambda: f"{self._store.display_url} cannot be read yet: try again, or check the brokers",
@@ -164,7 +164,7 @@ class Following:
             else:
                 return
 
-    def _adopt(self, shard: Shard, workspace: str) -> None:
+    def _adopt(self, shard: ShardCoordinator, workspace: str) -> None:
         """Follow another workspace of a partition that is followed: it is read by itself to where the others stand."""
         other = self._new_shard(shard.partition, workspace)
         restore(other)
