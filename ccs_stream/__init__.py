@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ccs_stream.client.connect import connect as connect
-    from ccs_stream.client.degraded.degrading import CoherenceDegradedWarning as CoherenceDegradedWarning
+    from ccs_stream.client.degraded.mode import CoherenceDegradedWarning as CoherenceDegradedWarning
     from ccs_stream.client.recovery import CrashRecoveryConfig as CrashRecoveryConfig
     from ccs_stream.client.workspace import Delete as Delete
     from ccs_stream.client.workspace import Put as Put
@@ -31,7 +31,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "connect": "ccs_stream.client.connect",
-    "CoherenceDegradedWarning": "ccs_stream.client.degraded.degrading",
+    "CoherenceDegradedWarning": "ccs_stream.client.degraded.mode",
     "CrashRecoveryConfig": "ccs_stream.client.recovery",
     "Delete": "ccs_stream.client.workspace",
     "Put": "ccs_stream.client.workspace",

@@ -6,8 +6,7 @@ workspace it keeps which commands were decided and which of them were applied.
 """
 
 import dataclasses
-from collections.abc import Callable
-from collections.abc import Sequence as SequenceOf
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from ccs_stream.protocol.admit import ChainEnd, Cursor, Verdict, admit, advance
@@ -21,10 +20,10 @@ from ccs_stream.protocol.ids import (
     LeaderId,
     LogId,
     Micros,
-    Sequence,
+    SequenceNumber,
     SessionId,
 )
-from ccs_stream.protocol.leadership import ForwardToTopic, LeadershipLoop, Pending
+from ccs_stream.protocol.leadership import ForwardToTopic, LeadershipLoop, QueuedCommand
 from ccs_stream.protocol.records import DecisionRecord, LeaderClaimed, LeaderResigned, LogOpened
 from formal.world import BrokenRule
 
@@ -53,7 +52,7 @@ def command(name: str) -> Command:
     return Commit(session_id=session, number=number, agent="", changes=())
 
 
-def name_of(pending: Pending) -> str:
+def name_of(pending: QueuedCommand) -> str:
     """The name of a command on its way."""
     mark = "?" if type(pending.command) is Read else ""
     return f"{pending.workspace}{pending.command.number}{mark}"
@@ -123,7 +122,7 @@ def _fold(after: View, record: DecisionRecord) -> None:
     after.window |= {name}
 
 
-def decide(window: frozenset[str], pending: Pending) -> bytes | None:
+def decide(window: frozenset[str], pending: QueuedCommand) -> bytes | None:
     """The event a command leads to, or None, as `plan_shard` has it."""
     name = name_of(pending)
     unrecorded = None if pending.offset is None else ANSWERED
@@ -134,12 +133,12 @@ def decide(window: frozenset[str], pending: Pending) -> bytes | None:
     return unrecorded if name.endswith("?") else WRITTEN
 
 
-Decide = Callable[[frozenset[str], Pending], bytes | None]
+Decide = Callable[[frozenset[str], QueuedCommand], bytes | None]
 
 
 def plan(
     view: View,
-    batch: SequenceOf[Pending],
+    batch: Sequence[QueuedCommand],
     taken: int,  # noqa: ARG001 (a weakened rule wants it)
     choose: Decide = decide,
 ) -> list[DecisionRecord | None]:
@@ -159,16 +158,16 @@ def plan(
     return planned
 
 
-Plan = Callable[[View, SequenceOf[Pending], int], list[DecisionRecord | None]]
+Plan = Callable[[View, Sequence[QueuedCommand], int], list[DecisionRecord | None]]
 
 
-def _frame(cursor: Cursor, pending: Pending, index: int, sequence: int, event: bytes) -> DecisionRecord:
+def _frame(cursor: Cursor, pending: QueuedCommand, index: int, sequence: int, event: bytes) -> DecisionRecord:
     return DecisionRecord(
         workspace=pending.workspace,
         epoch=cursor.epoch,
         leader_id=cursor.leader_id,
         index=DecisionIndex(index),
-        first_sequence=Sequence(sequence),
+        first_sequence=SequenceNumber(sequence),
         session_id=pending.command.session_id,
         number=pending.command.number,
         command_kind=pending.command.KIND,

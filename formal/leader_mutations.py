@@ -6,17 +6,17 @@ scope in which the exploration must find what it breaks. Does not: touch the pro
 """
 
 import dataclasses
-from collections.abc import Sequence as SequenceOf
+from collections.abc import Sequence
 from typing import Final
 
 from ccs_stream.protocol.admit import Cursor, Verdict, admit
 from ccs_stream.protocol.ids import DecisionIndex, Epoch, LeaderId
 from ccs_stream.protocol.leadership import (
-    Answer,
+    AnswerBatch,
     DecideAndAppend,
     Effect,
     LeadershipLoop,
-    Pending,
+    QueuedCommand,
     Role,
     SeekCommands,
 )
@@ -32,7 +32,7 @@ class _AnswersAtOnce(LeadershipLoop):
 
     def appended(self, indexes: tuple[DecisionIndex, ...]) -> list[Effect]:
         batch = self._batch
-        return [Answer(batch), *super().appended(indexes)]
+        return [AnswerBatch(batch), *super().appended(indexes)]
 
 
 class _AnswersRepeatsAtOnce(LeadershipLoop):
@@ -41,7 +41,7 @@ class _AnswersRepeatsAtOnce(LeadershipLoop):
     def appended(self, indexes: tuple[DecisionIndex, ...]) -> list[Effect]:
         names = [name_of(each) for each in self._batch]
         repeats = tuple(each for place, each in enumerate(self._batch) if names[place] in names[:place])
-        return [*super().appended(indexes), Answer(repeats)]
+        return [*super().appended(indexes), AnswerBatch(repeats)]
 
 
 class _GoesOn(LeadershipLoop):
@@ -83,9 +83,9 @@ class _ClaimsUnproved(LeadershipLoop):
 class _TellsFailedOnRenounce(LeadershipLoop):
     __slots__ = ()
 
-    def _let_go(self) -> list[Effect]:
+    def _release_pending(self) -> list[Effect]:
         own = tuple(each for each in (*self._batch, *self._pending) if each.offset is None)
-        super()._let_go()
+        super()._release_pending()
         return [Failed(own)]
 
 
@@ -101,8 +101,8 @@ class _TellsFailedOnVoid(LeadershipLoop):
 class _Drops(LeadershipLoop):
     __slots__ = ()
 
-    def _let_go(self) -> list[Effect]:
-        super()._let_go()
+    def _release_pending(self) -> list[Effect]:
+        super()._release_pending()
         return []
 
 
@@ -150,7 +150,7 @@ def _any_sequence(cursor: Cursor, record: LoggedRecord) -> Verdict:
 # Plans.
 
 
-def _offsets_for_all(view: View, batch: SequenceOf[Pending], taken: int) -> list[DecisionRecord | None]:
+def _offsets_for_all(view: View, batch: Sequence[QueuedCommand], taken: int) -> list[DecisionRecord | None]:
     planned = plan(view, batch, taken)
     for record in planned:
         if record is not None and record.command_offset is None and taken:
@@ -158,23 +158,23 @@ def _offsets_for_all(view: View, batch: SequenceOf[Pending], taken: int) -> list
     return planned
 
 
-def _only_changes(view: View, batch: SequenceOf[Pending], taken: int) -> list[DecisionRecord | None]:
-    def choose(window: frozenset[str], pending: Pending) -> bytes | None:
+def _only_changes(view: View, batch: Sequence[QueuedCommand], taken: int) -> list[DecisionRecord | None]:
+    def choose(window: frozenset[str], pending: QueuedCommand) -> bytes | None:
         event = decide(window, pending)
         return event if event == WRITTEN else None
 
     return plan(view, batch, taken, choose)
 
 
-def _refused_before_repeated(view: View, batch: SequenceOf[Pending], taken: int) -> list[DecisionRecord | None]:
-    def choose(window: frozenset[str], pending: Pending) -> bytes | None:
+def _refused_before_repeated(view: View, batch: Sequence[QueuedCommand], taken: int) -> list[DecisionRecord | None]:
+    def choose(window: frozenset[str], pending: QueuedCommand) -> bytes | None:
         return decide(window, pending) if pending.refused is None else REFUSED
 
     return plan(view, batch, taken, choose)
 
 
-def _in_order(view: View, batch: SequenceOf[Pending], taken: int) -> list[DecisionRecord | None]:
-    def choose(window: frozenset[str], pending: Pending) -> bytes | None:
+def _in_order(view: View, batch: Sequence[QueuedCommand], taken: int) -> list[DecisionRecord | None]:
+    def choose(window: frozenset[str], pending: QueuedCommand) -> bytes | None:
         highest = max((int(name[1]) for name in window if name[0] == pending.workspace), default=0)
         if pending.command.number <= highest:
             return None if pending.offset is None else ANSWERED

@@ -15,7 +15,7 @@ from typing import Final
 from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.ids import LeaderId
 from ccs_stream.protocol.leadership import (
-    Answer,
+    AnswerBatch,
     AppendClaim,
     AppendResignation,
     DecideAndAppend,
@@ -23,8 +23,8 @@ from ccs_stream.protocol.leadership import (
     Effect,
     ForwardToTopic,
     LeadershipLoop,
-    Pending,
     ProveMembership,
+    QueuedCommand,
     Role,
     SeekCommands,
 )
@@ -63,7 +63,7 @@ def fork(loop: LeadershipLoop, *, deeply: bool = False) -> LeadershipLoop:
     for name, value in zip(_FIELDS, _values(loop), strict=True):
         kept = value.copy() if isinstance(value, list | dict) else value
         if deeply and isinstance(value, list | tuple):
-            kept = type(value)(dataclasses.replace(each) if isinstance(each, Pending) else each for each in value)
+            kept = type(value)(dataclasses.replace(each) if isinstance(each, QueuedCommand) else each for each in value)
         setattr(other, name, kept)
     return other
 
@@ -216,7 +216,7 @@ class World:
                     records = tuple(each for each in planned if each is not None)
                     self._send(i, records)
                     self.do(i, loop.appended(tuple(each.index for each in records)))
-                case Answer():
+                case AnswerBatch():
                     self._answer(i, effect.batch)
                 case Failed():
                     self.told |= {name_of(each) for each in effect.batch}
@@ -249,7 +249,7 @@ class World:
         if records:
             self.flights = (*self.flights, Flight(i, records))
 
-    def _answer(self, i: int, batch: tuple[Pending, ...]) -> None:
+    def _answer(self, i: int, batch: tuple[QueuedCommand, ...]) -> None:
         decided = self.view(i).decided
         for each in batch:
             name = name_of(each)
@@ -257,9 +257,9 @@ class World:
             require(name in decided or unrecorded, "an answer comes from an admitted decision")
         self.answered |= {name_of(each) for each in batch}
 
-    def pending(self, name: str, offset: int | None) -> Pending:
+    def pending(self, name: str, offset: int | None) -> QueuedCommand:
         """A command on its way."""
-        return Pending(workspace=name[0], command=command(name), offset=offset)
+        return QueuedCommand(workspace=name[0], command=command(name), offset=offset)
 
     def fresh_id(self, i: int) -> LeaderId:
         """An id for a claim."""
@@ -332,11 +332,11 @@ def matters(loop: LeadershipLoop, entry: Entry) -> bool:
     return entry.verdict is Verdict.ADMITTED or entry.record.leader_id == loop.leader_id
 
 
-def _decides(record: DecisionRecord, pending: Pending) -> bool:
+def _decides(record: DecisionRecord, pending: QueuedCommand) -> bool:
     return decided_by(record) == name_of(pending) and record.command_offset == pending.offset
 
 
-def _pending_key(pending: Pending, start: int) -> Hashable:
+def _pending_key(pending: QueuedCommand, start: int) -> Hashable:
     offset = _NO_OFFSET if pending.offset is None else pending.offset - start
     return name_of(pending), offset, pending.refused is not None
 

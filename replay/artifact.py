@@ -15,9 +15,9 @@ from ccs_stream.log.history import LoggedVersion, version_at
 from ccs_stream.protocol.directory import ArtifactState, Directory
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.events import ArtifactDeleted, DeleteReason, GrantsInvalidated, WriteCommitted
+from ccs_stream.replay.event_text import agent_of
 from ccs_stream.replay.output import console, print_json, table, when
 from ccs_stream.replay.source import Source
-from ccs_stream.replay.words import agent_of
 
 
 def run(source: Source, name: str, content: int | None, *, as_json: bool) -> None:
@@ -28,11 +28,11 @@ def run(source: Source, name: str, content: int | None, *, as_json: bool) -> Non
         sys.stdout.buffer.write(body_of(source, artifact, content))
         sys.stdout.buffer.flush()
         return
-    versions = [_describe(state, made) for made in _versions(source, artifact)]
+    versions = [_describe(state, version) for version in _versions(source, artifact)]
     if as_json:
         print_json({"artifact": _name(artifact), "id": artifact.artifact.hex(), "versions": versions})
         return
-    columns = ("version", "what", "by", "base", "at", "bytes", "sha256", "made stale", "why")
+    columns = ("version", "what", "by", "base", "at", "bytes", "sha256", "version stale", "why")
     rows = [
         (
             each["version"],
@@ -81,25 +81,25 @@ def _name(artifact: ArtifactState) -> str:
 def _versions(source: Source, artifact: ArtifactState) -> Iterator[LoggedVersion]:
     sequence = artifact.sequence
     while sequence:
-        made = version_at(source.store, source.workspace, sequence)
-        yield made
-        sequence = made.event.previous_sequence
+        version = version_at(source.store, source.workspace, sequence)
+        yield version
+        sequence = version.event.previous_sequence
 
 
-def _describe(state: Directory, made: LoggedVersion) -> dict[str, Any]:
-    event = made.event
+def _describe(state: Directory, version: LoggedVersion) -> dict[str, Any]:
+    event = version.event
     holders = [
         agent_of(state, number)
-        for each in made.decision.events()
+        for each in version.decision.events()
         if type(each) is GrantsInvalidated and (each.artifact, each.version) == (event.artifact, event.version)
         for number in (*((each.owner,) if each.owner else ()), *each.sharers)
     ]
     described: dict[str, Any] = {
         "version": event.version,
-        "sequence": made.sequence,
+        "sequence": version.sequence,
         "agent": agent_of(state, event.participant),
         "base_version": event.base_version,
-        "at": when(made.decision.record.recorded_at),
+        "at": when(version.decision.record.recorded_at),
         "invalidated": holders,
     }
     if type(event) is WriteCommitted:
@@ -117,13 +117,13 @@ def _describe(state: Directory, made: LoggedVersion) -> dict[str, Any]:
 
 def body_of(source: Source, artifact: ArtifactState, version: int) -> bytes:
     """The stored bytes of one version. Raises `UsageError`, `ContentMissing`."""
-    for made in _versions(source, artifact):
-        event = made.event
+    for each in _versions(source, artifact):
+        event = each.event
         if event.version == version and type(event) is WriteCommitted:
             return fetch_body(
                 source.store,
                 source.workspace,
-                sequence=made.sequence,
+                sequence=each.sequence,
                 content_index=event.content_index,
                 locator=event.content_locator,
                 content_hash=event.content_hash,

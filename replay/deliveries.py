@@ -15,9 +15,9 @@ from ccs_stream.protocol.deliveries import DeliveryRecorded
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.ids import ArtifactId
 from ccs_stream.replay.artifact import find_artifact
+from ccs_stream.replay.event_text import artifact_name
 from ccs_stream.replay.output import when
 from ccs_stream.replay.source import Source
-from ccs_stream.replay.words import artifact_name
 
 
 def run(source: Source, agent: str | None, artifact: str | None, *, as_json: bool) -> None:

@@ -1,7 +1,7 @@
 """Who led a shard, when, and what of it was void: the account of claims and resignations.
 
-Guarantees: follows from the records alone; `Terms` checks them without the code that admitted them. Does not: concern a
-log that serialises its writers itself; nobody claims there.
+Guarantees: the account follows from the records alone; `LeadershipChecks` checks them without the code that admitted
+them. Does not: concern a log that serialises its writers itself; there are no claims in such a log.
 """
 
 import collections
@@ -13,8 +13,8 @@ from ccs_stream.projections.invariants import Invariants, Kind
 from ccs_stream.protocol.admit import Cursor, Verdict
 from ccs_stream.protocol.ids import LeaderId
 from ccs_stream.protocol.records import DecisionRecord, LeaderClaimed, LeaderResigned, LogTruncated
+from ccs_stream.replay.event_text import short_id
 from ccs_stream.replay.output import when
-from ccs_stream.replay.words import short
 
 
 @dataclasses.dataclass(slots=True)
@@ -43,14 +43,14 @@ class Epoch:
     def row(self) -> tuple[object, ...]:
         """The same for people: below `COLUMNS`."""
         resigned = "yes" if self.resigned else ""
-        leader, at = short(self.claim.leader_id), when(self.claim.claimed_at)
+        leader, at = short_id(self.claim.leader_id), when(self.claim.claimed_at)
         return (self.claim.epoch, leader, self.claim.build, at, self.decisions, self.shard_decisions, resigned)
 
 
 COLUMNS = ("epoch", "leader", "build", "claimed at", "decisions", "of the shard", "resigned")
 
 
-class Epochs:
+class EpochHistory:
     """Feed it every entry as it is read; then `end`."""
 
     def __init__(self) -> None:
@@ -85,7 +85,7 @@ class Epochs:
             last.shard_decisions = admitted - self._claimed_at - last.resigned
 
 
-class Terms:
+class LeadershipChecks:
     """Checks that one leader writes in each epoch, and that sequences and epochs leave nothing out."""
 
     def __init__(self, found: Invariants, *, claimed: bool) -> None:
@@ -107,7 +107,7 @@ class Terms:
                 self._claim(record)
             case LeaderResigned():
                 if (record.epoch, record.leader_id) != (self._epoch, self._leader) or self._resigned:
-                    self._wrong(f"offset {entry.offset}: {short(record.leader_id)} resigns and does not lead")
+                    self._wrong(f"offset {entry.offset}: {short_id(record.leader_id)} resigns and does not lead")
                 self._resigned = True
             case DecisionRecord():
                 self._decision(record)
@@ -121,7 +121,7 @@ class Terms:
             self._wrong(f"epoch {record.epoch} follows epoch {self._epoch}")
         former = self._leaders.setdefault(record.leader_id, record.epoch)
         if former != record.epoch:
-            self._wrong(f"epoch {record.epoch} is led by {short(record.leader_id)}, who led epoch {former}")
+            self._wrong(f"epoch {record.epoch} is led by {short_id(record.leader_id)}, who led epoch {former}")
         self._epoch, self._leader = record.epoch, record.leader_id
         self._resigned, self._index = False, 0
 
@@ -130,10 +130,10 @@ class Terms:
             if self._claimed:
                 self._wrong("a decision of nobody: no claim precedes it")
         elif record.leader_id != self._leader or record.epoch != self._epoch:
-            who = f"{short(record.leader_id)} of epoch {record.epoch}"
-            self._wrong(f"a decision of {who} in epoch {self._epoch}, which {short(self._leader)} leads")
+            who = f"{short_id(record.leader_id)} of epoch {record.epoch}"
+            self._wrong(f"a decision of {who} in epoch {self._epoch}, which {short_id(self._leader)} leads")
         elif self._resigned:
-            self._wrong(f"a decision of {short(self._leader)} after it resigned")
+            self._wrong(f"a decision of {short_id(self._leader)} after it resigned")
         if record.index <= self._index:
             self._wrong(f"decision {record.index} of epoch {record.epoch} follows decision {self._index}")
         if record.first_sequence != self._sequence + 1:

@@ -1,6 +1,6 @@
 """`info`: what a log holds.
 
-Guarantees: counted from the records themselves. Does not: check invariants; `verify` does.
+Guarantees: summary from the records themselves. Does not: check invariants; `verify` does.
 """
 
 import collections
@@ -14,15 +14,15 @@ from ccs_stream.log.reader import ShardReader
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.records import LogOpened
 from ccs_stream.protocol.statehash import state_hash
-from ccs_stream.replay.epochs import COLUMNS, Epochs
+from ccs_stream.replay.epochs import COLUMNS, EpochHistory
 from ccs_stream.replay.output import console, pairs, print_json, table, when
 from ccs_stream.replay.source import Source, decision_of
 
 
 def run(source: Source, *, as_json: bool) -> None:
     """Print it."""
-    counted = Counted(source)
-    found = counted.described()
+    summary = LogSummary(source)
+    found = summary.described()
     if as_json:
         print_json(found)
         return
@@ -30,9 +30,9 @@ def run(source: Source, *, as_json: bool) -> None:
     del found["epochs"]
     pairs((name.replace("_", " "), _text(value)) for name, value in found.items())
     pairs((f"  {kind}", count) for kind, count in events.items())
-    if counted.epochs.epochs:
+    if summary.epochs.epochs:
         click.echo()
-        console().print(table("epochs", COLUMNS, (each.row() for each in counted.epochs.epochs)))
+        console().print(table("epochs", COLUMNS, (each.row() for each in summary.epochs.epochs)))
 
 
 def _text(value: Any) -> Any:
@@ -41,12 +41,12 @@ def _text(value: Any) -> Any:
     return ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
-class Counted:
-    """The records of a shard, counted, and the workspace folded."""
+class LogSummary:
+    """The records of a shard, summary, and the workspace folded."""
 
     def __init__(self, source: Source) -> None:
         """Read all of it. Raises `UsageError` where the log holds nothing of the workspace."""
-        self.epochs = Epochs()
+        self.epochs = EpochHistory()
         self._source = source
         self._reader: ShardReader = source.reader()
         self._state = Directory()

@@ -8,9 +8,9 @@ from typing import Any
 
 from ccs_stream.protocol.directory import ArtifactState, Directory
 from ccs_stream.protocol.statehash import state_hash
+from ccs_stream.replay.event_text import agent_of
 from ccs_stream.replay.output import console, pairs, print_json, table, when
 from ccs_stream.replay.source import Source
-from ccs_stream.replay.words import agent_of
 
 
 def run(source: Source, at: str | None, *, as_json: bool) -> None:

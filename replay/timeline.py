@@ -22,17 +22,17 @@ from ccs_stream.protocol.events import ArtifactRegistered, Event
 from ccs_stream.protocol.ids import ArtifactId
 from ccs_stream.protocol.records import DecisionRecord, LeaderClaimed, LeaderResigned
 from ccs_stream.replay.artifact import find_artifact
-from ccs_stream.replay.output import print_json, when
-from ccs_stream.replay.source import Source
-from ccs_stream.replay.words import (
+from ccs_stream.replay.event_text import (
     actor,
     artifact_name,
+    describe_event,
+    describe_leadership,
+    describe_void,
     is_lost_update,
-    leadership_words,
     subject,
-    void_words,
-    words,
 )
+from ccs_stream.replay.output import print_json, when
+from ccs_stream.replay.source import Source
 
 Line = dict[str, Any]
 
@@ -41,7 +41,7 @@ _LOOK_S: Final = 0.2
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Wanted:
+class TimelineOptions:
     """Which part of it."""
 
     first: str | None = None
@@ -52,20 +52,20 @@ class Wanted:
     follow: bool = False
 
 
-def run(source: Source, wanted: Wanted, *, as_json: bool) -> None:
+def run(source: Source, options: TimelineOptions, *, as_json: bool) -> None:
     """Print it."""
-    if wanted.follow and wanted.last is not None:
+    if options.follow and options.last is not None:
         raise UsageError("--follow has no end: leave out --until")
-    if wanted.follow and isinstance(source.store, ArchiveLog):
+    if options.follow and isinstance(source.store, ArchiveLog):
         raise UsageError(
             f"{source.store.display_url} is an archive, to which nothing is ever added: leave out --follow"
         )
-    lines = Lines(source, wanted)
+    lines = Timeline(source, options)
     try:
-        if as_json and not wanted.follow:
+        if as_json and not options.follow:
             print_json(list(lines.read()))
             return
-        for line in lines.follow() if wanted.follow else lines.read():
+        for line in lines.follow() if options.follow else lines.read():
             # click flushes each: who follows through a pipe does not wait for a buffer to fill.
             click.echo(json.dumps(line, ensure_ascii=False) if as_json else text_of(line))
     finally:
@@ -80,20 +80,20 @@ def text_of(line: Line) -> str:
     return f"{sequence!s:>8}  {line['at'] or '-':<32}  {line['agent'] or '-':<16}  {line['what']}{mark}"
 
 
-class Lines:
-    """The lines wanted, as data."""
+class Timeline:
+    """The lines options, as data."""
 
-    def __init__(self, source: Source, wanted: Wanted) -> None:
+    def __init__(self, source: Source, options: TimelineOptions) -> None:
         self.hidden = 0
         """Void records that were not shown."""
         self._source = source
-        self._wanted = wanted
-        self._begin = 0 if wanted.first is None else source.offset(wanted.first)
-        self._until = None if wanted.last is None else source.offset(wanted.last)
+        self._options = options
+        self._begin = 0 if options.first is None else source.offset(options.first)
+        self._until = None if options.last is None else source.offset(options.last)
         self._only: ArtifactId | None = None
-        if wanted.artifact is not None:
-            self._only = find_artifact(source.state_at(wanted.last).state, wanted.artifact).artifact
-        self._choosing = bool(wanted.agent or wanted.artifact)
+        if options.artifact is not None:
+            self._only = find_artifact(source.state_at(options.last).state, options.artifact).artifact
+        self._choosing = bool(options.agent or options.artifact)
         self._state = Directory()
         self._reader = source.reader()
 
@@ -121,13 +121,13 @@ class Lines:
     def _of(self, entry: Entry) -> Iterator[Line]:
         record, shown = entry.record, entry.offset >= self._begin
         if entry.verdict is not Verdict.ADMITTED:
-            self.hidden += shown and not self._wanted.include_void
-            if shown and self._wanted.include_void:
-                yield _line(entry, void_words(entry))
+            self.hidden += shown and not self._options.include_void
+            if shown and self._options.include_void:
+                yield _line(entry, describe_void(entry))
         elif isinstance(record, DecisionRecord):
             yield from self._decision(entry, record, shown=shown)
         elif isinstance(record, LeaderClaimed | LeaderResigned) and shown and not self._choosing:
-            yield _line(entry, leadership_words(record))
+            yield _line(entry, describe_leadership(record))
 
     def _decision(self, entry: Entry, record: DecisionRecord, *, shown: bool) -> Iterator[Line]:
         state = self._state
@@ -137,11 +137,11 @@ class Lines:
             return
         for number, event in enumerate(entry.events):
             who, about = actor(state, event), subject(event)
-            if (self._wanted.agent and who != self._wanted.agent) or (self._only and about != self._only):
+            if (self._options.agent and who != self._options.agent) or (self._only and about != self._only):
                 continue
             yield _line(
                 entry,
-                words(state, event),
+                describe_event(state, event),
                 sequence=record.first_sequence + number,
                 agent=who,
                 event=type(event).__name__,

@@ -18,13 +18,13 @@ from ccs_stream.projections.transitions import Transition, Transitions
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.ids import ArtifactId
 from ccs_stream.replay.artifact import find_artifact
+from ccs_stream.replay.event_text import artifact_name
 from ccs_stream.replay.output import when
 from ccs_stream.replay.source import Source, decision_of
-from ccs_stream.replay.words import artifact_name
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Wanted:
+class TransitionsOptions:
     """Which of them."""
 
     first: str | None = None
@@ -33,11 +33,11 @@ class Wanted:
     artifact: str | None = None
 
 
-def run(source: Source, wanted: Wanted, *, as_json: bool) -> None:
+def run(source: Source, options: TransitionsOptions, *, as_json: bool) -> None:
     """Print them. Raises `UsageError` where the log holds nothing of the workspace."""
     instance_id = str(uuid.UUID(bytes=source.store.log_id))
     state = Directory()
-    for number, transition in enumerate(_read(source, wanted, state), start=1):
+    for number, transition in enumerate(_read(source, options, state), start=1):
         if as_json:
             line = state_log_entry(transition, sequence_number=number, instance_id=instance_id)
             click.echo(json.dumps(line, ensure_ascii=False))
@@ -55,13 +55,13 @@ def text_of(transition: Transition, state: Directory) -> str:
     )
 
 
-def _read(source: Source, wanted: Wanted, state: Directory) -> Iterator[Transition]:
-    """Those wanted, in order; `state` is folded along. Everything before is folded too, to know who held what."""
-    begin = 0 if wanted.first is None else source.offset(wanted.first)
-    until = None if wanted.last is None else source.offset(wanted.last)
+def _read(source: Source, options: TransitionsOptions, state: Directory) -> Iterator[Transition]:
+    """Those options, in order; `state` is folded along. Everything before is folded too, to know who held what."""
+    begin = 0 if options.first is None else source.offset(options.first)
+    until = None if options.last is None else source.offset(options.last)
     only: ArtifactId | None = None
-    if wanted.artifact is not None:
-        only = find_artifact(source.state_at(wanted.last).state, wanted.artifact).artifact
+    if options.artifact is not None:
+        only = find_artifact(source.state_at(options.last).state, options.artifact).artifact
     fold, reader = Transitions(), source.reader()
     for entry in source.entries(reader, until=until):
         record = decision_of(entry)
@@ -69,7 +69,7 @@ def _read(source: Source, wanted: Wanted, state: Directory) -> Iterator[Transiti
             continue
         fold_entry(state, entry)
         for transition in fold.decision(record.first_sequence, record.recorded_at, entry.events):
-            if entry.offset < begin or (wanted.agent and transition.agent != wanted.agent):
+            if entry.offset < begin or (options.agent and transition.agent != options.agent):
                 continue
             if only is None or transition.artifact == only:
                 yield transition

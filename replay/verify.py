@@ -25,19 +25,16 @@ from ccs_stream.projections.invariants import Invariants, Kind
 from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.errors import ContentMissing, CorruptRecord, LogDiverged, LogError, MissingHead, UsageError
 from ccs_stream.protocol.events import WriteCommitted
-from ccs_stream.protocol.ids import Hash
-from ccs_stream.protocol.ids import Sequence as SequenceNumber
+from ccs_stream.protocol.ids import Hash, SequenceNumber
 from ccs_stream.protocol.records import DecisionRecord
-from ccs_stream.replay.epochs import Epochs, Terms
+from ccs_stream.replay.epochs import EpochHistory, LeadershipChecks
+from ccs_stream.replay.exit_codes import EXIT_CLEAN, EXIT_FINDINGS
 from ccs_stream.replay.output import console, print_json, table
 from ccs_stream.replay.source import Source, decision_of
 
-EXIT_CLEAN = 0
-EXIT_FINDINGS = 3
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Wanted:
+class VerifyOptions:
     """What to check besides the log itself."""
 
     anchor: Path | None = None
@@ -48,7 +45,7 @@ class Wanted:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Expected:
+class _ExpectedEnd:
     """A sequence that must be in the log, as the last one of a decision with this hash."""
 
     sequence: SequenceNumber
@@ -57,34 +54,34 @@ class _Expected:
 
 
 @dataclasses.dataclass(slots=True)
-class Checked:
+class VerifyResult:
     """What a pass found."""
 
     found: Invariants = dataclasses.field(default_factory=Invariants)
-    epochs: Epochs = dataclasses.field(default_factory=Epochs)
+    epochs: EpochHistory = dataclasses.field(default_factory=EpochHistory)
     records: int = 0
     """Of the shard, as far as it could be read."""
     deliveries: DeliveryChecks | None = None
     """None where none were checked."""
 
 
-def run(source: Source, wanted: Wanted, *, as_json: bool) -> int:
+def run(source: Source, options: VerifyOptions, *, as_json: bool) -> int:
     """Print the findings; returns the exit code."""
-    return report(check(source, wanted), wanted, source.store.display_url, source.workspace, as_json=as_json)
+    return report(check(source, options), options, source.store.display_url, source.workspace, as_json=as_json)
 
 
 def report_unreadable(url: str, workspace: str | None, error: LogError, *, as_json: bool) -> int:
     """Print the one finding about a log that cannot even be opened; returns the exit code."""
-    checked = Checked()
+    checked = VerifyResult()
     checked.found.find(Kind.MISSING_HEAD, str(error))
-    return report(checked, Wanted(bodies=False), url, workspace, as_json=as_json)
+    return report(checked, VerifyOptions(bodies=False), url, workspace, as_json=as_json)
 
 
-def report(checked: Checked, wanted: Wanted, url: str, workspace: str | None, *, as_json: bool) -> int:
+def report(checked: VerifyResult, options: VerifyOptions, url: str, workspace: str | None, *, as_json: bool) -> int:
     """Print what was found; returns the exit code."""
     given = checked.deliveries
     found, void = checked.found, dict(sorted(checked.epochs.void.items()))
-    code = EXIT_FINDINGS if found.violations or (found.losses and not wanted.allow_loss) else EXIT_CLEAN
+    code = EXIT_FINDINGS if found.violations or (found.losses and not options.allow_loss) else EXIT_CLEAN
     counts = {kind.value: count for kind, count in sorted(found.counts.items())}
     examples = [
         {"kind": each.kind.value, "severity": each.kind.severity, "sequence": each.sequence, "detail": each.detail}
@@ -102,7 +99,7 @@ def report(checked: Checked, wanted: Wanted, url: str, workspace: str | None, *,
                 "void_records": void,
                 "violations": found.violations,
                 "losses": found.losses,
-                "bodies_checked": wanted.bodies,
+                "bodies_checked": options.bodies,
                 "deliveries_checked": given is not None,
                 "deliveries": 0 if given is None else given.deliveries,
                 "stale_within_bound": 0 if given is None else given.stale_within_bound,
@@ -120,7 +117,7 @@ def report(checked: Checked, wanted: Wanted, url: str, workspace: str | None, *,
     for verdict, count in void.items():
         click.echo(f"{count:>8}  void: {verdict}")
     led = f", {len(checked.epochs.epochs)} epochs" if checked.epochs.epochs else ""
-    bodies = "bodies checked" if wanted.bodies else "bodies not checked"
+    bodies = "bodies checked" if options.bodies else "bodies not checked"
     click.echo(
         f"{'clean' if code == EXIT_CLEAN else 'FINDINGS'}: {checked.records} records{led}, {found.events} events, "
         f"{found.violations} violations, {found.losses} lost updates ({bodies}; {_said_of(given)})"
@@ -135,17 +132,17 @@ def _said_of(given: DeliveryChecks | None) -> str:
     return f"{given.deliveries} deliveries checked{stale}"
 
 
-def check(source: Source, wanted: Wanted) -> Checked:
+def check(source: Source, options: VerifyOptions) -> VerifyResult:
     """All findings, and how many records were read. Raises `UsageError` where nothing is there to check."""
-    expected, checked = _expectations(source, wanted), Checked()
+    expected, checked = _expectations(source, options), VerifyResult()
     found, reader = checked.found, source.reader()
-    terms = Terms(found, claimed=not source.store.serialises_writers)
-    if wanted.deliveries and next(iter(source.store.read_deliveries(source.workspace)), None) is not None:
+    leadership = LeadershipChecks(found, claimed=not source.store.serialises_writers)
+    if options.deliveries and next(iter(source.store.read_deliveries(source.workspace)), None) is not None:
         checked.deliveries = DeliveryChecks()
     try:
-        for entry in source.entries(reader, bodies=wanted.bodies):
+        for entry in source.entries(reader, bodies=options.bodies):
             checked.epochs.take(entry, reader.cursor)
-            _entry(source, found, reader, entry, terms, bodies=wanted.bodies)
+            _entry(source, found, reader, entry, leadership, bodies=options.bodies)
             record = decision_of(entry)
             if record is not None and checked.deliveries is not None:
                 checked.deliveries.decision(record.first_sequence, record.recorded_at, entry.events)
@@ -167,7 +164,7 @@ def check(source: Source, wanted: Wanted) -> Checked:
     return checked
 
 
-def _end(source: Source, found: Invariants, reader: ShardReader, expected: list[_Expected]) -> None:
+def _end(source: Source, found: Invariants, reader: ShardReader, expected: list[_ExpectedEnd]) -> None:
     log_id, end = reader.cursor.log_id, reader.cursor.end(source.workspace).sequence
     if log_id is None:
         found.find(Kind.MISSING_HEAD, f"{source.store.display_url} holds no record of {source.workspace!r}")
@@ -191,14 +188,16 @@ def _deliveries(source: Source, found: Invariants, checks: DeliveryChecks) -> No
         found.find(Kind.CUT_TAIL, f"{stored} deliveries were kept, and {kept} are there", 0)
 
 
-def _entry(source: Source, found: Invariants, reader: ShardReader, entry: Entry, terms: Terms, *, bodies: bool) -> None:
+def _entry(
+    source: Source, found: Invariants, reader: ShardReader, entry: Entry, leadership: LeadershipChecks, *, bodies: bool
+) -> None:
     record = entry.record
     if entry.verdict is not Verdict.ADMITTED:
         alone = source.store.serialises_writers
         if record_is_missing(reader.cursor, record) if alone else entry.verdict is Verdict.SEQUENCE_GAP:
             found.find(Kind.VOID_RECORD, f"record at offset {entry.offset} does not continue the log: {entry.verdict}")
         return
-    terms.take(entry)
+    leadership.take(entry)
     if not isinstance(record, DecisionRecord):
         return
     found.decision(record, entry.events)
@@ -225,7 +224,7 @@ def _body(source: Source, found: Invariants, entry: Entry, event: WriteCommitted
         found.find(Kind.CONTENT, f"the body of version {event.version} is not the one its hash names")
 
 
-def _expect(found: Invariants, expected: list[_Expected], sequence: int, chain: Hash) -> None:
+def _expect(found: Invariants, expected: list[_ExpectedEnd], sequence: int, chain: Hash) -> None:
     for each in list(expected):
         if sequence >= each.sequence:
             expected.remove(each)
@@ -237,29 +236,29 @@ def _expect(found: Invariants, expected: list[_Expected], sequence: int, chain: 
                 )
 
 
-def _expectations(source: Source, wanted: Wanted) -> list[_Expected]:
-    expected: list[_Expected] = []
-    if wanted.anchor is not None:
-        archive = ArchiveLog(wanted.anchor)
+def _expectations(source: Source, options: VerifyOptions) -> list[_ExpectedEnd]:
+    expected: list[_ExpectedEnd] = []
+    if options.anchor is not None:
+        archive = ArchiveLog(options.anchor)
         anchor = archive.anchor
         archive.close()
         if anchor.log_id != source.store.log_id or anchor.workspace != source.workspace:
-            raise UsageError(f"{wanted.anchor} is an archive of another log or workspace")
-        expected.append(_Expected(SequenceNumber(anchor.sequence), anchor.hash, f"the archive {wanted.anchor}"))
-    if wanted.expect_end is not None:
-        expected.append(_parse_expected(wanted.expect_end))
+            raise UsageError(f"{options.anchor} is an archive of another log or workspace")
+        expected.append(_ExpectedEnd(SequenceNumber(anchor.sequence), anchor.hash, f"the archive {options.anchor}"))
+    if options.expect_end is not None:
+        expected.append(_parse_expected(options.expect_end))
     if isinstance(source.store, ArchiveLog):
         own = source.store.anchor
-        expected.append(_Expected(SequenceNumber(own.sequence), own.hash, "its own footer"))
+        expected.append(_ExpectedEnd(SequenceNumber(own.sequence), own.hash, "its own footer"))
     return expected
 
 
-def _parse_expected(text: str) -> _Expected:
+def _parse_expected(text: str) -> _ExpectedEnd:
     sequence, colon, chain = text.partition(":")
     if colon:
         try:
-            return _Expected(SequenceNumber(int(sequence)), Hash(bytes.fromhex(chain)), "--expect-end")
+            return _ExpectedEnd(SequenceNumber(int(sequence)), Hash(bytes.fromhex(chain)), "--expect-end")
         except ValueError as error:
             raise UsageError(f"--expect-end is a position token or SEQUENCE:HASH, got {text!r}") from error
     position = Position.parse(text)
-    return _Expected(position.sequence, position.hash, "--expect-end")
+    return _ExpectedEnd(position.sequence, position.hash, "--expect-end")

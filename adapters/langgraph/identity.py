@@ -16,8 +16,8 @@ from typing import Any, Final, Literal
 
 from langchain_core.runnables.config import var_child_runnable_config
 
-from ccs_stream.client.observing.delivering import Context
-from ccs_stream.client.scopes import AgentScopes, ExecutionScope, Scopes, scope_of
+from ccs_stream.client.cache.read_set import AgentReadSets, ReadSet, ReadSets, read_set_of
+from ccs_stream.client.observers.delivery_log import Context
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.ids import Scope
 
@@ -35,7 +35,7 @@ _NOT_AN_AGENT: Final = re.compile(
 """First parts that name a person or a collection in LangGraph's own examples, rather than an agent."""
 
 
-class Running:
+class GraphContext:
     """What can be known of the graph task that is running in this context, if any."""
 
     __slots__ = ("_nodes", "process")
@@ -67,7 +67,7 @@ class Running:
         known = {self.agent(), *self._node_path(path).split("/")}
         return known | {str(metadata[name]) for name in ("lc_agent_name", "langgraph_node") if name in metadata}
 
-    def caller(self, scopes: Scopes) -> "Caller":
+    def caller(self, scopes: ReadSets) -> "CallContext":
         """Whoever is calling now."""
         config = var_child_runnable_config.get()
         if config is not None:
@@ -80,9 +80,9 @@ class Running:
                 if metadata.get("ls_integration") == _CREATE_AGENT:
                     around = str(metadata.get("langgraph_checkpoint_ns") or "").rpartition("|")[0]
                     if around or thread is not None:
-                        return Caller(scopes, self.agent(), (thread, around), None, context)
-                return Caller(scopes, self.agent(), (thread, task), None, context)
-        return Caller(scopes, self.process, None, scopes.here())
+                        return CallContext(scopes, self.agent(), (thread, around), None, context)
+                return CallContext(scopes, self.agent(), (thread, task), None, context)
+        return CallContext(scopes, self.process, None, scopes.here())
 
     def _node_path(self, checkpoint_ns: str) -> str:
         path = self._nodes.get(checkpoint_ns)
@@ -94,7 +94,7 @@ class Running:
         return path
 
 
-class Caller:
+class CallContext:
     """A flow of execution, taken when a method is called: in a graph a task of a thread, else a task or a thread.
 
     The tool calls of one `create_agent` are one flow: they are steps of one author, who sees all their results.
@@ -104,10 +104,10 @@ class Caller:
 
     def __init__(
         self,
-        scopes: Scopes,
+        scopes: ReadSets,
         agent: str,
         name: tuple[object, object] | None,
-        agents: AgentScopes | None,
+        agents: AgentReadSets | None,
         context: Context | None = None,
     ) -> None:
         self.agent = agent
@@ -117,10 +117,10 @@ class Caller:
         self._agents = agents
         self._context = context
 
-    def scope(self, agent: str) -> ExecutionScope:
+    def scope(self, agent: str) -> ReadSet:
         """What `agent` has read in this flow."""
         if self._agents is not None:
-            return scope_of(self._agents, agent)
+            return read_set_of(self._agents, agent)
         scope = self._scopes.named((self._name, agent))
         scope.context = self._context
         return scope
@@ -137,7 +137,7 @@ def _context(thread: object, generation: object) -> Context | None:
 class Addressing:
     """One store's reading of namespaces."""
 
-    def __init__(self, identity: Identity, running: Running) -> None:
+    def __init__(self, identity: Identity, running: GraphContext) -> None:
         if identity not in ("node", "namespace") and not callable(identity):
             raise UsageError(f"identity is 'node', 'namespace' or a callable of the namespace, got {identity!r}")
         self.by_node = identity == "node"

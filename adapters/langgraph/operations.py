@@ -5,31 +5,30 @@ read. Does not: call an embedding model itself; that is a step, so that it may b
 """
 
 import functools
-from collections.abc import Iterable
-from collections.abc import Sequence as SequenceOf
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from langgraph.store.base import GetOp, ListNamespacesOp, Op, PutOp, Result, SearchItem, SearchOp, validate_op_namespace
 
 from ccs_stream.adapters.langgraph.filters import check_filter, listed, matches
-from ccs_stream.adapters.langgraph.identity import Addressing, Caller, Namespace, Running
+from ccs_stream.adapters.langgraph.identity import Addressing, CallContext, GraphContext, Namespace
 from ccs_stream.adapters.langgraph.items import CoherentSearchItem, item
 from ccs_stream.adapters.langgraph.vectors import VectorIndex
 from ccs_stream.adapters.langgraph.writes import Writes
-from ccs_stream.client.bodies import Body
-from ccs_stream.client.engine import Engine
-from ccs_stream.client.observing.metering import NO_TIME, Metering
-from ccs_stream.client.observing.tracing import trace_on_log
+from ccs_stream.client.cache.content_cache import CachedContent
+from ccs_stream.client.cache.read_result import ReadResult
+from ccs_stream.client.observers.metrics import NO_TIME, OperationMetrics
+from ccs_stream.client.observers.telemetry import trace_on_log
+from ccs_stream.client.operations.engine import Engine
+from ccs_stream.client.operations.steps import Steps, SyncOrAsync
 from ccs_stream.client.results import instant
-from ccs_stream.client.served import Served
-from ccs_stream.client.steps import Either, Steps
 from ccs_stream.client.values import JSON, decode
 from ccs_stream.protocol.directory import ArtifactState
 from ccs_stream.protocol.errors import UsageError
-from ccs_stream.protocol.ids import Scope, Sequence
+from ccs_stream.protocol.ids import Scope, SequenceNumber
 
 
-class Candidate:
+class SearchHit:
     """One artifact a search has found: its state at the search's position, and its value."""
 
     __slots__ = ("namespace", "score", "state", "texts", "value")
@@ -49,11 +48,11 @@ class Operations:
         self,
         engine: Engine,
         addressing: Addressing,
-        running: Running,
+        running: GraphContext,
         *,
         guarded: bool,
         vectors: VectorIndex | None,
-        meter: Metering | None = None,
+        meter: OperationMetrics | None = None,
     ) -> None:
         self.engine = engine
         self.addressing = addressing
@@ -64,7 +63,7 @@ class Operations:
             meter.look_up = functools.partial(trace_on_log, engine.coordinator.store, engine.coordinator.workspace)
         self.writes = Writes(engine, addressing, self.caller, guarded=guarded, meter=meter)
 
-    def batch(self, asked: Iterable[Op], caller: Caller) -> Steps[list[Result]]:
+    def batch(self, asked: Iterable[Op], caller: CallContext) -> Steps[list[Result]]:
         """The results of a batch, in the order of its operations."""
         ops = list(asked)
         for op in ops:
@@ -90,11 +89,11 @@ class Operations:
 
     # Reading.
 
-    def caller(self) -> Caller:
+    def caller(self) -> CallContext:
         """Whoever is calling now: to be asked when a method is called, not when its steps are taken."""
         return self.running.caller(self.engine.scopes)
 
-    def get(self, op: GetOp, caller: Caller, tick: int) -> Steps[Any]:
+    def get(self, op: GetOp, caller: CallContext, tick: int) -> Steps[Any]:
         """One item, or None."""
         agent, scope = self.addressing.split(op.namespace)
         self.addressing.warn_if_wrong(op.namespace)
@@ -116,7 +115,7 @@ class Operations:
             )
         return _item(found, key, op.namespace)
 
-    def get_all(self, addresses: SequenceOf[tuple[Namespace, str]], caller: Caller) -> Steps[list[Any]]:
+    def get_all(self, addresses: Sequence[tuple[Namespace, str]], caller: CallContext) -> Steps[list[Any]]:
         """Items at one position, None where there is nothing."""
         engine = self.engine
         asked = [(tuple(namespace), str(key), *self.addressing.split(tuple(namespace))) for namespace, key in addresses]
@@ -136,13 +135,13 @@ class Operations:
             items.append(_item(each, key, namespace))
         return items
 
-    def _body(self, state: ArtifactState) -> Body:
+    def _body(self, state: ArtifactState) -> CachedContent:
         kept = self.engine.bodies.get(state.artifact)
         if kept is not None and kept.version == state.version:
             return kept
         return self.engine.bodies.keep(state, self.engine.bodies.fetch(state), state.version)
 
-    def search(self, op: SearchOp, caller: Caller, tick: int) -> Steps[list[CoherentSearchItem]]:
+    def search(self, op: SearchOp, caller: CallContext, tick: int) -> Steps[list[CoherentSearchItem]]:
         """What a search finds, best first with a query, else in the order in which it came into being."""
         check_filter(op.filter)
         ranked = op.query is not None and op.query != "" and self.vectors is not None
@@ -156,13 +155,13 @@ class Operations:
         states, position = self._existing(scope_prefix, stop)
         if page_only:
             states = states[op.offset :]
-        found: list[Candidate] = []
+        found: list[SearchHit] = []
         for state in states:
             value = decode(state.content_type, self._body(state).body)
             if matches(value, op.filter):
                 seen_by = agent or state.writer_agent
                 namespace = self.addressing.join(seen_by, prefix, scope_prefix, state.scope)
-                found.append(Candidate(state, namespace, value))
+                found.append(SearchHit(state, namespace, value))
         if ranked and op.query is not None and self.vectors is not None:
             found = yield from self._rank(self.vectors, op.query, found)
         if not page_only:
@@ -183,12 +182,12 @@ class Operations:
             results.append(_search_item(each))
         return results
 
-    def _existing(self, prefix: Scope, stop: int | None) -> tuple[list[ArtifactState], Sequence]:
+    def _existing(self, prefix: Scope, stop: int | None) -> tuple[list[ArtifactState], SequenceNumber]:
         """Readable artifacts under a scope prefix, at most `stop` of them, and the one sequence they stand at."""
         engine, width = self.engine, len(prefix)
         found: list[ArtifactState] = []
         with engine.coordinator.lock:
-            now, at = engine.coordinator.clock(), engine.state.settled
+            now, at = engine.coordinator.clock(), engine.state.last_complete_sequence
             for scope, keys in engine.state.existing.items():
                 if scope[:width] != prefix:
                     continue
@@ -200,19 +199,19 @@ class Operations:
                         found.append(state.copy())
         return found, at
 
-    def _rank(self, vectors: VectorIndex, query: str, found: list[Candidate]) -> Steps[list[Candidate]]:
+    def _rank(self, vectors: VectorIndex, query: str, found: list[SearchHit]) -> Steps[list[SearchHit]]:
         for each in found:
             state = each.state
             each.texts = vectors.texts(state.artifact, state.version, each.value, state.index_fields)
         wanted = vectors.missing([text for each in found for text in each.texts])
         embeddings = vectors.embeddings
         if wanted:
-            embedded = yield Either(
+            embedded = yield SyncOrAsync(
                 functools.partial(embeddings.embed_documents, wanted),
                 functools.partial(embeddings.aembed_documents, wanted),
             )
             vectors.learn(wanted, embedded)
-        asked = yield Either(
+        asked = yield SyncOrAsync(
             functools.partial(embeddings.embed_query, query), functools.partial(embeddings.aembed_query, query)
         )
         for each in found:
@@ -240,7 +239,7 @@ class Operations:
         return listed(namespaces, op.match_conditions, op.max_depth)[op.offset : op.offset + op.limit]
 
 
-def _item(served: Served, key: str, namespace: Namespace) -> Any:
+def _item(served: ReadResult, key: str, namespace: Namespace) -> Any:
     body = served.body
     value = decode(JSON, body.body)
     made = item(value, key, namespace, body.created_at, body.updated_at, body.version)
@@ -248,7 +247,7 @@ def _item(served: Served, key: str, namespace: Namespace) -> Any:
     return made
 
 
-def _search_item(found: Candidate) -> CoherentSearchItem:
+def _search_item(found: SearchHit) -> CoherentSearchItem:
     state = found.state
     made = CoherentSearchItem(
         namespace=found.namespace,

@@ -28,18 +28,18 @@ from langgraph.store.base import (
     TTLConfig,
 )
 
-from ccs_stream.adapters.langgraph.beyond import Beyond
-from ccs_stream.adapters.langgraph.identity import Addressing, Caller, Identity, Namespace, Running
+from ccs_stream.adapters.langgraph.extensions import StoreExtensions
+from ccs_stream.adapters.langgraph.identity import Addressing, CallContext, GraphContext, Identity, Namespace
 from ccs_stream.adapters.langgraph.items import CoherentItem, item
 from ccs_stream.adapters.langgraph.operations import Operations
 from ccs_stream.adapters.langgraph.vectors import VectorIndex
 from ccs_stream.adapters.telemetry.exporting import Exporter, Telemetry, TelemetryExporter, exporter_of
-from ccs_stream.client.bodies import DEFAULT_BYTES_MAX, Body
+from ccs_stream.client.cache.content_cache import DEFAULT_BYTES_MAX, CachedContent
+from ccs_stream.client.cache.freshness import Freshness
 from ccs_stream.client.connect import connect
-from ccs_stream.client.freshness import Freshness
-from ccs_stream.client.observing.metering import CountTokens, metering
-from ccs_stream.client.options import ClientOptions, policy_of
-from ccs_stream.client.steps import run, run_async
+from ccs_stream.client.observers.metrics import CountTokens, metrics_of
+from ccs_stream.client.operations.steps import run, run_async
+from ccs_stream.client.options import ClientOptions, parse_options
 from ccs_stream.client.workspace import Workspace
 from ccs_stream.projections.metric_events import StoreMetricEvent
 from ccs_stream.protocol.errors import UsageError
@@ -51,7 +51,7 @@ TelemetryOption = Literal["opentelemetry", "langsmith"] | TelemetryExporter | Ex
 _TTL_KEYS: Final = frozenset(TTLConfig.__annotations__)
 
 
-class CoherentStore(Beyond, BaseStore):
+class CoherentStore(StoreExtensions, BaseStore):
     """A drop-in for LangGraph's stores: namespaces mean what they mean there, the agent is the running graph node.
 
     `CoherentStore()` keeps its log in memory; `CoherentStore("sqlite:///team.db", workspace="release-42")` is durable
@@ -89,18 +89,18 @@ class CoherentStore(Beyond, BaseStore):
         estimate. `telemetry` is `"opentelemetry"`, `"langsmith"` or an exporter. The other options are those of
         `ccs_stream.connect`. Raises `UsageError` for an unknown option, naming the nearest known one.
         """
-        policy_of(options, of=type(self).__name__, others=_OWN_OPTIONS)
+        parse_options(options, of=type(self).__name__, others=_OWN_OPTIONS)
         if writes not in ("last_writer_wins", "guarded"):
             raise UsageError(f"writes is 'last_writer_wins' or 'guarded', got {writes!r}")
         self.ttl_config = _checked_ttl(ttl)
         exporter = exporter_of(telemetry)
-        self._meter = metering(
+        self._meter = metrics_of(
             benchmark=benchmark,
             on_metric=on_metric,
             count_tokens=count_tokens,
             telemetry=None if exporter is None else Telemetry(exporter),
         )
-        self._running = Running()
+        self._running = GraphContext()
         addressing = Addressing(self.DEFAULT_IDENTITY if identity is None else identity, self._running)
         vectors = None if index is None else VectorIndex(index)
         self._workspace = connect(
@@ -188,10 +188,12 @@ class CoherentStore(Beyond, BaseStore):
             caller.scope(caller.agent).saw(artifact, body.version)
         return item(orjson.loads(body.body), key, namespace, body.created_at, body.updated_at, body.version)
 
-    def _heeded_hit(self, caller: Caller, artifact: ArtifactId, namespace: Namespace, key: str) -> Body | None:
+    def _heeded_hit(
+        self, caller: CallContext, artifact: ArtifactId, namespace: Namespace, key: str
+    ) -> CachedContent | None:
         """The body of a hit that strategies have a say in, or that somebody is told of."""
         engine, copies = self._engine, self._copies
-        sequence = engine.state.settled  # before looking: what is looked at is at least as new
+        sequence = engine.state.last_complete_sequence  # before looking: what is looked at is at least as new
         body = engine.hit(caller.agent, artifact, copies.ticks + 1)
         if body is None or body.ttl:
             return None

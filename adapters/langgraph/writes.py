@@ -10,16 +10,16 @@ from typing import Any, Final
 
 from langgraph.store.base import Op, PutOp
 
-from ccs_stream.adapters.langgraph.identity import Addressing, Caller, Namespace
+from ccs_stream.adapters.langgraph.identity import Addressing, CallContext, Namespace
 from ccs_stream.adapters.langgraph.items import LostUpdateWarning
-from ccs_stream.client.committing import Outgoing
-from ccs_stream.client.engine import Engine
-from ccs_stream.client.observing.metering import NO_TIME, Address, Metering
+from ccs_stream.client.cache.read_set import ReadSet
+from ccs_stream.client.observers.metrics import NO_TIME, Address, OperationMetrics
+from ccs_stream.client.operations.commit import PendingContent
+from ccs_stream.client.operations.engine import Engine
+from ccs_stream.client.operations.steps import Steps
 from ccs_stream.client.results import Written
-from ccs_stream.client.scopes import ExecutionScope
-from ccs_stream.client.steps import Steps
 from ccs_stream.client.values import JSON, encode_json
-from ccs_stream.protocol.commands import Change, Erase, Write, WriteMode
+from ccs_stream.protocol.commands import ArtifactChange, Erase, Write, WriteMode
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.ids import ArtifactId, Micros, Scope, Version
 
@@ -28,20 +28,20 @@ _WARNED_MAX: Final = 100_000
 """Artifacts whose lost updates have been warned of; beyond this the oldest may be warned of again."""
 
 
-class Puts:
+class WriteBatch:
     """What one agent writes in one decision."""
 
     __slots__ = ("addresses", "agent", "changes", "here", "outgoing")
 
-    def __init__(self, agent: str, here: ExecutionScope) -> None:
+    def __init__(self, agent: str, here: ReadSet) -> None:
         self.agent = agent
         self.here = here
-        self.changes: list[Change] = []
-        self.outgoing: list[Outgoing] = []
+        self.changes: list[ArtifactChange] = []
+        self.outgoing: list[PendingContent] = []
         self.addresses: list[Address] = []
         """Where, one for each change."""
 
-    def add(self, change: Change, sent: Outgoing | None, address: Address) -> None:
+    def add(self, change: ArtifactChange, sent: PendingContent | None, address: Address) -> None:
         """One more."""
         self.changes.append(change)
         self.addresses.append(address)
@@ -56,10 +56,10 @@ class Writes:
         self,
         engine: Engine,
         addressing: Addressing,
-        caller: Callable[[], Caller],
+        caller: Callable[[], CallContext],
         *,
         guarded: bool,
-        meter: Metering | None,
+        meter: OperationMetrics | None,
     ) -> None:
         """`caller` says who is calling now."""
         self.guarded = guarded
@@ -69,7 +69,7 @@ class Writes:
         self._meter = meter
         self._warned: dict[ArtifactId, None] = {}
 
-    def puts_of(self, ops: Sequence[Op], caller: Caller) -> dict[str, Puts]:
+    def puts_of(self, ops: Sequence[Op], caller: CallContext) -> dict[str, WriteBatch]:
         """By agent, the last put of each address; values encoded, so that a bad one is refused before anything."""
         last: dict[tuple[str, Scope, str], PutOp] = {}
         for op in ops:
@@ -77,12 +77,12 @@ class Writes:
                 agent, scope = self._addressing.split(op.namespace)
                 self._addressing.warn_if_wrong(op.namespace)
                 last[agent, scope, str(op.key)] = op
-        grouped: dict[str, Puts] = {}
+        grouped: dict[str, WriteBatch] = {}
         inline_left = self._engine.state.settings.maximum_decision_bytes // 2
         for (agent, scope, key), op in last.items():
             puts = grouped.get(agent)
             if puts is None:
-                puts = grouped[agent] = Puts(agent, caller.scope(agent))
+                puts = grouped[agent] = WriteBatch(agent, caller.scope(agent))
             change, sent = self.change_of(
                 scope,
                 key,
@@ -103,7 +103,7 @@ class Writes:
         scope: Scope,
         key: str,
         value: Any,
-        here: ExecutionScope,
+        here: ReadSet,
         *,
         inline_left: int,
         conditional: bool,
@@ -111,7 +111,7 @@ class Writes:
         ttl_minutes: float | None = None,
         index: Any = None,
         reason: str | None = None,
-    ) -> tuple[Change, Outgoing | None]:
+    ) -> tuple[ArtifactChange, PendingContent | None]:
         """The change a put asks for; `value` None deletes. Raises `UsageError`, `TooLarge`."""
         artifact = self._engine.address(scope, key)
         mode = WriteMode.COMPARE_AND_SET if conditional or expected is not None else WriteMode.LAST_WRITER_WINS
@@ -156,7 +156,13 @@ class Writes:
         return True
 
     def _commit_now(
-        self, agent: str, change: Change, here: ExecutionScope, sent: Outgoing | None, address: Address, tick: int
+        self,
+        agent: str,
+        change: ArtifactChange,
+        here: ReadSet,
+        sent: PendingContent | None,
+        address: Address,
+        tick: int,
     ) -> Written | None:
         """The commit of `put_now`, metered; None where it is not that simple."""
         meter, engine, what = self._meter, self._engine, f"put by {agent!r}"
@@ -176,7 +182,7 @@ class Writes:
             meter.wrote(agent, (address,), (change,), sents, written.answer, tick=tick, began_at=began_at, begun=begun)
         return written
 
-    def commit(self, puts: Puts, tick: int, *, atomic: bool = True) -> Steps[list[Written]]:
+    def commit(self, puts: WriteBatch, tick: int, *, atomic: bool = True) -> Steps[list[Written]]:
         """Commit the changes of one agent, and warn of lost updates. `tick` is the number of the call."""
         agent, changes = puts.agent, puts.changes
         what = "put" if len(changes) == 1 else f"{len(changes)} puts"
@@ -208,7 +214,7 @@ class Writes:
             self._warn_of_loss(agent, change, each)
         return written
 
-    def _warn_of_loss(self, agent: str, change: Change, written: Written) -> None:
+    def _warn_of_loss(self, agent: str, change: ArtifactChange, written: Written) -> None:
         """Warn, once for each artifact, where a version was replaced that the author had not seen."""
         if not written.overwrote_unseen or type(change) is not Write or change.artifact in self._warned:
             return
@@ -226,7 +232,7 @@ class Writes:
         )
 
 
-def _is_uploaded(sent: Outgoing | None) -> bool:
+def _is_uploaded(sent: PendingContent | None) -> bool:
     return sent is not None and sent.uploaded
 
 

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from typing import ClassVar, Final, TypeVar
 
-from ccs_stream.client.observing.aside import Aside
+from ccs_stream.client.observers.background_call import BackgroundCall
 from ccs_stream.coordinator.port import wall_clock
 from ccs_stream.projections.metric_events import Observed, StoreMetricEvent
 from ccs_stream.protocol.errors import UsageError
@@ -128,7 +128,7 @@ class Telemetry:
     def __init__(self, exporter: Exporter) -> None:
         self._exporter = exporter
         self._uncaptured = 0
-        self._aside: Aside[Callable[[], object]] = Aside("telemetry", _call)
+        self._aside: BackgroundCall[Callable[[], object]] = BackgroundCall("telemetry", _call)
 
     @property
     def failed(self) -> int:

@@ -1,7 +1,7 @@
-"""The `ccs-stream` command: demo, coordinator, topics, doctor, simulate, benchmark.
+"""The `ccs-stream` command: coordinator, demo, doctor, topics, validate, workloads.
 
-Guarantees: a command that needs an extra which is not installed says which one; exit codes tell outcomes apart.
-Does not: hold logic that another program would want; that lives in the room it belongs to.
+Guarantees: a command that needs an extra which is not installed names it; exit codes tell outcomes apart.
+Does not: hold logic that another program would want; such logic lives in the room it belongs to.
 May import: everything; an agent framework only in `cli.demo` and `cli.workloads`.
 """
 
@@ -20,11 +20,11 @@ COMMANDS: Final = {
     "validate": "ccs_stream.cli.validate:validate",
     "workloads": "ccs_stream.cli.workloads.command:workloads",
 }
-"""Where each command is, to be imported when it is asked for; such a module imports no framework at its top."""
+"""Module and function of each command, imported when the command is called. None imports a framework at its top."""
 
 
 class LazyGroup(click.Group):
-    """A group that knows its commands by name and imports them when they are needed."""
+    """A group that knows its commands by name and imports one only when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
         return sorted(COMMANDS)
@@ -38,10 +38,10 @@ class LazyGroup(click.Group):
         return command
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(ccs_stream.__version__, prog_name="ccs-stream")
 def main() -> None:
-    """Several LLM agents that share artifacts, kept coherent by one ordered, durable log of facts.
+    """Keep LLM agents that share documents from working on stale copies or losing each other's updates.
 
-    Begin with `ccs-stream demo`: it needs no key, no broker and no network.
+    Begin with `ccs-stream demo`: it needs no API key, no broker and no network. To look into a log, use `ccs-replay`.
     """

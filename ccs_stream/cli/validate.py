@@ -1,8 +1,8 @@
-"""`ccs-stream validate`: whether a file of JSON lines, or a log, is whole.
+"""`ccs-stream validate`: check that a file of JSON lines, or a log, is complete.
 
-Guarantees: a finding names its line; nothing is written; exit 0 clean, 1 error, 2 usage, 3 findings; with --json,
+Guarantees: a finding names its line; nothing is written; exit codes are those of `replay.exit_codes`; with --json,
 stdout is one JSON document. Does not: compare a file with the log it was made from; `ccs-replay SOURCE transitions`
-makes it again.
+prints the state log anew.
 """
 
 import contextlib
@@ -13,20 +13,20 @@ from typing import Any, Final
 
 import click
 
-from ccs_stream.client.observing.streams import ends_path, lines_and_ends
+from ccs_stream.client.observers.state_log import ends_path, lines_and_ends
 from ccs_stream.projections.stream_checks import StreamChecks
-from ccs_stream.protocol.errors import CcsError, LogDiverged, MissingHead, UsageError
+from ccs_stream.protocol.errors import LogDiverged, MissingHead, UsageError
 from ccs_stream.replay import verify
+from ccs_stream.replay.exit_codes import EXIT_CLEAN, EXIT_FINDINGS, reports_errors
 from ccs_stream.replay.output import console, print_json, table
 from ccs_stream.replay.source import Source
 
-EXIT_CLEAN: Final = 0
-EXIT_FINDINGS: Final = 3
 _MAGIC: Final = {b"SQLite format 3\0": "sqlite:///", b"Obj\x01": "file:"}
-"""How logs begin that are files themselves, and the URLs they are opened by."""
+"""The first bytes of logs that are files, and the scheme of the URL that opens each."""
 
 EPILOG = """
-Exit codes: 0 clean; 1 an error, such as no file; 2 wrong usage; 3 findings.
+\b
+Exit codes: 0 complete, 1 error (such as no file), 2 wrong usage, 3 findings.
 
 \b
 Examples:
@@ -37,42 +37,37 @@ Examples:
 """
 
 
-@click.command(epilog=EPILOG, short_help="Is a file of JSON lines, or a log, whole? Gaps, changes of form, lost tails.")
+@click.command(epilog=EPILOG, short_help="Check that a file of JSON lines, or a log, is complete.")
 @click.argument("source", metavar="PATH|URL")
-@click.option("-w", "--workspace", metavar="NAME", help="With a URL: which workspace, where the log holds several.")
+@click.option("-w", "--workspace", metavar="NAME", help="Workspace to check, if a URL's log holds several.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+@reports_errors()
 def validate(*, source: str, workspace: str | None, as_json: bool) -> None:
     """Check that nothing is missing from a file of JSON lines, or from a log.
 
     PATH is a file that a store has written: its state log, its content audit, its metric events, or several of them in
-    one file. Each line says by schema_version what it is, and by instance_id and sequence_number where it belongs.
-    Found are: numbers that are missing or there twice, a stream that does not begin at 1, lines that are no JSON, and
-    lines of another form than their schema (an unknown schema_version; a key too many or too few; a wrong type).
+    one file. In each line, schema_version says what the line is, instance_id which store wrote it, and sequence_number
+    its place. A finding is a number that is missing or there twice, a stream that does not begin at 1, a line that is
+    not JSON, or a line that does not fit its schema (unknown schema_version, a key too many or too few, a wrong type).
 
-    That lines are missing at the end shows only by the file PATH.end, which the store keeps beside PATH: move and copy
-    the two together. Without it the tail cannot be checked, and the output says so.
+    Lines missing at the end can only be found with the file PATH.end, which the store keeps beside PATH: move and copy
+    the two together. Without it the output says that the end cannot be checked.
 
-    URL is a log (sqlite:///FILE.db, file:ARCHIVE.avro, kafka://HOST:PORT?workspace=W), opened read-only. It is checked
-    as by `ccs-replay URL verify`: every record there and in its place, every rule kept.
-    """
+    \b
+    URL is a log, opened read-only and checked as `ccs-replay URL verify` does:
+      sqlite:///FILE.db
+      file:ARCHIVE.avro
+      kafka://HOST:PORT?workspace=W
+    """  # noqa: D301  # click reads the escapes
     if workspace is not None and not is_url(source):
         raise click.UsageError("--workspace chooses among those of a log: leave it out for a file of lines")
-    try:
-        if is_url(source):
-            code = validate_log(source, workspace, as_json=as_json)
-        else:
-            code = validate_file(Path(source), as_json=as_json)
-    except UsageError as error:
-        raise click.UsageError(str(error)) from error
-    except FileNotFoundError as error:
-        raise click.ClickException(f"there is no file {source}") from error
-    except (CcsError, OSError) as error:
-        raise click.ClickException(str(error)) from error
-    sys.exit(code)
+    if is_url(source):
+        sys.exit(validate_log(source, workspace, as_json=as_json))
+    sys.exit(validate_file(Path(source), as_json=as_json))
 
 
 def is_url(source: str) -> bool:
-    """Whether this names a log, and no file of lines."""
+    """Whether `source` names a log and not a file of lines."""
     return "://" in source or source.startswith(("file:", "memory:"))
 
 
@@ -85,7 +80,7 @@ def validate_log(url: str, workspace: str | None, *, as_json: bool) -> int:
             raise
         return verify.report_unreadable(url.partition("?")[0], workspace, error, as_json=as_json)
     with contextlib.closing(source.store):
-        return verify.run(source, verify.Wanted(), as_json=as_json)
+        return verify.run(source, verify.VerifyOptions(), as_json=as_json)
 
 
 def validate_file(path: Path, *, as_json: bool) -> int:
@@ -98,7 +93,7 @@ def validate_file(path: Path, *, as_json: bool) -> int:
             checks.line(number, text)
     if ends is not None:
         checks.tail(ends)
-    report = _Report(path, checks, ends)
+    report = _FileReport(path, checks, ends)
     if as_json:
         print_json(report.document())
     else:
@@ -113,11 +108,11 @@ def _check_is_no_log(path: Path, text: bytes) -> None:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Report:
+class _FileReport:
     path: Path
     checks: StreamChecks
     ends: Any
-    """None where the file of ends is missing or says nothing that makes sense."""
+    """None if the file of ends is missing or cannot be understood."""
 
     @property
     def exit_code(self) -> int:
@@ -125,7 +120,7 @@ class _Report:
 
     @property
     def unended(self) -> list[tuple[str, str]]:
-        """Streams whose end nobody has kept."""
+        """Streams that the file of ends does not name."""
         return [
             (stream, instance_id)
             for stream, instance_id in sorted(self.checks.seen)
@@ -134,7 +129,7 @@ class _Report:
 
     @property
     def tail(self) -> str:
-        """What can be said of the tail."""
+        """One sentence on whether the end of the file could be checked."""
         beside = ends_path(self.path)
         if self.ends is None:
             why = "cannot be understood" if beside.exists() else "is missing"

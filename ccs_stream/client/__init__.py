@@ -1,4 +1,4 @@
-"""What an application holds: sessions, futures, freshness, copies; `observing` who watches, `degraded` the outbox.
+"""What an application holds: sessions, futures, freshness, copies; `observers` who watches, `degraded` the outbox.
 
 Guarantees: each copy served is valid up to a known log position; nothing is reported done before it is durable; a
 time-out is an unknown outcome, and a retry under the same number is applied at most once.

@@ -9,16 +9,16 @@ import functools
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from ccs_stream.client.changes import history, reading_of
-from ccs_stream.client.committing import Outgoing
-from ccs_stream.client.engine import Engine
-from ccs_stream.client.freshness import Freshness, asked_of
-from ccs_stream.client.observing.delivering import Context
+from ccs_stream.client.cache.freshness import Freshness, delivery_freshness
+from ccs_stream.client.cache.read_set import ReadSet
+from ccs_stream.client.history import history, reading_of
+from ccs_stream.client.observers.delivery_log import Context
+from ccs_stream.client.operations.commit import PendingContent
+from ccs_stream.client.operations.engine import Engine
+from ccs_stream.client.operations.reservation import Reservation
+from ccs_stream.client.operations.steps import Steps, in_background, run, run_async
 from ccs_stream.client.recovery import recover
-from ccs_stream.client.reservation import Reservation
 from ccs_stream.client.results import Change, Reading, Written
-from ccs_stream.client.scopes import ExecutionScope
-from ccs_stream.client.steps import Steps, in_background, run, run_async
 from ccs_stream.client.values import encode
 from ccs_stream.log.port import Position
 from ccs_stream.protocol.commands import Erase, Write, WriteMode
@@ -92,13 +92,13 @@ class Agent:
         scope: Scope,
         freshness: Freshness | str | None,
         at_least: Position | str | None,
-        here: ExecutionScope,
+        here: ReadSet,
     ) -> Steps[Reading | None]:
         engine = self._engine
         engine.copies.tick()
         artifact = engine.address(tuple(scope), key)
         yield from engine.fresh(None if freshness is None else Freshness.parse(freshness), at_least)
-        asked = asked_of(freshness, at_least)
+        asked = delivery_freshness(freshness, at_least)
         found = yield from engine.read(self.name, artifact, here, freshness=asked)
         if found is None:
             return None
@@ -156,7 +156,7 @@ class Agent:
         here = self._here()
         return self._acommit(here, functools.partial(self._change, key, value, scope, here, condition, ttl_s, reason))
 
-    def _commit(self, here: ExecutionScope, prepare: Callable[[], tuple[Write, Outgoing]]) -> Written:
+    def _commit(self, here: ReadSet, prepare: Callable[[], tuple[Write, PendingContent]]) -> Written:
         self._engine.copies.tick()
         change, outgoing = prepare()
         what = f"write of {change.key!r}"
@@ -166,7 +166,7 @@ class Agent:
             written = run(self._engine.coordinator, steps)[0]
         return written
 
-    async def _acommit(self, here: ExecutionScope, prepare: Callable[[], tuple[Write, Outgoing]]) -> Written:
+    async def _acommit(self, here: ReadSet, prepare: Callable[[], tuple[Write, PendingContent]]) -> Written:
         self._engine.copies.tick()
         change, outgoing = prepare()
         what = f"write of {change.key!r}"
@@ -181,11 +181,11 @@ class Agent:
         key: str,
         value: object,
         scope: Scope,
-        here: ExecutionScope,
+        here: ReadSet,
         expected: tuple[Version | None] | None,
         ttl_s: float | None,
         reason: str | None,
-    ) -> tuple[Write, Outgoing]:
+    ) -> tuple[Write, PendingContent]:
         engine = self._engine
         artifact = engine.address(tuple(scope), key)
         ttl_us = None if ttl_s is None else seconds_to_us(ttl_s, "ttl_s")
@@ -228,7 +228,7 @@ class Agent:
         return run_async(self._engine.coordinator, self._delete(key, scope, self._here(), expected, reason))
 
     def _delete(
-        self, key: str, scope: Scope, here: ExecutionScope, expected: int | AnyVersion | None, reason: str | None
+        self, key: str, scope: Scope, here: ReadSet, expected: int | AnyVersion | None, reason: str | None
     ) -> Steps[Written]:
         artifact = self._engine.address(tuple(scope), key)
         conditional = not isinstance(expected, AnyVersion)
@@ -279,7 +279,7 @@ class Agent:
         artifact = self._engine.address(tuple(scope), key)
         return history(self._engine.coordinator, artifact, limit=limit, values=values)
 
-    def _here(self) -> ExecutionScope:
+    def _here(self) -> ReadSet:
         here = self._engine.scopes.current(self.name)
         here.context = self._context
         return here

@@ -8,9 +8,9 @@ log on Kafka and equal settings share their connections.
 from collections.abc import Mapping
 from typing import Any, Final, Unpack
 
-from ccs_stream.client.bodies import DEFAULT_BYTES_MAX
-from ccs_stream.client.freshness import Freshness
-from ccs_stream.client.options import ClientOptions, policy_of
+from ccs_stream.client.cache.content_cache import DEFAULT_BYTES_MAX
+from ccs_stream.client.cache.freshness import Freshness
+from ccs_stream.client.options import ClientOptions, parse_options
 from ccs_stream.client.workspace import DEFAULT_WORKSPACE, Workspace
 from ccs_stream.log.urls import open_log
 from ccs_stream.protocol.errors import UsageError
@@ -41,7 +41,7 @@ def connect(
     """
     if workspace is not None and (type(workspace) is not str or not workspace):
         raise UsageError(f"a workspace's name is a non-empty string, got {workspace!r}")
-    policy = policy_of(options, of="connect", others=_KNOWN)
+    policy = parse_options(options, of="connect", others=_KNOWN)
     wanted = None if freshness is None else Freshness.parse(freshness)
     store = open_log(url, client=kafka, shared=True)
     try:

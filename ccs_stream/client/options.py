@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from ccs_stream.client.copies import Rules, StrategyOption, rules_of
-from ccs_stream.client.observing.streams import Callback, sink_of
+from ccs_stream.client.cache.copy_tracker import StrategyOption, StrategyRules, parse_rules
+from ccs_stream.client.observers.state_log import Callback, sink_of
 from ccs_stream.client.recovery import CrashRecoveryConfig, check_composition
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.settings import SECOND_US, WorkspaceSettings
@@ -49,10 +49,10 @@ class ClientOptions(TypedDict, total=False):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class ClientConfig:
     """What was asked for, checked."""
 
-    rules: Rules
+    rules: StrategyRules
     deliveries: bool | None = None
     state_log: Callback | Path | None = None
     content_audit_log: Callback | Path | None = None
@@ -70,7 +70,7 @@ class Policy:
                 check_composition(limits, ttl_us / SECOND_US, None)
 
 
-def policy_of(options: Mapping[str, Any], *, of: str, others: tuple[str, ...] = ()) -> Policy:
+def parse_options(options: Mapping[str, Any], *, of: str, others: tuple[str, ...] = ()) -> ClientConfig:
     """The policy that these options ask for. Raises `UsageError`.
 
     `of` names whoever takes them in messages, and `others` are the options it knows besides.
@@ -93,8 +93,8 @@ def policy_of(options: Mapping[str, Any], *, of: str, others: tuple[str, ...] = 
     if recovery is not None and not isinstance(recovery, CrashRecoveryConfig):
         raise UsageError(f"crash_recovery is a CrashRecoveryConfig(enabled=True, ...), got {recovery!r}")
     degrades, outbox = _degrading(options.get("on_error", "strict"), options.get("outbox"))
-    policy = Policy(
-        rules=rules_of(
+    policy = ClientConfig(
+        rules=parse_rules(
             options.get("strategy"),
             lease_ttl=options.get("lease_ttl"),
             lease_ttl_ticks=options.get("lease_ttl_ticks"),
@@ -132,5 +132,5 @@ def _sink(option: Any, what: str) -> Callback | Path | None:
     return None if option is None or type(option) is bool else sink_of(option, what)
 
 
-DEFAULT_POLICY = policy_of({}, of="")
+DEFAULT_CONFIG = parse_options({}, of="")
 """Nothing asked for."""

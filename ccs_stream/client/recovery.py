@@ -14,11 +14,11 @@ import threading
 import weakref
 from typing import Final
 
-from ccs_stream.client.engine import Engine
-from ccs_stream.client.scopes import ExecutionScope
-from ccs_stream.client.steps import Steps, run
-from ccs_stream.coordinator.forks import ForkGuard
-from ccs_stream.coordinator.sweeping import sweep_is_due
+from ccs_stream.background import ForkGuard
+from ccs_stream.client.cache.read_set import ReadSet
+from ccs_stream.client.operations.engine import Engine
+from ccs_stream.client.operations.steps import Steps, run
+from ccs_stream.coordinator.sweep import sweep_is_due
 from ccs_stream.protocol.errors import Closed, ForkedProcess, UsageError
 from ccs_stream.protocol.ids import Micros
 from ccs_stream.protocol.settings import SECOND_US, WorkspaceSettings
@@ -163,7 +163,7 @@ def beating(engine: Engine) -> Steps[None]:
         yield from engine.heartbeat()
 
 
-def recovering(engine: Engine, agent: str | None, scope: ExecutionScope | None = None) -> Steps[None]:
+def recovering(engine: Engine, agent: str | None, scope: ReadSet | None = None) -> Steps[None]:
     """As `recover`. What is to be forgotten is forgotten at once; the steps are those of the heartbeat."""
     joined = engine.session.joined
     if agent is not None and agent not in joined:
@@ -175,7 +175,7 @@ def recovering(engine: Engine, agent: str | None, scope: ExecutionScope | None =
     return beating(engine)
 
 
-def recover(engine: Engine, agent: str | None, scope: ExecutionScope | None = None) -> None:
+def recover(engine: Engine, agent: str | None, scope: ReadSet | None = None) -> None:
     """Trust nothing that was read before: the next read of each artifact by `agent` (None: by all) is a miss.
 
     Forgets the copies of this process and what the agent has read in `scope` (by default where this is called); what
@@ -185,7 +185,7 @@ def recover(engine: Engine, agent: str | None, scope: ExecutionScope | None = No
     run(engine.coordinator, recovering(engine, agent, scope))
 
 
-class Keeper:
+class SessionHeartbeat:
     """A thread that renews this session, and takes back what others may no longer hold.
 
     It works in rounds, holds the workspace's lock for a look at the participants and no longer, and ends with `close`
@@ -264,6 +264,6 @@ def _owns(engine: Engine) -> bool:
     return any(each is not None and each.owned for each in held)
 
 
-def keep(engine: Engine) -> Keeper | None:
+def keep(engine: Engine) -> SessionHeartbeat | None:
     """The keeper of a workspace that has crash recovery, whoever opened it so; None where it has not."""
-    return Keeper(engine) if engine.state.settings.crash_recovery else None
+    return SessionHeartbeat(engine) if engine.state.settings.crash_recovery else None

@@ -14,26 +14,26 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from ccs_stream.client.agent import ANY_VERSION, Agent, AnyVersion, seconds_to_us
-from ccs_stream.client.bodies import DEFAULT_BYTES_MAX, Bodies
-from ccs_stream.client.changes import Past, Watch, reading_of
-from ccs_stream.client.committing import UNNUMBERED, Outgoing
-from ccs_stream.client.degraded.degrading import Degradation
+from ccs_stream.client.cache.content_cache import DEFAULT_BYTES_MAX, ContentCache
+from ccs_stream.client.cache.freshness import Freshness, delivery_freshness
+from ccs_stream.client.cache.read_set import ReadSet
 from ccs_stream.client.degraded.fallback import Fallback
+from ccs_stream.client.degraded.mode import DegradedMode
 from ccs_stream.client.degraded.outbox import Outbox
-from ccs_stream.client.degraded.replaying import Replayer, require_log
-from ccs_stream.client.engine import Engine
-from ccs_stream.client.freshness import Freshness, asked_of
-from ccs_stream.client.observing.observers import Observers
-from ccs_stream.client.options import DEFAULT_POLICY, Policy
-from ccs_stream.client.recovery import Keeper, beating, keep, recover, settings_with
+from ccs_stream.client.degraded.outbox_drainer import OutboxDrainer, require_log
+from ccs_stream.client.history import PastWorkspace, Watch, reading_of
+from ccs_stream.client.observers.observers import WorkspaceObservers
+from ccs_stream.client.operations.commit import UNNUMBERED, PendingContent
+from ccs_stream.client.operations.engine import Engine
+from ccs_stream.client.operations.steps import Steps, in_background, run, run_async
+from ccs_stream.client.options import DEFAULT_CONFIG, ClientConfig
+from ccs_stream.client.recovery import SessionHeartbeat, beating, keep, recover, settings_with
 from ccs_stream.client.results import Reading, Written
-from ccs_stream.client.scopes import ExecutionScope
-from ccs_stream.client.steps import Steps, in_background, run, run_async
 from ccs_stream.client.values import encode
-from ccs_stream.coordinator.opening import open_coordinator
+from ccs_stream.coordinator.factory import open_coordinator
 from ccs_stream.log.deliveries import decode_delivery
 from ccs_stream.log.port import LogStore, Position
-from ccs_stream.protocol.commands import Change, Erase, Leave, Write, WriteMode
+from ccs_stream.protocol.commands import ArtifactChange, Erase, Leave, Write, WriteMode
 from ccs_stream.protocol.deliveries import DeliveryRecorded
 from ccs_stream.protocol.errors import CcsError, Closed, UsageError
 from ccs_stream.protocol.ids import ArtifactId, Scope, Version
@@ -87,7 +87,7 @@ class Workspace:
         freshness: Freshness | str | None = None,
         body_cache_bytes: int = DEFAULT_BYTES_MAX,
         owns_store: bool = True,
-        policy: Policy = DEFAULT_POLICY,
+        policy: ClientConfig = DEFAULT_CONFIG,
     ) -> None:
         self.name = name
         self.instance_id = str(uuid.uuid4())
@@ -99,20 +99,20 @@ class Workspace:
         self.coordinator = open_coordinator(store, name, settings_with(policy.crash_recovery, settings))
         self.engine = Engine(
             self.coordinator,
-            bodies=Bodies(store, name, bytes_max=body_cache_bytes),
+            bodies=ContentCache(store, name, bytes_max=body_cache_bytes),
             freshness=wanted,
             rules=policy.rules,
         )
-        self.degradation: Degradation | None = None
+        self.degradation: DegradedMode | None = None
         """The mode of this workspace, where `on_error="degrade"`."""
         self.outbox: Outbox | None = None
         """What waits for a log that cannot be used, where there is one."""
-        self._keeper: Keeper | None = None
+        self._keeper: SessionHeartbeat | None = None
         try:
             policy.check_leases(self.engine.state.settings)
             if policy.degrades:
                 self._degrade(policy.outbox)
-            self.observers = Observers(self.engine, policy, instance_id=self.instance_id)
+            self.observers = WorkspaceObservers(self.engine, policy, instance_id=self.instance_id)
             self.engine.serving.give = self.observers.give
             self._keeper = keep(self.engine)
         except BaseException:
@@ -125,10 +125,10 @@ class Workspace:
             if self._store.instantaneous:
                 raise UsageError("outbox= keeps writes for a log that is away, and a log in memory cannot be")
             self.outbox = Outbox(path, log_id=self._store.log_id, workspace=self.name)
-        replayer = None if self.outbox is None else Replayer(self.outbox, self.coordinator)
+        replayer = None if self.outbox is None else OutboxDrainer(self.outbox, self.coordinator)
         what = f"the workspace {self.name!r} of {self._store.display_url}"
         probe = functools.partial(require_log, self.coordinator)
-        self.degradation = Degradation(what, probe, replayer)
+        self.degradation = DegradedMode(what, probe, replayer)
         engine = self.engine
         engine.fallback = Fallback(self.coordinator, engine.bodies, engine.serving, self.degradation, self.outbox)
         self.degradation.watch()
@@ -169,15 +169,15 @@ class Workspace:
         """As `write_all`."""
         return run_async(self.coordinator, self._write_all(list(changes), agent, self.engine.scopes.current(agent)))
 
-    def _write_all(self, asked: list[Put | Delete], agent: str, here: ExecutionScope) -> Steps[list[Written]]:
+    def _write_all(self, asked: list[Put | Delete], agent: str, here: ReadSet) -> Steps[list[Written]]:
         self._check_open()
         if not asked:
             return []
         encoded = [encode(each.value) if isinstance(each, Put) else None for each in asked]
         # Half of what one record may hold travels inline; the rest goes to the content store, so that it fits.
         inline_left = self.engine.state.settings.maximum_decision_bytes // 2
-        changes: list[Change] = []
-        outgoing: list[Outgoing] = []
+        changes: list[ArtifactChange] = []
+        outgoing: list[PendingContent] = []
         for each, body in zip(asked, encoded, strict=True):
             artifact = self.engine.address(tuple(each.scope), each.key)
             mode, base = _condition(each.expected, here, artifact)
@@ -248,10 +248,10 @@ class Workspace:
         self._check_open()
         engine = self.engine
         engine.copies.tick()
-        here = ExecutionScope() if agent is None else engine.scopes.current(agent)
+        here = ReadSet() if agent is None else engine.scopes.current(agent)
         yield from engine.fresh(None if freshness is None else Freshness.parse(freshness), at_least)
         ids = [engine.address((), each) if isinstance(each, str) else engine.address(*each) for each in addresses]
-        asked = asked_of(freshness, at_least)
+        asked = delivery_freshness(freshness, at_least)
         served = yield from engine.read_all([(agent, artifact, here) for artifact in ids], freshness=asked)
         return [
             None if each is None else reading_of(each.state, each.body.body, each.position, stale=each.stale)
@@ -276,12 +276,12 @@ class Workspace:
         position = None if after is None else Position.parse(after)
         return Watch(self.coordinator, scope=tuple(scope), after=position, values=values)
 
-    def as_of(self, at: Position | str | int) -> Past:
+    def as_of(self, at: Position | str | int) -> PastWorkspace:
         """The workspace as it was at a position (or sequence): read-only."""
         self._check_open()
-        return Past(self._store, self.name, at if isinstance(at, int) else Position.parse(at))
+        return PastWorkspace(self._store, self.name, at if isinstance(at, int) else Position.parse(at))
 
-    async def aas_of(self, at: Position | str | int) -> Past:
+    async def aas_of(self, at: Position | str | int) -> PastWorkspace:
         """As `as_of`."""
         return await in_background(self.coordinator, lambda: self.as_of(at))
 
@@ -385,7 +385,7 @@ class Workspace:
 
 
 def _condition(
-    expected: int | AnyVersion | None, here: ExecutionScope, artifact: ArtifactId
+    expected: int | AnyVersion | None, here: ReadSet, artifact: ArtifactId
 ) -> tuple[WriteMode, Version | None]:
     if isinstance(expected, AnyVersion):
         return WriteMode.LAST_WRITER_WINS, here.base(artifact)

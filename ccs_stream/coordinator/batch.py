@@ -6,8 +6,7 @@ and the next command is served. Does not: append.
 """
 
 import logging
-from collections.abc import Callable
-from collections.abc import Sequence as SequenceOf
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from ccs_stream.log.codec import DEFAULT_CODEC
@@ -19,8 +18,8 @@ from ccs_stream.protocol.decide import Decision, Dropped, decide, refusal_for_bu
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.events import CommandAnswered, RefusalReason
 from ccs_stream.protocol.evolve import fold
-from ccs_stream.protocol.ids import DecisionIndex, Epoch, Hash, LeaderId, Micros, Sequence
-from ccs_stream.protocol.leadership import Pending
+from ccs_stream.protocol.ids import DecisionIndex, Epoch, Hash, LeaderId, Micros, SequenceNumber
+from ccs_stream.protocol.leadership import QueuedCommand
 from ccs_stream.protocol.overlay import Overlay
 from ccs_stream.protocol.records import DecisionRecord
 
@@ -28,7 +27,7 @@ LOG = logging.getLogger(__name__)
 _encode: Final = DEFAULT_CODEC.encode_event
 
 
-class Planned:
+class PlannedDecision:
     """One command's decision; `record` and `draft` are None where it appends nothing."""
 
     __slots__ = ("command", "command_offset", "decision", "digest", "draft", "message", "offset", "record")
@@ -58,14 +57,16 @@ class _Line:
         self.hash = cursor.end(workspace).hash
 
 
-def plan(state: Directory, cursor: Cursor, workspace: str, commands: SequenceOf[Command], now: Micros) -> list[Planned]:
+def plan(
+    state: Directory, cursor: Cursor, workspace: str, commands: Sequence[Command], now: Micros
+) -> list[PlannedDecision]:
     """Decide `commands` in order where `cursor` and `state` stand. Changes neither."""
     alone = len(commands) == 1
     line = _Line(workspace, state, cursor, alone=alone)
     index = cursor.index
-    planned: list[Planned] = []
+    planned: list[PlannedDecision] = []
     for command in commands:
-        each = _plan(line, cursor, index, Planned(command, _decide(line.view, command, now)), now)
+        each = _plan(line, cursor, index, PlannedDecision(command, _decide(line.view, command, now)), now)
         planned.append(each)
         if each.record is not None:
             index = each.record.index
@@ -75,8 +76,8 @@ def plan(state: Directory, cursor: Cursor, workspace: str, commands: SequenceOf[
 
 
 def plan_shard(
-    state_of: Callable[[str], Directory], cursor: Cursor, batch: SequenceOf[Pending], now: Micros
-) -> list[Planned]:
+    state_of: Callable[[str], Directory], cursor: Cursor, batch: Sequence[QueuedCommand], now: Micros
+) -> list[PlannedDecision]:
     """Decide a batch of commands of any workspaces of one shard, in order. Changes nothing.
 
     A command that came by the commands topic gets a decision, be it one that changes nothing, so that the log always
@@ -85,7 +86,7 @@ def plan_shard(
     alone = len(batch) == 1
     lines: dict[str, _Line] = {}
     index = cursor.index
-    planned: list[Planned] = []
+    planned: list[PlannedDecision] = []
     for pending in batch:
         command, offset = pending.command, pending.offset
         line = lines.get(pending.workspace)
@@ -95,15 +96,15 @@ def plan_shard(
         at = max(now, line.state.recorded_at)
         if not line.view.opened and type(command) is not Open:
             # Its author never opened the workspace: what it saw was another log. Nothing may come before sequence 1.
-            planned.append(Planned(command, Decision([], dropped=Dropped.NEVER_OPENED), offset))
+            planned.append(PlannedDecision(command, Decision([], dropped=Dropped.NEVER_OPENED), offset))
             continue
         decision = _decide(line.view, command, at)
         if pending.refused is not None and decision.repeats is None and decision.dropped is None:
             # What was decided before stays decided: only its new record is refused.
             decision = refusal_of(command, RefusalReason.DECISION_TOO_LARGE, pending.refused)
-        each = Planned(command, decision, offset)
+        each = PlannedDecision(command, decision, offset)
         if not decision.events and offset is not None:
-            decision.events = [CommandAnswered(original_sequence=decision.repeats or Sequence(0))]
+            decision.events = [CommandAnswered(original_sequence=decision.repeats or SequenceNumber(0))]
         planned.append(_plan(line, cursor, index, each, at))
         if each.record is not None:
             index = each.record.index
@@ -112,13 +113,13 @@ def plan_shard(
     return planned
 
 
-def _plan(line: _Line, cursor: Cursor, index: DecisionIndex, each: Planned, now: Micros) -> Planned:
+def _plan(line: _Line, cursor: Cursor, index: DecisionIndex, each: PlannedDecision, now: Micros) -> PlannedDecision:
     """Frame a decision that has events, behind `index`; as a refusal, where it cannot be encoded or is too large."""
     if not each.decision.events:
         return each
     command, prev_hash, settings = each.command, line.hash, line.state.settings
     index = DecisionIndex(index + 1)
-    first = Sequence(line.view.sequence + 1)
+    first = SequenceNumber(line.view.sequence + 1)
 
     def frame() -> Draft:
         return _frame(each, line.workspace, cursor.epoch, cursor.leader_id, index, first, now, prev_hash)
@@ -144,7 +145,7 @@ def _plan(line: _Line, cursor: Cursor, index: DecisionIndex, each: Planned, now:
     return each
 
 
-def fold_record(state: Directory | Overlay, planned: Planned) -> None:
+def fold_record(state: Directory | Overlay, planned: PlannedDecision) -> None:
     """Fold a planned decision."""
     record = planned.record
     if record is not None:
@@ -167,12 +168,12 @@ def _decide(view: Directory | Overlay, command: Command, now: Micros) -> Decisio
 
 
 def _frame(  # the fields of an envelope
-    planned: Planned,
+    planned: PlannedDecision,
     workspace: str,
     epoch: Epoch,
     leader_id: LeaderId,
     index: DecisionIndex,
-    first: Sequence,
+    first: SequenceNumber,
     now: Micros,
     prev_hash: Hash,
 ) -> Draft:

@@ -17,15 +17,14 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from collections.abc import Sequence as SequenceOf
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from ccs_stream.coordinator.batch import Planned, fold_record, plan
-from ccs_stream.coordinator.forks import ForkGuard
+from ccs_stream.background import ForkGuard
+from ccs_stream.coordinator.batch import PlannedDecision, fold_record, plan
+from ccs_stream.coordinator.pending_command import Answer, CommandCounter, PendingCommand, wake
 from ccs_stream.coordinator.port import wall_clock
-from ccs_stream.coordinator.sweeping import sweep_command, sweep_is_due
-from ccs_stream.coordinator.ticket import Answer, Numbers, Ticket, wake
+from ccs_stream.coordinator.sweep import sweep_command, sweep_is_due
 from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.log.envelope import chain_hash
 from ccs_stream.log.fold import fold_entry
@@ -40,7 +39,7 @@ from ccs_stream.protocol.ids import (
     NO_SESSION,
     CommandNumber,
     Micros,
-    Sequence,
+    SequenceNumber,
 )
 from ccs_stream.protocol.records import DecisionRecord
 from ccs_stream.protocol.settings import DEFAULT_SETTINGS, WorkspaceSettings
@@ -83,7 +82,7 @@ class LocalCoordinator:
         self.state: Directory = open_at_snapshot(store, workspace, self._reader)
         self._unsaved = 0
         """Decisions folded since the last snapshot."""
-        self._queue: deque[Ticket] = deque()
+        self._queue: deque[PendingCommand] = deque()
         self._mark = -2
         self._swept_at = 0
         self._moved = threading.Condition(threading.Lock())
@@ -99,7 +98,7 @@ class LocalCoordinator:
     def execute(
         self,
         command: Command,
-        numbers: Numbers | None = None,
+        numbers: CommandCounter | None = None,
         work: Callable[[], object] | None = None,
         *,
         timeout_s: float | None = None,  # noqa: ARG002  # the log's turns have a time-out of their own
@@ -118,7 +117,7 @@ class LocalCoordinator:
                 LOG.warning("an append to %s has an unknown outcome: asking again", self.store.display_url)
             finally:
                 self.lock.release()
-        ticket = Ticket(command, numbers, work)
+        ticket = PendingCommand(command, numbers, work)
         self._queue.append(ticket)
         with self.lock:
             while not ticket.resolved:
@@ -128,14 +127,14 @@ class LocalCoordinator:
     async def execute_async(
         self,
         command: Command | None,
-        numbers: Numbers | None = None,
+        numbers: CommandCounter | None = None,
         work: Callable[[], object] | None = None,
         *,
         timeout_s: float | None = None,  # noqa: ARG002  # as above
     ) -> Answer:
         """The same from a coroutine. Without a command: do `work`, which may wait for a disk, and catch up."""
         self._guard.check()
-        ticket = Ticket(command, numbers, work)
+        ticket = PendingCommand(command, numbers, work)
         if self.store.instantaneous:
             self._queue.append(ticket)
             with self.lock:
@@ -241,7 +240,7 @@ class LocalCoordinator:
 
     def _drain(self) -> None:
         """Decide and append what waits. The caller holds the lock."""
-        batch: list[Ticket] = []
+        batch: list[PendingCommand] = []
         while self._queue and len(batch) < BATCH_MAX:
             batch.append(self._queue.popleft())
         if not batch:
@@ -268,7 +267,7 @@ class LocalCoordinator:
         if self._closed:
             raise Closed(f"the workspace {self.workspace!r} was closed: connect again")
 
-    def _commit(self, batch: list[Ticket]) -> None:
+    def _commit(self, batch: list[PendingCommand]) -> None:
         if len(batch) > 1 or batch[0].work is not None or batch[0].command is None:
             batch = self._after_work(batch)
             if not batch:
@@ -281,7 +280,7 @@ class LocalCoordinator:
         for ticket, each in zip(batch, planned, strict=True):
             ticket.answer = self._answer(each)
 
-    def _execute_alone(self, command: Command, numbers: Numbers | None) -> Answer:
+    def _execute_alone(self, command: Command, numbers: CommandCounter | None) -> Answer:
         """Decide and append one command. The caller holds the lock."""
         if numbers is not None and not command.number:
             command.number = CommandNumber(numbers.next())
@@ -291,7 +290,7 @@ class LocalCoordinator:
         self._maintain()
         return answer
 
-    def _append(self, commands: SequenceOf[Command]) -> list[Planned]:
+    def _append(self, commands: Sequence[Command]) -> list[PlannedDecision]:
         """Take the log's turn, decide, append; when this returns, the decisions are durable."""
         store, reader, state, workspace = self.store, self._reader, self.state, self.workspace
         with store.turn(workspace):
@@ -310,9 +309,9 @@ class LocalCoordinator:
         self._mark = mark
         return planned
 
-    def _after_work(self, batch: list[Ticket]) -> list[Ticket]:
+    def _after_work(self, batch: list[PendingCommand]) -> list[PendingCommand]:
         """Do the work that comes before commands, or is asked for alone; returns the commands left to decide."""
-        commands: list[Ticket] = []
+        commands: list[PendingCommand] = []
         for ticket in batch:
             try:
                 if ticket.work is not None:
@@ -328,7 +327,7 @@ class LocalCoordinator:
             ticket.answer = self._answer_from_state()
         return commands
 
-    def _settle(self, planned: list[Planned]) -> None:
+    def _settle(self, planned: list[PlannedDecision]) -> None:
         """Fold what is durable now."""
         reader, moved = self._reader, False
         for each in planned:
@@ -341,7 +340,7 @@ class LocalCoordinator:
         if moved and self._waiting:
             self._notify()
 
-    def _answer(self, planned: Planned) -> Answer:
+    def _answer(self, planned: PlannedDecision) -> Answer:
         record, digest = planned.record, planned.digest
         if record is None or digest is None:
             repeats = planned.decision.repeats
@@ -350,7 +349,7 @@ class LocalCoordinator:
         return Answer(
             events,
             record.first_sequence,
-            Sequence(record.first_sequence + len(events) - 1),
+            SequenceNumber(record.first_sequence + len(events) - 1),
             record.recorded_at,
             self._log_id,
             self.workspace,
@@ -371,7 +370,7 @@ class LocalCoordinator:
             end.hash,
         )
 
-    def _answer_again(self, sequence: Sequence) -> Answer:
+    def _answer_again(self, sequence: SequenceNumber) -> Answer:
         """The answer of a command decided before, from its decision in the log."""
         stored = self.store.find(self.workspace, sequence)
         if stored is None:
@@ -382,7 +381,7 @@ class LocalCoordinator:
         return Answer(
             [DEFAULT_CODEC.decode_event(each) for each in record.events],
             record.first_sequence,
-            Sequence(record.first_sequence + len(record.events) - 1),
+            SequenceNumber(record.first_sequence + len(record.events) - 1),
             record.recorded_at,
             self._log_id,
             self.workspace,
@@ -416,7 +415,7 @@ class LocalCoordinator:
             if self.state.opened and settings is None:
                 return
             asked = Open(session_id=NO_SESSION, number=CommandNumber(0), settings=settings or DEFAULT_SETTINGS)
-            ticket = Ticket(asked)
+            ticket = PendingCommand(asked)
             self._queue.append(ticket)
             self._drain()
             refusal = ticket.result().refusal

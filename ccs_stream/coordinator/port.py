@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from ccs_stream.coordinator.ticket import Answer, Numbers
+from ccs_stream.coordinator.pending_command import Answer, CommandCounter
 from ccs_stream.log.port import LogStore, Position
 from ccs_stream.log.reader import ShardReader
 from ccs_stream.protocol.commands import Command
@@ -67,7 +67,7 @@ class Coordinator(Protocol):
     def execute(
         self,
         command: Command,
-        numbers: Numbers | None = None,
+        numbers: CommandCounter | None = None,
         work: Callable[[], object] | None = None,
         *,
         timeout_s: float | None = None,
@@ -82,7 +82,7 @@ class Coordinator(Protocol):
     async def execute_async(
         self,
         command: Command | None,
-        numbers: Numbers | None = None,
+        numbers: CommandCounter | None = None,
         work: Callable[[], object] | None = None,
         *,
         timeout_s: float | None = None,

@@ -7,7 +7,7 @@ import hashlib
 
 from ccs_stream.log.port import LogStore
 from ccs_stream.protocol.errors import ContentMissing
-from ccs_stream.protocol.ids import Hash, Sequence
+from ccs_stream.protocol.ids import Hash, SequenceNumber
 
 
 def verified(body: bytes, content_hash: Hash, what: str) -> bytes:
@@ -21,7 +21,7 @@ def fetch_body(  # what an event says about a body
     store: LogStore,
     shard: str,
     *,
-    sequence: Sequence,
+    sequence: SequenceNumber,
     content_index: int | None,
     locator: bytes | None,
     content_hash: Hash,

@@ -15,7 +15,7 @@ from ccs_stream.log.envelope import chain_hash
 from ccs_stream.log.port import LogStore, Position, StoredRecord
 from ccs_stream.protocol.errors import LogDiverged
 from ccs_stream.protocol.events import ArtifactDeleted, Event, WriteCommitted
-from ccs_stream.protocol.ids import Hash, Sequence
+from ccs_stream.protocol.ids import Hash, SequenceNumber
 from ccs_stream.protocol.records import DecisionRecord
 
 
@@ -27,9 +27,9 @@ class LoggedDecision:
     record: DecisionRecord
 
     @property
-    def last_sequence(self) -> Sequence:
+    def last_sequence(self) -> SequenceNumber:
         """Sequence of its last event."""
-        return Sequence(self.record.first_sequence + len(self.record.events) - 1)
+        return SequenceNumber(self.record.first_sequence + len(self.record.events) - 1)
 
     @property
     def hash(self) -> Hash:
@@ -54,7 +54,7 @@ class LoggedVersion:
     """The event that made one version of an artifact, and the decision that holds the event."""
 
     decision: LoggedDecision
-    sequence: Sequence
+    sequence: SequenceNumber
     event: WriteCommitted | ArtifactDeleted
 
 
@@ -89,4 +89,4 @@ def version_at(store: LogStore, shard: str, sequence: int) -> LoggedVersion:
     event = decision.event(sequence)
     if type(event) is not WriteCommitted and type(event) is not ArtifactDeleted:
         raise LogDiverged(f"sequence {sequence} is named as a version and is a {type(event).__name__}")
-    return LoggedVersion(decision, Sequence(sequence), event)
+    return LoggedVersion(decision, SequenceNumber(sequence), event)

@@ -21,8 +21,7 @@ from typing import Final, Protocol
 
 from ccs_stream.log.envelope import decode_tail, encode_tail
 from ccs_stream.protocol.errors import UsageError
-from ccs_stream.protocol.ids import Hash, LogId
-from ccs_stream.protocol.ids import Sequence as SequenceNumber
+from ccs_stream.protocol.ids import Hash, LogId, SequenceNumber
 from ccs_stream.protocol.records import Record
 
 BEFORE_FIRST: Final = -1

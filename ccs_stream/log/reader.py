@@ -14,7 +14,7 @@ from ccs_stream.log.port import BEFORE_FIRST, LOG_FORMAT, LogStore, Position, St
 from ccs_stream.protocol.admit import ChainEnd, Cursor, Verdict, admit, advance, chain_holds
 from ccs_stream.protocol.errors import CorruptRecord, LogDiverged, MissingHead, NewerFormat, UnknownSchema
 from ccs_stream.protocol.events import Event, UnknownEvent
-from ccs_stream.protocol.ids import GENESIS_HASH, NO_LEADER, NO_LOG, Hash, Sequence
+from ccs_stream.protocol.ids import GENESIS_HASH, NO_LEADER, NO_LOG, Hash, SequenceNumber
 from ccs_stream.protocol.records import DecisionRecord, ForeignRecord, LogOpened, LogTruncated, Record
 
 
@@ -174,7 +174,7 @@ class ShardReader:
         record = self.decode(stored)
         if type(record) is not DecisionRecord:
             raise CorruptRecord("no decision", position=self._where(stored.offset))
-        last = Sequence(record.first_sequence + len(record.events) - 1)
+        last = SequenceNumber(record.first_sequence + len(record.events) - 1)
         self.cursor = Cursor(
             log_id=self.store.log_id, epoch=record.epoch, leader_id=record.leader_id, index=record.index, midway=True
         )

@@ -40,7 +40,7 @@ from ccs_stream.protocol.ids import (
     LogId,
     Micros,
     ParticipantNumber,
-    Sequence,
+    SequenceNumber,
     SessionId,
 )
 from ccs_stream.protocol.statehash import STATE_HASH_VERSION, state_hash
@@ -115,7 +115,7 @@ def _opened(fields: dict[str, Any]) -> Opened:
         LogId(fields["log_id"]),
         fields["workspace"],
         fields["offset"],
-        Sequence(fields["sequence"]),
+        SequenceNumber(fields["sequence"]),
         Hash(fields["chain_hash"]),
     )
     state, offsets = _state(fields), fields["body_offsets"]
@@ -153,7 +153,7 @@ def _cursor_fields(cursor: Cursor) -> dict[str, Any]:
 def _cursor(log_id: LogId, fields: dict[str, Any]) -> Cursor:
     hashes = fields["hashes"]
     ends = {
-        name: ChainEnd(Sequence(sequence), Hash(hashes[place * _HASH_BYTES : (place + 1) * _HASH_BYTES]))
+        name: ChainEnd(SequenceNumber(sequence), Hash(hashes[place * _HASH_BYTES : (place + 1) * _HASH_BYTES]))
         for place, (name, sequence) in enumerate(zip(fields["workspaces"], fields["sequences"], strict=True))
     }
     return Cursor(
@@ -254,7 +254,7 @@ def _session_fields(session: SessionState) -> dict[str, Any]:
 
 def _state(fields: dict[str, Any]) -> Directory:
     state = Directory()
-    state.sequence = state.settled = Sequence(fields["sequence"])
+    state.sequence = state.last_complete_sequence = SequenceNumber(fields["sequence"])
     state.recorded_at = Micros(fields["recorded_at"])
     opened = DEFAULT_CODEC.decode_event(fields["settings"])
     if type(opened) is not WorkspaceOpened:
@@ -273,7 +273,7 @@ def _state(fields: dict[str, Any]) -> Directory:
     state.rebuild_indexes()
     state.existing = {}  # the order of listings is the log's; times alone do not always tell it
     for number in fields["artifacts"]["existing"]:
-        state.show(artifacts[number])
+        state.mark_existing(artifacts[number])
     return state
 
 

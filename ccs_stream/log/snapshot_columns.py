@@ -10,7 +10,7 @@ from itertools import starmap
 from operator import attrgetter
 from typing import Any, Final
 
-from ccs_stream.protocol.directory import NOBODYS, ArtifactState, Directory
+from ccs_stream.protocol.directory import NO_PARTICIPANTS, ArtifactState, Directory
 from ccs_stream.protocol.ids import Hash, Micros, ParticipantNumber, Scope
 from ccs_stream.protocol.reclaims import Reclaim, ReclaimReason
 from ccs_stream.protocol.states import GrantState
@@ -148,5 +148,5 @@ def _sets(
         raise ValueError("the numbers of participants do not add up")
     at = 0
     for count in counts:
-        yield set(numbers[at : at + count]) if count else NOBODYS
+        yield set(numbers[at : at + count]) if count else NO_PARTICIPANTS
         at += count

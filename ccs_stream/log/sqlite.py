@@ -44,8 +44,7 @@ from ccs_stream.protocol.errors import (
     OutcomeUnknown,
     UsageError,
 )
-from ccs_stream.protocol.ids import LogId, Micros
-from ccs_stream.protocol.ids import Sequence as SequenceNumber
+from ccs_stream.protocol.ids import LogId, Micros, SequenceNumber
 from ccs_stream.protocol.records import DecisionRecord, LogOpened
 
 BUSY_TIMEOUT_S: Final = 30.0

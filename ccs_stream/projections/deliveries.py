@@ -12,13 +12,12 @@ Does not: know what was never recorded; the last deliveries of a killed process 
 import bisect
 import collections
 import dataclasses
-from collections.abc import Iterator
-from collections.abc import Sequence as SequenceOf
+from collections.abc import Iterator, Sequence
 
 from ccs_stream.projections.invariants import Kind
 from ccs_stream.protocol.deliveries import DeliveryOutcome, DeliveryRecorded
 from ccs_stream.protocol.events import ArtifactDeleted, Event, WriteCommitted
-from ccs_stream.protocol.ids import ArtifactId, Micros, Sequence, SessionId
+from ccs_stream.protocol.ids import ArtifactId, Micros, SequenceNumber, SessionId
 
 Found = tuple[Kind, int, str]
 """Kind, sequence, detail."""
@@ -48,7 +47,7 @@ class DeliveryChecks:
         self._early: collections.defaultdict[SessionId, set[int]] = collections.defaultdict(set)
         """Numbers beyond the next, of sessions whose deliveries came out of order."""
 
-    def decision(self, first_sequence: Sequence, recorded_at: Micros, events: SequenceOf[Event]) -> None:
+    def decision(self, first_sequence: SequenceNumber, recorded_at: Micros, events: Sequence[Event]) -> None:
         """An admitted decision."""
         self._end = first_sequence + len(events) - 1
         for place, event in enumerate(events):

@@ -10,7 +10,7 @@ write replaced unseen, which last-writer-wins allows and the log records.
 
 import dataclasses
 import enum
-from collections.abc import Sequence as SequenceOf
+from collections.abc import Sequence
 from typing import Final, assert_never
 
 from ccs_stream.protocol.events import (
@@ -144,7 +144,7 @@ class Invariants:
             at = self._sequence if sequence is None else sequence
             examples.append(Finding(kind=kind, sequence=at, detail=detail))
 
-    def decision(self, record: DecisionRecord, events: SequenceOf[Event]) -> None:
+    def decision(self, record: DecisionRecord, events: Sequence[Event]) -> None:
         """Check one admitted decision."""
         if record.recorded_at < self._recorded_at:
             self.find(Kind.CLOCK, f"recorded {self._recorded_at - record.recorded_at} us before the decision before it")
@@ -168,7 +168,7 @@ class Invariants:
                 )
             self._stale.clear()
 
-    def _number(self, record: DecisionRecord, events: SequenceOf[Event]) -> None:
+    def _number(self, record: DecisionRecord, events: Sequence[Event]) -> None:
         """A number is decided once, except to say that it was taken; after its session's end only refusals follow."""
         first = events[0] if events else None
         if type(first) is CommandRefused and first.reason is RefusalReason.NUMBER_REUSED:

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Final
 
-from ccs_stream.protocol.ids import ArtifactId, Micros, Sequence, Version
+from ccs_stream.protocol.ids import ArtifactId, Micros, SequenceNumber, Version
 
 SCHEMA_VERSION: Final = "ccs.metric.v1"
 
@@ -42,7 +42,7 @@ class Observed:
     artifact: ArtifactId
     version: Version | None
     """The version read or written; None where there was none."""
-    sequence: Sequence
+    sequence: SequenceNumber
     """Log sequence at which that was so."""
     began_at: Micros
     """Microseconds since 1970, UTC, by the clock of this process; that of `ended_at` for a hit."""

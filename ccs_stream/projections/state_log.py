@@ -12,7 +12,7 @@ import uuid
 from typing import Any, Final
 
 from ccs_stream.projections.transitions import Transition
-from ccs_stream.protocol.ids import ArtifactId, Sequence, Version
+from ccs_stream.protocol.ids import ArtifactId, SequenceNumber, Version
 from ccs_stream.protocol.states import GrantState
 
 STATE_LOG_SCHEMA: Final = "ccs.state_log.v2"
@@ -63,7 +63,7 @@ def content_audit_entry(  # noqa: PLR0913  # a line has as many fields
     content_hash: str | None,
     source: str,
     outcome: str,
-    sequence: Sequence,
+    sequence: SequenceNumber,
     sequence_number: int,
     instance_id: str,
 ) -> dict[str, Any]:

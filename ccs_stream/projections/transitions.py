@@ -14,7 +14,7 @@ others hears of it. There the versions begin at 2, here at 1, and there a delete
 
 import dataclasses
 import enum
-from collections.abc import Sequence as SequenceOf
+from collections.abc import Sequence
 from typing import Final, Self, assert_never
 
 from ccs_stream.protocol.directory import Directory
@@ -38,7 +38,7 @@ from ccs_stream.protocol.events import (
     WorkspaceOpened,
     WriteCommitted,
 )
-from ccs_stream.protocol.ids import NOBODY, ArtifactId, Micros, ParticipantNumber, Sequence, SessionId, Version
+from ccs_stream.protocol.ids import NOBODY, ArtifactId, Micros, ParticipantNumber, SequenceNumber, SessionId, Version
 from ccs_stream.protocol.states import GrantState
 
 
@@ -87,7 +87,7 @@ class Transition:
     """Of the artifact at that moment."""
     content_hash: str | None
     """SHA-256 in hex, on the committer's own commit; else None."""
-    sequence: Sequence
+    sequence: SequenceNumber
     """Log sequence of the event it is due to."""
     recorded_at: Micros
 
@@ -144,16 +144,18 @@ class Transitions:
             made._sessions[session_id] = dict(session.participants)
         return made
 
-    def decision(self, first_sequence: Sequence, recorded_at: Micros, events: SequenceOf[Event]) -> list[Transition]:
+    def decision(
+        self, first_sequence: SequenceNumber, recorded_at: Micros, events: Sequence[Event]
+    ) -> list[Transition]:
         """Fold one admitted decision: its transitions, in order."""
         found: list[Transition] = []
         sequence = first_sequence
         for event in events:
             self._event(event, sequence, recorded_at, found)
-            sequence = Sequence(sequence + 1)
+            sequence = SequenceNumber(sequence + 1)
         return found
 
-    def _event(self, event: Event, sequence: Sequence, at: Micros, found: list[Transition]) -> None:
+    def _event(self, event: Event, sequence: SequenceNumber, at: Micros, found: list[Transition]) -> None:
         match event:
             case WriteCommitted():
                 self._written(event, sequence, at, found)
@@ -185,7 +187,7 @@ class Transitions:
             case _:
                 assert_never(event)
 
-    def _written(self, event: WriteCommitted, sequence: Sequence, at: Micros, found: list[Transition]) -> None:
+    def _written(self, event: WriteCommitted, sequence: SequenceNumber, at: Micros, found: list[Transition]) -> None:
         artifact, writer, version = event.artifact, event.participant, event.version
         before = Version(version - 1)
         holder = self._holder(writer)
@@ -220,7 +222,7 @@ class Transitions:
         grants: _Grants,
         writer: ParticipantNumber,
         version: Version,
-        sequence: Sequence,
+        sequence: SequenceNumber,
         at: Micros,
         found: list[Transition],
     ) -> None:
@@ -243,7 +245,7 @@ class Transitions:
                     )
             grants.sharers = set()
 
-    def _issued(self, event: GrantIssued, sequence: Sequence, at: Micros, found: list[Transition]) -> None:
+    def _issued(self, event: GrantIssued, sequence: SequenceNumber, at: Micros, found: list[Transition]) -> None:
         artifact, reader, to_state = event.artifact, event.participant, event.to_state
         if to_state is _I:
             return
@@ -272,14 +274,18 @@ class Transitions:
             Transition(artifact, holder.agent, reader, from_state, to_state, _FETCH, event.version, None, sequence, at)
         )
 
-    def _invalidated(self, event: GrantsInvalidated, sequence: Sequence, at: Micros, found: list[Transition]) -> None:
+    def _invalidated(
+        self, event: GrantsInvalidated, sequence: SequenceNumber, at: Micros, found: list[Transition]
+    ) -> None:
         """Each is told once: after a write from I, which took its copy; after a delete from what it held."""
         artifact, version = event.artifact, event.version
         named = event.sharers if event.owner == NOBODY else [event.owner, *event.sharers]
         for number in named:
             self._lose(artifact, number, _INVALIDATE, version, sequence, at, found)
 
-    def _session_ended(self, event: SessionEnded, sequence: Sequence, at: Micros, found: list[Transition]) -> None:
+    def _session_ended(
+        self, event: SessionEnded, sequence: SequenceNumber, at: Micros, found: list[Transition]
+    ) -> None:
         for number in sorted(self._sessions.pop(event.session_id, {}).values()):
             # Sorted, because the order of a set is another one in each process.
             for artifact in sorted(self._holder(number).held):
@@ -292,7 +298,7 @@ class Transitions:
         number: ParticipantNumber,
         trigger: Trigger,
         version: Version | None,
-        sequence: Sequence,
+        sequence: SequenceNumber,
         at: Micros,
         found: list[Transition],
     ) -> None:

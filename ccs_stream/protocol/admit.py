@@ -23,7 +23,7 @@ from ccs_stream.protocol.ids import (
     Hash,
     LeaderId,
     LogId,
-    Sequence,
+    SequenceNumber,
 )
 from ccs_stream.protocol.records import (
     DecisionRecord,
@@ -54,7 +54,7 @@ class Verdict(enum.StrEnum):
 class ChainEnd:
     """Where a workspace stands: the last admitted sequence and the hash of its last admitted decision."""
 
-    sequence: Sequence = Sequence(0)
+    sequence: SequenceNumber = SequenceNumber(0)
     hash: Hash = GENESIS_HASH
 
 
@@ -136,7 +136,7 @@ def advance(cursor: Cursor, record: Record, chain_hash: Hash = GENESIS_HASH) -> 
             end = cursor.workspaces.get(record.workspace)
             if end is None:
                 end = cursor.workspaces[record.workspace] = ChainEnd()
-            end.sequence = Sequence(record.first_sequence + len(record.events) - 1)
+            end.sequence = SequenceNumber(record.first_sequence + len(record.events) - 1)
             end.hash = chain_hash
         case LeaderClaimed():
             cursor.epoch, cursor.leader_id = record.epoch, record.leader_id

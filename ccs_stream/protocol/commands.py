@@ -91,7 +91,7 @@ class Erase:
     reason: str | None = None
 
 
-Change = Write | Erase
+ArtifactChange = Write | Erase
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -147,7 +147,7 @@ class Commit:
     session_id: SessionId
     number: CommandNumber
     agent: str
-    changes: tuple[Change, ...]
+    changes: tuple[ArtifactChange, ...]
 
     @property
     def KIND(self) -> CommandKind:  # noqa: N802 (the constant of the other commands)

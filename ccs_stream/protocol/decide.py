@@ -46,7 +46,7 @@ from ccs_stream.protocol.events import (
     SessionEndReason,
     WorkspaceOpened,
 )
-from ccs_stream.protocol.ids import NO_SESSION, Micros, ParticipantNumber, Sequence
+from ccs_stream.protocol.ids import NO_SESSION, Micros, ParticipantNumber, SequenceNumber
 from ccs_stream.protocol.refusal import Refusal
 
 
@@ -70,7 +70,7 @@ class Decision:
 
     events: list[Event]
     contents: list[bytes] = dataclasses.field(default_factory=list)
-    repeats: Sequence | None = None
+    repeats: SequenceNumber | None = None
     dropped: Dropped | None = None
 
     @property

@@ -27,7 +27,7 @@ from ccs_stream.protocol.events import (
     SessionRenewed,
 )
 from ccs_stream.protocol.ids import NOBODY, ArtifactId, Fence, Micros, ParticipantNumber, SessionId
-from ccs_stream.protocol.reclaims import telling
+from ccs_stream.protocol.reclaims import reclaim_sentence
 from ccs_stream.protocol.refusal import Refusal, reclaim_of, require_participant
 from ccs_stream.protocol.states import GrantState
 
@@ -115,7 +115,11 @@ def decide_release(view: View, command: Release, now: Micros) -> list[Event]:
     if artifact is None or not artifact.reserved(now) or artifact.reserved_by != holder:
         reclaim = None if artifact is None else reclaim_of(participant, artifact, now)
         over = "the reservation is over already"
-        detail = f"{over}: its time had passed before the release" if reclaim is None else f"{over}: {telling(reclaim)}"
+        detail = (
+            f"{over}: its time had passed before the release"
+            if reclaim is None
+            else f"{over}: {reclaim_sentence(reclaim)}"
+        )
         raise Refusal(RefusalReason.RECLAIMED, detail, artifact)
     if artifact.fence != command.fence:
         raise Refusal(RefusalReason.FENCED, f"fence {command.fence} is not that of your reservation", artifact)

@@ -5,7 +5,7 @@ participant whose reservation or grant was reclaimed writes nothing until it has
 Does not: judge a last-writer-wins write over a newer version; it records the base, so that the loss shows.
 """
 
-from ccs_stream.protocol.commands import Change, Commit, Content, Erase, Write, WriteMode
+from ccs_stream.protocol.commands import ArtifactChange, Commit, Content, Erase, Write, WriteMode
 from ccs_stream.protocol.directory import ArtifactState, ParticipantState, View
 from ccs_stream.protocol.events import (
     ArtifactDeleted,
@@ -24,10 +24,10 @@ from ccs_stream.protocol.ids import (
     Fence,
     Micros,
     ParticipantNumber,
-    Sequence,
+    SequenceNumber,
     Version,
 )
-from ccs_stream.protocol.reclaims import telling
+from ccs_stream.protocol.reclaims import reclaim_sentence
 from ccs_stream.protocol.refusal import Refusal, reclaim_of, require_participant
 from ccs_stream.protocol.states import GrantState
 
@@ -53,7 +53,7 @@ def decide_commit(view: View, command: Commit, now: Micros, contents: list[bytes
     return events
 
 
-def _check_changes(view: View, changes: tuple[Change, ...]) -> None:
+def _check_changes(view: View, changes: tuple[ArtifactChange, ...]) -> None:
     if len(changes) > view.settings.maximum_changes:
         detail = f"{len(changes)} changes in one commit, at most {view.settings.maximum_changes} are allowed: split it"
         raise Refusal(RefusalReason.TOO_MANY_CHANGES, detail)
@@ -62,7 +62,9 @@ def _check_changes(view: View, changes: tuple[Change, ...]) -> None:
         raise Refusal(RefusalReason.DUPLICATE_ARTIFACT, detail)
 
 
-def _check_permission(artifact: ArtifactState | None, change: Change, author: ParticipantState, now: Micros) -> None:
+def _check_permission(
+    artifact: ArtifactState | None, change: ArtifactChange, author: ParticipantState, now: Micros
+) -> None:
     if artifact is None:
         if change.fence is not None:
             raise Refusal(RefusalReason.FENCED, "no reservation stands for this artifact")
@@ -70,7 +72,7 @@ def _check_permission(artifact: ArtifactState | None, change: Change, author: Pa
     writer, standing = author.number, artifact.reserved_by
     lapsed = standing != NOBODY and artifact.reserved_until <= now
     if writer in artifact.reclaimed or (lapsed and standing == writer):
-        raise Refusal(RefusalReason.RECLAIMED, telling(reclaim_of(author, artifact, now)), artifact)
+        raise Refusal(RefusalReason.RECLAIMED, reclaim_sentence(reclaim_of(author, artifact, now)), artifact)
     if standing != NOBODY and not lapsed:
         if change.fence == artifact.fence and standing == writer:
             return
@@ -82,7 +84,7 @@ def _check_permission(artifact: ArtifactState | None, change: Change, author: Pa
         raise Refusal(RefusalReason.FENCED, detail, artifact)
 
 
-def _check_base(artifact: ArtifactState | None, change: Change, version: Version, now: Micros) -> None:
+def _check_base(artifact: ArtifactState | None, change: ArtifactChange, version: Version, now: Micros) -> None:
     """compare_and_set: equality with the current version, tombstones included; None wants nothing to exist."""
     if change.mode is not WriteMode.COMPARE_AND_SET:
         return
@@ -146,14 +148,14 @@ def expire(artifact: ArtifactState, events: list[Event]) -> None:
     _invalidate(artifact, version, NOBODY, events)
 
 
-def _replaced(view: View, artifact: ArtifactState | None, version: Version, events: list[Event]) -> Sequence:
+def _replaced(view: View, artifact: ArtifactState | None, version: Version, events: list[Event]) -> SequenceNumber:
     """Sequence of the event that made `version`, which may be the tombstone just decided."""
     if artifact is None:
-        return Sequence(0)
+        return SequenceNumber(0)
     if version == artifact.version:
         return artifact.sequence
     index = next(i for i in range(len(events) - 1, -1, -1) if type(events[i]) is ArtifactDeleted)
-    return Sequence(view.sequence + index + 1)
+    return SequenceNumber(view.sequence + index + 1)
 
 
 def _write(

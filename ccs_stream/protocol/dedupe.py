@@ -6,7 +6,7 @@ Does not: protect against an adversary; the subject is a CRC-32, meant for mista
 """
 
 from binascii import crc32
-from collections.abc import Sequence as SequenceOf
+from collections.abc import Sequence
 from typing import Final
 
 from ccs_stream.protocol.commands import (
@@ -33,7 +33,7 @@ from ccs_stream.protocol.events import (
     ReservationEndReason,
     WriteCommitted,
 )
-from ccs_stream.protocol.ids import Sequence
+from ccs_stream.protocol.ids import SequenceNumber
 
 _KINDS: Final = tuple(CommandKind)
 _KIND_CODES: Final = {kind: code for code, kind in enumerate(_KINDS)}
@@ -41,14 +41,14 @@ _SUBJECT_BITS: Final = 32
 _KIND_BITS: Final = 8
 
 
-def entry(last_sequence: Sequence, kind: CommandKind, subject: int) -> int:
+def entry(last_sequence: SequenceNumber, kind: CommandKind, subject: int) -> int:
     """Pack what a session's window keeps for one number into one int: small in memory, exact in the state hash."""
     return (((last_sequence << _KIND_BITS) | _KIND_CODES[kind]) << _SUBJECT_BITS) | subject
 
 
-def original_sequence(packed: int) -> Sequence:
+def original_sequence(packed: int) -> SequenceNumber:
     """Last sequence of the decision an entry stands for."""
-    return Sequence(packed >> (_KIND_BITS + _SUBJECT_BITS))
+    return SequenceNumber(packed >> (_KIND_BITS + _SUBJECT_BITS))
 
 
 def same_command(packed: int, kind: CommandKind, subject: int) -> bool:
@@ -78,7 +78,7 @@ def subject_of_command(command: Command) -> int:
             return 0
 
 
-def subject_of_events(kind: CommandKind, events: SequenceOf[Event]) -> int:
+def subject_of_events(kind: CommandKind, events: Sequence[Event]) -> int:
     """The same fingerprint, from the events of the command's decision."""
     subject = 0
     for event in events:

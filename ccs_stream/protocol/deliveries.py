@@ -7,7 +7,7 @@ is decided by it. Does not: say what a model did with what it was given.
 import dataclasses
 import enum
 
-from ccs_stream.protocol.ids import ArtifactId, Micros, Sequence, SessionId, Version
+from ccs_stream.protocol.ids import ArtifactId, Micros, SequenceNumber, SessionId, Version
 
 
 class DeliverySource(enum.StrEnum):
@@ -70,7 +70,7 @@ class DeliveryRecorded:
     source: DeliverySource
     outcome: DeliveryOutcome
     freshness: DeliveryFreshness
-    valid_at_sequence: Sequence
+    valid_at_sequence: SequenceNumber
     """The log sequence at which it was so."""
     at: Micros
     """By the clock of the reader."""

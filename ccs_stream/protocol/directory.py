@@ -24,7 +24,7 @@ from ccs_stream.protocol.ids import (
     Micros,
     ParticipantNumber,
     Scope,
-    Sequence,
+    SequenceNumber,
     SessionId,
     Version,
 )
@@ -36,7 +36,7 @@ ENDED_SESSIONS_KEPT = 65_536
 """Ids of ended sessions remembered so that a late command of one is told so; older ones are unknown sessions."""
 
 
-NOBODYS: Final[frozenset[ParticipantNumber]] = frozenset()
+NO_PARTICIPANTS: Final[frozenset[ParticipantNumber]] = frozenset()
 """The empty set that artifacts share: a set of its own for each would be a fifth of what an artifact takes."""
 
 
@@ -49,7 +49,7 @@ class ArtifactState:
     key: str
     version: Version = Version(0)
     deleted: bool = False
-    sequence: Sequence = Sequence(0)
+    sequence: SequenceNumber = SequenceNumber(0)
     """Sequence of the event that made the current version."""
     content_type: str = ""
     content_encoding: str = ""
@@ -68,11 +68,11 @@ class ArtifactState:
     """The one participant in M or E, if any; then there are no sharers."""
     owner_state: GrantState = GrantState.INVALID
     owned_since: Micros = Micros(0)
-    sharers: set[ParticipantNumber] | frozenset[ParticipantNumber] = NOBODYS
+    sharers: set[ParticipantNumber] | frozenset[ParticipantNumber] = NO_PARTICIPANTS
     fence: Fence = Fence(0)
     reserved_by: ParticipantNumber = NOBODY
     reserved_until: Micros = Micros(0)
-    reclaimed: frozenset[ParticipantNumber] = NOBODYS
+    reclaimed: frozenset[ParticipantNumber] = NO_PARTICIPANTS
     """Who lost a reservation or a grant here and has not read since: their writes are refused."""
 
     @property
@@ -112,7 +112,7 @@ class ArtifactState:
     def unshare(self, participants: Iterable[ParticipantNumber]) -> None:
         """None of `participants` holds a copy in S."""
         if self.sharers:
-            self.sharers = self.sharers.difference(participants) or NOBODYS
+            self.sharers = self.sharers.difference(participants) or NO_PARTICIPANTS
 
     def copy(self) -> "ArtifactState":
         """A copy for whoever only looks at it."""
@@ -186,7 +186,7 @@ _ARTIFACT_VALUES: Final = operator.attrgetter(*(field.name for field in dataclas
 class View(Protocol):
     """What `decide` may ask of the state."""
 
-    sequence: Sequence
+    sequence: SequenceNumber
     recorded_at: Micros
     settings: WorkspaceSettings
     opened: bool
@@ -215,10 +215,10 @@ class View(Protocol):
         """How many sessions are alive."""
 
 
-class Foldable(View, Protocol):
+class MutableState(View, Protocol):
     """A state that `evolve` can change: what is edited belongs to it alone."""
 
-    settled: Sequence
+    last_complete_sequence: SequenceNumber
     """Sequence of the last decision that is folded to its end: what a reader without the lock may rely on."""
 
     def add_artifact(self, artifact: ArtifactState) -> None:
@@ -227,10 +227,10 @@ class Foldable(View, Protocol):
     def edit_artifact(self, artifact: ArtifactId) -> ArtifactState:
         """The artifact, for changing. KeyError when it was never registered."""
 
-    def show(self, artifact: ArtifactState) -> None:
+    def mark_existing(self, artifact: ArtifactState) -> None:
         """The artifact has come into being."""
 
-    def hide(self, artifact: ArtifactState) -> None:
+    def mark_deleted(self, artifact: ArtifactState) -> None:
         """The artifact was deleted."""
 
     def add_session(self, session: SessionState) -> None:
@@ -267,6 +267,7 @@ class Directory:
         "deadlines",
         "ended_sessions",
         "existing",
+        "last_complete_sequence",
         "opened",
         "participants",
         "participants_ever",
@@ -274,13 +275,12 @@ class Directory:
         "sequence",
         "sessions",
         "settings",
-        "settled",
         "unknown_events",
     )
 
     def __init__(self) -> None:
-        self.sequence = Sequence(0)
-        self.settled = Sequence(0)
+        self.sequence = SequenceNumber(0)
+        self.last_complete_sequence = SequenceNumber(0)
         self.recorded_at = Micros(0)
         self.opened = False
         self.settings: WorkspaceSettings = DEFAULT_SETTINGS
@@ -356,10 +356,10 @@ class Directory:
             if participant is not None:
                 participant.held.discard(artifact)
 
-    def show(self, artifact: ArtifactState) -> None:
+    def mark_existing(self, artifact: ArtifactState) -> None:
         self.existing.setdefault(artifact.scope, {})[artifact.key] = artifact.artifact
 
-    def hide(self, artifact: ArtifactState) -> None:
+    def mark_deleted(self, artifact: ArtifactState) -> None:
         keys = self.existing.get(artifact.scope)
         if keys is not None:
             keys.pop(artifact.key, None)
@@ -378,7 +378,7 @@ class Directory:
         by_creation = sorted(self.artifacts.values(), key=lambda each: (each.created_at, each.sequence))
         for artifact in by_creation:
             if artifact.exists:
-                self.show(artifact)
+                self.mark_existing(artifact)
             if artifact.expires_at is not None:
                 self.schedule(artifact.expires_at, artifact.artifact)
             if artifact.reserved_by != NOBODY:

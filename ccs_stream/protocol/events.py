@@ -17,7 +17,7 @@ from ccs_stream.protocol.ids import (
     Hash,
     Micros,
     ParticipantNumber,
-    Sequence,
+    SequenceNumber,
     SessionId,
     Version,
 )
@@ -146,7 +146,7 @@ class WriteCommitted:
     version: Version
     base_version: Version | None
     """What the author had last read: None never, 0 read and it had never existed, else the version seen."""
-    previous_sequence: Sequence
+    previous_sequence: SequenceNumber
     """Sequence of the event that made the version this one replaces; 0 for the first."""
     content_type: str
     content_encoding: str
@@ -166,7 +166,7 @@ class ArtifactDeleted:
     participant: ParticipantNumber
     version: Version
     base_version: Version | None
-    previous_sequence: Sequence
+    previous_sequence: SequenceNumber
     reason: DeleteReason
     note: str | None = None
     """Why, in the author's words."""
@@ -252,7 +252,7 @@ class CommandAnswered:
     """A command from the commands topic changed nothing, or repeats the decision ending at `original_sequence`."""
 
     CRITICAL: ClassVar[bool] = False
-    original_sequence: Sequence
+    original_sequence: SequenceNumber
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)

@@ -4,12 +4,12 @@ Guarantees: never fails on an event that was admitted and decided by `decide`; d
 so every reader of a log arrives at the same state. Does not: check permissions; facts need none.
 """
 
-from collections.abc import Sequence as SequenceOf
+from collections.abc import Sequence
 from typing import assert_never
 
 from ccs_stream.protocol import dedupe
 from ccs_stream.protocol.commands import CommandKind
-from ccs_stream.protocol.directory import ArtifactState, Foldable, ParticipantState, SessionState
+from ccs_stream.protocol.directory import ArtifactState, MutableState, ParticipantState, SessionState
 from ccs_stream.protocol.events import (
     ArtifactDeleted,
     ArtifactRegistered,
@@ -38,7 +38,7 @@ from ccs_stream.protocol.ids import (
     Hash,
     Micros,
     ParticipantNumber,
-    Sequence,
+    SequenceNumber,
     SessionId,
 )
 from ccs_stream.protocol.reclaims import REASON_OF, Reclaim, ReclaimReason
@@ -47,8 +47,8 @@ from ccs_stream.protocol.states import GrantState
 
 
 def fold(
-    state: Foldable,
-    events: SequenceOf[Event],
+    state: MutableState,
+    events: Sequence[Event],
     *,
     recorded_at: Micros,
     session_id: SessionId,
@@ -62,15 +62,15 @@ def fold(
     state.recorded_at = max(state.recorded_at, recorded_at)
     sequence = state.sequence
     for event in events:
-        sequence = state.sequence = Sequence(sequence + 1)
+        sequence = state.sequence = SequenceNumber(sequence + 1)
         evolve(state, event)
     if number and (session := state.edit_session(session_id)) is not None:
         _remember(session, state.settings.dedupe_window, number, kind, events, sequence)
         session.active_at = state.recorded_at
-    state.settled = sequence
+    state.last_complete_sequence = sequence
 
 
-def evolve(state: Foldable, event: Event) -> None:
+def evolve(state: MutableState, event: Event) -> None:
     """Fold one event. `state.sequence` and `state.recorded_at` are already those of the event."""
     match event:
         case WriteCommitted():
@@ -117,13 +117,13 @@ def settings_of(event: WorkspaceOpened) -> WorkspaceSettings:
     return WorkspaceSettings(**{name: getattr(event, name) for name in WorkspaceOpened.__slots__})
 
 
-def _write_committed(state: Foldable, event: WriteCommitted) -> None:
+def _write_committed(state: MutableState, event: WriteCommitted) -> None:
     artifact = state.edit_artifact(event.artifact)
     writer = event.participant
     if artifact.deleted or artifact.version == 0:
         artifact.created_at = state.recorded_at
         artifact.deleted = False
-        state.show(artifact)
+        state.mark_existing(artifact)
     artifact.version = event.version
     artifact.sequence = state.sequence
     artifact.content_type = event.content_type
@@ -154,7 +154,7 @@ def _write_committed(state: Foldable, event: WriteCommitted) -> None:
     _hold(state, writer, event.artifact)
 
 
-def _grant_issued(state: Foldable, event: GrantIssued) -> None:
+def _grant_issued(state: MutableState, event: GrantIssued) -> None:
     artifact = state.edit_artifact(event.artifact)
     reader = event.participant
     if reader in artifact.reclaimed:
@@ -177,7 +177,7 @@ def _grant_issued(state: Foldable, event: GrantIssued) -> None:
     _hold(state, reader, event.artifact)
 
 
-def _hold(state: Foldable, number: ParticipantNumber, artifact: ArtifactId) -> None:
+def _hold(state: MutableState, number: ParticipantNumber, artifact: ArtifactId) -> None:
     participant = state.participant(number)
     if participant is not None and artifact not in participant.held:
         editable = state.edit_participant(number)
@@ -185,18 +185,18 @@ def _hold(state: Foldable, number: ParticipantNumber, artifact: ArtifactId) -> N
             editable.held.add(artifact)
 
 
-def _own(state: Foldable, number: ParticipantNumber, artifact: ArtifactId) -> None:
+def _own(state: MutableState, number: ParticipantNumber, artifact: ArtifactId) -> None:
     """It comes to hold the only copy, and does so from now on whatever it makes of it."""
     if state.settings.crash_recovery and (participant := state.edit_participant(number)) is not None:
         participant.owned[artifact] = state.recorded_at
 
 
-def _disown(state: Foldable, number: ParticipantNumber, artifact: ArtifactId) -> None:
+def _disown(state: MutableState, number: ParticipantNumber, artifact: ArtifactId) -> None:
     if state.settings.crash_recovery and (participant := state.edit_participant(number)) is not None:
         participant.owned.pop(artifact, None)
 
 
-def _drop_grant(state: Foldable, artifact: ArtifactState, number: ParticipantNumber) -> None:
+def _drop_grant(state: MutableState, artifact: ArtifactState, number: ParticipantNumber) -> None:
     if artifact.owner == number:
         artifact.owner, artifact.owner_state = NOBODY, GrantState.INVALID
     artifact.unshare((number,))
@@ -207,7 +207,7 @@ def _drop_grant(state: Foldable, artifact: ArtifactState, number: ParticipantNum
             participant.owned.pop(artifact.artifact, None)
 
 
-def _grants_invalidated(state: Foldable, event: GrantsInvalidated) -> None:
+def _grants_invalidated(state: MutableState, event: GrantsInvalidated) -> None:
     artifact = state.edit_artifact(event.artifact)
     if event.owner != NOBODY:
         _drop_grant(state, artifact, event.owner)
@@ -215,12 +215,12 @@ def _grants_invalidated(state: Foldable, event: GrantsInvalidated) -> None:
     state.drop_copies(event.artifact, event.sharers)
 
 
-def _artifact_deleted(state: Foldable, event: ArtifactDeleted) -> None:
+def _artifact_deleted(state: MutableState, event: ArtifactDeleted) -> None:
     artifact = state.edit_artifact(event.artifact)
     artifact.version = event.version
     artifact.sequence = state.sequence
     artifact.deleted = True
-    state.hide(artifact)
+    state.mark_deleted(artifact)
     artifact.content_type = artifact.content_encoding = ""
     artifact.content_hash, artifact.content_size = Hash(b""), 0
     artifact.content_index = artifact.content_locator = None
@@ -232,7 +232,7 @@ def _artifact_deleted(state: Foldable, event: ArtifactDeleted) -> None:
         artifact.writer_agent = participant.agent if participant is not None else ""
 
 
-def _reservation_acquired(state: Foldable, event: ReservationAcquired) -> None:
+def _reservation_acquired(state: MutableState, event: ReservationAcquired) -> None:
     artifact = state.edit_artifact(event.artifact)
     artifact.fence = event.fence
     artifact.reserved_by = event.participant
@@ -243,7 +243,7 @@ def _reservation_acquired(state: Foldable, event: ReservationAcquired) -> None:
         participant.reserved.add(event.artifact)
 
 
-def _reservation_ended(state: Foldable, event: ReservationEnded) -> None:
+def _reservation_ended(state: MutableState, event: ReservationEnded) -> None:
     artifact = state.edit_artifact(event.artifact)
     ended_at = artifact.reserved_until
     _free(artifact, event.fence)
@@ -254,7 +254,7 @@ def _reservation_ended(state: Foldable, event: ReservationEnded) -> None:
             _mark_reclaimed(state, artifact, event.participant, Reclaim(ReclaimReason.EXPIRED, ended_at))
 
 
-def _mark_reclaimed(state: Foldable, artifact: ArtifactState, number: ParticipantNumber, reclaim: Reclaim) -> None:
+def _mark_reclaimed(state: MutableState, artifact: ArtifactState, number: ParticipantNumber, reclaim: Reclaim) -> None:
     participant = state.edit_participant(number)
     if participant is not None:
         participant.reclaimed[artifact.artifact] = reclaim
@@ -266,7 +266,7 @@ def _free(artifact: ArtifactState, fence: Fence) -> None:
     artifact.reserved_by, artifact.reserved_until = NOBODY, Micros(0)
 
 
-def _participant_joined(state: Foldable, event: ParticipantJoined) -> None:
+def _participant_joined(state: MutableState, event: ParticipantJoined) -> None:
     if state.session(event.session_id) is None:
         state.add_session(SessionState(event.session_id, state.recorded_at, state.recorded_at))
     session = state.edit_session(event.session_id)
@@ -276,7 +276,7 @@ def _participant_joined(state: Foldable, event: ParticipantJoined) -> None:
     state.add_participant(ParticipantState(event.participant, event.agent, event.session_id))
 
 
-def _session_ended(state: Foldable, event: SessionEnded) -> None:
+def _session_ended(state: MutableState, event: SessionEnded) -> None:
     session = state.session(event.session_id)
     if session is None:
         return
@@ -300,8 +300,8 @@ def _remember(
     window: int,
     number: CommandNumber,
     kind: CommandKind,
-    events: SequenceOf[Event],
-    sequence: Sequence,
+    events: Sequence[Event],
+    sequence: SequenceNumber,
 ) -> None:
     if number in session.window:
         return

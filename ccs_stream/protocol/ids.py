@@ -20,7 +20,7 @@ LogId = NewType("LogId", bytes)
 Hash = NewType("Hash", bytes)
 """SHA-256 digest, 32 bytes."""
 
-Sequence = NewType("Sequence", int)
+SequenceNumber = NewType("SequenceNumber", int)
 """Number of an event in its workspace: 1, 2, 3, ... without a gap; 0 is "before the first"."""
 Version = NewType("Version", int)
 """Per artifact, one more for every committed write or delete; 0 is "never existed"."""

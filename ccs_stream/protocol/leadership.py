@@ -41,7 +41,7 @@ class Role(enum.StrEnum):
 
 
 @dataclasses.dataclass(slots=True, kw_only=True, eq=False)
-class Pending:
+class QueuedCommand:
     """A command on its way, and where it came from."""
 
     workspace: str
@@ -88,21 +88,21 @@ class DecideAndAppend:
     that continue from the cursor.
     """
 
-    batch: tuple[Pending, ...]
+    batch: tuple[QueuedCommand, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Answer:
+class AnswerBatch:
     """These commands' decisions were read back, admitted, or needed none: answer from the admitted state."""
 
-    batch: tuple[Pending, ...]
+    batch: tuple[QueuedCommand, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ForwardToTopic:
     """Put these commands, handed over directly, in the commands topic under their numbers, for whoever leads."""
 
-    batch: tuple[Pending, ...]
+    batch: tuple[QueuedCommand, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ Effect = (
     | AppendClaim
     | AppendResignation
     | DecideAndAppend
-    | Answer
+    | AnswerBatch
     | ForwardToTopic
     | DestroyProducer
     | SeekCommands
@@ -145,15 +145,15 @@ class LeadershipLoop:
         self.leader_id: LeaderId | None = None
         """Its id in that epoch."""
         self._proved = False
-        self._pending: list[Pending] = []
-        self._batch: tuple[Pending, ...] = ()
+        self._pending: list[QueuedCommand] = []
+        self._batch: tuple[QueuedCommand, ...] = ()
         self._unread: list[DecisionIndex] = []
         """Indexes appended and not read back yet."""
         self._refused: dict[int, str] = {}
         """By offset in the commands topic, what the broker would not take; kept until it was decided otherwise."""
 
     @property
-    def batch(self) -> tuple[Pending, ...]:
+    def batch(self) -> tuple[QueuedCommand, ...]:
         """The commands being decided."""
         return self._batch
 
@@ -220,7 +220,7 @@ class LeadershipLoop:
             # Another claim of this epoch was first.
             self.role = Role.FOLLOWING
             self.leader_id = None
-            return self._let_go()
+            return self._release_pending()
         return []
 
     def resignation_read(self, leader_id: LeaderId, verdict: Verdict) -> list[Effect]:
@@ -244,7 +244,7 @@ class LeadershipLoop:
             for each in batch:
                 if each.offset is not None:
                     self._refused.pop(each.offset, None)
-        return [Answer(batch), *self._next_batch()]
+        return [AnswerBatch(batch), *self._next_batch()]
 
     # Producing.
 
@@ -254,7 +254,7 @@ class LeadershipLoop:
             return []
         if not indexes:
             batch, self._batch = self._batch, ()
-            return [Answer(batch), *self._next_batch()]
+            return [AnswerBatch(batch), *self._next_batch()]
         self._unread = list(indexes)
         return []
 
@@ -265,7 +265,7 @@ class LeadershipLoop:
             return [DestroyProducer()]
         return self._recover() if self.role is Role.LEADING else []
 
-    def append_refused(self, pending: Pending, why: str) -> list[Effect]:
+    def append_refused(self, pending: QueuedCommand, why: str) -> list[Effect]:
         """The broker definitely refused this command's decision (for its size): it is not and will not be in the log.
 
         It is decided again, as a refusal. What stood behind it in its batch has left the epoch with a gap.
@@ -282,7 +282,7 @@ class LeadershipLoop:
 
     # Commands.
 
-    def command(self, pending: Pending) -> list[Effect]:
+    def command(self, pending: QueuedCommand) -> list[Effect]:
         """A command came, by the topic or directly."""
         if self.role is Role.LEADING:
             if pending.offset in self._refused:
@@ -332,11 +332,11 @@ class LeadershipLoop:
                 self.role = Role.FOLLOWING
                 self.leader_id = None
                 self._unread = []
-                return [*([DestroyProducer()] if in_the_air else []), *self._let_go()]
+                return [*([DestroyProducer()] if in_the_air else []), *self._release_pending()]
             case _:
                 assert_never(self.role)
 
-    def _let_go(self) -> list[Effect]:
+    def _release_pending(self) -> list[Effect]:
         """Hand on what was handed over directly; what came from the topic is still there."""
         own = tuple(each for each in (*self._batch, *self._pending) if each.offset is None)
         self._batch, self._pending = (), []

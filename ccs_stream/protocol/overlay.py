@@ -112,18 +112,18 @@ class Overlay:
         "_ended",
         "_participants",
         "_sessions",
+        "last_complete_sequence",
         "opened",
         "participants_ever",
         "recorded_at",
         "sequence",
         "settings",
-        "settled",
         "unknown_events",
     )
 
     def __init__(self, base: Directory) -> None:
         self._base = base
-        self.sequence = self.settled = base.sequence
+        self.sequence = self.last_complete_sequence = base.sequence
         self.recorded_at = base.recorded_at
         self.opened = base.opened
         self.settings = base.settings
@@ -173,10 +173,10 @@ class Overlay:
             own = self._artifacts[artifact] = self._base.edit_artifact(artifact).fork()
         return own
 
-    def show(self, artifact: ArtifactState) -> None:
+    def mark_existing(self, artifact: ArtifactState) -> None:
         """Nothing: `decide` asks for no addresses."""
 
-    def hide(self, artifact: ArtifactState) -> None:
+    def mark_deleted(self, artifact: ArtifactState) -> None:
         """Nothing, likewise."""
 
     def add_session(self, session: SessionState) -> None:

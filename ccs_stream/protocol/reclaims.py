@@ -45,7 +45,7 @@ class Reclaim(NamedTuple):
         return _EPOCH + dt.timedelta(microseconds=self.at)
 
 
-def telling(reclaim: Reclaim | None) -> str:
+def reclaim_sentence(reclaim: Reclaim | None) -> str:
     """What a refusal says, with as much as is known."""
     if reclaim is None:
         return f"your reservation or grant was reclaimed: {_READ_AGAIN}"

@@ -15,7 +15,7 @@ from ccs_stream.protocol.ids import (
     LeaderId,
     LogId,
     Micros,
-    Sequence,
+    SequenceNumber,
     SessionId,
 )
 
@@ -38,7 +38,7 @@ class LogTruncated:
 
     log_id: LogId
     workspace: str
-    base_sequence: Sequence
+    base_sequence: SequenceNumber
     base_index: DecisionIndex
     base_hash: Hash
     """Chain hash at the cut: `prev_hash` of the first decision that is kept."""
@@ -76,7 +76,7 @@ class DecisionRecord:
     epoch: Epoch
     leader_id: LeaderId
     index: DecisionIndex
-    first_sequence: Sequence
+    first_sequence: SequenceNumber
     session_id: SessionId
     number: CommandNumber
     command_kind: CommandKind

@@ -28,8 +28,8 @@ from ccs_stream.testing.broker_base import (
     BorrowedBroker,
     Broker,
     BrokerFailed,
+    BrokerOptions,
     NoBroker,
-    Wanted,
 )
 from ccs_stream.testing.broker_config import QUICK_FAILOVER
 
@@ -43,13 +43,13 @@ _SILENT: Final = 0
 """The client would print each attempt to connect; the error says it once."""
 
 
-class _Source(Protocol):
+class _BrokerSource(Protocol):
     def prepare(self) -> None: ...
 
-    def start(self, wanted: Wanted) -> Broker: ...
+    def start(self, options: BrokerOptions) -> Broker: ...
 
 
-_SOURCES: Final[Mapping[str, _Source]] = {"A container": broker_container, "Java": broker_java}
+_SOURCES: Final[Mapping[str, _BrokerSource]] = {"A container": broker_container, "Java": broker_java}
 
 
 def start_broker(
@@ -67,14 +67,16 @@ def start_broker(
 
     Raises `NoBroker`, and `BrokerFailed` with the node's log when what was asked for does not start.
     """
-    wanted = Wanted(nodes=nodes, settings=settings or {}, listeners=listeners or {}, format_arguments=format_arguments)
+    options = BrokerOptions(
+        nodes=nodes, settings=settings or {}, listeners=listeners or {}, format_arguments=format_arguments
+    )
     address = os.environ.get(ADDRESS_VARIABLE)
     if address:
-        return _at(address, wanted)
+        return _at(address, options)
     lacking = []
     for name, source in _SOURCES.items():
         try:
-            return source.start(wanted)
+            return source.start(options)
         except NoBroker as error:
             lacking.append(f"{name}: {error}")
     raise NoBroker(f"no Kafka broker can be had. {ADDRESS_VARIABLE} is not set. {'. '.join(lacking)}")
@@ -90,9 +92,9 @@ def prepare() -> None:
             return
 
 
-def _at(address: str, wanted: Wanted) -> Broker:
+def _at(address: str, options: BrokerOptions) -> Broker:
     refusal = NoBroker(f"{ADDRESS_VARIABLE} names a broker that is not ours to set up, hurt or stop: unset it for this")
-    if not wanted.is_plain:
+    if not options.is_plain:
         raise refusal
     client = AdminClient({"bootstrap.servers": address, "log_level": _SILENT})
     try:

@@ -36,7 +36,7 @@ class BrokerFailed(CcsError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class BrokerOptions:
     """What `start_broker` was asked for."""
 
     nodes: int = 1

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from ccs_stream.protocol.errors import UsageError
-from ccs_stream.testing.broker_base import PLAINTEXT, NoBroker, Wanted
+from ccs_stream.testing.broker_base import PLAINTEXT, BrokerOptions, NoBroker
 
 CONTROLLER: Final = "CONTROLLER"
 
@@ -55,16 +55,16 @@ class Layout:
         return ",".join(f"127.0.0.1:{self.ports[number][name]}" for number in chosen)
 
 
-def layout(wanted: Wanted) -> Layout:
+def layout(options: BrokerOptions) -> Layout:
     """Free ports for every listener of every node."""
-    if wanted.nodes not in (1, 3):
-        raise UsageError(f"a test broker has 1 or 3 nodes, not {wanted.nodes}")
-    for name in wanted.listeners:
+    if options.nodes not in (1, 3):
+        raise UsageError(f"a test broker has 1 or 3 nodes, not {options.nodes}")
+    for name in options.listeners:
         if name in (PLAINTEXT, CONTROLLER) or not name.isalpha() or not name.isupper():
             raise UsageError(f"a listener's name is of capital letters, and not one of the two built in: {name!r}")
-    names = [PLAINTEXT, CONTROLLER, *wanted.listeners]
+    names = [PLAINTEXT, CONTROLLER, *options.listeners]
     ports = _free_ports()
-    return Layout(ports={node: {name: next(ports) for name in names} for node in range(1, wanted.nodes + 1)})
+    return Layout(ports={node: {name: next(ports) for name in names} for node in range(1, options.nodes + 1)})
 
 
 def _free_ports() -> Iterator[int]:
@@ -87,13 +87,15 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def server_settings(wanted: Wanted, ports: Layout, node: int, data: str, *, bind: str = "127.0.0.1") -> dict[str, str]:
+def server_settings(
+    options: BrokerOptions, ports: Layout, node: int, data: str, *, bind: str = "127.0.0.1"
+) -> dict[str, str]:
     """The settings of one node. It listens at `bind` and tells everybody 127.0.0.1."""
     own = ports.ports[node]
-    protocols = {PLAINTEXT: PLAINTEXT, CONTROLLER: PLAINTEXT, **wanted.listeners}
+    protocols = {PLAINTEXT: PLAINTEXT, CONTROLLER: PLAINTEXT, **options.listeners}
     clients = [name for name in own if name != CONTROLLER]
-    in_sync = str((wanted.nodes + 1) // 2)
-    replicas = str(wanted.nodes)
+    in_sync = str((options.nodes + 1) // 2)
+    replicas = str(options.nodes)
     return {
         "process.roles": "broker,controller",
         "node.id": str(node),
@@ -112,7 +114,7 @@ def server_settings(wanted: Wanted, ports: Layout, node: int, data: str, *, bind
         "share.coordinator.state.topic.replication.factor": replicas,
         "share.coordinator.state.topic.min.isr": in_sync,
         **_SMALL,
-        **wanted.settings,
+        **options.settings,
     }
 
 

@@ -27,8 +27,8 @@ from ccs_stream.testing.broker_base import (
     STARTED,
     Broker,
     BrokerFailed,
+    BrokerOptions,
     NoBroker,
-    Wanted,
     telling_lines,
 )
 from ccs_stream.testing.broker_config import Layout, escaped, layout, server_settings
@@ -71,11 +71,11 @@ def prepare() -> None:
         pass
 
 
-def start(wanted: Wanted) -> Broker:
+def start(options: BrokerOptions) -> Broker:
     """Start a broker. Raises `NoBroker` where it cannot be done, `BrokerFailed` where it should have worked."""
-    if wanted.nodes > 1 or wanted.listeners or wanted.format_arguments:
+    if options.nodes > 1 or options.listeners or options.format_arguments:
         raise NoBroker("it would have one node, no further listeners and no arguments for its storage")
-    broker = ContainerBroker(_container(), wanted, layout(wanted))
+    broker = ContainerBroker(_container(), options, layout(options))
     try:
         broker.start()
     except BaseException:
@@ -141,7 +141,7 @@ def _pull(client: Any, image: str) -> None:
 class ContainerBroker(Broker):
     """See the module."""
 
-    def __init__(self, container: Any, wanted: Wanted, ports: Layout) -> None:
+    def __init__(self, container: Any, options: BrokerOptions, ports: Layout) -> None:
         how = f"Apache Kafka {KAFKA_VERSION}, in a container of {IMAGE}"
         super().__init__(how=how, addresses={PLAINTEXT: ports.addresses(PLAINTEXT)}, nodes=1)
         self._owner = os.getpid()
@@ -149,7 +149,7 @@ class ContainerBroker(Broker):
         self._log = Path(tempfile.mkdtemp(prefix="ccs-kafka-")) / "broker.log"
         self._watch: subprocess.Popen[bytes] | None = None
         self._container = container.with_command(["bash", "-c", _COMMAND]).with_envs(**_JVM)
-        for name, value in server_settings(wanted, ports, 1, _DATA, bind="0.0.0.0").items():  # noqa: S104  # in there
+        for name, value in server_settings(options, ports, 1, _DATA, bind="0.0.0.0").items():  # noqa: S104  # in there
             self._container.with_env(_variable(name), escaped(value))
         self._container.ports[str(self._port)] = ("127.0.0.1", self._port)
         self._stopped = False

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ccs_stream.testing.broker_base import KAFKA_VERSION, Broker, BrokerFailed, NoBroker, Wanted
+from ccs_stream.testing.broker_base import KAFKA_VERSION, Broker, BrokerFailed, BrokerOptions, NoBroker
 from ccs_stream.testing.broker_jars import kafka_jars, locked
 from ccs_stream.testing.broker_nodes import JavaBroker
 
@@ -64,16 +64,16 @@ def prepare() -> None:
     _command(find_java())
 
 
-def start(wanted: Wanted) -> Broker:
+def start(options: BrokerOptions) -> Broker:
     """Start a broker. Raises `NoBroker` where it cannot be done, `BrokerFailed` where it should have worked."""
     java = find_java()
     how = f"Apache Kafka {KAFKA_VERSION}, started here with Java {java.version}"
-    return _started(wanted, _command(java), how)
+    return _started(options, _command(java), how)
 
 
-def _started(wanted: Wanted, command: list[str], how: str) -> JavaBroker:
+def _started(options: BrokerOptions, command: list[str], how: str) -> JavaBroker:
     for attempt in range(1, _ATTEMPTS + 1):
-        broker = JavaBroker(wanted, java=command, how=how)
+        broker = JavaBroker(options, java=command, how=how)
         try:
             broker.start()
         except BaseException as error:
@@ -115,7 +115,7 @@ def _make_archive(archive: Path, command: list[str]) -> None:
     part.unlink(missing_ok=True)
     with (
         contextlib.suppress(BrokerFailed, subprocess.TimeoutExpired),
-        _started(Wanted(), [*command, f"-XX:ArchiveClassesAtExit={part}"], how="") as broker,
+        _started(BrokerOptions(), [*command, f"-XX:ArchiveClassesAtExit={part}"], how="") as broker,
     ):
         broker.terminate(1)
     if not part.exists():

@@ -22,7 +22,7 @@ from typing import Final
 
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.testing import broker_watch
-from ccs_stream.testing.broker_base import PLAINTEXT, STARTED, Broker, BrokerFailed, Wanted, telling_lines
+from ccs_stream.testing.broker_base import PLAINTEXT, STARTED, Broker, BrokerFailed, BrokerOptions, telling_lines
 from ccs_stream.testing.broker_config import layout, server_settings, write_properties
 
 _START_TIMEOUT_S: Final = 90
@@ -46,19 +46,19 @@ _LOG4J: Final = {
 class JavaBroker(Broker):
     """See the module."""
 
-    def __init__(self, wanted: Wanted, *, java: Sequence[str], how: str) -> None:
-        ports = layout(wanted)
-        names = [PLAINTEXT, *wanted.listeners]
-        super().__init__(how=how, addresses={name: ports.addresses(name) for name in names}, nodes=wanted.nodes)
+    def __init__(self, options: BrokerOptions, *, java: Sequence[str], how: str) -> None:
+        ports = layout(options)
+        names = [PLAINTEXT, *options.listeners]
+        super().__init__(how=how, addresses={name: ports.addresses(name) for name in names}, nodes=options.nodes)
         self._owner = os.getpid()
         self._folder = Path(tempfile.mkdtemp(prefix="ccs-kafka-"))
         self._java = [*java, f"-Dlog4j2.configurationFile={self._folder / 'log4j2.properties'}"]
-        self._format_arguments = list(wanted.format_arguments)
+        self._format_arguments = list(options.format_arguments)
         self._running: dict[int, _Process] = {}
         write_properties(self._folder / "log4j2.properties", _LOG4J)
         for node in self.nodes:
             self._home(node).mkdir()
-            settings = server_settings(wanted, ports, node, str(self._home(node) / "data"))
+            settings = server_settings(options, ports, node, str(self._home(node) / "data"))
             write_properties(self._home(node) / "server.properties", settings)
         atexit.register(self._stop_at_exit)
 

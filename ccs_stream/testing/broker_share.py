@@ -28,7 +28,7 @@ class Invitation(TypedDict):
     key: bytes
 
 
-class _Answer(TypedDict):
+class _BrokerAnswer(TypedDict):
     how: NotRequired[str]
     addresses: NotRequired[dict[str, str]]
     logs: NotRequired[list[str]]
@@ -42,7 +42,7 @@ class BrokerHost:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._broker: Broker | None = None
-        self._answer: _Answer | None = None
+        self._answer: _BrokerAnswer | None = None
         self._listener: Listener | None = None
         self._key = secrets.token_bytes(16)
         self._closing = False
@@ -80,23 +80,23 @@ class BrokerHost:
                 Client(listener.address, authkey=self._key).close()  # ends the wait in _serve
             listener.close()
 
-    def _ask(self) -> _Answer:
+    def _ask(self) -> _BrokerAnswer:
         with self._lock:
             if self._answer is None:
                 self._answer = self._start()
             return self._answer
 
-    def _start(self) -> _Answer:
+    def _start(self) -> _BrokerAnswer:
         if self._closing:
-            return _Answer(missing="the run is over")
+            return _BrokerAnswer(missing="the run is over")
         try:
             broker = self._broker = start_broker()
         except NoBroker as error:
-            return _Answer(missing=str(error))
+            return _BrokerAnswer(missing=str(error))
         except Exception as error:  # noqa: BLE001  # raised again in whichever process asked
-            return _Answer(failed=f"{type(error).__name__}: {error}")
+            return _BrokerAnswer(failed=f"{type(error).__name__}: {error}")
         logs = [str(broker.log_of(node)) for node in broker.nodes]
-        return _Answer(how=broker.how, addresses=dict(broker.listeners), logs=logs)
+        return _BrokerAnswer(how=broker.how, addresses=dict(broker.listeners), logs=logs)
 
     def _serve(self, listener: Listener) -> None:
         while not self._closing:
@@ -115,11 +115,11 @@ class BrokerGuest:
         """The broker. Raises `NoBroker`, `BrokerFailed`."""
         address = ("127.0.0.1", self._invitation["port"])
         with Client(address, authkey=self._invitation["key"]) as connection:
-            answer: _Answer = connection.recv()
+            answer: _BrokerAnswer = connection.recv()
         return _borrowed(answer)
 
 
-def _borrowed(answer: _Answer) -> Broker:
+def _borrowed(answer: _BrokerAnswer) -> Broker:
     if "missing" in answer:
         raise NoBroker(answer["missing"])
     if "failed" in answer:

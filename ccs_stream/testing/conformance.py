@@ -22,11 +22,11 @@ from ccs_stream.log.reader import ShardReader
 from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.errors import Closed, ContentMissing, LogReadOnly
 from ccs_stream.protocol.events import CommandAnswered
-from ccs_stream.protocol.ids import Sequence
+from ccs_stream.protocol.ids import SequenceNumber
 from ccs_stream.protocol.records import LogOpened
 from ccs_stream.testing.records import Chain
 
-EVENT = CommandAnswered(original_sequence=Sequence(0))
+EVENT = CommandAnswered(original_sequence=SequenceNumber(0))
 
 
 def filled(store: LogStore, shard: str, decisions: int) -> Chain:
@@ -213,7 +213,7 @@ class LogStoreConformance:
         filled(store, "w", 1)
         for sequence in (10, 30, 20, 40, 50):
             store.save_snapshot(
-                "w", SnapshotBlob(snapshot_id=f"s{sequence}", sequence=Sequence(sequence), data=b"%d" % sequence)
+                "w", SnapshotBlob(snapshot_id=f"s{sequence}", sequence=SequenceNumber(sequence), data=b"%d" % sequence)
             )
         kept = list(store.snapshots("w"))
         assert kept[0].data == b"50"
@@ -300,6 +300,6 @@ class ReadOnlyConformance:
         with pytest.raises(LogReadOnly):
             copy.append_deliveries("w", [b"1"])
         with pytest.raises(LogReadOnly):
-            copy.save_snapshot("w", SnapshotBlob(snapshot_id="s", sequence=Sequence(1), data=b""))
+            copy.save_snapshot("w", SnapshotBlob(snapshot_id="s", sequence=SequenceNumber(1), data=b""))
         assert copy.end("w") == original.end("w")
         copy.close()

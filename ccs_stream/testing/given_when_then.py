@@ -13,7 +13,7 @@ from typing import Self
 
 from ccs_stream.protocol.commands import (
     Acquire,
-    Change,
+    ArtifactChange,
     Command,
     Commit,
     Content,
@@ -218,7 +218,7 @@ class Story:
             fence=None if fence is None else Fence(fence),
         )
 
-    def commit(self, who: str, *changes: Change, number: int | None = None) -> Commit:
+    def commit(self, who: str, *changes: ArtifactChange, number: int | None = None) -> Commit:
         """Several changes, all or none."""
         agent, session = self._joined(who)
         return Commit(session_id=session, number=self._number(session, number), agent=agent, changes=changes)

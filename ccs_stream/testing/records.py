@@ -4,7 +4,7 @@ Guarantees: what `Chain` makes continues a log: gap-free, chained, admitted by e
 events are whatever the test wants.
 """
 
-from collections.abc import Sequence as SequenceOf
+from collections.abc import Sequence
 
 from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.log.envelope import chain_hash, encode_head
@@ -20,7 +20,7 @@ from ccs_stream.protocol.ids import (
     Epoch,
     LeaderId,
     Micros,
-    Sequence,
+    SequenceNumber,
     SessionId,
 )
 from ccs_stream.protocol.records import DecisionRecord
@@ -37,27 +37,27 @@ class Chain:
         self.epoch = Epoch(epoch)
         self.leader_id = leader_id
         self.index = DecisionIndex(0)
-        self.sequence = Sequence(0)
+        self.sequence = SequenceNumber(0)
         self.hash = GENESIS_HASH
         self.recorded_at = START
 
     def draft(
         self,
-        events: SequenceOf[Event] = (),
+        events: Sequence[Event] = (),
         *,
         contents: tuple[bytes, ...] = (),
         kind: CommandKind = CommandKind.SWEEP,
         session_id: SessionId = NO_SESSION,
         number: int = 0,
         critical: bool | None = None,
-        raw_events: SequenceOf[bytes] = (),
+        raw_events: Sequence[bytes] = (),
     ) -> Draft:
         """The next decision. Without events it holds one that changes nothing."""
-        chosen = list(events) if events or raw_events else [CommandAnswered(original_sequence=Sequence(0))]
+        chosen = list(events) if events or raw_events else [CommandAnswered(original_sequence=SequenceNumber(0))]
         encoded = (*(DEFAULT_CODEC.encode_event(event) for event in chosen), *raw_events)
         self.index = DecisionIndex(self.index + 1)
         self.recorded_at = Micros(self.recorded_at + 1_000)
-        first = Sequence(self.sequence + 1)
+        first = SequenceNumber(self.sequence + 1)
         record = DecisionRecord(
             workspace=self.workspace,
             epoch=self.epoch,
@@ -76,5 +76,5 @@ class Chain:
         )
         head = encode_head(record)
         self.hash = chain_hash(head)
-        self.sequence = Sequence(first + len(encoded) - 1)
+        self.sequence = SequenceNumber(first + len(encoded) - 1)
         return Draft(head, contents, first, self.sequence)

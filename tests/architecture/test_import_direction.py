@@ -22,6 +22,7 @@ FORBIDDEN: dict[str, dict[str, str]] = {
     "schemas": {LAYERS: "ccs_stream.protocol", PURE: "pathlib", FRAMEWORKS: "langgraph"},
     "protocol": {LAYERS: "ccs_stream.log", PURE: "time", FRAMEWORKS: "langgraph"},
     "projections": {LAYERS: "ccs_stream.log", PURE: "confluent_kafka", FRAMEWORKS: "langchain"},
+    "background": {LAYERS: "ccs_stream.log", FRAMEWORKS: "langgraph"},
     "log": {LAYERS: "ccs_stream.projections", FRAMEWORKS: "langgraph"},
     "coordinator": {LAYERS: "ccs_stream.client", FRAMEWORKS: "langgraph"},
     "client": {LAYERS: "ccs_stream.adapters", FRAMEWORKS: "langchain_core"},

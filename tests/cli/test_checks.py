@@ -4,13 +4,13 @@ import textwrap
 
 import pytest
 
-from ccs_stream.cli.demo.checks import FUNCTION_LINES_MAX, Finding, Sources, security, style
-from ccs_stream.cli.demo.imports import FAN_IN_MIN, FAN_OUT_MAX, MODULE_LINES_MAX, architecture, rings
+from ccs_stream.cli.demo.import_checks import FAN_IN_MIN, FAN_OUT_MAX, MODULE_LINES_MAX, architecture, rings
+from ccs_stream.cli.demo.source_checks import FUNCTION_LINES_MAX, ReviewFinding, Sources, security, style
 
 DOCUMENTED = '"""Says what it is."""\n\n'
 
 
-def places(findings: list[Finding]) -> list[tuple[str, int]]:
+def places(findings: list[ReviewFinding]) -> list[tuple[str, int]]:
     """Rule and line of each finding."""
     return [(each.rule, each.line) for each in findings]
 

@@ -19,7 +19,7 @@ from ccs_stream import __version__
 from ccs_stream.cli import main
 from ccs_stream.cli.demo import run, sources
 from ccs_stream.cli.demo.graph import ROUNDS
-from ccs_stream.cli.demo.outcome import Outcome
+from ccs_stream.cli.demo.result import DemoResult
 from ccs_stream.cli.demo.run import check_log, run_demo
 from ccs_stream.cli.demo.sources import collect
 from ccs_stream.cli.demo.story import tell_story
@@ -73,7 +73,7 @@ def told(folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def outcome(told: dict[str, Any], folder: Path) -> Outcome:
+def outcome(told: dict[str, Any], folder: Path) -> DemoResult:
     """A second demo on the same log, run in this process."""
     assert told["log"]["workspace"] == "demo"
     log = check_log(f"sqlite:///{folder}/demo.db")
@@ -179,21 +179,21 @@ def test_replay_finds_the_state_that_was_live(told: dict[str, Any], folder: Path
 # As a story, and again on the same log.
 
 
-def test_a_second_demo_on_one_log_has_a_workspace_of_its_own(outcome: Outcome, folder: Path) -> None:
+def test_a_second_demo_on_one_log_has_a_workspace_of_its_own(outcome: DemoResult, folder: Path) -> None:
     assert outcome.held
     assert outcome.log.workspace == "demo-2"
     _, *arguments = shlex.split(outcome.replay[1].command)
     assert "writer-b" in command("replay", *arguments, cwd=folder).stdout
 
 
-def written(outcome: Outcome, *, terminal: bool, **options: Any) -> str:
+def written(outcome: DemoResult, *, terminal: bool, **options: Any) -> str:
     """The story, as it is written to a terminal or to a pipe."""
     out = io.StringIO()
     tell_story(outcome, Console(file=out, force_terminal=terminal, **options))
     return out.getvalue()
 
 
-def test_the_story_in_a_pipe_is_plain_text(outcome: Outcome) -> None:
+def test_the_story_in_a_pipe_is_plain_text(outcome: DemoResult) -> None:
     text = written(outcome, terminal=False)
     assert "\x1b" not in text
     lines = text.splitlines()
@@ -203,7 +203,7 @@ def test_the_story_in_a_pipe_is_plain_text(outcome: Outcome) -> None:
         assert f"   {each.command}\n" in text
 
 
-def test_the_story_tells_what_was_measured(outcome: Outcome) -> None:
+def test_the_story_tells_what_was_measured(outcome: DemoResult) -> None:
     text = " ".join(written(outcome, terminal=False).split())
     assert "Four agents review 3 files" in text
     assert f"{outcome.review.saved_percent} % of the tokens did not have to move" in text
@@ -214,15 +214,15 @@ def test_the_story_tells_what_was_measured(outcome: Outcome) -> None:
     assert "FAILED" not in text
 
 
-def test_the_story_on_a_narrow_terminal_keeps_commands_whole(outcome: Outcome) -> None:
+def test_the_story_on_a_narrow_terminal_keeps_commands_whole(outcome: DemoResult) -> None:
     text = written(outcome, terminal=True, width=60, color_system="standard")
     assert "\x1b[" in text
     for each in outcome.replay:
         assert each.command in text
 
 
-def test_the_story_says_what_was_left_out_and_what_failed(outcome: Outcome) -> None:
-    left_out = [sources.LeftOut(path=f"big{number}.py", why="has 1 byte too many") for number in range(5)]
+def test_the_story_says_what_was_left_out_and_what_failed(outcome: DemoResult) -> None:
+    left_out = [sources.SkippedFile(path=f"big{number}.py", why="has 1 byte too many") for number in range(5)]
     checks = [dataclasses.replace(outcome.checks[0], held=False), *outcome.checks[1:]]
     changed = dataclasses.replace(
         outcome, review=dataclasses.replace(outcome.review, left_out=left_out), checks=checks, held=False
@@ -235,7 +235,7 @@ def test_the_story_says_what_was_left_out_and_what_failed(outcome: Outcome) -> N
 
 
 def test_what_does_not_hold_ends_with_exit_code_1(
-    outcome: Outcome, monkeypatch: pytest.MonkeyPatch, folder: Path
+    outcome: DemoResult, monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
     monkeypatch.setattr(run, "run_demo", lambda *_, **__: dataclasses.replace(outcome, held=False))
     arguments = ["demo", str(folder / "shop"), "--log", f"sqlite:///{folder}/demo.db", "--json"]

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 import ccs_stream
 from ccs_stream.cli import main
-from ccs_stream.client.observing.streams import JsonLines, StateLog
+from ccs_stream.client.observers.state_log import JsonLines, StateLog
 from tests.projections.test_stream_checks import audit, metric, state
 
 
@@ -167,7 +167,7 @@ def test_a_log_is_checked_as_by_replay(path: Path) -> None:
 def test_a_log_that_is_not_there_is_an_error_and_several_workspaces_need_a_name(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/log.db"
     missing = validate(url)
-    assert (missing.exit_code, missing.output.startswith("Error: ")) == (1, True)
+    assert (missing.exit_code, missing.output.startswith("error: ")) == (1, True)
     for name in ("one", "two"):
         with ccs_stream.connect(url, workspace=name) as workspace:
             workspace.agent("a").write("k", 1)

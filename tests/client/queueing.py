@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ccs_stream import Workspace
 from ccs_stream.client.degraded.outbox import Outbox, Wanted
-from ccs_stream.client.degraded.replaying import Replayer
+from ccs_stream.client.degraded.outbox_drainer import OutboxDrainer
 from ccs_stream.log.urls import open_log
 from ccs_stream.protocol.ids import Version, artifact_id
 
@@ -49,7 +49,7 @@ def main(url: str, path: str, first: str, planted: str) -> None:
     """See the module's docstring."""
     workspace = Workspace(open_log(url), "w")
     outbox = PlantedOutbox(Path(path), log_id=workspace.coordinator.store.log_id, workspace="w")
-    replayer = Replayer(outbox, workspace.coordinator)
+    replayer = OutboxDrainer(outbox, workspace.coordinator)
     if first == "drain":
         replayed = replayer.replay()
         assert replayed.error is None, replayed.error

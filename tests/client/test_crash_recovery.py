@@ -21,9 +21,11 @@ import pytest
 
 import ccs_stream
 from ccs_stream import UsageError, Workspace, WorkspaceSettings
+from ccs_stream.client.operations.errors import error_of
+from ccs_stream.client.operations.steps import run, run_async
 from ccs_stream.client.recovery import (
     CrashRecoveryConfig,
-    Keeper,
+    SessionHeartbeat,
     UnknownAgent,
     beating,
     check_composition,
@@ -32,8 +34,6 @@ from ccs_stream.client.recovery import (
     recovering,
     settings_with,
 )
-from ccs_stream.client.refusals import error_of
-from ccs_stream.client.steps import run, run_async
 from ccs_stream.log.memory import MemoryLog
 from ccs_stream.log.reader import ShardReader
 from ccs_stream.log.urls import open_log
@@ -210,11 +210,11 @@ def test_the_error_of_a_late_write_says_why_and_when() -> None:
 
 
 @pytest.fixture
-def kept() -> Iterator[Callable[[Workspace], Keeper]]:
+def kept() -> Iterator[Callable[[Workspace], SessionHeartbeat]]:
     """Starts a keeper of ours in place of a workspace's own, and ends it."""
-    started: list[Keeper] = []
+    started: list[SessionHeartbeat] = []
 
-    def start(workspace: Workspace) -> Keeper:
+    def start(workspace: Workspace) -> SessionHeartbeat:
         if workspace._keeper is not None:
             workspace._keeper.close()
         keeper = keep(workspace.engine)
@@ -297,7 +297,7 @@ def test_rounds_with_nothing_to_renew_and_nothing_to_take_back_append_nothing(
         ccs_stream.connect(url, workspace="w", settings=quick(600.0)) as workspace,
         ccs_stream.connect(url, workspace="w") as other,
     ):
-        keeper = Keeper(workspace.engine)
+        keeper = SessionHeartbeat(workspace.engine)
         keeper.close()
         keeper._stop.clear()
         workspace.agent("a").write("k", 1)
@@ -329,7 +329,9 @@ def test_rounds_fold_what_others_wrote_so_that_no_cache_stays_behind_for_long(tm
         until("the write", lambda: onlooker.engine.state.sequence >= written.position.sequence)
 
 
-def test_more_than_one_sweep_takes_back_is_taken_back_in_one_round(kept: Callable[[Workspace], Keeper]) -> None:
+def test_more_than_one_sweep_takes_back_is_taken_back_in_one_round(
+    kept: Callable[[Workspace], SessionHeartbeat],
+) -> None:
     store = MemoryLog()
     workspace = Workspace(store, "w", settings=quick(600.0))
     gone = Workspace(store, "w")
@@ -344,7 +346,7 @@ def test_more_than_one_sweep_takes_back_is_taken_back_in_one_round(kept: Callabl
 
 
 def test_a_round_that_fails_is_told_once_counted_and_made_again(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kept: Callable[[Workspace], Keeper]
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kept: Callable[[Workspace], SessionHeartbeat]
 ) -> None:
     with ccs_stream.connect(None, settings=quick(0.05)) as workspace:
         workspace.agent("a").write("k", 1)
@@ -364,7 +366,7 @@ def test_a_round_that_fails_is_told_once_counted_and_made_again(
         assert keeper.alive
 
 
-def test_a_keeper_ends_with_its_workspace(kept: Callable[[Workspace], Keeper]) -> None:
+def test_a_keeper_ends_with_its_workspace(kept: Callable[[Workspace], SessionHeartbeat]) -> None:
     with ccs_stream.connect(None, settings=quick(0.05)) as workspace:
         workspace.agent("a").write("k", 1)
         keeper = kept(workspace)
@@ -373,7 +375,7 @@ def test_a_keeper_ends_with_its_workspace(kept: Callable[[Workspace], Keeper]) -
         assert keeper.failures == 0
 
 
-def test_a_workspace_that_nobody_holds_is_not_kept_alive(kept: Callable[[Workspace], Keeper]) -> None:
+def test_a_workspace_that_nobody_holds_is_not_kept_alive(kept: Callable[[Workspace], SessionHeartbeat]) -> None:
     workspace = Workspace(MemoryLog(), "w", settings=quick(0.05))
     workspace.agent("a").write("k", 1)
     keeper, engine = kept(workspace), weakref.ref(workspace.engine)
@@ -386,7 +388,7 @@ def test_a_workspace_that_nobody_holds_is_not_kept_alive(kept: Callable[[Workspa
     until("the end of both", gone)
 
 
-def test_a_fork_leaves_the_keeper_behind(tmp_path: Path, kept: Callable[[Workspace], Keeper]) -> None:
+def test_a_fork_leaves_the_keeper_behind(tmp_path: Path, kept: Callable[[Workspace], SessionHeartbeat]) -> None:
     with ccs_stream.connect(f"sqlite:///{tmp_path}/log.db", workspace="w", settings=quick(0.05)) as workspace:
         workspace.agent("a").write("k", 1)
         keeper = kept(workspace)
@@ -401,7 +403,7 @@ def test_a_fork_leaves_the_keeper_behind(tmp_path: Path, kept: Callable[[Workspa
         assert keeper.alive
 
 
-def test_closing_does_not_wait_for_the_next_round(kept: Callable[[Workspace], Keeper]) -> None:
+def test_closing_does_not_wait_for_the_next_round(kept: Callable[[Workspace], SessionHeartbeat]) -> None:
     with ccs_stream.connect(None, settings=quick(6_000.0)) as workspace:
         keeper = kept(workspace)
         keeper.close()

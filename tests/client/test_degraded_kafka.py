@@ -17,7 +17,7 @@ from tests.waiting import until
 pytestmark = [
     pytest.mark.kafka,
     pytest.mark.timeout(240),
-    pytest.mark.filterwarnings("ignore::ccs_stream.client.degraded.degrading.CoherenceDegradedWarning"),
+    pytest.mark.filterwarnings("ignore::ccs_stream.client.degraded.mode.CoherenceDegradedWarning"),
 ]
 PLANNER, REVIEWER = ("planner", "shared"), ("reviewer", "shared")
 

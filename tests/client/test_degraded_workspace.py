@@ -156,7 +156,7 @@ def test_it_is_warned_of_once(url: str, away: Away) -> None:
         assert workspace.degradation_count >= 2
 
 
-@pytest.mark.filterwarnings("ignore::ccs_stream.client.degraded.degrading.CoherenceDegradedWarning")
+@pytest.mark.filterwarnings("ignore::ccs_stream.client.degraded.mode.CoherenceDegradedWarning")
 def test_with_an_outbox_writes_wait_and_are_read_by_all_of_this_process(url: str, away: Away, tmp_path: Path) -> None:
     with ccs_stream.connect(url, on_error="degrade", outbox=tmp_path / "outbox.db") as workspace:
         a, b = workspace.agent("a"), workspace.agent("b")
@@ -185,7 +185,7 @@ def test_with_an_outbox_writes_wait_and_are_read_by_all_of_this_process(url: str
         assert (workspace.outbox.counts.done, workspace.outbox.conflicts()) == (4, [])
 
 
-@pytest.mark.filterwarnings("ignore::ccs_stream.client.degraded.degrading.CoherenceDegradedWarning")
+@pytest.mark.filterwarnings("ignore::ccs_stream.client.degraded.mode.CoherenceDegradedWarning")
 def test_what_another_wrote_meanwhile_is_a_conflict_and_is_kept(url: str, path: Path, tmp_path: Path) -> None:
     with ccs_stream.connect(url, on_error="degrade", outbox=tmp_path / "outbox.db") as workspace:
         a = workspace.agent("a")
@@ -218,7 +218,7 @@ def test_what_another_wrote_meanwhile_is_a_conflict_and_is_kept(url: str, path: 
         assert [change.value for change in a.history("alone")] == [1, 0]
 
 
-@pytest.mark.filterwarnings("ignore::ccs_stream.client.degraded.degrading.CoherenceDegradedWarning")
+@pytest.mark.filterwarnings("ignore::ccs_stream.client.degraded.mode.CoherenceDegradedWarning")
 def test_whoever_saw_a_waiting_change_follows_it_and_whoever_did_not_meets_it(
     url: str, path: Path, tmp_path: Path
 ) -> None:
@@ -238,7 +238,7 @@ def test_whoever_saw_a_waiting_change_follows_it_and_whoever_did_not_meets_it(
         assert [(each.agent, each.outcome) for each in workspace.outbox.conflicts()] == [("c", "version_conflict")]
 
 
-@pytest.mark.filterwarnings("ignore::ccs_stream.client.degraded.degrading.CoherenceDegradedWarning")
+@pytest.mark.filterwarnings("ignore::ccs_stream.client.degraded.mode.CoherenceDegradedWarning")
 def test_once_it_is_in_the_log_an_author_may_write_over_what_waited(url: str, path: Path, tmp_path: Path) -> None:
     author = ("docs",)
     with CoherentStore(url, writes="guarded", on_error="degrade", outbox=tmp_path / "outbox.db") as store:
@@ -252,7 +252,7 @@ def test_once_it_is_in_the_log_an_author_may_write_over_what_waited(url: str, pa
         assert (item.value, item.version) == ({"n": 3}, 3)
 
 
-@pytest.mark.filterwarnings("ignore::ccs_stream.client.degraded.degrading.CoherenceDegradedWarning")
+@pytest.mark.filterwarnings("ignore::ccs_stream.client.degraded.mode.CoherenceDegradedWarning")
 def test_a_write_of_somebody_who_never_read_is_conditional_on_what_is_known_here(
     url: str, path: Path, tmp_path: Path
 ) -> None:
@@ -288,7 +288,7 @@ def test_what_waits_outlives_a_kill(url: str, path: Path, tmp_path: Path) -> Non
         assert [change.value for change in a.history("k")] == [5, 4, 3, 2, 1, 0]
 
 
-@pytest.mark.filterwarnings("ignore::ccs_stream.client.degraded.degrading.CoherenceDegradedWarning")
+@pytest.mark.filterwarnings("ignore::ccs_stream.client.degraded.mode.CoherenceDegradedWarning")
 def test_a_store_degrades_and_says_so(url: str, away: Away, tmp_path: Path) -> None:
     told: list[StoreMetricEvent] = []
     planner, reviewer = ("planner", "shared"), ("reviewer", "shared")

@@ -14,8 +14,8 @@ import pytest
 
 import ccs_stream
 from ccs_stream import Put, VersionConflict, Workspace
-from ccs_stream.client.observing import delivering
-from ccs_stream.client.observing.delivering import Deliveries
+from ccs_stream.client.observers import delivery_log
+from ccs_stream.client.observers.delivery_log import DeliveryLog
 from ccs_stream.log.deliveries import decode_delivery
 from ccs_stream.log.memory import MemoryLog
 from ccs_stream.log.port import LogStore
@@ -28,8 +28,7 @@ from ccs_stream.protocol.deliveries import (
 )
 from ccs_stream.protocol.errors import LogBusy, UsageError
 from ccs_stream.protocol.events import WriteCommitted
-from ccs_stream.protocol.ids import ArtifactId, Micros, SessionId, Version
-from ccs_stream.protocol.ids import Sequence as SequenceNumber
+from ccs_stream.protocol.ids import ArtifactId, Micros, SequenceNumber, SessionId, Version
 from tests.waiting import until
 
 Connect = Callable[..., Workspace]
@@ -176,10 +175,10 @@ def kept(store: LogStore) -> list[DeliveryRecorded]:
 
 
 def test_what_cannot_be_kept_waits_and_keeps_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivering, "RETRY_S", 0.01)
-    monkeypatch.setattr(delivering, "FLUSH_S", 0.01)
+    monkeypatch.setattr(delivery_log, "RETRY_S", 0.01)
+    monkeypatch.setattr(delivery_log, "FLUSH_S", 0.01)
     store = Refusing()
-    deliveries = Deliveries(store, "w")
+    deliveries = DeliveryLog(store, "w")
     for number in range(5):
         deliveries.give(given(number))
     until("an append has failed", lambda: deliveries.failed)
@@ -191,13 +190,13 @@ def test_what_cannot_be_kept_waits_and_keeps_its_number(monkeypatch: pytest.Monk
 
 
 def test_a_loss_leaves_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivering, "RETRY_S", 0.01)
-    monkeypatch.setattr(delivering, "FLUSH_S", 0.01)
-    monkeypatch.setattr(delivering, "HURRY", 2)
-    monkeypatch.setattr(delivering, "WAITING_MAX", 3)
-    monkeypatch.setattr(delivering, "BATCH_MAX", 1)
+    monkeypatch.setattr(delivery_log, "RETRY_S", 0.01)
+    monkeypatch.setattr(delivery_log, "FLUSH_S", 0.01)
+    monkeypatch.setattr(delivery_log, "HURRY", 2)
+    monkeypatch.setattr(delivery_log, "WAITING_MAX", 3)
+    monkeypatch.setattr(delivery_log, "BATCH_MAX", 1)
     store = Refusing()
-    deliveries = Deliveries(store, "w")
+    deliveries = DeliveryLog(store, "w")
     deliveries.give(given(0))
     until("an append has failed", lambda: deliveries.failed)
     for number in range(1, 9):

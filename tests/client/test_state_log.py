@@ -12,8 +12,8 @@ import pytest
 
 import ccs_stream
 from ccs_stream import Workspace
-from ccs_stream.client.observing import follower
-from ccs_stream.client.observing.streams import StateLog, ends_path, read_ends
+from ccs_stream.client.observers import decision_follower
+from ccs_stream.client.observers.state_log import StateLog, ends_path, read_ends
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.log.reader import ShardReader
 from ccs_stream.projections.state_log import state_log_entry
@@ -42,7 +42,7 @@ def workspace(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Worksp
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """What failed is tried again at once."""
-    monkeypatch.setattr(follower, "AGAIN_S", 0.01)
+    monkeypatch.setattr(decision_follower, "AGAIN_S", 0.01)
 
 
 def derived(workspace: Workspace, *, after: int = 0) -> list[Line]:

@@ -11,7 +11,7 @@ import pytest
 import ccs_stream
 from ccs_stream import UsageError, Workspace
 from ccs_stream.adapters.langgraph import CCSStore
-from ccs_stream.client.copies import rules_of
+from ccs_stream.client.cache.copy_tracker import parse_rules
 from ccs_stream.protocol.ids import Micros
 from ccs_stream.protocol.strategies import EAGER, lease
 
@@ -227,7 +227,7 @@ def test_c14_no_option_of_a_strategy_is_ignored() -> None:
 
 
 def test_rules_take_the_first_pattern_that_matches() -> None:
-    rules = rules_of({"a*": "eager", "*": "access_count"})
+    rules = parse_rules({"a*": "eager", "*": "access_count"})
     assert rules.of((), "abc").name == "eager"
     assert rules.of(("a",), "b").name == "access_count"
-    assert rules_of({"x/*": "eager"}).of(("y",), "k").name == "lazy"
+    assert parse_rules({"x/*": "eager"}).of(("y",), "k").name == "lazy"

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from ccs_stream.client.observing import streams
-from ccs_stream.client.observing.streams import JsonLines, ends_path, lines_and_ends, read_ends, sink_of
+from ccs_stream.client.observers import state_log
+from ccs_stream.client.observers.state_log import JsonLines, ends_path, lines_and_ends, read_ends, sink_of
 from ccs_stream.protocol.errors import UsageError
 
 STATE, AUDIT = "ccs.state_log.v2", "ccs.content_audit.v1"
@@ -107,7 +107,7 @@ def test_a_writer_that_is_killed_leaves_whole_lines_or_half_of_one_and_no_lock(t
         """
         import sys
         from pathlib import Path
-        from ccs_stream.client.observing.streams import JsonLines
+        from ccs_stream.client.observers.state_log import JsonLines
         file, number = JsonLines(Path(sys.argv[1])), 0
         while True:
             number += 1
@@ -205,5 +205,5 @@ def test_a_long_batch_goes_out_whole_when_the_system_takes_it_by_parts(
             return len(data[:3])
 
     slow = Slow()
-    streams._write_all(slow, b"0123456789")
+    state_log._write_all(slow, b"0123456789")
     assert slow.taken == b"0123456789"

@@ -12,11 +12,11 @@ from confluent_kafka import Message
 
 import ccs_stream
 from ccs_stream import OutcomeUnknown
-from ccs_stream.coordinator.kafka.asking import Waiting
-from ccs_stream.coordinator.kafka.group import group_of
+from ccs_stream.coordinator.kafka.commands.in_flight import InFlightCommand
+from ccs_stream.coordinator.kafka.group.description import describe_group
 from ccs_stream.coordinator.kafka.service import CoordinatorService
+from ccs_stream.coordinator.pending_command import Answer
 from ccs_stream.coordinator.port import LEFT_LEAST
-from ccs_stream.coordinator.ticket import Answer
 from ccs_stream.log.commands import encode_command
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.store import KafkaLog
@@ -131,7 +131,7 @@ def test_an_embedded_coordinator_withdraws_when_a_dedicated_one_joins_and_offers
         dedicated = CoordinatorProcess(log).wait_ready()
         until("withdrawn", lambda: not coordinator_of(workspace).leads)
         assert agent.write("k", 2).version == 2
-        assert group_of(KafkaLog(KafkaSettings.parse(log))).dedicated == 1
+        assert describe_group(KafkaLog(KafkaSettings.parse(log))).dedicated == 1
         assert dedicated.leads()
         assert dedicated.stop() == 0
         until("leads again", lambda: coordinator_of(workspace).leads)
@@ -174,7 +174,7 @@ def test_a_read_waits_for_the_end_of_the_log_and_its_grant_no_longer_than_one_ti
             time.sleep(1.5)
             return end(workspace)
 
-        def noted(ticket: Waiting) -> None:
+        def noted(ticket: InFlightCommand) -> None:
             limits.append(ticket.limit_s)
             asked(ticket)
 

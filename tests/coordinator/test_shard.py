@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import pytest
 
 from ccs_stream.coordinator.batch import fold_record, plan_shard
-from ccs_stream.coordinator.kafka.leader_log import WarmProducers, largest_batch
-from ccs_stream.coordinator.kafka.shard import Shard
+from ccs_stream.coordinator.kafka.shard.coordinator import ShardCoordinator
+from ccs_stream.coordinator.kafka.shard.leader_log import WarmProducers, largest_batch
 from ccs_stream.coordinator.port import wall_clock
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.store import KafkaLog
@@ -18,7 +18,7 @@ from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.errors import CcsError
 from ccs_stream.protocol.events import CommandAnswered, CommandRefused
 from ccs_stream.protocol.ids import CommandNumber, Hash, SessionId, artifact_id
-from ccs_stream.protocol.leadership import Pending, Role
+from ccs_stream.protocol.leadership import QueuedCommand, Role
 from ccs_stream.protocol.settings import DEFAULT_SETTINGS
 from ccs_stream.testing.broker import Broker
 from tests.kafka import make_topics
@@ -31,7 +31,7 @@ class Noting:
 
     def __init__(self) -> None:
         self.seeks: list[tuple[int, int, int]] = []
-        self.forwarded: list[Pending] = []
+        self.forwarded: list[QueuedCommand] = []
 
     def prove_membership(self, partition: int) -> None:
         """Nothing: the assignment is the proof."""
@@ -40,7 +40,7 @@ class Noting:
         """Noted."""
         self.seeks.append((partition, offset, term))
 
-    def forward(self, batch: Iterable[Pending]) -> None:
+    def forward(self, batch: Iterable[QueuedCommand]) -> None:
         """Noted."""
         self.forwarded.extend(batch)
 
@@ -49,7 +49,7 @@ class Noting:
         raise error
 
 
-def read_on(store: KafkaLog, shard: Shard, until: object) -> None:
+def read_on(store: KafkaLog, shard: ShardCoordinator, until: object) -> None:
     assert callable(until)
     deadline = time.monotonic() + 20
     while not until():
@@ -64,19 +64,19 @@ def test_nothing_fetched_before_the_seek_is_decided(kafka_broker: Broker, kafka_
     make_topics(url, 1)
     store, around = KafkaLog(KafkaSettings.parse(url)), Noting()
     producers = WarmProducers(store.clients, batch_bytes=largest_batch(store), spare=1)
-    shard = Shard(store, 0, around, producers, clock=wall_clock)
+    shard = ShardCoordinator(store, 0, around, producers, clock=wall_clock)
     shard.assigned()
     read_on(store, shard, lambda: shard.loop.role is Role.LEADING)
     assert around.seeks == [(0, 0, 1)]
     opening = Open(session_id=SESSION, number=CommandNumber(1), settings=DEFAULT_SETTINGS)
     joining = Join(session_id=SESSION, number=CommandNumber(2), agent="a")
     # given a command that the consumer had fetched before it was told where to go on
-    shard.command(Pending(workspace="w", command=joining, offset=5))
+    shard.command(QueuedCommand(workspace="w", command=joining, offset=5))
     assert shard.loop.waiting == 0
     # when it comes again, after the seek
     shard.sought(1)
-    shard.command(Pending(workspace="w", command=opening, offset=4))
-    shard.command(Pending(workspace="w", command=joining, offset=5))
+    shard.command(QueuedCommand(workspace="w", command=opening, offset=4))
+    shard.command(QueuedCommand(workspace="w", command=joining, offset=5))
     read_on(store, shard, lambda: shard.loop.waiting == 0)
     assert shard.next_command_offset() == 6
     assert shard.states["w"].participants_ever == 1
@@ -99,7 +99,7 @@ def write(number: int) -> Command:
 def test_what_was_decided_stays_decided_though_its_new_record_is_too_large() -> None:
     state, cursor = Directory(), Cursor()
 
-    def decide(pending: Pending) -> object:
+    def decide(pending: QueuedCommand) -> object:
         (planned,) = plan_shard(lambda _: state, cursor, [pending], wall_clock())
         if planned.record is not None and planned.digest is not None:
             fold_record(state, planned)
@@ -107,12 +107,12 @@ def test_what_was_decided_stays_decided_though_its_new_record_is_too_large() -> 
         return planned.decision.events[-1]
 
     opening = Open(session_id=SESSION, number=CommandNumber(1), settings=DEFAULT_SETTINGS)
-    decide(Pending(workspace="w", command=opening, offset=0))
-    decide(Pending(workspace="w", command=Join(session_id=SESSION, number=CommandNumber(2), agent="a"), offset=1))
-    decide(Pending(workspace="w", command=write(3), offset=None))
-    again = decide(Pending(workspace="w", command=write(3), offset=2, refused="too large"))
+    decide(QueuedCommand(workspace="w", command=opening, offset=0))
+    decide(QueuedCommand(workspace="w", command=Join(session_id=SESSION, number=CommandNumber(2), agent="a"), offset=1))
+    decide(QueuedCommand(workspace="w", command=write(3), offset=None))
+    again = decide(QueuedCommand(workspace="w", command=write(3), offset=2, refused="too large"))
     assert isinstance(again, CommandAnswered)
-    other = decide(Pending(workspace="w", command=write(4), offset=3, refused="too large"))
+    other = decide(QueuedCommand(workspace="w", command=write(4), offset=3, refused="too large"))
     assert isinstance(other, CommandRefused)
 
 
@@ -124,7 +124,7 @@ def test_the_record_of_a_refusal_is_small_whatever_was_asked() -> None:
         Join(session_id=SESSION, number=CommandNumber(2), agent=huge),
         Read(session_id=SESSION, number=CommandNumber(3), agent=huge, artifact=artifact_id("w", (), "k")),
     ]
-    batch = [Pending(workspace="w", command=command, offset=number) for number, command in enumerate(asked)]
+    batch = [QueuedCommand(workspace="w", command=command, offset=number) for number, command in enumerate(asked)]
     opened, joined, read = plan_shard(lambda _: state, cursor, batch, wall_clock())
     assert opened.decision.refusal is None
     for each in (joined, read):

@@ -32,8 +32,7 @@ from ccs_stream.log.port import SnapshotBlob
 from ccs_stream.protocol.commands import Command, Commit, Heartbeat
 from ccs_stream.protocol.decide import Decision
 from ccs_stream.protocol.errors import Refused, TooLarge
-from ccs_stream.protocol.ids import CommandNumber, Micros, SessionId
-from ccs_stream.protocol.ids import Sequence as SequenceNumber
+from ccs_stream.protocol.ids import CommandNumber, Micros, SequenceNumber, SessionId
 from ccs_stream.protocol.leadership import Role
 from ccs_stream.protocol.statehash import state_hash
 from tests.faults.checker import encode

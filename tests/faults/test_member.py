@@ -14,16 +14,16 @@ import pytest
 
 import ccs_stream
 from ccs_stream.coordinator.kafka.remote import RemoteCoordinator
-from ccs_stream.coordinator.kafka.restoring import restore
 from ccs_stream.coordinator.kafka.service import CoordinatorService
-from ccs_stream.coordinator.kafka.shard import Shard
+from ccs_stream.coordinator.kafka.shard.coordinator import ShardCoordinator
+from ccs_stream.coordinator.kafka.shard.restore import restore
 from ccs_stream.log.commands import encode_command
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.commands import Heartbeat
 from ccs_stream.protocol.errors import LogError, LogUnavailable
 from ccs_stream.protocol.ids import CommandNumber, SessionId
-from ccs_stream.protocol.leadership import Pending, Role
+from ccs_stream.protocol.leadership import QueuedCommand, Role
 from ccs_stream.testing.broker import Broker
 from tests.faults.cluster import Cluster
 from tests.faults.environment import heal
@@ -85,7 +85,7 @@ def test_a_partition_that_cannot_be_restored_yet_is_restored_later(
     heal(own)
     # Those that the group suggests are restored in threads of the node.
     failing = Failing(restore, 2, lambda _: threading.current_thread().name.startswith("ccs-restore"))
-    monkeypatch.setattr("ccs_stream.coordinator.kafka.following.restore", failing)
+    monkeypatch.setattr("ccs_stream.coordinator.kafka.follower.followed_shards.restore", failing)
     with Cluster(own, tmp_path, seed="", partitions=2) as cluster, ccs_stream.connect(cluster.url) as workspace:
         coordinator = workspace.coordinator
         assert isinstance(coordinator, RemoteCoordinator)
@@ -97,13 +97,13 @@ def test_a_partition_that_cannot_be_restored_yet_is_restored_later(
 def test_a_command_that_leading_itself_cannot_bear_ends_the_coordinator_aloud(
     cluster: Cluster, service: CoordinatorService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(shard: Shard, pending: Pending) -> None:
+    def broken(shard: ShardCoordinator, pending: QueuedCommand) -> None:
         raise ZeroDivisionError("planted")
 
     service.start()
     until("it leads", lambda: leads(service))
-    monkeypatch.setattr(Shard, "command", broken)
-    monkeypatch.setattr(logging.getLogger("ccs_stream.coordinator.kafka.member"), "disabled", True)
+    monkeypatch.setattr(ShardCoordinator, "command", broken)
+    monkeypatch.setattr(logging.getLogger("ccs_stream.coordinator.kafka.group.member"), "disabled", True)
     cluster.produce(cluster.commands_topic, [(b"w", command())])
     until("it ends", lambda: service.node.error is not None)
     assert type(service.node.error) is LogError

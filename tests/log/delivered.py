@@ -9,7 +9,7 @@ from ccs_stream.protocol.deliveries import (
     DeliveryRecorded,
     DeliverySource,
 )
-from ccs_stream.protocol.ids import ArtifactId, Micros, Sequence, SessionId, Version
+from ccs_stream.protocol.ids import ArtifactId, Micros, SequenceNumber, SessionId, Version
 
 DELIVERED: Final = {
     "least": DeliveryRecorded(
@@ -22,7 +22,7 @@ DELIVERED: Final = {
         source=DeliverySource.CACHE_HIT,
         outcome=DeliveryOutcome.CONTENT,
         freshness=DeliveryFreshness.LATEST,
-        valid_at_sequence=Sequence(70_000),
+        valid_at_sequence=SequenceNumber(70_000),
         at=Micros(1_800_000_000_000_000),
     ),
     "most": DeliveryRecorded(
@@ -35,7 +35,7 @@ DELIVERED: Final = {
         source=DeliverySource.SEARCH,
         outcome=DeliveryOutcome.ERROR,
         freshness=DeliveryFreshness.STALE,
-        valid_at_sequence=Sequence(1),
+        valid_at_sequence=SequenceNumber(1),
         at=Micros(1),
         conversation="thread-7",
         generation=2,

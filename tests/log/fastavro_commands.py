@@ -99,11 +99,11 @@ def _schema_of(command: Command) -> Schema:
     return _SCHEMAS[_NAMES[command.KIND]]
 
 
-def _traced(change: cmd.Change) -> bool:
+def _traced(change: cmd.ArtifactChange) -> bool:
     return type(change) is cmd.Write and change.trace_parent is not None
 
 
-def _change_fields(change: cmd.Change, contents: list[bytes]) -> Any:
+def _change_fields(change: cmd.ArtifactChange, contents: list[bytes]) -> Any:
     common = {
         "artifact": change.artifact,
         "mode": change.mode.value,
@@ -149,7 +149,7 @@ def _command(name: str, fields: dict[str, Any], envelope: dict[str, Any]) -> Com
     return command
 
 
-def _change(fields: dict[str, Any], contents: list[bytes]) -> cmd.Change:
+def _change(fields: dict[str, Any], contents: list[bytes]) -> cmd.ArtifactChange:
     mode = WriteMode(fields.pop("mode"))
     if "content_hash" not in fields:
         return cmd.Erase(mode=mode, **fields)

@@ -54,7 +54,7 @@ from ccs_stream.protocol.ids import (
     LogId,
     Micros,
     ParticipantNumber,
-    Sequence,
+    SequenceNumber,
     SessionId,
     Version,
 )
@@ -94,7 +94,7 @@ EVENTS: dict[str, Event] = {
         participant=P,
         version=Version(7),
         base_version=Version(6),
-        previous_sequence=Sequence(123456),
+        previous_sequence=SequenceNumber(123456),
         content_type="application/json",
         content_encoding="",
         content_hash=H,
@@ -106,7 +106,7 @@ EVENTS: dict[str, Event] = {
         participant=Q,
         version=Version(1),
         base_version=None,
-        previous_sequence=Sequence(0),
+        previous_sequence=SequenceNumber(0),
         content_type="application/octet-stream",
         content_encoding="zstd",
         content_hash=H,
@@ -120,7 +120,7 @@ EVENTS: dict[str, Event] = {
         participant=P,
         version=Version(8),
         base_version=Version(7),
-        previous_sequence=Sequence(123456),
+        previous_sequence=SequenceNumber(123456),
         content_type="application/json",
         content_encoding="",
         content_hash=H,
@@ -133,7 +133,7 @@ EVENTS: dict[str, Event] = {
         participant=P,
         version=Version(8),
         base_version=Version(7),
-        previous_sequence=Sequence(123457),
+        previous_sequence=SequenceNumber(123457),
         reason=DeleteReason.DELETED,
         note="no longer needed",
     ),
@@ -158,7 +158,7 @@ EVENTS: dict[str, Event] = {
         fence=None,
         subject=0xDEADBEEF,
     ),
-    "CommandAnswered": CommandAnswered(original_sequence=Sequence(42)),
+    "CommandAnswered": CommandAnswered(original_sequence=SequenceNumber(42)),
 }
 
 RECORDS: dict[str, LogOpened | LogTruncated | LeaderClaimed | LeaderResigned] = {
@@ -166,7 +166,7 @@ RECORDS: dict[str, LogOpened | LogTruncated | LeaderClaimed | LeaderResigned] = 
     "LogTruncated": LogTruncated(
         log_id=LogId(A),
         workspace="w",
-        base_sequence=Sequence(1000),
+        base_sequence=SequenceNumber(1000),
         base_index=Index(900),
         base_hash=H,
         state_hash="1:abc",

@@ -25,7 +25,7 @@ from ccs_stream.protocol.deliveries import (
     DeliverySource,
 )
 from ccs_stream.protocol.errors import CorruptRecord, UnknownSchema
-from ccs_stream.protocol.ids import ArtifactId, Micros, Sequence, SessionId, Version
+from ccs_stream.protocol.ids import ArtifactId, Micros, SequenceNumber, SessionId, Version
 from tests.log.delivered import DELIVERED
 
 GOLDEN: dict[str, str] = json.loads((Path(__file__).parent / "golden/v1/deliveries.json").read_text("utf-8"))
@@ -48,7 +48,7 @@ DELIVERIES = st.builds(
     source=st.sampled_from(DeliverySource),
     outcome=st.sampled_from(DeliveryOutcome),
     freshness=st.sampled_from(DeliveryFreshness),
-    valid_at_sequence=NUMBERS.map(Sequence),
+    valid_at_sequence=NUMBERS.map(SequenceNumber),
     at=NUMBERS.map(Micros),
     conversation=st.none() | TEXTS,
     generation=st.none() | NUMBERS,

@@ -21,7 +21,7 @@ from ccs_stream.projections.invariants import Invariants, Kind
 from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.events import EVENT_TYPES, CommandAnswered, WriteCommitted
-from ccs_stream.protocol.ids import Sequence, artifact_id
+from ccs_stream.protocol.ids import SequenceNumber, artifact_id
 from ccs_stream.protocol.reclaims import ReclaimReason
 from ccs_stream.protocol.records import DecisionRecord, LeaderClaimed
 from ccs_stream.protocol.statehash import state_hash
@@ -124,7 +124,7 @@ def test_every_write_of_a_traced_log_carries_its_trace(golden: dict[str, Any], c
 @pytest.mark.parametrize("name", ["snapshot.hex", "snapshot-2.hex"])
 def test_the_golden_snapshots_are_that_state(name: str) -> None:
     data = bytes.fromhex((GOLDEN / name).read_text("utf-8"))
-    blob = SnapshotBlob(snapshot_id="golden", sequence=Sequence(LOG["sequence"]), data=data)
+    blob = SnapshotBlob(snapshot_id="golden", sequence=SequenceNumber(LOG["sequence"]), data=data)
     read = read_snapshot(blob)
     state, position, said = read.state, read.position, read.state_hash
     assert (position.sequence, said, state_hash(state)) == (LOG["sequence"], LOG["state_hash"], LOG["state_hash"])
@@ -152,7 +152,7 @@ def test_the_golden_cursor_is_where_the_golden_log_stood(name: str, until_s: flo
 def golden_snapshot(name: str) -> SnapshotBlob:
     """A snapshot as it was kept."""
     data = bytes.fromhex((GOLDEN / name).read_text("utf-8"))
-    return SnapshotBlob(snapshot_id="golden", sequence=Sequence(LOG["sequence"]), data=data)
+    return SnapshotBlob(snapshot_id="golden", sequence=SequenceNumber(LOG["sequence"]), data=data)
 
 
 def test_a_golden_snapshot_knows_why_and_when_something_was_reclaimed() -> None:
@@ -212,7 +212,7 @@ def test_a_golden_archive_holds_no_body_of_another_workspace(tmp_path: Path) -> 
 def test_a_snapshot_of_another_log_is_not_used(caplog: pytest.LogCaptureFixture) -> None:
     data = bytes.fromhex((GOLDEN / "snapshot.hex").read_text("utf-8"))
     store = MemoryLog()
-    store.save_snapshot("golden", SnapshotBlob(snapshot_id="golden", sequence=Sequence(46), data=data))
+    store.save_snapshot("golden", SnapshotBlob(snapshot_id="golden", sequence=SequenceNumber(46), data=data))
     reader = ShardReader(store, "golden")
     assert open_at_snapshot(store, "golden", reader).sequence == 0
     assert "is not used" in caplog.text

@@ -2,7 +2,7 @@
 
 from ccs_stream.log.kafka.index import STRIDE, SequenceIndex
 from ccs_stream.protocol.events import ArtifactDeleted, CommandAnswered, DeleteReason, Event, WriteCommitted
-from ccs_stream.protocol.ids import ArtifactId, Hash, ParticipantNumber, Sequence, Version
+from ccs_stream.protocol.ids import ArtifactId, Hash, ParticipantNumber, SequenceNumber, Version
 
 A = ArtifactId(bytes(16))
 
@@ -13,7 +13,7 @@ def written(replaces: int) -> WriteCommitted:
         participant=ParticipantNumber(1),
         version=Version(1),
         base_version=None,
-        previous_sequence=Sequence(replaces),
+        previous_sequence=SequenceNumber(replaces),
         content_type="",
         content_encoding="",
         content_hash=Hash(bytes(32)),
@@ -28,12 +28,12 @@ def deleted(replaces: int) -> ArtifactDeleted:
         participant=ParticipantNumber(1),
         version=Version(2),
         base_version=None,
-        previous_sequence=Sequence(replaces),
+        previous_sequence=SequenceNumber(replaces),
         reason=DeleteReason.DELETED,
     )
 
 
-NOTHING: Event = CommandAnswered(original_sequence=Sequence(0))
+NOTHING: Event = CommandAnswered(original_sequence=SequenceNumber(0))
 
 
 def test_only_versions_that_are_current_are_remembered_each() -> None:

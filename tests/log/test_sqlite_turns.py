@@ -16,7 +16,7 @@ from ccs_stream.log.port import Appended, SnapshotBlob
 from ccs_stream.log.reader import ShardReader
 from ccs_stream.log.sqlite import SqliteLog
 from ccs_stream.protocol.errors import Closed, ContentMissing, LogBusy, LogError, LogFull, UsageError
-from ccs_stream.protocol.ids import Sequence
+from ccs_stream.protocol.ids import SequenceNumber
 from ccs_stream.testing.conformance import EVENT, filled
 from ccs_stream.testing.records import Chain
 
@@ -52,7 +52,7 @@ def test_what_is_kept_beside_the_records_belongs_to_the_turn_it_is_kept_in(store
 
     def keep() -> bytes:
         locator = store.put_content(b"body")
-        store.save_snapshot("w", SnapshotBlob(snapshot_id="s", sequence=Sequence(1), data=b"state"))
+        store.save_snapshot("w", SnapshotBlob(snapshot_id="s", sequence=SequenceNumber(1), data=b"state"))
         store.append_deliveries("w", [b"delivery"])
         return locator
 

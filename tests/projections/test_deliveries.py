@@ -7,7 +7,7 @@ from ccs_stream.projections.deliveries import DeliveryChecks
 from ccs_stream.projections.invariants import Kind
 from ccs_stream.protocol.deliveries import DeliveryFreshness, DeliveryOutcome, DeliveryRecorded, DeliverySource
 from ccs_stream.protocol.events import ArtifactDeleted, DeleteReason, WriteCommitted
-from ccs_stream.protocol.ids import ArtifactId, Hash, Micros, ParticipantNumber, Sequence, SessionId, Version
+from ccs_stream.protocol.ids import ArtifactId, Hash, Micros, ParticipantNumber, SequenceNumber, SessionId, Version
 
 K = ArtifactId(b"k" * 16)
 
@@ -22,7 +22,7 @@ def written(version: int) -> WriteCommitted:
         participant=ParticipantNumber(1),
         version=Version(version),
         base_version=None,
-        previous_sequence=Sequence(0),
+        previous_sequence=SequenceNumber(0),
         content_type="",
         content_encoding="",
         content_hash=hash_of(version),
@@ -37,7 +37,7 @@ def deleted(version: int) -> ArtifactDeleted:
         participant=ParticipantNumber(1),
         version=Version(version),
         base_version=None,
-        previous_sequence=Sequence(0),
+        previous_sequence=SequenceNumber(0),
         reason=DeleteReason.DELETED,
     )
 
@@ -46,7 +46,7 @@ def checks() -> DeliveryChecks:
     """Version 1 made at 3, version 2 at 5, deleted as version 3 at 7, version 4 at 9; the log ends at 9."""
     made = DeliveryChecks()
     for sequence, event in ((3, written(1)), (5, written(2)), (7, deleted(3)), (9, written(4))):
-        made.decision(Sequence(sequence), Micros(sequence * 100), [event])
+        made.decision(SequenceNumber(sequence), Micros(sequence * 100), [event])
     return made
 
 
@@ -62,7 +62,7 @@ def delivery(number: int, version: int, valid_at: int, **known: Any) -> Delivery
             "source": DeliverySource.CACHE_HIT,
             "outcome": DeliveryOutcome.CONTENT,
             "freshness": DeliveryFreshness.LATEST,
-            "valid_at_sequence": Sequence(valid_at),
+            "valid_at_sequence": SequenceNumber(valid_at),
             "at": Micros(valid_at * 100),
             **known,
         }

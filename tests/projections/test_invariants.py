@@ -36,7 +36,7 @@ from ccs_stream.protocol.ids import (
     Hash,
     Micros,
     ParticipantNumber,
-    Sequence,
+    SequenceNumber,
     SessionId,
     Version,
 )
@@ -80,7 +80,7 @@ class Log:
             participant=by,
             version=Version(version),
             base_version=None if base is None else Version(base),
-            previous_sequence=Sequence(self.last if previous is None else previous),
+            previous_sequence=SequenceNumber(self.last if previous is None else previous),
             content_type="",
             content_encoding="",
             content_hash=Hash(bytes(32)),
@@ -118,7 +118,7 @@ def deleted(log: Log, version: int) -> ArtifactDeleted:
         participant=ONE,
         version=Version(version),
         base_version=None,
-        previous_sequence=Sequence(log.last),
+        previous_sequence=SequenceNumber(log.last),
         reason=DeleteReason.DELETED,
     )
 

@@ -13,7 +13,7 @@ from ccs_stream.projections.metric_events import SCHEMA_VERSION, StoreMetricEven
 from ccs_stream.projections.state_log import content_audit_entry, state_log_entry
 from ccs_stream.projections.stream_checks import EXAMPLES_KEPT, SCHEMAS, StreamChecks, StreamKind, stream_of
 from ccs_stream.projections.transitions import Transition, Trigger
-from ccs_stream.protocol.ids import ArtifactId, Micros, ParticipantNumber, Sequence, Version
+from ccs_stream.protocol.ids import ArtifactId, Micros, ParticipantNumber, SequenceNumber, Version
 from ccs_stream.protocol.states import GrantState
 
 Line = dict[str, Any]
@@ -30,7 +30,7 @@ def state(number: int, instance: str = "one", **changed: Any) -> Line:
         trigger=Trigger.COMMIT,
         version=Version(1),
         content_hash="ab" * 32,
-        sequence=Sequence(number),
+        sequence=SequenceNumber(number),
         recorded_at=Micros(0),
     )
     return {**state_log_entry(transition, sequence_number=number, instance_id=instance), **changed}
@@ -44,7 +44,7 @@ def audit(number: int, instance: str = "one", **changed: Any) -> Line:
         content_hash=None,
         source="fetch",
         outcome="empty",
-        sequence=Sequence(number),
+        sequence=SequenceNumber(number),
         sequence_number=number,
         instance_id=instance,
     )

@@ -14,7 +14,7 @@ from ccs_stream.protocol.commands import Command
 from ccs_stream.protocol.decide import Decision
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.events import Event, RefusalReason
-from ccs_stream.protocol.ids import ArtifactId, Micros, ParticipantNumber, Sequence, Version
+from ccs_stream.protocol.ids import ArtifactId, Micros, ParticipantNumber, SequenceNumber, Version
 from ccs_stream.protocol.settings import SECOND_US, WorkspaceSettings
 from ccs_stream.protocol.states import GrantState
 from ccs_stream.testing.given_when_then import Story
@@ -35,11 +35,11 @@ class Told(Story):
         self.fold = Transitions()
         self.last: list[Transition] = []
         self.all: list[Transition] = []
-        self.decisions: list[tuple[Sequence, Micros, list[Event]]] = []
+        self.decisions: list[tuple[SequenceNumber, Micros, list[Event]]] = []
         super().__init__(settings)
 
     def _perform(self, command: Command) -> Decision:
-        first = Sequence(self.state.sequence + 1)
+        first = SequenceNumber(self.state.sequence + 1)
         decision = super()._perform(command)
         self.decisions.append((first, self.now, decision.events))
         self.last = self.fold.decision(*self.decisions[-1])
@@ -288,7 +288,7 @@ def test_a_line_of_the_content_audit_has_exactly_the_keys_its_users_know() -> No
         content_hash="ab" * 32,
         source="fetch",
         outcome="content",
-        sequence=Sequence(9),
+        sequence=SequenceNumber(9),
         sequence_number=1,
         instance_id="one",
     )

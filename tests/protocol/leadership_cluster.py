@@ -18,7 +18,7 @@ from ccs_stream.protocol.events import Event
 from ccs_stream.protocol.evolve import fold
 from ccs_stream.protocol.ids import DecisionIndex, LeaderId, LogId, Micros
 from ccs_stream.protocol.leadership import (
-    Answer,
+    AnswerBatch,
     AppendClaim,
     AppendResignation,
     DecideAndAppend,
@@ -26,8 +26,8 @@ from ccs_stream.protocol.leadership import (
     Effect,
     ForwardToTopic,
     LeadershipLoop,
-    Pending,
     ProveMembership,
+    QueuedCommand,
     SeekCommands,
 )
 from ccs_stream.protocol.records import DecisionRecord, LeaderClaimed, LeaderResigned, LogOpened
@@ -170,14 +170,14 @@ class Cluster:
     def take(self, node: Node) -> None:
         """A leader takes its next command from the topic."""
         if node.loop.role == "leading" and node.taken < len(self.topic):
-            pending = Pending(workspace=WORKSPACE, command=self.topic[node.taken], offset=node.taken)
+            pending = QueuedCommand(workspace=WORKSPACE, command=self.topic[node.taken], offset=node.taken)
             node.taken += 1
             self.do(node, node.loop.command(pending))
 
     def hand_over(self, node: Node, command: Command) -> None:
         """A client in a node's own process hands its command over directly."""
         node.handed.append(command)
-        self.do(node, node.loop.command(Pending(workspace=WORKSPACE, command=command, offset=None)))
+        self.do(node, node.loop.command(QueuedCommand(workspace=WORKSPACE, command=command, offset=None)))
 
     # Effects.
 
@@ -209,7 +209,7 @@ class Cluster:
                     self.send(node, [DEFAULT_CODEC.encode_record(resigned)])
                 case DecideAndAppend():
                     self.decide(node, effect.batch)
-                case Answer():
+                case AnswerBatch():
                     for pending in effect.batch:
                         key = (bytes(pending.command.session_id), int(pending.command.number))
                         self.answered[key] = self.answered.get(key, 0) + 1
@@ -221,7 +221,7 @@ class Cluster:
                 case SeekCommands():
                     node.taken = node.folded_offset + 1
 
-    def decide(self, node: Node, batch: tuple[Pending, ...]) -> None:
+    def decide(self, node: Node, batch: tuple[QueuedCommand, ...]) -> None:
         """Decide a batch where the node stands, and send it."""
         self.now += 1
         planned = plan_shard(lambda _: node.state, node.cursor, batch, Micros(self.now))

@@ -22,15 +22,15 @@ from ccs_stream.protocol.ids import (
     artifact_id,
 )
 from ccs_stream.protocol.leadership import (
-    Answer,
+    AnswerBatch,
     AppendClaim,
     AppendResignation,
     DecideAndAppend,
     DestroyProducer,
     ForwardToTopic,
     LeadershipLoop,
-    Pending,
     ProveMembership,
+    QueuedCommand,
     Role,
     SeekCommands,
 )
@@ -58,9 +58,9 @@ def write(number: int) -> Command:
     return Commit(session_id=SESSION, number=CommandNumber(number), agent="a", changes=(change,))
 
 
-def pending(number: int, *, offset: int | None = None) -> Pending:
+def pending(number: int, *, offset: int | None = None) -> QueuedCommand:
     """A command on its way."""
-    return Pending(workspace=WORKSPACE, command=write(number), offset=offset)
+    return QueuedCommand(workspace=WORKSPACE, command=write(number), offset=offset)
 
 
 def leading() -> LeadershipLoop:
@@ -91,7 +91,7 @@ def test_nothing_is_answered_before_it_was_read_back_admitted() -> None:
     assert decide == DecideAndAppend((asked,))
     assert loop.appended((DecisionIndex(1),)) == []
     assert loop.decision_read(OTHER, DecisionIndex(1), Verdict.NOT_LEADER) == []
-    assert loop.decision_read(ME, DecisionIndex(1), Verdict.ADMITTED) == [Answer((asked,))]
+    assert loop.decision_read(ME, DecisionIndex(1), Verdict.ADMITTED) == [AnswerBatch((asked,))]
     assert loop.decision_read(ME, DecisionIndex(1), Verdict.INDEX_GAP) == []  # a copy that came twice
 
 
@@ -103,7 +103,7 @@ def test_one_batch_is_in_the_air_at_a_time_and_those_who_wait_share_the_next() -
     assert loop.command(second) == []
     assert loop.command(third) == []
     effects = loop.decision_read(ME, DecisionIndex(1), Verdict.ADMITTED)
-    assert effects == [Answer((first,)), DecideAndAppend((second, third))]
+    assert effects == [AnswerBatch((first,)), DecideAndAppend((second, third))]
 
 
 def test_a_foreign_claim_is_renounced_to_and_nobody_is_told_that_anything_failed() -> None:
@@ -148,7 +148,10 @@ def test_what_the_broker_will_not_take_is_decided_as_a_refusal_and_the_next_is_s
     assert loop.append_refused(first, "too large") == [DecideAndAppend((first,))]
     assert (loop.role, first.refused) == (Role.LEADING, "too large")
     loop.appended((DecisionIndex(1),))
-    assert loop.decision_read(ME, DecisionIndex(1), Verdict.ADMITTED) == [Answer((first,)), DecideAndAppend((second,))]
+    assert loop.decision_read(ME, DecisionIndex(1), Verdict.ADMITTED) == [
+        AnswerBatch((first,)),
+        DecideAndAppend((second,)),
+    ]
 
 
 def test_what_the_broker_will_not_take_out_of_a_batch_is_a_gap_and_is_refused_when_it_comes_again() -> None:
@@ -173,7 +176,7 @@ def test_what_the_broker_will_not_take_out_of_a_batch_is_a_gap_and_is_refused_wh
 def test_a_batch_that_needs_no_decision_is_answered_from_the_state() -> None:
     loop, asked = leading(), pending(1)
     loop.command(asked)
-    assert loop.appended(()) == [Answer((asked,))]
+    assert loop.appended(()) == [AnswerBatch((asked,))]
 
 
 def test_who_does_not_lead_forwards_what_is_handed_over_and_leaves_the_topic_alone() -> None:

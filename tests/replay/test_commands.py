@@ -80,7 +80,7 @@ def test_positions_by_time_and_from_the_end(path: Path, run: Run, at: str) -> No
 def test_a_position_that_is_none_is_explained(path: Path, run: Run, at: str) -> None:
     result = run(f"sqlite:///{path}", "state", "--at", at)
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr.startswith("usage: ")
+    assert result.stderr.startswith("error: ")
 
 
 def test_artifact_shows_versions_writers_and_bases(path: Path, run: Run) -> None:

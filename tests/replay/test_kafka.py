@@ -22,7 +22,7 @@ from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.log.reader import ShardReader
 from ccs_stream.protocol.admit import Verdict
-from ccs_stream.protocol.ids import DecisionIndex, Sequence
+from ccs_stream.protocol.ids import DecisionIndex, SequenceNumber
 from ccs_stream.protocol.records import DecisionRecord
 from ccs_stream.replay import main
 from ccs_stream.testing.broker import Broker
@@ -120,7 +120,7 @@ class Log:
         record = last.record
         assert isinstance(record, DecisionRecord)
         record.index = DecisionIndex(max(each.record.index for each in decisions) + 1)  # type: ignore[union-attr]
-        record.first_sequence = Sequence(record.first_sequence + len(record.events))
+        record.first_sequence = SequenceNumber(record.first_sequence + len(record.events))
         record.prev_hash = chain_hash(last.stored.head)
         self.append(name.encode(), encode_head(record) + last.stored.tail)
         store.close()

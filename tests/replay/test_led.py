@@ -11,17 +11,17 @@ from ccs_stream.log.port import StoredRecord
 from ccs_stream.log.reader import Entry
 from ccs_stream.projections.invariants import Invariants, Kind
 from ccs_stream.protocol.admit import Verdict
-from ccs_stream.protocol.ids import GENESIS_HASH, DecisionIndex, Epoch, Sequence
+from ccs_stream.protocol.ids import GENESIS_HASH, DecisionIndex, Epoch, SequenceNumber
 from ccs_stream.protocol.records import DecisionRecord, LeaderClaimed, LeaderResigned, Record
 from ccs_stream.protocol.statehash import state_hash
-from ccs_stream.replay.epochs import Terms
+from ccs_stream.replay.epochs import LeadershipChecks
 from ccs_stream.replay.source import Source, decision_of
-from ccs_stream.replay.verify import Wanted, check
+from ccs_stream.replay.verify import VerifyOptions, check
 from tests.log.led import FIRST, OTHER, SECOND, SECRET, VOID, LedLog, play_led
 from tests.log.scenario import LOG_ID, WORKSPACE
 from tests.replay.conftest import Run, read_json
 
-QUICK = Wanted(bodies=False)
+QUICK = VerifyOptions(bodies=False)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def without(log: LedLog, *offsets: int) -> LedLog:
 def judged(changed: list[Record]) -> dict[Kind, int]:
     """What the check of terms says of records that somebody admitted."""
     found = Invariants()
-    terms = Terms(found, claimed=True)
+    terms = LeadershipChecks(found, claimed=True)
     for offset, record in enumerate(changed):
         terms.take(Entry(StoredRecord(offset, b""), record, Verdict.ADMITTED, [], GENESIS_HASH))
     return found.counts
@@ -162,7 +162,7 @@ def test_whatever_breaks_the_terms_is_found(led: LedLog, what: str) -> None:
             assert isinstance(after, DecisionRecord)
             changed[at + 1] = dataclasses.replace(after, index=DecisionIndex(1))
         case "sequence":
-            changed[at] = dataclasses.replace(record, first_sequence=Sequence(record.first_sequence + 1))
+            changed[at] = dataclasses.replace(record, first_sequence=SequenceNumber(record.first_sequence + 1))
         case _:
             claimed = changed[claim]
             assert isinstance(claimed, LeaderClaimed)

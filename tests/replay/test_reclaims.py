@@ -5,7 +5,7 @@ import pytest
 from ccs_stream.protocol.events import GrantReclaimed
 from ccs_stream.protocol.ids import Micros
 from ccs_stream.protocol.settings import SECOND_US, WorkspaceSettings
-from ccs_stream.replay.words import words
+from ccs_stream.replay.event_text import describe_event
 from ccs_stream.testing.given_when_then import Story
 
 SETTINGS = WorkspaceSettings(
@@ -23,4 +23,4 @@ def test_a_reclaim_is_told_with_its_trigger(trigger: str) -> None:
     if trigger == "reclaim_max_hold":
         story.given(story.heartbeat("planner"))
     story.after(20).when(story.sweep()).then(GrantReclaimed)
-    assert words(story.state, story.events[0]) == f"plan reclaimed from planner ({trigger})"
+    assert describe_event(story.state, story.events[0]) == f"plan reclaimed from planner ({trigger})"

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 import ccs_stream
 from ccs_stream.cli import main
-from ccs_stream.client.observing.streams import StateLog
+from ccs_stream.client.observers.state_log import StateLog
 from tests.replay.conftest import Run
 
 Line = dict[str, Any]

@@ -33,7 +33,7 @@ from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.log.port import SnapshotBlob
 from ccs_stream.protocol.errors import NotAuthorised
-from ccs_stream.protocol.ids import Sequence
+from ccs_stream.protocol.ids import SequenceNumber
 from ccs_stream.replay.app import cli as replay
 from ccs_stream.testing.broker import Broker
 from tests.kafka import CoordinatorProcess
@@ -323,7 +323,7 @@ def test_a_coordinator_that_lacks_one(
     allow_all_but(log, user, "coordinator", where, operation)
     settings = KafkaSettings.parse(url_of(log), scram(user))
     if (where, operation) == ("snapshots.v1", W):
-        blob = SnapshotBlob(snapshot_id="s", sequence=Sequence(1), data=b"")
+        blob = SnapshotBlob(snapshot_id="s", sequence=SequenceNumber(1), data=b"")
         is_refused(log, where, lambda: KafkaLog(settings).save_snapshot("w", blob))
         return
 

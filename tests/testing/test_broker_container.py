@@ -7,7 +7,7 @@ from confluent_kafka import KafkaError
 
 from ccs_stream.testing import broker_container
 from ccs_stream.testing.broker import Broker, NoBroker
-from ccs_stream.testing.broker_base import Wanted
+from ccs_stream.testing.broker_base import BrokerOptions
 from tests.testing.kafka_io import consume, create_topic, produce
 
 pytestmark = pytest.mark.timeout(300)
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(300)
 @pytest.fixture(scope="module")
 def broker() -> Iterator[Broker]:
     try:
-        started = broker_container.start(Wanted(settings={"message.max.bytes": "1000"}))
+        started = broker_container.start(BrokerOptions(settings={"message.max.bytes": "1000"}))
     except NoBroker as error:
         pytest.skip(str(error))
     with started:
@@ -55,6 +55,10 @@ def test_settings_reach_the_broker(broker: Broker, kafka_prefix: str) -> None:
 
 
 def test_what_a_container_cannot_do_is_left_to_the_next_source() -> None:
-    for wanted in (Wanted(nodes=3), Wanted(listeners={"SASL": "SASL_PLAINTEXT"}), Wanted(format_arguments=["-x"])):
+    for options in (
+        BrokerOptions(nodes=3),
+        BrokerOptions(listeners={"SASL": "SASL_PLAINTEXT"}),
+        BrokerOptions(format_arguments=["-x"]),
+    ):
         with pytest.raises(NoBroker, match="one node, no further listeners"):
-            broker_container.start(wanted)
+            broker_container.start(options)

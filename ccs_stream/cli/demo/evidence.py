@@ -20,7 +20,7 @@ from ccs_stream.protocol.statehash import state_hash
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Logged:
+class LoggedEvent:
     """One event and its place."""
 
     sequence: int
@@ -35,7 +35,7 @@ class Evidence:
 
     workspace: str
     state: Directory
-    events: list[Logged]
+    events: list[LoggedEvent]
     invariants: Invariants
     records: int
     void: int
@@ -55,7 +55,8 @@ class Evidence:
                 found.invariants.decision(record, entry.events)
                 last = record.first_sequence + len(entry.events) - 1
                 found.events.extend(
-                    Logged(record.first_sequence + number, last, event) for number, event in enumerate(entry.events)
+                    LoggedEvent(record.first_sequence + number, last, event)
+                    for number, event in enumerate(entry.events)
                 )
             return found
         finally:
@@ -79,7 +80,7 @@ class Evidence:
         known = self.state.artifacts[artifact]
         return known.scope, known.key
 
-    def writes(self, scope: Scope) -> list[tuple[Logged, WriteCommitted]]:
+    def writes(self, scope: Scope) -> list[tuple[LoggedEvent, WriteCommitted]]:
         """All writes under a scope, in order."""
         return [
             (each, each.event)

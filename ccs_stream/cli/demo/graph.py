@@ -21,13 +21,13 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.store.base import BaseStore, Item
 
 from ccs_stream import VersionConflict
-from ccs_stream.cli.demo.checks import Finding, Sources, parse, security, style
-from ccs_stream.cli.demo.imports import architecture
+from ccs_stream.cli.demo.import_checks import architecture
+from ccs_stream.cli.demo.source_checks import ReviewFinding, Sources, parse, security, style
 
 CODE: Final = ("code",)
 FINDINGS: Final = ("findings",)
 REVIEW: Final = ("review",)
-REVIEWERS: Final[dict[str, Callable[[Sources], list[Finding]]]] = {
+REVIEWERS: Final[dict[str, Callable[[Sources], list[ReviewFinding]]]] = {
     "style": style,
     "security": security,
     "architecture": architecture,
@@ -39,7 +39,7 @@ WORST: Final = 8
 """Findings whose code the synthesizer reads for its report."""
 
 
-class State(TypedDict, total=False):
+class ReviewState(TypedDict, total=False):
     """What travels along the edges: little, because what is shared is in the store."""
 
     files: dict[str, str]
@@ -48,9 +48,11 @@ class State(TypedDict, total=False):
     fixed: Annotated[list[str], operator.add]
 
 
-def build_graph(model: BaseChatModel, store: BaseStore) -> CompiledStateGraph[State, None, State, State]:
+def build_graph(
+    model: BaseChatModel, store: BaseStore
+) -> CompiledStateGraph[ReviewState, None, ReviewState, ReviewState]:
     """The graph, ready to be invoked with `{"files": {path: text}}`."""
-    graph = StateGraph(State)
+    graph = StateGraph(ReviewState)
     graph.add_node("setup", setup)
     graph.add_edge(START, "setup")
     graph.add_node("synthesizer", synthesizer(model))
@@ -62,22 +64,22 @@ def build_graph(model: BaseChatModel, store: BaseStore) -> CompiledStateGraph[St
     return graph.compile(store=store)
 
 
-def again(state: State) -> list[str]:
+def again(state: ReviewState) -> list[str]:
     """Who is next: all reviewers, until the rounds are over."""
     return list(REVIEWERS) if state["round"] <= ROUNDS else [END]
 
 
-def setup(state: State, *, store: BaseStore) -> State:
+def setup(state: ReviewState, *, store: BaseStore) -> ReviewState:
     """Put the files where everybody can read them."""
     for path, text in state["files"].items():
         store.put(CODE, path, {"text": text})
     return {"paths": list(state["files"]), "round": 1, "files": {}}
 
 
-def reviewer(name: str, model: BaseChatModel) -> Callable[..., State]:
+def reviewer(name: str, model: BaseChatModel) -> Callable[..., ReviewState]:
     """The node of one reviewer."""
 
-    def review(state: State, *, store: BaseStore) -> State:
+    def review(state: ReviewState, *, store: BaseStore) -> ReviewState:
         board = store.get(REVIEW, "board")
         sources = {path: read(store, CODE, path)["text"] for path in state["paths"]}
         found = sorted(REVIEWERS[name](sources), key=lambda each: -each.severity)
@@ -104,12 +106,12 @@ def tally(store: BaseStore, board: Item | None, column: str, counts: dict[str, i
             board = store.get(REVIEW, "board")  # somebody was faster: add ours to theirs, and try again
 
 
-def synthesizer(model: BaseChatModel) -> Callable[..., State]:
+def synthesizer(model: BaseChatModel) -> Callable[..., ReviewState]:
     """The node that reads the findings and the code, documents a few files, and writes the report."""
 
-    def synthesize(state: State, *, store: BaseStore) -> State:
+    def synthesize(state: ReviewState, *, store: BaseStore) -> ReviewState:
         board = read(store, REVIEW, "board")[f"round {state['round']}"]
-        findings = [Finding(**each) for name in REVIEWERS for each in read(store, FINDINGS, name)["findings"]]
+        findings = [ReviewFinding(**each) for name in REVIEWERS for each in read(store, FINDINGS, name)["findings"]]
         worst = sorted(findings, key=lambda each: -each.severity)[:WORST]
         quoted = [{**dataclasses.asdict(each), "code": _line(store, each)} for each in worst]
         fixed = document(findings, model, store) if state["round"] < ROUNDS else []
@@ -122,9 +124,9 @@ def synthesizer(model: BaseChatModel) -> Callable[..., State]:
     return synthesize
 
 
-def document(findings: Iterable[Finding], model: BaseChatModel, store: BaseStore) -> list[str]:
+def document(findings: Iterable[ReviewFinding], model: BaseChatModel, store: BaseStore) -> list[str]:
     """Write the missing docstrings of the few files that lack most; returns their paths."""
-    lacking: dict[str, list[Finding]] = {}
+    lacking: dict[str, list[ReviewFinding]] = {}
     for each in findings:
         if each.rule == "docstring":
             lacking.setdefault(each.path, []).append(each)
@@ -181,7 +183,7 @@ def ask(model: BaseChatModel, role: str, question: str, **facts: Any) -> str:
     return str(answer.text)
 
 
-def _line(store: BaseStore, finding: Finding) -> str:
+def _line(store: BaseStore, finding: ReviewFinding) -> str:
     with contextlib.suppress(IndexError):
         return str(read(store, CODE, finding.path)["text"].split("\n")[finding.line - 1]).strip()
     return ""

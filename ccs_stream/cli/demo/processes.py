@@ -17,12 +17,12 @@ from typing import Any, Final, Self
 
 from ccs_stream.cli.demo.children import KILLED, RACE, RESERVED
 from ccs_stream.cli.demo.evidence import Evidence
-from ccs_stream.cli.demo.outcome import Killed, Overwrite, Race, Rebuilt, Stopped
+from ccs_stream.cli.demo.result import KilledWriters, RaceResult, RebuiltState, StoppedHolder, UnseenOverwrite
 from ccs_stream.client.workspace import Workspace
 from ccs_stream.log.bodies import fetch_body
 from ccs_stream.log.urls import open_log
 from ccs_stream.protocol.errors import CcsError
-from ccs_stream.protocol.ids import Sequence
+from ccs_stream.protocol.ids import SequenceNumber
 
 TURNS: Final = 10
 """Entries each writer of a race adds."""
@@ -107,7 +107,7 @@ class Child:
         self._process.communicate()
 
 
-def race(url: str, workspace: Workspace, *, guarded: bool) -> Race:
+def race(url: str, workspace: Workspace, *, guarded: bool) -> RaceResult:
     """Two processes add entries to one list."""
     began = time.perf_counter()
     key = "guarded" if guarded else "unguarded"
@@ -124,7 +124,7 @@ def race(url: str, workspace: Workspace, *, guarded: bool) -> Race:
     acknowledged = [each["wrote"] for each in said if "wrote" in each]
     reading = workspace.agent("demo").read(key, scope=RACE)
     kept = set(reading.value) if reading is not None else set()
-    return Race(
+    return RaceResult(
         guarded=guarded,
         acknowledged=len(acknowledged),
         kept=len(kept),
@@ -135,15 +135,15 @@ def race(url: str, workspace: Workspace, *, guarded: bool) -> Race:
     )
 
 
-def overwrites(workspace: Workspace, key: str) -> list[Overwrite]:
+def overwrites(workspace: Workspace, key: str) -> list[UnseenOverwrite]:
     """Who wrote over what without having seen it, by the history on the log."""
     changes = list(reversed(workspace.agent("demo").history(key, scope=RACE, values=False)))
-    found: list[Overwrite] = []
+    found: list[UnseenOverwrite] = []
     for index, change in enumerate(changes):
         unseen = [each for each in changes[:index] if each.version > (change.base_version or 0)]
         if unseen:
             found.append(
-                Overwrite(
+                UnseenOverwrite(
                     version=change.version,
                     by=change.agent,
                     had_read=change.base_version,
@@ -153,7 +153,7 @@ def overwrites(workspace: Workspace, key: str) -> list[Overwrite]:
     return found
 
 
-def stopped_holder(url: str, workspace: Workspace) -> Stopped:
+def stopped_holder(url: str, workspace: Workspace) -> StoppedHolder:
     """A process is stopped while it holds a reservation; another takes over; the first goes on, too late."""
     began = time.perf_counter()
     with Child("hold", url, workspace.name, "holder", "plan", str(LIMIT_S)) as holder:
@@ -169,7 +169,7 @@ def stopped_holder(url: str, workspace: Workspace) -> Stopped:
         late = holder.hear()
         holder.finish()
     history = workspace.agent("demo").history("plan", scope=RESERVED, values=False)
-    return Stopped(
+    return StoppedHolder(
         limit_s=LIMIT_S,
         stopped_s=round(stopped_s, 3),
         waited_s=after["waited_s"],
@@ -182,7 +182,7 @@ def stopped_holder(url: str, workspace: Workspace) -> Stopped:
     )
 
 
-def killed_writers(url: str, workspace: Workspace) -> Killed:
+def killed_writers(url: str, workspace: Workspace) -> KilledWriters:
     """Writers are killed at random moments of a loop that mostly writes; then the log is asked."""
     began = time.perf_counter()
     asked: list[str] = []
@@ -197,7 +197,7 @@ def killed_writers(url: str, workspace: Workspace) -> Killed:
         acknowledged |= {each["acknowledged"]: each["sequence"] for each in victim.lines if "acknowledged" in each}
     places = _marks(url, workspace.name)
     in_flight = [each for each in asked if each not in acknowledged]
-    return Killed(
+    return KilledWriters(
         kills=KILLS,
         in_flight=len(in_flight),
         in_flight_kept=sum(each in places for each in in_flight),
@@ -218,7 +218,7 @@ def _marks(url: str, workspace: str) -> dict[str, list[int]]:
             body = fetch_body(
                 store,
                 workspace,
-                sequence=Sequence(logged.sequence),
+                sequence=SequenceNumber(logged.sequence),
                 content_index=event.content_index,
                 locator=event.content_locator,
                 content_hash=event.content_hash,
@@ -230,13 +230,13 @@ def _marks(url: str, workspace: str) -> dict[str, list[int]]:
     return places
 
 
-def rebuilt_elsewhere(url: str, workspace: Workspace) -> Rebuilt:
+def rebuilt_elsewhere(url: str, workspace: Workspace) -> RebuiltState:
     """A process that knows nothing folds the log from its first record; its state must be the live one."""
     live = workspace.state_hash()
     with Child("rebuild", url, workspace.name) as child:
         found = child.hear()
         child.finish()
-    return Rebuilt(
+    return RebuiltState(
         live_hash=live,
         rebuilt_hash=found["state_hash"],
         sequence=found["sequence"],

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Final
 
 import ccs_stream
-from ccs_stream.cli.demo import processes, verdict
-from ccs_stream.cli.demo.checks import Finding, parse
+from ccs_stream.cli.demo import expectations, processes
 from ccs_stream.cli.demo.evidence import Evidence
 from ccs_stream.cli.demo.graph import CODE, FINDINGS, REVIEW, REVIEWERS, ROUNDS, build_graph, read
-from ccs_stream.cli.demo.outcome import Command, Log, Outcome, Review, Reviewed
-from ccs_stream.cli.demo.scripted import ScriptedModel
-from ccs_stream.cli.demo.sources import Collected
+from ccs_stream.cli.demo.result import DemoLog, DemoResult, ReplayCommand, Review, ReviewerResult
+from ccs_stream.cli.demo.scripted_model import ScriptedModel
+from ccs_stream.cli.demo.source_checks import ReviewFinding, parse
+from ccs_stream.cli.demo.sources import SourceFiles
 from ccs_stream.cli.demo.tokens import MeteredStore, count
 from ccs_stream.log.urls import open_log
 from ccs_stream.protocol.errors import UsageError
@@ -39,7 +39,7 @@ REPLAY: Final = (
 Tell = Callable[[str], None]
 
 
-def check_log(url: str | None) -> Log:
+def check_log(url: str | None) -> DemoLog:
     """The log to write: `url`, or a new file in a folder of its own, which is kept. Raises `UsageError`.
 
     On a log that holds a demo already, the next one gets a workspace of its own.
@@ -48,7 +48,7 @@ def check_log(url: str | None) -> Log:
         raise UsageError("the demo stops and continues processes, which takes a POSIX system")
     if url is None:
         folder = tempfile.mkdtemp(prefix="ccs-stream-demo-")
-        return Log(url=f"sqlite:///{folder}/demo.db", workspace=WORKSPACE, bytes=0)
+        return DemoLog(url=f"sqlite:///{folder}/demo.db", workspace=WORKSPACE, bytes=0)
     if urllib.parse.urlsplit(url).scheme != "sqlite":
         raise UsageError(f"{url!r}: several processes share the demo's log, so it is kept in SQLite: sqlite:///demo.db")
     store = open_log(url)
@@ -56,10 +56,10 @@ def check_log(url: str | None) -> Log:
         taken = {each for each in store.workspaces() if re.fullmatch(rf"{WORKSPACE}(-\d+)?", each)}
     finally:
         store.close()
-    return Log(url=url, workspace=f"{WORKSPACE}-{len(taken) + 1}" if taken else WORKSPACE, bytes=0)
+    return DemoLog(url=url, workspace=f"{WORKSPACE}-{len(taken) + 1}" if taken else WORKSPACE, bytes=0)
 
 
-def run_demo(sources: Collected, log: Log, *, tell: Tell) -> Outcome:
+def run_demo(sources: SourceFiles, log: DemoLog, *, tell: Tell) -> DemoResult:
     """Everything, in order. Raises `CcsError`s of the log, and `ChildFailed`."""
     # Whatever the environment says: the demo sends nothing to anybody.
     os.environ["LANGSMITH_TRACING"] = os.environ["LANGCHAIN_TRACING_V2"] = "false"
@@ -80,13 +80,13 @@ def run_demo(sources: Collected, log: Log, *, tell: Tell) -> Outcome:
         rebuilt = processes.rebuilt_elsewhere(log.url, workspace)
     evidence = Evidence.read(log.url, log.workspace)
     checks = [
-        *verdict.of_races(unguarded, guarded),
-        *verdict.of_processes(stopped, killed),
-        *verdict.of_log(before_races, rebuilt, evidence, unguarded),
+        *expectations.of_races(unguarded, guarded),
+        *expectations.of_processes(stopped, killed),
+        *expectations.of_log(before_races, rebuilt, evidence, unguarded),
     ]
-    return Outcome(
+    return DemoResult(
         version=ccs_stream.__version__,
-        log=Log(url=log.url, workspace=log.workspace, bytes=_size(log.url)),
+        log=DemoLog(url=log.url, workspace=log.workspace, bytes=_size(log.url)),
         review=review,
         unguarded=unguarded,
         guarded=guarded,
@@ -102,7 +102,7 @@ def run_demo(sources: Collected, log: Log, *, tell: Tell) -> Outcome:
     )
 
 
-def reviewed(sources: Collected, store: MeteredStore, log: Log) -> tuple[Review, Evidence]:
+def reviewed(sources: SourceFiles, store: MeteredStore, log: DemoLog) -> tuple[Review, Evidence]:
     """Run the graph, and read from the store and the log what came of it."""
     began = time.perf_counter()
     build_graph(ScriptedModel(), store).invoke({"files": sources.files})
@@ -112,16 +112,16 @@ def reviewed(sources: Collected, store: MeteredStore, log: Log) -> tuple[Review,
     evidence = Evidence.read(log.url, log.workspace)
     readings = count(store.reads, evidence)
     board = read(store, REVIEW, "board")
-    reviewers: list[Reviewed] = []
+    reviewers: list[ReviewerResult] = []
     for name in REVIEWERS:
         value = read(store, FINDINGS, name)
         reviewers.append(
-            Reviewed(
+            ReviewerResult(
                 agent=name,
                 at_first=board["round 1"][name],
                 at_last=board[f"round {ROUNDS}"][name],
                 summary=value["summary"],
-                findings=[Finding(**each) for each in value["findings"]],
+                findings=[ReviewFinding(**each) for each in value["findings"]],
             )
         )
     tokens, rereading = sum(each.tokens for each in readings), sum(each.tokens_rereading for each in readings)
@@ -151,11 +151,11 @@ def _size(url: str) -> int:
     return sum(each.stat().st_size for each in (path, path.with_name(f"{path.name}-wal")) if each.exists())
 
 
-def replay_commands(log: Log) -> list[Command]:
+def replay_commands(log: DemoLog) -> list[ReplayCommand]:
     """Three commands that look at the log."""
     workspace = "" if log.workspace == WORKSPACE else f"-w {log.workspace} "
     names = {"replay": shlex.quote(_replay_script()), "workspace": workspace, "url": shlex.quote(log.url)}
-    return [Command(command=each.format_map(names), shows=shows) for each, shows in REPLAY]
+    return [ReplayCommand(command=each.format_map(names), shows=shows) for each, shows in REPLAY]
 
 
 def _replay_script() -> str:

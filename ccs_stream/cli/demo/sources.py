@@ -21,7 +21,7 @@ _SKIPPED: Final = frozenset({"__pycache__", "node_modules", "site-packages", "bu
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class LeftOut:
+class SkippedFile:
     """A file that was not reviewed."""
 
     path: str
@@ -29,15 +29,15 @@ class LeftOut:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Collected:
+class SourceFiles:
     """The files to review; their paths begin at the outermost package."""
 
     root: str
     files: dict[str, str]
-    left_out: list[LeftOut]
+    left_out: list[SkippedFile]
 
 
-def collect(path: Path | None) -> Collected:
+def collect(path: Path | None) -> SourceFiles:
     """The Python files under `path`, by default those of this package. Raises `UsageError` when there is none."""
     root = Path(ccs_stream.__file__).parent if path is None else path
     if not root.exists():
@@ -47,21 +47,21 @@ def collect(path: Path | None) -> Collected:
     root = root.resolve()
     top = _top(root)
     files: dict[str, str] = {}
-    left_out: list[LeftOut] = []
+    left_out: list[SkippedFile] = []
     room = ALL_BYTES_MAX
     found = [root] if root.is_file() else sorted(_python_files(root), key=lambda each: (len(each.parts), each))
     for each in found:
         name = each.relative_to(top).as_posix()
         text, why = _text(each, room=room, count=len(files))
         if text is None:
-            left_out.append(LeftOut(path=name, why=why))
+            left_out.append(SkippedFile(path=name, why=why))
         else:
             files[name] = text
             room -= len(text)
     if not files:
         why = "".join(f"; {each.path} {each.why}" for each in left_out[:1])
         raise UsageError(f"there is no Python file to review under {root}{why}")
-    return Collected(root=str(root), files=dict(sorted(files.items())), left_out=left_out)
+    return SourceFiles(root=str(root), files=dict(sorted(files.items())), left_out=left_out)
 
 
 def _top(root: Path) -> Path:

@@ -11,8 +11,16 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ccs_stream.cli.demo.checks import Finding
-from ccs_stream.cli.demo.outcome import Killed, Outcome, Overwrite, Race, Rebuilt, Review, Stopped
+from ccs_stream.cli.demo.result import (
+    DemoResult,
+    KilledWriters,
+    RaceResult,
+    RebuiltState,
+    Review,
+    StoppedHolder,
+    UnseenOverwrite,
+)
+from ccs_stream.cli.demo.source_checks import ReviewFinding
 from ccs_stream.cli.demo.tokens import BYTES_PER_TOKEN, SIGNAL_TOKENS, UNCHANGED_TOKENS
 
 PIPE_WIDTH: Final = 120
@@ -61,7 +69,7 @@ class Page:
         self.say((shows, QUIET), indent=INDENT + 2)
 
 
-def tell_story(outcome: Outcome, out: Console) -> None:
+def tell_story(outcome: DemoResult, out: Console) -> None:
     """Print the whole of it."""
     page = Page(out)
     page.say(
@@ -117,7 +125,7 @@ def _review(page: Page, review: Review) -> None:
     _tokens(page, review)
 
 
-def _examples(findings: list[Finding]) -> list[Finding]:
+def _examples(findings: list[ReviewFinding]) -> list[ReviewFinding]:
     """A few of the worst, of different rules where there are several."""
     firsts = {each.rule: each for each in reversed(findings)}
     chosen = sorted(firsts.values(), key=findings.index)[:SHOWN]
@@ -146,7 +154,7 @@ def _tokens(page: Page, review: Review) -> None:
 # The processes.
 
 
-def _race(page: Page, race: Race) -> None:
+def _race(page: Page, race: RaceResult) -> None:
     if race.guarded:
         page.say("As before, but a write says which version it is based on.")
     else:
@@ -177,12 +185,12 @@ def _by_writer(entries: list[str]) -> str:
     return "; ".join(f"{writer}'s {', '.join(each)}" for writer, each in numbers.items())
 
 
-def _overwrite(each: Overwrite) -> str:
+def _overwrite(each: UnseenOverwrite) -> str:
     read = f"version {each.had_read}" if each.had_read else "that nothing was there"
     return f"version {each.version} by {each.by}, who had read {read}, over {' and '.join(each.unseen)}"
 
 
-def _stopped(page: Page, stopped: Stopped) -> None:
+def _stopped(page: Page, stopped: StoppedHolder) -> None:
     page.heading(4, "A process is stopped while it holds a reservation")
     page.say(f"holder reserved the plan for {stopped.limit_s} s (fence {stopped.fence}), and got SIGSTOP.")
     page.say(
@@ -196,7 +204,7 @@ def _stopped(page: Page, stopped: Stopped) -> None:
     page.say(f"Then it read what was there, and wrote on top of it: {order}.")
 
 
-def _killed(page: Page, killed: Killed) -> None:
+def _killed(page: Page, killed: KilledWriters) -> None:
     page.heading(5, f"{_many(killed.kills, 'writer')} killed with SIGKILL while they write")
     style = BAD if killed.missing else GOOD
     page.say(f"{killed.acknowledged} writes acknowledged, ", (f"{killed.missing} of them missing", style), ".")
@@ -208,7 +216,7 @@ def _killed(page: Page, killed: Killed) -> None:
     )
 
 
-def _rebuilt(page: Page, rebuilt: Rebuilt) -> None:
+def _rebuilt(page: Page, rebuilt: RebuiltState) -> None:
     page.heading(6, "The state, from the log alone")
     page.say(
         f"A process that knew nothing folded {rebuilt.records:,} records in {rebuilt.seconds:.2f} s, "
@@ -219,7 +227,7 @@ def _rebuilt(page: Page, rebuilt: Rebuilt) -> None:
     page.say(f"rebuilt  {rebuilt.rebuilt_hash}  ", ("the same", GOOD) if same else ("ANOTHER", BAD))
 
 
-def _checks(page: Page, outcome: Outcome) -> None:
+def _checks(page: Page, outcome: DemoResult) -> None:
     failed = sum(not each.held for each in outcome.checks)
     title = f"{failed} of {len(outcome.checks)} did not hold" if failed else f"all {len(outcome.checks)} held"
     page.heading(7, f"What had to hold: {title} ({outcome.seconds:.1f} s)")

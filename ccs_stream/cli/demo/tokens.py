@@ -10,7 +10,7 @@ from collections import defaultdict
 from typing import Final
 
 from ccs_stream.adapters.langgraph import CoherentItem, CoherentStore
-from ccs_stream.adapters.langgraph.identity import Running
+from ccs_stream.adapters.langgraph.identity import GraphContext
 from ccs_stream.cli.demo.evidence import Evidence
 from ccs_stream.protocol.events import GrantIssued, GrantsInvalidated, WriteCommitted
 from ccs_stream.protocol.ids import NOBODY, ArtifactId
@@ -25,7 +25,7 @@ SIGNAL_TOKENS: Final = 12
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Read:
+class CountedRead:
     """One read that found something."""
 
     agent: str
@@ -39,19 +39,19 @@ class MeteredStore(CoherentStore):
 
     def __init__(self, url: str, *, workspace: str) -> None:
         super().__init__(url, workspace=workspace, writes="guarded")
-        self.reads: list[Read] = []
-        self._who = Running()
+        self.reads: list[CountedRead] = []
+        self._who = GraphContext()
 
     def get(self, namespace: tuple[str, ...], key: str, *, refresh_ttl: bool | None = None) -> CoherentItem | None:
         """As `CoherentStore.get`."""
         found = super().get(namespace, key, refresh_ttl=refresh_ttl)
         if found is not None:
-            self.reads.append(Read(agent=self._who.agent(), namespace=namespace, key=key, version=found.version))
+            self.reads.append(CountedRead(agent=self._who.agent(), namespace=namespace, key=key, version=found.version))
         return found
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
-class Reading:
+class ReadCost:
     """What one agent's reads came to."""
 
     agent: str
@@ -72,14 +72,14 @@ def tokens_of(size_bytes: int) -> int:
     return max(1, size_bytes // BYTES_PER_TOKEN)
 
 
-def count(reads: list[Read], evidence: Evidence) -> list[Reading]:
+def count(reads: list[CountedRead], evidence: Evidence) -> list[ReadCost]:
     """What each agent's reads came to, by name."""
     sizes: dict[tuple[ArtifactId, int], int] = {}
     ids = {(artifact.scope, artifact.key): artifact.artifact for artifact in evidence.state.artifacts.values()}
-    found: dict[str, Reading] = {}
+    found: dict[str, ReadCost] = {}
 
-    def of(agent: str) -> Reading:
-        return found.setdefault(agent, Reading(agent=agent))
+    def of(agent: str) -> ReadCost:
+        return found.setdefault(agent, ReadCost(agent=agent))
 
     fetched_tokens: dict[str, int] = defaultdict(int)
     for logged in evidence.events:

@@ -1,7 +1,7 @@
 """`ccs-stream coordinator URL`: run a dedicated coordinator until it is stopped.
 
-Guarantees: SIGTERM and SIGINT stop it gracefully: it resigns on the log and hands over. Exit codes: 0 stopped, 1
-failed, 2 wrong usage.
+Guarantees: SIGTERM and SIGINT stop it gracefully: it resigns in the log, and another coordinator takes over at once.
+Exit codes: 0 stopped, 1 failed, 2 wrong usage.
 """
 
 import logging
@@ -14,51 +14,50 @@ from ccs_stream.coordinator.kafka.health import HealthServer
 from ccs_stream.coordinator.kafka.service import CoordinatorService
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.store import KafkaLog
-from ccs_stream.protocol.errors import CcsError, UsageError
+from ccs_stream.protocol.errors import UsageError
+from ccs_stream.replay.exit_codes import reports_errors
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    short_help="Run a coordinator of a log on Kafka.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.argument("url")
 @click.option(
     "--listen",
     metavar="HOST:PORT",
     default="127.0.0.1:0",
     show_default=True,
-    help="Where /healthz, /readyz and /metrics are served; port 0 takes a free one and says which.",
+    help="Address of /healthz, /readyz and /metrics; port 0 takes a free port and prints it.",
 )
-@click.option("--verbose", is_flag=True, help="Say more of what happens.")
+@click.option("--verbose", is_flag=True, help="Log more.")
+@reports_errors()
 def coordinator(url: str, listen: str, verbose: bool) -> None:  # noqa: FBT001  # click's flags
-    r"""Decide the commands of a log on Kafka: lead those partitions that the group suggests and the log grants.
+    """Run a coordinator: the process that orders and decides the writes of a log on Kafka.
 
-    URL is kafka://HOST:PORT[,HOST:PORT]?prefix=PREFIX. Run two or more, on different machines: when one stops or dies,
-    the others take its partitions over. SIGTERM hands over at once.
+    URL is kafka://HOST:PORT[,HOST:PORT]?prefix=PREFIX. Run at least two, on different machines: when one stops or dies,
+    the others take over its partitions. SIGTERM hands them over at once.
 
     \b
     Example:
-      ccs-stream coordinator "kafka://broker-1:9092,broker-2:9092?config=client.properties"
+      ccs-stream coordinator "kafka://broker-1:9092?config=client.properties"
 
-    Exit codes: 0, stopped; 1, something failed; 2, wrong usage.
-    """
+    Exit codes: 0 stopped, 1 something failed, 2 wrong usage.
+    """  # noqa: D301  # click reads the escapes
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
     logging.getLogger("ccs_stream.coordinator").setLevel(logging.INFO)
-    try:
-        run(url, listen)
-    except UsageError as error:
-        raise click.UsageError(str(error)) from error
-    except CcsError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(1)
+    run(url, listen)
 
 
 def run(url: str, listen: str) -> None:
-    """Serve until stopped. Raises `CcsError`s."""
+    """Run until a signal stops it. Raises `CcsError`s."""
     host, colon, port = listen.rpartition(":")
     if not colon or not port.isdigit():
-        raise UsageError(f"--listen {listen!r} is no HOST:PORT")
+        raise UsageError(f"--listen {listen!r} is not HOST:PORT")
     store = KafkaLog(KafkaSettings.parse(url))
     service = CoordinatorService(store)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,4 +1,4 @@
-"""`ccs-stream doctor URL`: is a log on Kafka as it must be, and what to do where it is not.
+"""`ccs-stream doctor URL`: check a log on Kafka, and say what to do about each problem.
 
 Guarantees: reads only, joins no group; `--json` prints one document and nothing else on stdout; no secret is in any
 output. Exit codes: 0 nothing failed, 1 something did, 2 wrong usage.
@@ -17,30 +17,33 @@ from rich.markup import escape
 from rich.table import Table
 
 from ccs_stream.cli.kafka.doctor_checks import examine
-from ccs_stream.cli.kafka.doctor_report import Level, Report
-from ccs_stream.cli.kafka.topics import as_json, explained
+from ccs_stream.cli.kafka.doctor_report import DoctorReport, Level
+from ccs_stream.cli.kafka.topics import as_json, kafka_errors_reported
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.replay.output import console, progress
 
 _STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILED: "bold red"}
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    short_help="Check a log on Kafka, and say what to do about problems.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.argument("url")
 @as_json
-@click.option("--quick", is_flag=True, help="Do not read the log from its beginning to compare states.")
+@click.option("--quick", is_flag=True, help="Skip the check of the state, which reads the whole log.")
 def doctor(url: str, *, as_json: bool, quick: bool) -> None:
-    r"""Look at a log on Kafka: the way there, its topics, what this user may do, who leads, whether the state holds.
+    """Check a log on Kafka: connection, topics, rights of this user, coordinators, clocks, and the state.
 
-    It joins no group and writes nothing, so it is safe at any time.
+    It joins no consumer group and writes nothing, so it is safe to run at any time.
 
     \b
     Example:
       ccs-stream doctor "kafka://broker-1:9092?config=client.properties"
 
-    Exit codes: 0, nothing failed (there may be warnings); 1, something failed; 2, wrong usage.
-    """
-    with explained(), _quiet_log():
+    Exit codes: 0 nothing failed (there may be warnings), 1 something failed, 2 wrong usage.
+    """  # noqa: D301  # click reads the escapes
+    with kafka_errors_reported(), _quiet_log():
         report = examine(KafkaSettings.parse(url), quick=quick, progress=_quiet if as_json else progress)
     if as_json:
         document = {
@@ -57,7 +60,7 @@ def doctor(url: str, *, as_json: bool, quick: bool) -> None:
 
 @contextlib.contextmanager
 def _quiet_log() -> Iterator[None]:
-    """What matters of the log is in the report."""
+    """Silence this package's warnings for a while: the report says the same."""
     log = logging.getLogger("ccs_stream")
     level = log.level
     log.setLevel(logging.ERROR)
@@ -71,7 +74,7 @@ def _quiet(items: Iterator[Any], _: int) -> Iterator[Any]:
     return items
 
 
-def _print(report: Report) -> None:
+def _print(report: DoctorReport) -> None:
     out = console()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("check", "", "found", "what to do"):

@@ -16,7 +16,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are pu
     ResourceType,
 )
 
-from ccs_stream.cli.kafka.doctor_report import Check, Level
+from ccs_stream.cli.kafka.doctor_report import CheckResult, Level
 from ccs_stream.log.kafka import topics
 from ccs_stream.log.kafka.clients import Clients
 from ccs_stream.log.kafka.settings import KafkaSettings
@@ -32,7 +32,7 @@ _LONGEST_DELAY_MS: Final = 3_000
 # The way there.
 
 
-def connection(clients: Clients) -> list[Check]:
+def connection(clients: Clients) -> list[CheckResult]:
     """Whether brokers answer, and how soon. Raises why they do not."""
     began = time.monotonic()
     described = clients.admin.describe_cluster(request_timeout=clients.settings.timeout_s)
@@ -41,17 +41,17 @@ def connection(clients: Clients) -> list[Check]:
     user = clients.settings.librdkafka().get("sasl.username")
     who = "" if user is None else f", as user {user}"
     brokers = "1 broker" if len(cluster.nodes) == 1 else f"{len(cluster.nodes)} brokers"
-    return [Check("connection", Level.OK, f"{brokers}, cluster {cluster.cluster_id}, in {took_ms:.0f} ms{who}")]
+    return [CheckResult("connection", Level.OK, f"{brokers}, cluster {cluster.cluster_id}, in {took_ms:.0f} ms{who}")]
 
 
 # What there is.
 
 
-def topics_of(clients: Clients) -> list[Check]:
+def topics_of(clients: Clients) -> list[CheckResult]:
     """The topics against what the log's promises rest on."""
     findings = topics.check(clients)
     fine = sum(each.severity is Severity.OK for each in findings)
-    checks = [Check("topics", Level.OK, f"{fine} of {len(findings)} things looked at are as they should be")]
+    checks = [CheckResult("topics", Level.OK, f"{fine} of {len(findings)} things looked at are as they should be")]
     # The same in several topics is one line.
     alike: dict[tuple[str, str, str, Severity, str], list[str]] = {}
     for each in findings:
@@ -61,7 +61,7 @@ def topics_of(clients: Clients) -> list[Check]:
     for (what, wanted, found, severity, explanation), names in alike.items():
         level = Level.FAILED if severity is Severity.DANGEROUS else Level.WARNING
         checks.append(
-            Check("topics", level, f"{what} is {found!r}, should be {wanted!r}: {', '.join(names)}", explanation)
+            CheckResult("topics", level, f"{what} is {found!r}, should be {wanted!r}: {', '.join(names)}", explanation)
         )
     return checks
 
@@ -70,7 +70,7 @@ def topics_of(clients: Clients) -> list[Check]:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Needed:
+class Role:
     """What a role must be allowed, by topic or group."""
 
     role: str
@@ -78,19 +78,19 @@ class Needed:
     rights: Mapping[str, Sequence[AclOperation]]
 
 
-def roles(clients: Clients) -> tuple[Needed, ...]:
+def roles(clients: Clients) -> tuple[Role, ...]:
     """The roles a user can play on a log. docs/kafka.md has the same table."""
     names = clients.names
     seen = {names.readers: (DESCRIBE,)}
     reading = {names.log: (READ,), names.snapshots: (READ,), names.content: (READ,)}
     return (
-        Needed("reader", "replay, doctor", {**seen, **reading, names.commands: (DESCRIBE,), names.deliveries: (READ,)}),
-        Needed(
+        Role("reader", "replay, doctor", {**seen, **reading, names.commands: (DESCRIBE,), names.deliveries: (READ,)}),
+        Role(
             "client",
             "agents, with coordinator=remote",
             {**seen, **reading, names.commands: (WRITE,), names.content: (READ, WRITE), names.deliveries: (WRITE,)},
         ),
-        Needed(
+        Role(
             "coordinator",
             "ccs-stream coordinator; with client, an embedded one",
             {
@@ -106,15 +106,19 @@ def roles(clients: Clients) -> tuple[Needed, ...]:
     )
 
 
-def rights(clients: Clients) -> list[Check]:
+def rights(clients: Clients) -> list[CheckResult]:
     """Which roles this user can play."""
     allowed, missing = _allowed(clients)
     if missing:
-        return [Check("rights", Level.WARNING, f"not known: there is no {', '.join(missing)}", "make the topics first")]
-    checks: list[Check] = []
+        return [
+            CheckResult(
+                "rights", Level.WARNING, f"not known: there is no {', '.join(missing)}", "make the topics first"
+            )
+        ]
+    checks: list[CheckResult] = []
     if READ not in allowed[clients.names.log]:
         advice = f"allow this user Read on {clients.names.log}: nobody can take part without"
-        checks.append(Check("rights", Level.FAILED, "this user may not read the log", advice))
+        checks.append(CheckResult("rights", Level.FAILED, "this user may not read the log", advice))
     playable: list[str] = []
     for role in roles(clients):
         lacks = [
@@ -125,11 +129,11 @@ def rights(clients: Clients) -> list[Check]:
         ]
         if lacks:
             said = f"as {role.role} ({role.purpose}) this user lacks {', '.join(lacks)}"
-            checks.append(Check("rights", Level.OK, said, "allow it only if this user is to play that role"))
+            checks.append(CheckResult("rights", Level.OK, said, "allow it only if this user is to play that role"))
         else:
             playable.append(f"{role.role} ({role.purpose})")
-    can = Check("rights", Level.OK, f"this user can be: {', '.join(playable)}")
-    cannot = Check("rights", Level.WARNING, "this user can play no role", "allow it what one of the roles needs")
+    can = CheckResult("rights", Level.OK, f"this user can be: {', '.join(playable)}")
+    cannot = CheckResult("rights", Level.WARNING, "this user can play no role", "allow it what one of the roles needs")
     return [can if playable else cannot, *checks]
 
 
@@ -163,7 +167,7 @@ def _allowed(clients: Clients) -> tuple[dict[str, frozenset[AclOperation]], list
 # What the brokers limit.
 
 
-def limits(clients: Clients) -> list[Check]:
+def limits(clients: Clients) -> list[CheckResult]:
     """The brokers' own settings against what coordinators need."""
     described = clients.admin.describe_cluster(request_timeout=clients.settings.timeout_s)
     nodes = clients.asked("asking which brokers there are", described).nodes
@@ -173,7 +177,7 @@ def limits(clients: Clients) -> list[Check]:
         entries = clients.asked("asking for the settings of a broker", future)
     except NotAuthorised:
         return [
-            Check(
+            CheckResult(
                 "broker limits",
                 Level.WARNING,
                 "this user may not see the settings of a broker",
@@ -184,27 +188,29 @@ def limits(clients: Clients) -> list[Check]:
     return list(_limits_in(found, clients.settings, brokers=len(nodes)))
 
 
-def version(clients: Clients) -> list[Check]:
+def version(clients: Clients) -> list[CheckResult]:
     """Which release the broker is of, by what it serves; a patch release is told to nobody."""
     what = "broker version"
     found = release(served(clients))
     if found is None:
-        return [Check(what, Level.WARNING, "not known: the broker does not say what it serves", "look at it there")]
+        return [
+            CheckResult(what, Level.WARNING, "not known: the broker does not say what it serves", "look at it there")
+        ]
     said = f"Kafka {found}, by what it serves"
     if is_old(found):
-        return [Check(what, Level.WARNING, said, "ccs-stream is tested on Kafka 4: upgrade the brokers")]
-    return [Check(what, Level.OK, said)]
+        return [CheckResult(what, Level.WARNING, said, "ccs-stream is tested on Kafka 4: upgrade the brokers")]
+    return [CheckResult(what, Level.OK, said)]
 
 
-def _limits_in(found: Mapping[str, str], settings: KafkaSettings, *, brokers: int) -> Iterator[Check]:
+def _limits_in(found: Mapping[str, str], settings: KafkaSettings, *, brokers: int) -> Iterator[CheckResult]:
     def number(name: str, default: int) -> int:
         value = found.get(name, "")
         return int(value) if value.lstrip("-").isdigit() else default
 
-    problems: list[Check] = []
+    problems: list[CheckResult] = []
 
     def warn(said: str, advice: str, level: Level = Level.WARNING) -> None:
-        problems.append(Check("broker limits", level, said, advice))
+        problems.append(CheckResult("broker limits", level, said, advice))
 
     low, high = number("group.min.session.timeout.ms", 0), number("group.max.session.timeout.ms", 1 << 31)
     mine = round(settings.session_timeout_s * 1_000)
@@ -241,4 +247,6 @@ def _limits_in(found: Mapping[str, str], settings: KafkaSettings, *, brokers: in
     yield from problems
     if not problems:
         limits = f"session time-outs of {low / 1e3:g} to {high / 1e3:g} s, ours is {settings.session_timeout_s:g} s"
-        yield Check("broker limits", Level.OK, f"{limits}; messages up to {size} bytes; first join after {delay} ms")
+        yield CheckResult(
+            "broker limits", Level.OK, f"{limits}; messages up to {size} bytes; first join after {delay} ms"
+        )

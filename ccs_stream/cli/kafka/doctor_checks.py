@@ -11,14 +11,14 @@ from typing import Any, Final
 
 from ccs_stream.cli.kafka.doctor_broker import connection, limits, rights, topics_of, version
 from ccs_stream.cli.kafka.doctor_log import (
-    Followed,
+    PartitionReader,
     Progress,
     folds_from_zero,
     follow_partition,
     state_hashes,
 )
-from ccs_stream.cli.kafka.doctor_report import Check, Level, Report
-from ccs_stream.coordinator.kafka.group import Group, group_of
+from ccs_stream.cli.kafka.doctor_report import CheckResult, DoctorReport, Level
+from ccs_stream.coordinator.kafka.group.description import CoordinatorGroup, describe_group
 from ccs_stream.log.kafka.clients import Clients
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.store import KafkaLog
@@ -32,39 +32,41 @@ DECIDED_WITHIN_S: Final = 2.0
 """How long commands may wait before that is worth a word; a leader takes milliseconds."""
 
 
-def examine(settings: KafkaSettings, *, quick: bool, progress: Progress) -> Report:
+def examine(settings: KafkaSettings, *, quick: bool, progress: Progress) -> DoctorReport:
     """Look at everything; with `quick`, do not read the log from its beginning."""
-    report = Report(settings.display_url)
+    report = DoctorReport(settings.display_url)
     clients = Clients(settings)
     checks = report.checks
-    made = _made("connection", lambda: connection(clients))
+    made = _run_check("connection", lambda: connection(clients))
     checks += made
     if made[0].level is Level.FAILED:
         return report
-    checks += _made("topics", lambda: topics_of(clients))
-    checks += _made("rights", lambda: rights(clients))
-    checks += _made("broker version", lambda: version(clients))
-    checks += _made("broker limits", lambda: limits(clients))
+    checks += _run_check("topics", lambda: topics_of(clients))
+    checks += _run_check("rights", lambda: rights(clients))
+    checks += _run_check("broker version", lambda: version(clients))
+    checks += _run_check("broker limits", lambda: limits(clients))
     try:
         store = KafkaLog(settings, read_only=True)
     except CcsError as error:
-        checks.append(Check("log", Level.FAILED, str(error), "nothing else can be looked at before this is right"))
+        checks.append(
+            CheckResult("log", Level.FAILED, str(error), "nothing else can be looked at before this is right")
+        )
         return report
     try:
-        checks += _made("log", lambda: _log(store, report, quick=quick, progress=progress))
+        checks += _run_check("log", lambda: _log(store, report, quick=quick, progress=progress))
     finally:
         store.close()
     return report
 
 
-def _made(name: str, check: Callable[[], list[Check]]) -> list[Check]:
+def _run_check(name: str, check: Callable[[], list[CheckResult]]) -> list[CheckResult]:
     try:
         return check()
     except CcsError as error:
-        return [Check(name, Level.FAILED, str(error))]
+        return [CheckResult(name, Level.FAILED, str(error))]
 
 
-def _log(store: KafkaLog, report: Report, *, quick: bool, progress: Progress) -> list[Check]:
+def _log(store: KafkaLog, report: DoctorReport, *, quick: bool, progress: Progress) -> list[CheckResult]:
     followed = [follow_partition(store, partition, progress) for partition in range(store.partitions)]
     asked_at = time.monotonic()
     group = _group(store)
@@ -72,25 +74,25 @@ def _log(store: KafkaLog, report: Report, *, quick: bool, progress: Progress) ->
     if late:  # what is being decided this moment is none of anybody's business
         time.sleep(max(asked_at + DECIDED_WITHIN_S - time.monotonic(), 0))
         for each in late:
-            each.go_on(progress)
+            each.read_to_end(progress)
     report.partitions += [_row(each, group) for each in followed]
     checks = [_head(store, followed), *_leadership(store, followed, group), _lag(followed), *_clock(followed)]
     if quick:
-        checks.append(Check("state", Level.OK, "not compared (--quick)"))
+        checks.append(CheckResult("state", Level.OK, "not compared (--quick)"))
     else:
         checks += _state(store, followed, progress)
     return checks
 
 
-def _group(store: KafkaLog) -> Group | CcsError:
+def _group(store: KafkaLog) -> CoordinatorGroup | CcsError:
     """Who coordinates, or why that is not known."""
     try:
-        return group_of(store)
+        return describe_group(store)
     except CcsError as error:
         return error
 
 
-def _row(followed: Followed, group: Group | CcsError) -> dict[str, Any]:
+def _row(followed: PartitionReader, group: CoordinatorGroup | CcsError) -> dict[str, Any]:
     cursor = followed.cursor
     return {
         "partition": followed.partition,
@@ -105,25 +107,27 @@ def _row(followed: Followed, group: Group | CcsError) -> dict[str, Any]:
     }
 
 
-def _head(store: KafkaLog, followed: list[Followed]) -> Check:
+def _head(store: KafkaLog, followed: list[PartitionReader]) -> CheckResult:
     workspaces = sum(len(each.states) for each in followed)
     records = sum(each.end for each in followed)
     said = f"log {store.log_id.hex()}: {store.partitions} partitions, {records} records, {workspaces} workspaces"
     broken = [each for each in followed if each.error is not None]
     if broken:
-        return Check(
+        return CheckResult(
             "log",
             Level.FAILED,
             "; ".join(f"partition {each.partition}: {each.error}" for each in broken),
             "no coordinator can go on there: follow what the message says",
         )
     void = sum(each.cursor.void for each in followed)
-    return Check("log", Level.OK, said + (f", {void} void records, which nobody applies" if void else ""))
+    return CheckResult("log", Level.OK, said + (f", {void} void records, which nobody applies" if void else ""))
 
 
-def _leadership(store: KafkaLog, followed: list[Followed], group: Group | CcsError) -> Iterator[Check]:
+def _leadership(
+    store: KafkaLog, followed: list[PartitionReader], group: CoordinatorGroup | CcsError
+) -> Iterator[CheckResult]:
     if isinstance(group, CcsError):
-        yield Check(
+        yield CheckResult(
             "leadership",
             Level.WARNING,
             f"who is in the coordinators' group is not known: {group}",
@@ -133,7 +137,7 @@ def _leadership(store: KafkaLog, followed: list[Followed], group: Group | CcsErr
     alone = [each for each in followed if not group.offered_by(each.partition)]
     stuck = [each for each in alone if each.undecided]
     if stuck:
-        yield Check(
+        yield CheckResult(
             "leadership",
             Level.FAILED,
             f"nobody offers to lead {_named(stuck)}, and commands wait there",
@@ -141,7 +145,7 @@ def _leadership(store: KafkaLog, followed: list[Followed], group: Group | CcsErr
         )
     idle = [each for each in alone if not each.undecided]
     if idle:
-        yield Check(
+        yield CheckResult(
             "leadership",
             Level.WARNING,
             f"nobody offers to lead {_named(idle)}; no command waits there",
@@ -150,7 +154,7 @@ def _leadership(store: KafkaLog, followed: list[Followed], group: Group | CcsErr
         )
     unled = [each for each in followed if each not in alone and (not each.cursor.epoch or each.cursor.resigned)]
     if unled:
-        yield Check(
+        yield CheckResult(
             "leadership",
             Level.WARNING,
             f"{_named(unled)}: offered, and not claimed yet",
@@ -159,7 +163,7 @@ def _leadership(store: KafkaLog, followed: list[Followed], group: Group | CcsErr
     if len(alone) + len(unled) < len(followed):
         count = len(followed) - len(alone) - len(unled)
         embedded = len(group.members) - group.dedicated
-        yield Check(
+        yield CheckResult(
             "leadership",
             Level.OK,
             f"{count} of {len(followed)} partitions are led; {group.dedicated} dedicated coordinators, "
@@ -168,12 +172,12 @@ def _leadership(store: KafkaLog, followed: list[Followed], group: Group | CcsErr
         )
 
 
-def _lag(followed: list[Followed]) -> Check:
+def _lag(followed: list[PartitionReader]) -> CheckResult:
     late = [each for each in followed if each.undecided]
     if not late:
-        return Check("commands", Level.OK, "every command is decided")
+        return CheckResult("commands", Level.OK, "every command is decided")
     waiting = ", ".join(f"{each.undecided} in partition {each.partition}" for each in late)
-    return Check(
+    return CheckResult(
         "commands",
         Level.WARNING,
         f"not decided within {DECIDED_WITHIN_S:g} s: {waiting}",
@@ -182,15 +186,15 @@ def _lag(followed: list[Followed]) -> Check:
     )
 
 
-def _clock(followed: list[Followed]) -> Iterator[Check]:
+def _clock(followed: list[PartitionReader]) -> Iterator[CheckResult]:
     last = max((state.recorded_at for each in followed for state in each.states.values()), default=0)
     if not last:
-        yield Check("clock", Level.OK, "nothing was decided yet")
+        yield CheckResult("clock", Level.OK, "nothing was decided yet")
         return
     ahead_s = last / 1e6 - time.time()
     if ahead_s > CLOCKS_DIFFER_S:
         level = Level.FAILED if ahead_s > CLOCKS_WRONG_S else Level.WARNING
-        yield Check(
+        yield CheckResult(
             "clock",
             level,
             f"the last decision was made {ahead_s:.0f} s in the future of this machine's clock",
@@ -198,16 +202,16 @@ def _clock(followed: list[Followed]) -> Iterator[Check]:
             "are measured by the leader's clock",
         )
     else:
-        yield Check("clock", Level.OK, f"the last decision was made {-ahead_s:.1f} s ago by this machine's clock")
+        yield CheckResult("clock", Level.OK, f"the last decision was made {-ahead_s:.1f} s ago by this machine's clock")
 
 
-def _state(store: KafkaLog, followed: list[Followed], progress: Progress) -> Iterator[Check]:
+def _state(store: KafkaLog, followed: list[PartitionReader], progress: Progress) -> Iterator[CheckResult]:
     compared = differing = 0
     for each in followed:
         if each.error is not None:
             continue
         if each.unused_snapshots:
-            yield Check(
+            yield CheckResult(
                 "state",
                 Level.WARNING,
                 f"partition {each.partition} has snapshots, and none of them could be used",
@@ -220,7 +224,7 @@ def _state(store: KafkaLog, followed: list[Followed], progress: Progress) -> Ite
         for workspace in sorted(known.keys() | anew.keys()):
             if known.get(workspace) != anew.get(workspace):
                 differing += 1
-                yield Check(
+                yield CheckResult(
                     "state",
                     Level.FAILED,
                     f"{workspace!r}: the state from a snapshot is not that of a fold from the beginning",
@@ -233,10 +237,10 @@ def _state(store: KafkaLog, followed: list[Followed], progress: Progress) -> Ite
             if compared
             else "no snapshots yet: every state is a fold from the beginning"
         )
-        yield Check("state", Level.OK, said)
+        yield CheckResult("state", Level.OK, said)
 
 
-def _named(followed: Sequence[Followed]) -> str:
+def _named(followed: Sequence[PartitionReader]) -> str:
     """Partitions as a range list: 0-2, 5."""
     numbers = [each.partition for each in followed]
     runs = [

@@ -9,8 +9,8 @@ from typing import Any
 
 from confluent_kafka import Message
 
-from ccs_stream.coordinator.kafka.replica import Replica
-from ccs_stream.coordinator.kafka.restoring import restore
+from ccs_stream.coordinator.kafka.shard.replica import ShardReplica
+from ccs_stream.coordinator.kafka.shard.restore import restore
 from ccs_stream.log.fold import fold_entry
 from ccs_stream.log.kafka.store import KafkaLog, stored_of
 from ccs_stream.log.port import BEFORE_FIRST
@@ -25,7 +25,7 @@ Progress = Callable[[Iterator[Any], int], Iterator[Any]]
 """Shows how far a long reading has come."""
 
 
-class Followed:
+class PartitionReader:
     """One partition, read as a coordinator would read it: from its snapshots, then to the end as it was at the time."""
 
     def __init__(self, store: KafkaLog, partition: int) -> None:
@@ -40,7 +40,7 @@ class Followed:
         self.end = 0
         """Offset of the first record that was not read."""
         self._store = store
-        self._replica = Replica(store, partition)
+        self._replica = ShardReplica(store, partition)
 
     @property
     def states(self) -> dict[str, Directory]:
@@ -61,7 +61,7 @@ class Followed:
         self.from_snapshot = self._replica.reader.offset > BEFORE_FIRST
         self.unused_snapshots = not self.from_snapshot and bool(self._store.snapshotted(self.partition))
 
-    def go_on(self, progress: Progress) -> None:
+    def read_to_end(self, progress: Progress) -> None:
         """Read to the end as it is now."""
         store, reader = self._store, self._replica.reader
         try:
@@ -76,20 +76,20 @@ class Followed:
             self.undecided = max(waiting - self._replica.next_command_offset(), 0)
 
 
-def follow_partition(store: KafkaLog, partition: int, progress: Progress) -> Followed:
+def follow_partition(store: KafkaLog, partition: int, progress: Progress) -> PartitionReader:
     """Read a partition; what goes wrong is in its `error`."""
-    followed = Followed(store, partition)
+    followed = PartitionReader(store, partition)
     try:
         store.check_head(partition)
         followed.restore()
     except CcsError as error:
         followed.error = error
         return followed
-    followed.go_on(progress)
+    followed.read_to_end(progress)
     return followed
 
 
-def folds_from_zero(store: KafkaLog, followed: Followed, progress: Progress) -> dict[str, str]:
+def folds_from_zero(store: KafkaLog, followed: PartitionReader, progress: Progress) -> dict[str, str]:
     """The hash of each workspace's state, folded from the beginning to where `followed` stands."""
     states: dict[str, Directory] = {}
     reader = ShardReader(store, f"partition {followed.partition}", all_workspaces=True)

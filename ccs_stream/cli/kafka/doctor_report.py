@@ -17,7 +17,7 @@ class Level(enum.StrEnum):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Check:
+class CheckResult:
     """One thing looked at."""
 
     check: str
@@ -27,11 +27,11 @@ class Check:
 
 
 @dataclasses.dataclass(slots=True)
-class Report:
+class DoctorReport:
     """Everything that was found."""
 
     url: str
-    checks: list[Check] = dataclasses.field(default_factory=list)
+    checks: list[CheckResult] = dataclasses.field(default_factory=list)
     partitions: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     @property

@@ -1,6 +1,6 @@
-"""`ccs-stream topics create|check|describe URL`: the topics of a log on Kafka.
+"""`ccs-stream topics create|check|describe URL`: create, check and describe the topics of a log on Kafka.
 
-Guarantees: `create` is idempotent, and changes nothing that exists; `check` explains each difference. Exit codes: 0
+Guarantees: `create` can be repeated and changes nothing that exists; `check` explains each difference. Exit codes: 0
 fine, 1 an error or a dangerous difference, 2 wrong usage.
 """
 
@@ -19,24 +19,19 @@ from ccs_stream.log.kafka import topics as kafka_topics
 from ccs_stream.log.kafka.clients import Clients
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.topics import Severity
-from ccs_stream.protocol.errors import CcsError, UsageError
+from ccs_stream.replay.exit_codes import reports_errors
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 _STYLES = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.DANGEROUS: "bold red"}
 
 
 @contextmanager
-def explained() -> Iterator[None]:
-    """Errors as one line on stderr, with the exit codes of this project."""
-    # It warns of what it then tries again, such as a broker that has just started; what matters is raised.
+def kafka_errors_reported() -> Iterator[None]:
+    """As `reports_errors`, and without the warnings of the Kafka client."""
+    # The client warns of failures that it retries by itself, such as a broker that has just started; others are raised.
     logging.getLogger("ccs_stream.librdkafka").setLevel(logging.ERROR)
-    try:
+    with reports_errors():
         yield
-    except UsageError as error:
-        raise click.UsageError(str(error)) from error
-    except CcsError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(1)
 
 
 def clients_of(url: str) -> Clients:
@@ -46,21 +41,21 @@ def clients_of(url: str) -> Clients:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def topics() -> None:
-    """Make the topics of a log on Kafka, or look at them."""
+    """Create, check or describe the topics of a log on Kafka."""
 
 
 @topics.command()
 @click.argument("url")
-@click.option("--partitions", type=int, help="Partitions of a new log (12 unless given). They can never be changed.")
-@click.option("--replication", type=int, help="Copies of each record (3, or as many as there are brokers).")
+@click.option("--partitions", type=int, help="Partitions of a new log (default 12). The number can never be changed.")
+@click.option("--replication", type=int, help="Copies of each record (default 3, or the number of brokers if fewer).")
 @as_json
 def create(url: str, *, partitions: int | None, replication: int | None, as_json: bool) -> None:
-    """Make the topics that are missing, and open the log. Run again, it finishes what was interrupted.
+    """Create the topics that are missing, and open the log. Run it again if it was interrupted.
 
-    Exit codes: 0, the topics are there; 1, an error, such as a log that was deleted while its commands are still there;
-    2, wrong usage.
+    Exit codes: 0 the topics are there; 1 an error, such as a log topic that was deleted while its commands topic is
+    still there; 2 wrong usage.
     """
-    with explained():
+    with kafka_errors_reported():
         done = kafka_topics.create(clients_of(url), partitions=partitions, replication=replication)
     if as_json:
         click.echo(json.dumps({"done": done}, indent=2))
@@ -73,11 +68,11 @@ def create(url: str, *, partitions: int | None, replication: int | None, as_json
 @click.argument("url")
 @as_json
 def check(url: str, *, as_json: bool) -> None:
-    """Compare the topics with what the log's promises rest on, and explain each difference.
+    """Check the settings of the topics, and explain each wrong one.
 
-    Exit codes: 0, nothing dangerous; 1, something dangerous, or an error; 2, wrong usage.
+    Exit codes: 0 nothing dangerous, 1 something dangerous or an error, 2 wrong usage.
     """
-    with explained():
+    with kafka_errors_reported():
         findings = kafka_topics.check(clients_of(url))
     dangerous = any(each.severity is Severity.DANGEROUS for each in findings)
     if as_json:
@@ -95,9 +90,9 @@ def check(url: str, *, as_json: bool) -> None:
 def describe(url: str, *, as_json: bool) -> None:
     """Show the topics of a log: partitions, copies, settings.
 
-    Exit codes: 0, shown; 1, an error; 2, wrong usage.
+    Exit codes: 0 shown, 1 an error, 2 wrong usage.
     """
-    with explained():
+    with kafka_errors_reported():
         there = kafka_topics.describe(clients_of(url))
     if as_json:
         listed = {name: {**_described(each), "topic_id": each.topic_id.hex()} for name, each in there.items()}

@@ -1,7 +1,7 @@
 """The command line of the workloads.
 
-Guarantees: data on stdout, talk on stderr; exits 0 when every graph ran, 1 on an error, 2 for a wrong call. Does not:
-import the framework before it is known to be there.
+Guarantees: results on stdout, messages on stderr; exits 0 if every graph ran, 1 on an error, 2 for a wrong call. Does
+not: import the framework before it is known to be installed.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ccs_stream.cli.extras import require_langgraph
-from ccs_stream.protocol.errors import CcsError
+from ccs_stream.replay.exit_codes import reports_errors
 
 EPILOG = """
 Exit codes: 0 every graph ran; 1 an error; 2 wrong usage.
@@ -25,24 +25,22 @@ Examples:
 """
 
 
-@click.command(epilog=EPILOG, short_help="Three graphs, and the tokens that sharing through copies saves.")
-@click.option("--json", "as_json", is_flag=True, help="Print a list of objects, one a graph.")
+@click.command(epilog=EPILOG, short_help="Run three graphs and print the tokens that shared copies save.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list with an object for each graph.")
+@reports_errors()
 def workloads(*, as_json: bool) -> None:
-    """Run three LangGraph graphs whose agents share artifacts, and print the tokens that moved.
+    """Run three LangGraph graphs whose agents share documents, and print how many tokens shared copies save.
 
-    Each is run on this package's store and on the one that LangGraph ships. "Saved" follows the rules by which such
-    savings are published: reads and writes of their nominal size, against the tokens of reads and writes. "Of all" is
-    the stricter account: the sizes that the values have, and 12 tokens for every holder who is told of a write.
-    A scripted model stands where a chat model goes.
+    Each graph runs on this package's store and on the store that LangGraph ships, with a scripted model. "saved"
+    follows the rules by which such savings are published: every read and write at its nominal size, compared with the
+    tokens that reads and writes moved. "of all" is the stricter account: actual sizes, and 12 tokens for every agent
+    that is notified of a write.
     """
     require_langgraph("the workloads need", "demo")
     from ccs_stream.cli.workloads.graphs import WORKLOADS  # noqa: PLC0415  # imports the framework
     from ccs_stream.cli.workloads.run import run  # noqa: PLC0415  # the same
 
-    try:
-        outcomes = [run(each) for each in WORKLOADS]
-    except CcsError as error:
-        raise click.ClickException(str(error)) from error
+    outcomes = [run(each) for each in WORKLOADS]
     if as_json:
         found = [dataclasses.asdict(each) for each in outcomes]
         click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())

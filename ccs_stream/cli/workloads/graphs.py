@@ -19,7 +19,7 @@ from langgraph.store.base import BaseStore
 SCOPE: Final = "shared"
 
 
-class State(TypedDict, total=False):
+class WorkloadState(TypedDict, total=False):
     """What travels along the edges: nothing, because what is shared is in the store."""
 
     done: str
@@ -42,7 +42,7 @@ def for_all(agent: str) -> Namespace:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Desk:
+class AgentTools:
     """What an agent works with."""
 
     store: BaseStore
@@ -51,8 +51,8 @@ class Desk:
     """What its model says."""
 
 
-Work = Callable[[Desk], None]
-Graph = CompiledStateGraph[State, None, State, State]
+Work = Callable[[AgentTools], None]
+Graph = CompiledStateGraph[WorkloadState, None, WorkloadState, WorkloadState]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Workload:
         def text() -> str:
             return str(model.invoke("go on").content)
 
-        graph = StateGraph(State)
+        graph = StateGraph(WorkloadState)
         before = START
         for agent, work in self.agents.items():
             graph.add_node(agent, _node(work, namespaces(agent), text))
@@ -82,10 +82,10 @@ class Workload:
         return graph.compile(store=store)
 
 
-def _node(work: Work, namespace: Namespace, text: Callable[[], str]) -> Callable[..., State]:
-    def node(state: State, *, store: BaseStore) -> State:
+def _node(work: Work, namespace: Namespace, text: Callable[[], str]) -> Callable[..., WorkloadState]:
+    def node(state: WorkloadState, *, store: BaseStore) -> WorkloadState:
         del state
-        work(Desk(store, namespace, text))
+        work(AgentTools(store, namespace, text))
         return {}
 
     return node
@@ -98,8 +98,8 @@ def _says(tokens: int) -> Any:
 
 
 def _puts(key: str, field: str, **more: str) -> Work:
-    def work(desk: Desk) -> None:
-        desk.store.put(desk.namespace, key, {field: desk.text(), **more})
+    def work(tools: AgentTools) -> None:
+        tools.store.put(tools.namespace, key, {field: tools.text(), **more})
 
     return work
 
@@ -107,18 +107,18 @@ def _puts(key: str, field: str, **more: str) -> Work:
 def _gets(*keys: str) -> Work:
     """Reads, checked: a workload that finds nothing measures nothing."""
 
-    def work(desk: Desk) -> None:
+    def work(tools: AgentTools) -> None:
         for key in keys:
-            if desk.store.get(desk.namespace, key) is None:
-                raise AssertionError(f"nothing under {key} in {desk.namespace}")
+            if tools.store.get(tools.namespace, key) is None:
+                raise AssertionError(f"nothing under {key} in {tools.namespace}")
 
     return work
 
 
 def _both(first: Work, second: Work) -> Work:
-    def work(desk: Desk) -> None:
-        first(desk)
-        second(desk)
+    def work(tools: AgentTools) -> None:
+        first(tools)
+        second(tools)
 
     return work
 

@@ -19,7 +19,7 @@ from ccs_stream.projections.tokens import estimate_tokens
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Outcome:
+class WorkloadResult:
     """What a workload moved."""
 
     name: str
@@ -38,7 +38,7 @@ class Outcome:
     """That moved when the same graph was run on LangGraph's `InMemoryStore`."""
 
 
-class Counted(InMemoryStore):
+class TokenCountingStore(InMemoryStore):
     """LangGraph's store, and the tokens of what goes in and out."""
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Counted(InMemoryStore):
         return results
 
 
-def run(workload: Workload) -> Outcome:
+def run(workload: Workload) -> WorkloadResult:
     """Run a workload twice. Raises what its graph raises."""
     events: list[StoreMetricEvent] = []
     with CCSStore(benchmark=True, on_metric=events.append) as store:
@@ -66,9 +66,9 @@ def run(workload: Workload) -> Outcome:
     reads = summary["n_operations"]
     tokens = sum(event.tokens_consumed for event in events)
     baseline = (reads + writes) * workload.tokens
-    shared = Counted()
+    shared = TokenCountingStore()
     workload.graph(shared, for_all).invoke({})
-    return Outcome(
+    return WorkloadResult(
         name=workload.name,
         agents=len(workload.agents),
         reads=reads,

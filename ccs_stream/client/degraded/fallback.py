@@ -10,19 +10,19 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 
-from ccs_stream.client.bodies import Bodies, Body
-from ccs_stream.client.committing import Outgoing
-from ccs_stream.client.degraded.degrading import Degradation, which
+from ccs_stream.client.cache.content_cache import CachedContent, ContentCache
+from ccs_stream.client.cache.delivery_recorder import DeliveryRecorder
+from ccs_stream.client.cache.read_result import ReadResult
+from ccs_stream.client.cache.read_set import ReadSet
+from ccs_stream.client.degraded.mode import DegradedMode, which
 from ccs_stream.client.degraded.outbox import Outbox, Wanted
 from ccs_stream.client.degraded.outbox_file import Entry, EntryKind, EntryState
+from ccs_stream.client.operations.commit import PendingContent
 from ccs_stream.client.results import Written
-from ccs_stream.client.scopes import ExecutionScope
-from ccs_stream.client.served import Served
-from ccs_stream.client.serving import Serving
+from ccs_stream.coordinator.pending_command import Answer
 from ccs_stream.coordinator.port import Coordinator
-from ccs_stream.coordinator.ticket import Answer
 from ccs_stream.log.port import Position
-from ccs_stream.protocol.commands import Change, Write
+from ccs_stream.protocol.commands import ArtifactChange, Write
 from ccs_stream.protocol.deliveries import DeliveryFreshness
 from ccs_stream.protocol.directory import ArtifactState
 from ccs_stream.protocol.errors import LogBusy, LogUnavailable, OutcomeUnknown
@@ -34,7 +34,7 @@ _STALE = DeliveryFreshness.STALE
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Queuing:
+class OutboxTicket:
     """A change that was put into an outbox, as whoever wrote or saw it remembers it."""
 
     number: int
@@ -57,9 +57,9 @@ class Fallback:
     def __init__(
         self,
         coordinator: Coordinator,
-        bodies: Bodies,
-        serving: Serving,
-        degradation: Degradation,
+        bodies: ContentCache,
+        serving: DeliveryRecorder,
+        degradation: DegradedMode,
         outbox: Outbox | None,
     ) -> None:
         self.degradation = degradation
@@ -83,7 +83,7 @@ class Fallback:
 
     # Reading.
 
-    def read(self, agent: str | None, artifact: ArtifactId, scope: ExecutionScope) -> Served | None:
+    def read(self, agent: str | None, artifact: ArtifactId, scope: ReadSet) -> ReadResult | None:
         """What is known here; None when, as far as is known, there is nothing. Without an agent, nobody was given it.
 
         Raises `LogUnavailable`, where the body is not here.
@@ -105,14 +105,14 @@ class Fallback:
             raise self._unavailable(f"version {version} of {seen.key!r} is known, and its body is not here")
         if agent is not None:
             self._serving.delivered(agent, artifact, body, position.sequence, scope, freshness=_STALE)
-        return Served(seen, position, body, hit=True, stale=True, degraded=True)
+        return ReadResult(seen, position, body, hit=True, stale=True, degraded=True)
 
     def _read_waiting(
-        self, agent: str | None, entry: Entry, seen: ArtifactState | None, scope: ExecutionScope
-    ) -> Served | None:
+        self, agent: str | None, entry: Entry, seen: ArtifactState | None, scope: ReadSet
+    ) -> ReadResult | None:
         """A change that waits. It has no version yet, so it is no comparand and no delivery of one."""
         if self.outbox is not None:
-            scope.waiting[entry.artifact] = Queuing(entry.number, self.outbox)
+            scope.waiting[entry.artifact] = OutboxTicket(entry.number, self.outbox)
         if entry.kind is EntryKind.DELETE or entry.body is None:
             return None
         state = ArtifactState(entry.artifact, entry.scope, entry.key) if seen is None else seen
@@ -123,17 +123,17 @@ class Fallback:
         state.updated_at = entry.queued_at
         if seen is None or not seen.exists:
             state.created_at, state.deleted = entry.queued_at, False
-        body = Body(state, entry.body, state.version)
-        return Served(state, self._position(), body, hit=agent == entry.agent, stale=True, degraded=True)
+        body = CachedContent(state, entry.body, state.version)
+        return ReadResult(state, self._position(), body, hit=agent == entry.agent, stale=True, degraded=True)
 
     # Writing.
 
     def write(
         self,
         agent: str,
-        changes: Sequence[Change],
-        outgoing: Sequence[Outgoing],
-        scope: ExecutionScope,
+        changes: Sequence[ArtifactChange],
+        outgoing: Sequence[PendingContent],
+        scope: ReadSet,
         *,
         what: str,
         atomic: bool,
@@ -163,7 +163,7 @@ class Fallback:
             waiting = scope.waiting.get(change.artifact)
             seen = None if waiting is None else waiting.number
             queued = self.outbox.put(agent, self._wanted(change, base, bodies), seen=seen)
-            scope.waiting[change.artifact] = Queuing(queued.number, self.outbox)
+            scope.waiting[change.artifact] = OutboxTicket(queued.number, self.outbox)
             written.append(
                 Written(
                     version=None,
@@ -176,13 +176,13 @@ class Fallback:
         self.degradation.watch()
         return written
 
-    def _base(self, change: Change, scope: ExecutionScope) -> Version | None:
+    def _base(self, change: ArtifactChange, scope: ReadSet) -> Version | None:
         if change.base_version is not None or change.artifact in scope.versions:
             return change.base_version
         state = self._state.artifacts.get(change.artifact)
         return None if state is None or not state.readable(self._coordinator.clock()) else state.version
 
-    def _wanted(self, change: Change, base: Version | None, bodies: dict[int, bytes]) -> Wanted:
+    def _wanted(self, change: ArtifactChange, base: Version | None, bodies: dict[int, bytes]) -> Wanted:
         if type(change) is Write:
             return Wanted(
                 scope=change.scope,

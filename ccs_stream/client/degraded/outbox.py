@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from ccs_stream.background import ForkGuard
 from ccs_stream.client.degraded.outbox_file import (
     INSERT,
     Entry,
@@ -31,7 +32,6 @@ from ccs_stream.client.degraded.outbox_file import (
     row_of,
 )
 from ccs_stream.client.values import check_text
-from ccs_stream.coordinator.forks import ForkGuard
 from ccs_stream.coordinator.port import wall_clock
 from ccs_stream.protocol.errors import CcsError, OutcomeUnknown, TooLarge, UsageError
 from ccs_stream.protocol.ids import ArtifactId, CommandNumber, Micros, Scope, SessionId, Version, artifact_id

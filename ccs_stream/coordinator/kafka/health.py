@@ -14,7 +14,7 @@ import time
 from typing import Any, Final, Self
 
 from ccs_stream.coordinator.kafka.service import CoordinatorService
-from ccs_stream.coordinator.kafka.shard import Shard
+from ccs_stream.coordinator.kafka.shard.coordinator import ShardCoordinator
 from ccs_stream.protocol.leadership import Role
 
 _CONTENT_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -37,7 +37,7 @@ def status(service: CoordinatorService) -> dict[str, Any]:
     }
 
 
-def _shard(shard: Shard) -> dict[str, Any]:
+def _shard(shard: ShardCoordinator) -> dict[str, Any]:
     cursor, counts = shard.reader.cursor, shard.counts
     return {
         "partition": shard.partition,

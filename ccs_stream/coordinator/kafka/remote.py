@@ -18,15 +18,15 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from ccs_stream.coordinator.batch import Planned
-from ccs_stream.coordinator.forks import ForkGuard
-from ccs_stream.coordinator.kafka.asking import Asked, Waiting
-from ccs_stream.coordinator.kafka.membership import Membership
-from ccs_stream.coordinator.kafka.node import SETTLE_S
-from ccs_stream.coordinator.kafka.shard_ports import Contents
+from ccs_stream.background import ForkGuard
+from ccs_stream.coordinator.batch import PlannedDecision
+from ccs_stream.coordinator.kafka.commands.in_flight import InFlightCommand, InFlightCommands
+from ccs_stream.coordinator.kafka.follower.log_follower import SETTLE_S
+from ccs_stream.coordinator.kafka.follower.shared_follower import SharedFollower
+from ccs_stream.coordinator.kafka.shard.ports import Contents
+from ccs_stream.coordinator.pending_command import Answer, CommandCounter
 from ccs_stream.coordinator.port import LEFT_LEAST, wall_clock
-from ccs_stream.coordinator.sweeping import sweep_command, sweep_is_due
-from ccs_stream.coordinator.ticket import Answer, Numbers
+from ccs_stream.coordinator.sweep import sweep_command, sweep_is_due
 from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.log.envelope import chain_hash
 from ccs_stream.log.kafka.errors import Refusal
@@ -36,8 +36,8 @@ from ccs_stream.log.reader import ShardReader
 from ccs_stream.protocol.commands import Command, Open
 from ccs_stream.protocol.errors import CcsError, Closed, LogDiverged, LogUnavailable
 from ccs_stream.protocol.events import CommandAnswered, Event
-from ccs_stream.protocol.ids import CommandNumber, Hash, Micros, Sequence, SessionId
-from ccs_stream.protocol.leadership import Pending, Role
+from ccs_stream.protocol.ids import CommandNumber, Hash, Micros, SequenceNumber, SessionId
+from ccs_stream.protocol.leadership import QueuedCommand, Role
 from ccs_stream.protocol.records import DecisionRecord
 from ccs_stream.protocol.settings import DEFAULT_SETTINGS, WorkspaceSettings
 
@@ -75,12 +75,12 @@ class RemoteCoordinator:
         self._worker: ThreadPoolExecutor | None = None
         self.on_bodies: Callable[[list[Event], tuple[bytes, ...]], None] | None = None
         """Told of every decision that carries bodies, after it was folded."""
-        self._asked = Asked(
+        self._asked = InFlightCommands(
             send=self._send,
             window=lambda: self.state.settings.dedupe_window,
             trouble=self._trouble,
         )
-        self._membership = Membership.of(store)
+        self._membership = SharedFollower.of(store)
         self._node = self._membership.node
         try:
             self._shard, self.state = self._membership.follow(self)
@@ -102,7 +102,7 @@ class RemoteCoordinator:
     def execute(
         self,
         command: Command,
-        numbers: Numbers | None = None,
+        numbers: CommandCounter | None = None,
         work: Callable[[], object] | None = None,
         *,
         timeout_s: float | None = None,
@@ -112,7 +112,7 @@ class RemoteCoordinator:
         if work is not None:
             work()
         limit = self.timeout_s if timeout_s is None else timeout_s
-        ticket = Waiting(command, numbers, limit)
+        ticket = InFlightCommand(command, numbers, limit)
         ticket.signal = threading.Lock()
         ticket.signal.acquire()
         self._submit(ticket)
@@ -126,7 +126,7 @@ class RemoteCoordinator:
     async def execute_async(
         self,
         command: Command | None,
-        numbers: Numbers | None = None,
+        numbers: CommandCounter | None = None,
         work: Callable[[], object] | None = None,
         *,
         timeout_s: float | None = None,
@@ -138,7 +138,7 @@ class RemoteCoordinator:
             await loop.run_in_executor(self._in_background(), work or self.catch_up)
             with self.lock:
                 return self._from_state()
-        ticket = Waiting(command, numbers, self.timeout_s if timeout_s is None else timeout_s)
+        ticket = InFlightCommand(command, numbers, self.timeout_s if timeout_s is None else timeout_s)
         ticket.loop, ticket.future = loop, loop.create_future()
         before = self._uploading.get(loop)
         if work is None and before is None:
@@ -149,7 +149,7 @@ class RemoteCoordinator:
         return answer
 
     async def _submit_in_turn(
-        self, ticket: Waiting, work: Callable[[], object] | None, before: "asyncio.Future[None] | None"
+        self, ticket: InFlightCommand, work: Callable[[], object] | None, before: "asyncio.Future[None] | None"
     ) -> None:
         """After its upload, and after those that this loop asked for before: a long body is not overtaken."""
         loop = asyncio.get_running_loop()
@@ -165,7 +165,7 @@ class RemoteCoordinator:
             if self._uploading.get(loop) is done:
                 del self._uploading[loop]
 
-    def _submit(self, ticket: Waiting) -> None:
+    def _submit(self, ticket: InFlightCommand) -> None:
         with self.lock:
             self._check()
             self._asked.submit(ticket)
@@ -174,7 +174,7 @@ class RemoteCoordinator:
     def _send(self, command: Command) -> None:
         """To the leader in this process, or into the commands topic. The caller holds the lock."""
         if self._shard.loop.role in (Role.LEADING, Role.CLAIMING, Role.RECOVERING):
-            self._shard.command(Pending(workspace=self.workspace, command=command, offset=None))
+            self._shard.command(QueuedCommand(workspace=self.workspace, command=command, offset=None))
         else:
             self._node.commands.send(self.workspace, command)
 
@@ -183,8 +183,8 @@ class RemoteCoordinator:
     def decided(  # what is known of a decision
         self, record: DecisionRecord, events: list[Event], offset: int, digest: Hash, contents: Contents
     ) -> None:
-        """See `Listener`."""
-        last = Sequence(record.first_sequence + len(events) - 1)
+        """See `DecisionListener`."""
+        last = SequenceNumber(record.first_sequence + len(events) - 1)
         ticket = self._asked.get(record.session_id, record.number)
         if ticket is None:
             # Whoever wrote it here has the body.
@@ -210,8 +210,8 @@ class RemoteCoordinator:
             ),
         )
 
-    def settled(self, pending: Pending, planned: Planned) -> None:
-        """See `Listener`."""
+    def settled(self, pending: QueuedCommand, planned: PlannedDecision) -> None:
+        """See `DecisionListener`."""
         ticket = self._asked.get(pending.command.session_id, pending.command.number)
         if ticket is None:
             return
@@ -224,7 +224,7 @@ class RemoteCoordinator:
         else:
             self._answer_again(ticket, repeats)
 
-    def _answer_again(self, ticket: Waiting, sequence: Sequence) -> None:
+    def _answer_again(self, ticket: InFlightCommand, sequence: SequenceNumber) -> None:
         """The answer of a command decided before this process listened: its decision must be looked up."""
 
         def look() -> None:
@@ -240,7 +240,7 @@ class RemoteCoordinator:
 
         self._in_background().submit(look)
 
-    def _decision_at(self, sequence: Sequence) -> Answer:
+    def _decision_at(self, sequence: SequenceNumber) -> Answer:
         stored = self.store.find(self.workspace, sequence)
         record = None if stored is None else stored.record
         if stored is None or type(record) is not DecisionRecord:
@@ -248,7 +248,7 @@ class RemoteCoordinator:
         return Answer(
             [DEFAULT_CODEC.decode_event(each) for each in record.events],
             record.first_sequence,
-            Sequence(record.first_sequence + len(record.events) - 1),
+            SequenceNumber(record.first_sequence + len(record.events) - 1),
             record.recorded_at,
             self.store.log_id,
             self.workspace,
@@ -396,7 +396,7 @@ class RemoteCoordinator:
             before = self._shard.counts.events
             if not self.leads or not sweep_is_due(self.state, self.clock()):
                 return 0
-            self._shard.command(Pending(workspace=self.workspace, command=sweep_command(), offset=None))
+            self._shard.command(QueuedCommand(workspace=self.workspace, command=sweep_command(), offset=None))
         self.wait(lambda: self._shard.counts.events > before, 1.0)
         return self._shard.counts.events - before
 

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from ccs_stream.coordinator.kafka.member import DEDICATED_CLIENT
-from ccs_stream.coordinator.kafka.node import Node
-from ccs_stream.coordinator.kafka.restoring import restore
+from ccs_stream.coordinator.kafka.follower.log_follower import LogFollower
+from ccs_stream.coordinator.kafka.group.member import DEDICATED_CLIENT
+from ccs_stream.coordinator.kafka.shard.restore import restore
 from ccs_stream.coordinator.port import wall_clock
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.errors import CcsError
@@ -28,7 +28,7 @@ class CoordinatorService:
 
     def __init__(self, store: KafkaLog, *, clock: Callable[[], Micros] = wall_clock) -> None:
         self.store = store
-        self.node = Node(store, clock=clock, client_id=DEDICATED_CLIENT)
+        self.node = LogFollower(store, clock=clock, client_id=DEDICATED_CLIENT)
         self.started_at = time.monotonic()
         self._stopping = threading.Event()
 

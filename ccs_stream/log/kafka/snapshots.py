@@ -15,7 +15,7 @@ from ccs_stream.log.kafka.partition import Partitions
 from ccs_stream.log.port import SnapshotBlob
 from ccs_stream.log.schemas import Schema, registry
 from ccs_stream.protocol.errors import CorruptRecord
-from ccs_stream.protocol.ids import Sequence as SequenceNumber
+from ccs_stream.protocol.ids import SequenceNumber
 
 PART_BYTES: Final = 512 * 1024
 """As for chunks of bodies."""

@@ -1,7 +1,7 @@
 """Observed reads and writes, as a store makes them."""
 
 from ccs_stream.projections.metric_events import SCHEMA_VERSION, Observed, StoreMetricEvent
-from ccs_stream.protocol.ids import ArtifactId, Micros, Sequence, Version, artifact_id
+from ccs_stream.protocol.ids import ArtifactId, Micros, SequenceNumber, Version, artifact_id
 
 BEGAN_AT = Micros(1_700_000_000_000_000)
 TOOK_US = 250
@@ -40,7 +40,7 @@ def observed(
         event=told,
         artifact=artifact,
         version=None if version is None else Version(version),
-        sequence=Sequence(sequence),
+        sequence=SequenceNumber(sequence),
         began_at=Micros(began_at),
         ended_at=Micros(began_at + TOOK_US),
     )

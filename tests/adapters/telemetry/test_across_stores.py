@@ -17,10 +17,10 @@ from opentelemetry.trace import StatusCode
 from ccs_stream import VersionConflict
 from ccs_stream.adapters.langgraph import CCSStore
 from ccs_stream.adapters.telemetry import Exporter, LangSmithExporter, OpenTelemetryExporter
-from ccs_stream.client.observing.tracing import trace_on_log
+from ccs_stream.client.observers.telemetry import trace_on_log
 from ccs_stream.log.port import LogStore
 from ccs_stream.projections.metric_events import Observed
-from ccs_stream.protocol.ids import ArtifactId, Sequence, Version, artifact_id
+from ccs_stream.protocol.ids import ArtifactId, SequenceNumber, Version, artifact_id
 from tests.adapters.telemetry.traced import Traced, ids, linked
 from tests.kafka import as_another_host
 from tests.waiting import until
@@ -215,7 +215,7 @@ def test_what_is_no_trace_on_the_log_is_no_link(url: str, traced: Traced, carrie
 
 def carried(store: LogStore, version: int = 1) -> str | None:
     """What the only write of the plan carries."""
-    found = [trace_on_log(store, "default", PLAN, Version(version), Sequence(number)) for number in range(1, 20)]
+    found = [trace_on_log(store, "default", PLAN, Version(version), SequenceNumber(number)) for number in range(1, 20)]
     return next((each for each in found if each is not None), None)
 
 
@@ -228,8 +228,8 @@ def test_a_trace_is_that_of_the_version_asked_for(url: str, traced: Traced) -> N
         assert trace_on_log(log, "default", PLAN, Version(1), sequence) is not None
         assert trace_on_log(log, "default", PLAN, Version(2), sequence) is None
         assert trace_on_log(log, "default", ArtifactId(bytes(16)), Version(1), sequence) is None
-        assert trace_on_log(log, "default", PLAN, Version(1), Sequence(sequence - 1)) is None
-        assert trace_on_log(log, "default", PLAN, Version(1), Sequence(sequence + 100)) is None
+        assert trace_on_log(log, "default", PLAN, Version(1), SequenceNumber(sequence - 1)) is None
+        assert trace_on_log(log, "default", PLAN, Version(1), SequenceNumber(sequence + 100)) is None
 
 
 # What it costs.
@@ -240,7 +240,9 @@ def test_the_log_is_asked_once_for_each_version_and_never_for_one_s_own(
 ) -> None:
     asked: list[tuple[ArtifactId, Version]] = []
 
-    def counted(store: LogStore, shard: str, artifact: ArtifactId, version: Version, sequence: Sequence) -> str | None:
+    def counted(
+        store: LogStore, shard: str, artifact: ArtifactId, version: Version, sequence: SequenceNumber
+    ) -> str | None:
         asked.append((artifact, version))
         return trace_on_log(store, shard, artifact, version, sequence)
 
@@ -293,7 +295,7 @@ def test_a_log_that_cannot_be_asked_is_no_trouble_of_the_reader_s(
             for key in ("plan", "other"):
                 assert third.get(REVIEWER, key) is not None
             assert third.settle()
-            monkeypatch.setattr("ccs_stream.client.observing.tracing.DEFAULT_CODEC", None)
+            monkeypatch.setattr("ccs_stream.client.observers.telemetry.DEFAULT_CODEC", None)
             theirs.put(PLANNER, "plan", {"step": 2})
             theirs.put(PLANNER, "other", {"step": 2})
             for key in ("plan", "other", "plan"):
@@ -395,7 +397,7 @@ def test_a_write_that_is_given_up_before_its_outcome_is_known_ends_its_span_with
     assert "gave up" in (given_up.status.description or "")
 
 
-@pytest.mark.filterwarnings("ignore::ccs_stream.client.degraded.degrading.CoherenceDegradedWarning")
+@pytest.mark.filterwarnings("ignore::ccs_stream.client.degraded.mode.CoherenceDegradedWarning")
 def test_a_write_that_waits_for_the_log_is_told_as_such_and_read_without_a_link(tmp_path: Path, traced: Traced) -> None:
     url = f"sqlite:///{tmp_path}/log.db?busy_timeout_s=0.05"
     with CCSStore(url, on_error="degrade", outbox=tmp_path / "outbox.db", telemetry=traced.exporter()) as store:

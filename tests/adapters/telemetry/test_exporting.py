@@ -18,7 +18,7 @@ from ccs_stream.adapters.telemetry import (
     TelemetryExporter,
     exporter_of,
 )
-from ccs_stream.client.observing import aside
+from ccs_stream.client.observers import background_call
 from ccs_stream.projections.metric_events import Observed, StoreMetricEvent
 from tests.adapters.telemetry.observing import HIT, MISS, PUT, observed
 
@@ -161,7 +161,7 @@ def test_what_raises_is_counted_logged_once_and_told_of_what_comes_next(caplog: 
 
 
 def test_nobody_waits_for_what_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aside, "WAITING_MAX", 4)
+    monkeypatch.setattr(background_call, "WAITING_MAX", 4)
     exporter = Noting()
     exporter.hangs = threading.Event()
     telemetry = Telemetry(exporter)

@@ -1,0 +1,276 @@
+"""What happened to artifacts, as people ask for it: history, watching, the past.
+
+Guarantees: read from the log alone, so it tells the same on every host and at any later time; a half of a commit_all is
+never seen. Does not: take copies for anybody; looking at history makes nobody a holder.
+"""
+
+import collections
+from collections.abc import Iterator
+from typing import Any, Final, Self
+
+from ccs_stream.client.results import Change, Reading, instant
+from ccs_stream.client.values import decode
+from ccs_stream.coordinator.port import Coordinator
+from ccs_stream.log.bodies import fetch_body
+from ccs_stream.log.codec import DEFAULT_CODEC
+from ccs_stream.log.envelope import chain_hash
+from ccs_stream.log.fold import fold_log
+from ccs_stream.log.port import LogStore, Position
+from ccs_stream.log.reader import ShardReader
+from ccs_stream.protocol.directory import ArtifactState, Directory
+from ccs_stream.protocol.errors import LogDiverged, UsageError
+from ccs_stream.protocol.events import ArtifactDeleted, DeleteReason, WriteCommitted
+from ccs_stream.protocol.ids import ArtifactId, Hash, Micros, Scope, SequenceNumber, artifact_id
+from ccs_stream.protocol.records import DecisionRecord
+from ccs_stream.protocol.statehash import state_hash
+
+LOOK_S: Final = 0.5
+"""How long one wait for the next change takes at most, so that a closed watch ends."""
+
+
+class _Made:
+    """One event that made a version, and where it stands."""
+
+    __slots__ = ("event", "position", "recorded_at", "sequence")
+
+    def __init__(
+        self, event: WriteCommitted | ArtifactDeleted, sequence: SequenceNumber, recorded_at: Micros, position: Position
+    ) -> None:
+        self.event = event
+        self.sequence = sequence
+        self.recorded_at = recorded_at
+        self.position = position
+
+
+def _change(made: _Made, state: Directory, value: Any) -> Change:
+    event = made.event
+    artifact = state.artifacts[event.artifact]
+    if type(event) is WriteCommitted:
+        kind, content_hash = "written", event.content_hash.hex()
+        reason = None if event.options is None else event.options.reason
+    else:
+        expired = event.reason is DeleteReason.EXPIRED  # type: ignore[union-attr]
+        kind, content_hash, reason = ("expired" if expired else "deleted"), "", event.note  # type: ignore[union-attr]
+    return Change(
+        kind=kind,
+        scope=artifact.scope,
+        key=artifact.key,
+        version=event.version,
+        base_version=event.base_version,
+        agent=state.agents.get(event.participant, ""),
+        at=instant(made.recorded_at),
+        reason=reason,
+        content_hash=content_hash,
+        position=made.position,
+        value=value,
+    )
+
+
+def _value(store: LogStore, shard: str, made: _Made) -> Any:
+    event = made.event
+    if type(event) is not WriteCommitted:
+        return None
+    body = fetch_body(
+        store,
+        shard,
+        sequence=made.sequence,
+        content_index=event.content_index,
+        locator=event.content_locator,
+        content_hash=event.content_hash,
+        what=f"version {event.version}",
+    )
+    return decode(event.content_type, body)
+
+
+def history(
+    coordinator: Coordinator, artifact: ArtifactId, *, limit: int | None = None, values: bool = True
+) -> list[Change]:
+    """The versions of an artifact, newest first, following each event's link to the one it replaced.
+
+    Raises `ContentMissing` for a redacted body, unless `values` is False.
+    """
+    store, shard, state = coordinator.store, coordinator.workspace, coordinator.state
+    with coordinator.lock:
+        current = state.artifacts.get(artifact)
+        sequence = SequenceNumber(0) if current is None else current.sequence
+    found: list[Change] = []
+    while sequence and (limit is None or len(found) < limit):
+        made = _made_at(store, shard, sequence)
+        found.append(_change(made, state, _value(store, shard, made) if values else None))
+        sequence = made.event.previous_sequence
+    return found
+
+
+def _made_at(store: LogStore, shard: str, sequence: SequenceNumber) -> _Made:
+    stored = store.find(shard, sequence)
+    record = None if stored is None else DEFAULT_CODEC.decode_record(stored.head)[0]
+    if stored is None or type(record) is not DecisionRecord:
+        raise LogDiverged(f"sequence {sequence} is named by a later event and is not in {store.display_url}")
+    event = DEFAULT_CODEC.decode_event(record.events[sequence - record.first_sequence])
+    if type(event) is not WriteCommitted and type(event) is not ArtifactDeleted:
+        raise LogDiverged(f"sequence {sequence} is named as a version and is a {type(event).__name__}")
+    last = SequenceNumber(record.first_sequence + len(record.events) - 1)
+    position = Position(store.log_id, shard, stored.offset, last, Hash(chain_hash(stored.head)))
+    return _Made(event, sequence, record.recorded_at, position)
+
+
+class Watch:
+    """Changes as they are admitted: iterate with `for` or `async for`; resume with the `position` of the last one.
+
+    Iteration waits for the next change; `poll()` returns what there is. Close it, or leave its `with` block.
+    """
+
+    def __init__(self, coordinator: Coordinator, *, scope: Scope, after: Position | None, values: bool = True) -> None:
+        self._coordinator = coordinator
+        self._scope = scope
+        self._values = values
+        self._ready: collections.deque[Change] = collections.deque()
+        self._closed = False
+        self._reader = coordinator.reader_here()
+        if after is not None:
+            self._reader = ShardReader(coordinator.store, coordinator.workspace)
+            self._reader.seek(after)
+
+    @property
+    def position(self) -> Position:
+        """Up to here everything has been looked at; a new watch from here misses nothing and repeats nothing."""
+        if self._ready:
+            raise UsageError("changes are waiting: take them first, or resume from the last one's position")
+        return self._reader.position(self._coordinator.workspace)
+
+    def poll(self) -> list[Change]:
+        """The changes there are, without waiting."""
+        self._look()
+        found = list(self._ready)
+        self._ready.clear()
+        return found
+
+    def close(self) -> None:
+        """Stop; a waiting iteration ends."""
+        self._closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Change]:
+        return self
+
+    def __next__(self) -> Change:
+        while not self._closed:
+            if self._ready:
+                return self._ready.popleft()
+            self._look()
+            if not self._ready:
+                self._coordinator.wait(self._anything_new, LOOK_S)
+        raise StopIteration
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Change:
+        while not self._closed:
+            if self._ready:
+                return self._ready.popleft()
+            await self._coordinator.execute_async(None, work=self._look)
+            if not self._ready:
+                await self._coordinator.wait_async(self._anything_new, LOOK_S)
+        raise StopAsyncIteration
+
+    def _anything_new(self) -> bool:
+        return self._closed or self._coordinator.folded_offset > self._reader.offset
+
+    def _look(self) -> None:
+        coordinator = self._coordinator
+        if coordinator.behind():
+            coordinator.catch_up()
+        state, width = coordinator.state, len(self._scope)
+        # Only to where the state is folded: it knows the address of every artifact up to there.
+        for entry in self._reader.read(until=coordinator.folded_offset, bodies=False):
+            record = entry.record
+            if type(record) is not DecisionRecord:
+                continue
+            last = SequenceNumber(record.first_sequence + len(record.events) - 1)
+            for number, event in enumerate(entry.events):
+                if type(event) is not WriteCommitted and type(event) is not ArtifactDeleted:
+                    continue
+                if state.artifacts[event.artifact].scope[:width] != self._scope:
+                    continue
+                position = Position(coordinator.store.log_id, self._reader.shard, entry.offset, last, entry.hash)
+                made = _Made(event, SequenceNumber(record.first_sequence + number), record.recorded_at, position)
+                value = _value(coordinator.store, self._reader.shard, made) if self._values else None
+                self._ready.append(_change(made, state, value))
+
+
+class PastWorkspace:
+    """A workspace as it was at a position: read-only, and folded from the log."""
+
+    def __init__(self, store: LogStore, workspace: str, at: Position | int) -> None:
+        self._store = store
+        self._workspace = workspace
+        self.state = Directory()
+        reader = ShardReader(store, workspace)
+        until = self._offset_of(at)
+        collections.deque(fold_log(reader, self.state, until=until), maxlen=0)
+        self.position = reader.position(workspace)
+        """The end of the decision asked for: half a commit_all is never seen."""
+        if isinstance(at, Position) and self.position.hash != at.hash:
+            raise LogDiverged(
+                f"{store.display_url} does not hold the position at sequence {at.sequence}: it is of another log, or "
+                "this is an altered copy"
+            )
+
+    def _offset_of(self, at: Position | int) -> int:
+        sequence = at.sequence if isinstance(at, Position) else at
+        stored = self._store.find(self._workspace, sequence)
+        if stored is None:
+            raise UsageError(f"{self._store.display_url} holds no sequence {sequence} of workspace {self._workspace!r}")
+        return stored.offset
+
+    def read(self, key: str, *, scope: Scope = ()) -> Reading | None:
+        """The version that was current then; None when there was nothing. Raises `ContentMissing`."""
+        artifact = self.state.artifacts.get(artifact_id(self._workspace, tuple(scope), key))
+        if artifact is None or not artifact.readable(self.state.recorded_at):
+            return None
+        return reading_of(artifact, self._body(artifact), self.position)
+
+    def artifacts(self, *, scope: Scope = ()) -> list[tuple[Scope, str]]:
+        """Addresses of what existed then, under a scope prefix, sorted."""
+        at, width = self.state.recorded_at, len(scope)
+        found = self.state.artifacts.values()
+        return sorted((each.scope, each.key) for each in found if each.readable(at) and each.scope[:width] == scope)
+
+    def state_hash(self) -> str:
+        """Hash of the whole state then."""
+        return state_hash(self.state)
+
+    def _body(self, artifact: ArtifactState) -> bytes:
+        return fetch_body(
+            self._store,
+            self._workspace,
+            sequence=artifact.sequence,
+            content_index=artifact.content_index,
+            locator=artifact.content_locator,
+            content_hash=artifact.content_hash,
+            what=f"{artifact.key!r} version {artifact.version}",
+        )
+
+
+def reading_of(artifact: ArtifactState, body: bytes, position: Position, *, stale: bool = False) -> Reading:
+    """A reading of the artifact's current version."""
+    return Reading(
+        scope=artifact.scope,
+        key=artifact.key,
+        value=decode(artifact.content_type, body),
+        version=artifact.version,
+        agent=artifact.writer_agent,
+        content_type=artifact.content_type,
+        content_hash=artifact.content_hash.hex(),
+        created_at=instant(artifact.created_at),
+        updated_at=instant(artifact.updated_at),
+        expires_at=None if artifact.expires_at is None else instant(artifact.expires_at),
+        position=position,
+        stale=stale,
+    )

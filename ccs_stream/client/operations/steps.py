@@ -1,0 +1,154 @@
+"""Operations as steps, so that one implementation serves threads and coroutines alike.
+
+Guarantees: an operation is a generator that yields what it needs done (a command decided, work on the log, a wait) and
+is resumed with the outcome; `run` does it in the calling thread, `run_async` in the running event loop, without a
+thread per call. Does not: hold any rule itself.
+"""
+
+import dataclasses
+import time
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, TypeVar, assert_never
+
+from ccs_stream.coordinator.pending_command import CommandCounter
+from ccs_stream.coordinator.port import LEFT_LEAST, Coordinator
+from ccs_stream.protocol.commands import Command
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(slots=True)
+class Submit:
+    """Have a command decided, after the `work` it needs (an upload); resumed with its `Answer`."""
+
+    command: Command
+    numbers: CommandCounter
+    work: Callable[[], object] | None = None
+
+
+@dataclasses.dataclass(slots=True)
+class RunBlocking:
+    """Do something that may wait for a disk; None only catches up with other writers. Resumed with None."""
+
+    work: Callable[[], object] | None = None
+
+
+@dataclasses.dataclass(slots=True)
+class WaitUntil:
+    """Wait until the folded state satisfies `done`; resumed with whether it did in time."""
+
+    done: Callable[[], bool]
+    timeout_s: float
+
+
+@dataclasses.dataclass(slots=True)
+class SyncOrAsync:
+    """Call something that has a sync and an async form (an embedding model); resumed with its result."""
+
+    call: Callable[[], Any]
+    call_async: Callable[[], Awaitable[Any]]
+
+
+Step = Submit | RunBlocking | WaitUntil | SyncOrAsync
+Steps = Generator[Step, Any, T]
+
+
+class TimeBudget:
+    """What is left of the time a call may wait: a slow catch-up leaves less for the decision that is asked for next."""
+
+    __slots__ = ("_limit_s", "_spent_s")
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._spent_s = 0.0
+
+    def caught_up(self, took_s: float) -> None:
+        """A catch-up is over. One that took longer than a call may wait was held up by much to fold, not by silence."""
+        self._spent_s = 0.0 if took_s > self._limit_s * (1 + LEFT_LEAST) else took_s
+
+    def left_s(self) -> float:
+        """What the next decision may take; the one after it has all the time again, as the log has answered."""
+        left, self._spent_s = max(self._limit_s - self._spent_s, self._limit_s * LEFT_LEAST), 0.0
+        return left
+
+
+def run(coordinator: Coordinator, steps: Steps[T]) -> T:
+    """Take the steps in the calling thread."""
+    patience = TimeBudget(coordinator.timeout_s)
+    try:
+        step = next(steps)
+        while True:
+            try:
+                outcome = _do(coordinator, step, patience)
+            except Exception as error:  # noqa: BLE001  # the operation decides what an error means
+                step = steps.throw(error)
+            else:
+                step = steps.send(outcome)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+    finally:
+        steps.close()  # what they have begun ends now, and not when somebody collects the garbage
+
+
+async def run_async(coordinator: Coordinator, steps: Steps[T]) -> T:
+    """Take the steps in the running event loop."""
+    patience = TimeBudget(coordinator.timeout_s)
+    try:
+        step = next(steps)
+        while True:
+            try:
+                outcome = await _do_async(coordinator, step, patience)
+            except Exception as error:  # noqa: BLE001  # the operation decides what an error means
+                step = steps.throw(error)
+            else:
+                step = steps.send(outcome)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+    finally:
+        steps.close()
+
+
+async def in_background(coordinator: Coordinator, work: Callable[[], T]) -> T:
+    """The result of `work`, done by the workspace's own thread where it may wait for a disk."""
+    results: list[T] = []
+    await coordinator.execute_async(None, work=lambda: results.append(work()))
+    return results[0]
+
+
+def _do(coordinator: Coordinator, step: Step, patience: TimeBudget) -> Any:
+    match step:
+        case Submit():
+            return coordinator.execute(step.command, step.numbers, step.work, timeout_s=patience.left_s())
+        case RunBlocking():
+            if step.work is not None:
+                step.work()
+            else:
+                began = time.monotonic()
+                coordinator.catch_up()
+                patience.caught_up(time.monotonic() - began)
+            return None
+        case WaitUntil():
+            return coordinator.wait(step.done, step.timeout_s)
+        case SyncOrAsync():
+            return step.call()
+        case _:
+            assert_never(step)
+
+
+async def _do_async(coordinator: Coordinator, step: Step, patience: TimeBudget) -> Any:
+    match step:
+        case Submit():
+            left_s = patience.left_s()
+            return await coordinator.execute_async(step.command, step.numbers, step.work, timeout_s=left_s)
+        case RunBlocking():
+            began = time.monotonic()
+            await coordinator.execute_async(None, work=step.work)
+            if step.work is None:
+                patience.caught_up(time.monotonic() - began)
+            return None
+        case WaitUntil():
+            return await coordinator.wait_async(step.done, step.timeout_s)
+        case SyncOrAsync():
+            return await step.call_async()
+        case _:
+            assert_never(step)

@@ -1,0 +1,63 @@
+"""The clock that coordinators and background workers read and wait by; tests replace it with one they move by hand.
+
+Guarantees: code that is given a `Clock` takes wall time, monotonic time and every timed wait from it, so that a test
+with a manual clock (`ccs_stream.testing.clock`) needs no real sleeping. The system's clock costs what the functions of
+`time` and `threading` cost. Does not: reach into the stores; SQLite and librdkafka keep time-outs of their own.
+
+A client passes a clock through by handing it to `open_coordinator(..., clock=...)` and to the queues and periodic tasks
+that it makes; all of them use `SYSTEM_CLOCK` unless given another.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from ccs_stream.protocol.ids import Micros
+
+
+class Clock(Protocol):
+    """Tells the time and waits. Every method may be called from any thread."""
+
+    def now(self) -> Micros:
+        """Wall time: microseconds since 1970-01-01T00:00:00Z."""
+
+    def monotonic(self) -> float:
+        """Seconds since some moment; never goes back. For deadlines."""
+
+    def sleep(self, duration_s: float) -> None:
+        """Return after `duration_s`."""
+
+    def wait(self, event: threading.Event, timeout_s: float | None = None) -> bool:
+        """Wait until `event` is set, for at most `timeout_s`; whether it is set."""
+
+    def wait_for(
+        self, condition: threading.Condition, predicate: Callable[[], bool], timeout_s: float | None = None
+    ) -> bool:
+        """Wait until `predicate()` holds, for at most `timeout_s`; whether it does. The caller holds `condition`."""
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    @staticmethod
+    def now() -> Micros:
+        """See `Clock`."""
+        return Micros(time.time_ns() // 1_000)
+
+    monotonic = staticmethod(time.monotonic)
+    sleep = staticmethod(time.sleep)
+
+    @staticmethod
+    def wait(event: threading.Event, timeout_s: float | None = None) -> bool:
+        """See `Clock`."""
+        return event.wait(timeout_s)
+
+    @staticmethod
+    def wait_for(condition: threading.Condition, predicate: Callable[[], bool], timeout_s: float | None = None) -> bool:
+        """See `Clock`."""
+        return condition.wait_for(predicate, timeout_s)
+
+
+SYSTEM_CLOCK: Final[Clock] = SystemClock()
+"""What everything uses unless given another."""

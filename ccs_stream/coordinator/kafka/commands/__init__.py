@@ -1,0 +1,1 @@
+"""Commands of this process: sent into the commands topic, and remembered until the log shows their decisions."""

@@ -1,0 +1,74 @@
+"""The coordinators' group, looked at from outside.
+
+Guarantees: joins nothing, commits nothing. Does not: say who leads; the group suggests and the log says so.
+"""
+
+import dataclasses
+import warnings
+
+from confluent_kafka import KafkaException
+
+from ccs_stream.coordinator.kafka.group.member import DEDICATED_CLIENT
+from ccs_stream.log.kafka.errors import translated
+from ccs_stream.log.kafka.store import KafkaLog
+from ccs_stream.protocol.errors import LogMissing
+
+warnings.filterwarnings("ignore", message="list_groups", category=DeprecationWarning)  # see `count_dedicated`
+
+
+@dataclasses.dataclass(slots=True)
+class CoordinatorGroup:
+    """Who was in it when it was looked at."""
+
+    name: str
+    members: list[tuple[str, frozenset[int]]] = dataclasses.field(default_factory=list)
+    """Client id and host of each, and the partitions it is to lead."""
+    dedicated: int = 0
+    """How many of them are coordinators of their own, and not embedded in a client."""
+
+    def offered_by(self, partition: int) -> list[str]:
+        """Who is to lead a partition."""
+        return [who for who, partitions in self.members if partition in partitions]
+
+
+def describe_group(store: KafkaLog) -> CoordinatorGroup:
+    """Who coordinates a log. Raises `LogUnavailable`, `NotAuthorised`."""
+    found = CoordinatorGroup(store.names.coordinators)
+    clients = store.clients
+    described = clients.admin.describe_consumer_groups([found.name], request_timeout=clients.settings.timeout_s)
+    try:
+        group = clients.asked(f"asking who coordinates {store.display_url}", described[found.name])
+    except LogMissing:  # nobody ever joined it
+        return found
+    for member in group.members:
+        assigned = () if member.assignment is None else member.assignment.topic_partitions
+        partitions = frozenset(each.partition for each in assigned if each.topic == store.names.commands)
+        found.members.append((f"{member.client_id} at {member.host}", partitions))
+        found.dedicated += str(member.client_id).startswith(DEDICATED_CLIENT)
+    return found
+
+
+def count_dedicated(store: KafkaLog) -> int:
+    """How many coordinators of their own are in the group. Raises `LogUnavailable`, `NotAuthorised`.
+
+    For whoever looks again and again, also while brokers go and come: librdkafka 2.16 ends the whole process where
+    `describe_consumer_groups` waits for a broker that comes back (an assertion about a reference count fails). The
+    older call, which asks each broker there is, does not; it is deprecated, and goes on where that is no error.
+    """
+    clients, name = store.clients, store.names.coordinators
+    doing = f"asking who coordinates {store.display_url}"
+    try:
+        groups = clients.admin.list_groups(name, timeout=clients.settings.timeout_s)
+    except KafkaException as error:
+        raise translated(error, doing, clients.trouble) from error
+    except (AttributeError, DeprecationWarning, ImportError):
+        # Gone, or its deprecation is made an error, which its C code turns into another. Only a broker that has just
+        # answered is asked the dangerous way.
+        try:
+            clients.admin.list_topics(timeout=clients.settings.timeout_s)
+        except KafkaException as error:
+            raise translated(error, doing, clients.trouble) from error
+        return describe_group(store).dedicated
+    clients.trouble.over()
+    members = [member for group in groups if str(group.id) == name for member in group.members]
+    return sum(str(member.client_id).startswith(DEDICATED_CLIENT) for member in members)
