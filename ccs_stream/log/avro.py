@@ -5,12 +5,7 @@ Guarantees: byte for byte what fastavro writes, and reads what any Avro writer w
 Source: Apache Avro 1.12 specification, "Binary encoding".
 """
 
-<<<<<<< HEAD
 from typing import Any, Final
-=======
-from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
->>>>>>> main
 
 from ccs_stream.protocol.errors import CorruptRecord
 
@@ -57,20 +52,7 @@ def write_long(n: int) -> bytes:
     while n > 0x3FFF:
         out += PAIR[n & 0x3FFF]
         n >>= 14
-<<<<<<< HEAD
     return out + LAST[n]
-=======
-    return out + _LAST[n]
-
-
-def write_longs(numbers: Sequence[int]) -> bytes:
-    """An Avro array of non-negative numbers."""
-    if not numbers:
-        return NULL
-    # As `write_long`, without a call for each: a write that makes a thousand copies stale names them all.
-    encoded = [_LAST[n << 1] if n < 8192 else write_long(n) for n in numbers]
-    return b"".join((write_long(len(numbers)), *encoded, NULL))
->>>>>>> main
 
 
 def read_long(data: bytes, at: int) -> tuple[Any, int]:
@@ -121,71 +103,3 @@ def read_time(data: bytes, at: int) -> tuple[Any, int]:
             n = a + (b << 7) + (c << 14) + (d << 21) + (e << 28) + (f << 35) + (g << 42) + (h << 49) - _FLAGS
             return (n >> 1) ^ -(n & 1), at + 8
     return read_long(data, at)
-<<<<<<< HEAD
-=======
-
-
-def write_parts(parts: Sequence[bytes]) -> bytes:
-    """An Avro array of bytes."""
-    if not parts:
-        return NULL
-    if len(parts) == 1:
-        part = parts[0]
-        return b"".join((b"\x02", write_long(len(part)), part, b"\x00"))
-    pieces = [write_long(len(parts))]
-    for part in parts:
-        pieces.append(write_long(len(part)))
-        pieces.append(part)
-    pieces.append(b"\x00")
-    return b"".join(pieces)
-
-
-def read_parts(data: bytes, at: int) -> tuple[tuple[bytes, ...], int]:
-    """The array of bytes at `at`, and where the next field begins."""
-    if data[at] == _ONE:
-        # One part and the end of the array behind it, as in most decisions.
-        length, begin = read_long(data, at + 1)
-        end = begin + length
-        if length >= 0 and data[end] == 0:
-            return (data[begin:end],), end + 1
-    parts, at = read_items(data, at, read_bytes)
-    return tuple(parts), at
-
-
-def read_bytes(data: bytes, at: int) -> tuple[bytes, int]:
-    """The bytes at `at`, and where the next field begins. Raises `CorruptRecord` where they are cut short."""
-    length, at = read_long(data, at)
-    end = at + length
-    if length < 0 or end > len(data):
-        raise CorruptRecord("the record is cut short inside bytes")
-    return data[at:end], end
-
-
-def read_items(data: bytes, at: int, read: Callable[[bytes, int], tuple[T, int]]) -> tuple[list[T], int]:
-    """The array at `at`, whose items `read` reads, and where the next field begins."""
-    items: list[T] = []
-    while True:
-        count, at = read_long(data, at)
-        if count == 0:
-            return items, at
-        if count < 0:
-            # A block with its size in bytes, which Avro allows any writer.
-            count = -count
-            _, at = read_long(data, at)
-        for _ in range(count):
-            item, at = read(data, at)
-            items.append(item)
-
-
-def write_text(text: str) -> bytes:
-    """A string."""
-    raw = text.encode()
-    return write_long(len(raw)) + raw
-
-
-def absent(data: bytes, at: int) -> int:
-    """Behind an optional value that is not there. Raises `CorruptRecord` for a branch that its union does not have."""
-    if data[at]:
-        raise CorruptRecord("an optional value is neither there nor absent")
-    return at + 1
->>>>>>> main
