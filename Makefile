@@ -9,7 +9,7 @@ SHELL := bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Arguments of `make demo` and `make bench`.
+# Arguments of `make demo`, `make bench` and `make workloads`.
 ARGS ?=
 # Arguments of `make test`: two workers halve the time of a suite that mostly waits.
 PYTEST_ARGS ?= -n 2
@@ -26,7 +26,7 @@ endif
 # The compose plug-in of Docker where there is one, else the older program of its own.
 COMPOSE ?= $(shell if docker compose version > /dev/null 2>&1; then echo docker compose; else echo docker-compose; fi)
 
-.PHONY: help demo test check bench benchmark wheel-test up down constraints clean
+.PHONY: help demo test check bench workloads benchmark wheel-test up down constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -45,16 +45,18 @@ check: $(VENV)/.installed-dev $(VENV)/.installed-test $(VENV)/.installed-bench #
 	$(BIN)/lint-imports
 	$(BIN)/python tests/architecture/purity.py
 
-bench: $(VENV)/.installed-bench ## run the benchmarks (ARGS="...")
+bench: $(VENV)/.installed-bench ## measure speed, next to stores that do the same work (ARGS="...")
 	$(BIN)/python -m benchmarks $(ARGS)
 
-benchmark: $(VENV)/.installed-demo ## run three LangGraph graphs and print the tokens that sharing saves (ARGS=--json)
+workloads: $(VENV)/.installed-demo ## count the tokens that shared copies save in three graphs (ARGS=--json)
 	$(BIN)/ccs-stream workloads $(ARGS)
+
+benchmark: workloads # its name before it was told apart from `make bench`
 
 wheel-test: $(VENV)/.installed-dev ## build sdist and wheel, and try the wheel in an environment of its own
 	$(BIN)/python tests/packaging/wheel_check.py
 
-up: ## start a broker, topics, two coordinators and an example with Docker; `make down` removes them
+up: ## start a broker, two coordinators and an example with Docker; `make down` removes them
 	$(COMPOSE) up --build --detach
 	@echo "kafka://127.0.0.1:9094 is the log; what the example says: $(COMPOSE) logs example"
 

@@ -1,6 +1,6 @@
-"""Processes that fold the log into something else: audit projector, snapshots, metrics, warehouse sinks.
+"""Planned, not built yet: processes that fold the log into something else.
 
-Guarantees: a consumer that is stopped anywhere resumes without a gap, and without a duplicate where its target allows.
-Does not: write to the log it reads, or take part in deciding.
+They will be the projector of the audit topics, metrics over the log, and sinks for warehouses. Until they are built,
+`ccs-replay SOURCE timeline --json` and `ccs-replay SOURCE deliveries --json` print what a loader needs.
 May import: `projections`, `log` and what these may import.
 """

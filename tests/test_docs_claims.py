@@ -80,7 +80,10 @@ def test_the_table_of_strategies_is_that_of_the_code() -> None:
         assert bound == strategy.staleness_bound, name
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)]*))?\)", page.read_text("utf-8")):
         file = (page.parent / target).resolve() if target else page
@@ -93,3 +96,12 @@ def anchors(page: str) -> set[str]:
     """What headings may be linked by, as GitHub has it."""
     headings = re.findall(r"^#+ (.*)$", page, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, *sorted((ROOT / "docs" / "decisions").glob("*.md"))], ids=lambda page: page.name
+)
+def test_lines_of_prose_have_at_most_125_columns(page: Path) -> None:
+    lines = enumerate(page.read_text("utf-8").splitlines(), start=1)
+    prose = [(number, line) for number, line in lines if not line.startswith("    ") and " | " not in line]
+    assert [number for number, line in prose if len(line) > 125] == []

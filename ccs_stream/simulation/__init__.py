@@ -1,6 +1,5 @@
-"""Tick-driven scenarios and fault simulation over the real core.
+"""Planned, not built yet: scenarios told in ticks, and simulated faults, over the same core that production runs.
 
-Guarantees: a run is a function of its scenario and its seed, and runs the same state machines as production.
-Does not: use wall-clock time, threads of its own scheduling, or a network.
+Until it is built, `formal/` explores the rules at small scope and `tests/faults` breaks real processes and brokers.
 May import: `protocol`, `projections`, `log`.
 """

@@ -93,7 +93,7 @@ class DeliveryRecorder:
                     source,
                     self._freshness(call.freshness),
                     valid_at,
-                    self._coordinator.clock(),
+                    self._coordinator.now(),
                     call.read_set.context,
                 )
             )
@@ -141,7 +141,7 @@ class DeliveryRecorder:
                 outcome=outcome,
                 freshness=self._freshness(call.freshness),
                 valid_at_sequence=sequence,
-                at=self._coordinator.clock(),
+                at=self._coordinator.now(),
                 conversation=conversation,
                 generation=generation,
             )
@@ -168,7 +168,7 @@ class DeliveryRecorder:
                     outcome=DeliveryOutcome.CONTENT,
                     freshness=DeliveryFreshness.OWN_WRITES,
                     valid_at_sequence=written.answer.last_sequence,
-                    at=self._coordinator.clock(),
+                    at=self._coordinator.now(),
                     conversation=conversation,
                     generation=generation,
                     form=DeliveryForm.OWN_WRITE,

@@ -21,7 +21,7 @@ from ccs_stream.client.degraded.outbox import Outbox, OutboxChange
 from ccs_stream.client.degraded.outbox_file import EntryKind, EntryState, OutboxEntry
 from ccs_stream.client.operations.changes import WriteBatch
 from ccs_stream.client.results import Written
-from ccs_stream.coordinator.pending_command import Answer
+from ccs_stream.coordinator.answer import Answer
 from ccs_stream.coordinator.port import Coordinator
 from ccs_stream.log.port import Position
 from ccs_stream.protocol.commands import ArtifactChange, Write
@@ -103,7 +103,7 @@ class LocalFallback:
             return self._read_waiting(call, entry, seen)
         version = Version(0) if seen is None else seen.version
         position = self._position()
-        if seen is None or not seen.readable(self._coordinator.clock()):
+        if seen is None or not seen.readable(self._coordinator.now()):
             self._recorder.finish_empty_read(call, artifact, version, position.sequence)
             return None
         content = self._contents.get(artifact)
@@ -173,7 +173,7 @@ class LocalFallback:
         if change.base_version is not None or change.artifact in read_set.versions:
             return change.base_version
         state = self._state.artifacts.get(change.artifact)
-        return None if state is None or not state.readable(self._coordinator.clock()) else state.version
+        return None if state is None or not state.readable(self._coordinator.now()) else state.version
 
     def _outbox_change(self, change: ArtifactChange, base: Version | None, bodies: dict[int, bytes]) -> OutboxChange:
         if type(change) is Write:

@@ -23,7 +23,7 @@ from ccs_stream.client.degraded.outbox_file import EntryState, OutboxEntry
 from ccs_stream.client.operations.changes import PendingContent
 from ccs_stream.client.operations.session import LOST
 from ccs_stream.client.values import content_of
-from ccs_stream.coordinator.pending_command import Answer
+from ccs_stream.coordinator.answer import Answer
 from ccs_stream.coordinator.port import Coordinator
 from ccs_stream.log.history import LoggedDecision, find_decision
 from ccs_stream.protocol.commands import ArtifactChange, Command, Commit, Erase, Join, Leave, Write, WriteMode
@@ -205,7 +205,7 @@ class OutboxDrainer:
                 stale=stale,
                 highest=0 if session is None else int(session.highest),
                 joined=session is not None and entry.agent in session.participants,
-                reserved=artifact is not None and artifact.reserved(coordinator.clock()),
+                reserved=artifact is not None and artifact.reserved(coordinator.now()),
             )
 
     def _submit(self, entry: OutboxEntry, session: SessionId, *, joined: bool) -> Answer:

@@ -26,7 +26,7 @@ from ccs_stream.client.observers.telemetry import Exporter, FindTrace, Telemetry
 from ccs_stream.client.observers.token_counter import CountTokens, TokenCounter, check_counter
 from ccs_stream.client.operations.changes import WriteBatch
 from ccs_stream.clock import SYSTEM_CLOCK
-from ccs_stream.coordinator.pending_command import Answer
+from ccs_stream.coordinator.answer import Answer
 from ccs_stream.projections.metric_events import SCHEMA_VERSION, Observed, StoreMetricEvent
 from ccs_stream.projections.savings import Account, Cause, Moved, Savings, signals
 from ccs_stream.protocol.commands import Write

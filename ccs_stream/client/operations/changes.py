@@ -50,7 +50,7 @@ class PendingContent:
         if self.content.locator is None:
             self.content.locator = coordinator.store.put_content(self.body)
             self.content.body = None
-            self.content.uploaded_at = coordinator.clock()
+            self.content.uploaded_at = coordinator.now()
 
 
 def _too_large(size: int, allowed: int, scope: Scope, key: str) -> TooLarge:

@@ -48,7 +48,7 @@ class Engine:
         coordinator.on_bodies = self._keep_contents
         self.read_sets = ReadSets()
         """What each flow has read."""
-        self.copies = CopyTracker(parse_rules(None) if rules is None else rules, coordinator.clock)
+        self.copies = CopyTracker(parse_rules(None) if rules is None else rules, coordinator.now)
         """Which copies may be served as they are."""
         self.session = CommandSession(coordinator)
         self.recorder = DeliveryRecorder(coordinator, self.copies, freshness, self.session.current.session_id)

@@ -39,7 +39,7 @@ class Finder:
         width = len(prefix)
         found: list[ArtifactState] = []
         with self._coordinator.lock:
-            now, at = self._coordinator.clock(), self._state.last_complete_sequence
+            now, at = self._coordinator.now(), self._state.last_complete_sequence
             for scope, keys in self._state.existing.items():
                 if scope[:width] != prefix:
                     continue
@@ -55,7 +55,7 @@ class Finder:
         """The scopes with something in them, and the agents that wrote it last."""
         found: dict[Scope, set[str]] = {}
         with self._coordinator.lock:
-            now = self._coordinator.clock()
+            now = self._coordinator.now()
             for scope, keys in self._state.existing.items():
                 writers = {
                     state.writer_agent

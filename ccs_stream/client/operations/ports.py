@@ -11,7 +11,7 @@ from ccs_stream.client.cache.delivery import ReadCall
 from ccs_stream.client.cache.read_result import ReadResult
 from ccs_stream.client.operations.changes import WriteBatch
 from ccs_stream.client.results import Written
-from ccs_stream.coordinator.pending_command import Answer
+from ccs_stream.coordinator.answer import Answer
 from ccs_stream.protocol.ids import ArtifactId, Micros
 
 

@@ -19,7 +19,7 @@ from ccs_stream.client.cache.read_set import ReadSet
 from ccs_stream.client.operations.ports import DegradedOperations
 from ccs_stream.client.operations.session import UNNUMBERED, CommandSession
 from ccs_stream.client.operations.steps import RunBlocking, Steps, run, run_async
-from ccs_stream.coordinator.pending_command import Answer
+from ccs_stream.coordinator.answer import Answer
 from ccs_stream.log.port import Position
 from ccs_stream.protocol.commands import Read
 from ccs_stream.protocol.deliveries import DeliveryOutcome, DeliverySource
@@ -168,7 +168,7 @@ class Reader:
             seen, position = state.copy(), self._coordinator.position
         # The version the grant names, if somebody wrote since; what is returned is the newer one, granted or not.
         read = max(seen.version, granted)
-        if not seen.readable(self._coordinator.clock()):
+        if not seen.readable(self._coordinator.now()):
             recorder.finish_empty_read(call, artifact, seen.version, position.sequence, read=read)
             return None
         content = self._contents.get(artifact)
@@ -189,12 +189,12 @@ class Reader:
         No flow has read anything by that: to write over the version, an agent reads first.
         """
         state = self._state.artifacts[artifact]
-        if not self._needs_grant(agent, state) or not state.readable(self._coordinator.clock()):
+        if not self._needs_grant(agent, state) or not state.readable(self._coordinator.now()):
             return None
         yield from self._require_grant(agent, artifact, state, "push")
         with self._coordinator.lock:
             seen, at = state.copy(), self._state.last_complete_sequence
-        if not seen.readable(self._coordinator.clock()):
+        if not seen.readable(self._coordinator.now()):
             return None
         content = self._contents.get(artifact)
         if content is None or content.version != seen.version:
@@ -214,7 +214,7 @@ class Reader:
         if degraded is not None and degraded.active:
             return [degraded.read(call, artifact) for call, artifact in reads]
         with self._coordinator.lock:
-            position, now = self._coordinator.position, self._coordinator.clock()
+            position, now = self._coordinator.position, self._coordinator.now()
             held = [None if call.agent is None else self.servable(call.agent, artifact) for call, artifact in reads]
             states = [
                 None if (found := self._state.artifacts.get(artifact)) is None else found.copy()
@@ -293,7 +293,7 @@ class Reader:
             or content.version != state.version
             or not state.holds(participant)
             or state.deleted
-            or (state.expires_at is not None and state.expires_at <= self._coordinator.clock())
+            or (state.expires_at is not None and state.expires_at <= self._coordinator.now())
             or participant in state.reclaimed
             or state.reserved_by == participant
         ):
@@ -330,7 +330,7 @@ class Reader:
 
     def _needs_grant(self, agent: str, state: ArtifactState) -> bool:
         participant = self._session.current.joined.get(agent)
-        now = self._coordinator.clock()
+        now = self._coordinator.now()
         if state.exists and state.expired(now):
             return True
         if participant is None:

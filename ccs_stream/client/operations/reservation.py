@@ -110,7 +110,7 @@ class Reservation:
             yield WaitUntil(self._is_free, left)
 
     def _is_free(self) -> bool:
-        return not self._coordinator.state.artifacts[self._artifact].reserved(self._coordinator.clock())
+        return not self._coordinator.state.artifacts[self._artifact].reserved(self._coordinator.now())
 
     def _release(self) -> Steps[None]:
         """End it. Raises `Reclaimed` when it was lost before."""

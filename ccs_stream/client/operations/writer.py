@@ -21,7 +21,7 @@ from ccs_stream.client.operations.session import LOST, UNNUMBERED, ClientSession
 from ccs_stream.client.operations.steps import Steps, run, run_async
 from ccs_stream.client.results import Written
 from ccs_stream.client.values import decode
-from ccs_stream.coordinator.pending_command import Answer
+from ccs_stream.coordinator.answer import Answer
 from ccs_stream.coordinator.port import Coordinator
 from ccs_stream.protocol.commands import ArtifactChange, Commit, Write
 from ccs_stream.protocol.directory import Directory
