@@ -84,7 +84,9 @@ class Operations:
 
     def get_all(self, addresses: Sequence[tuple[Namespace, str]], call: CallContext) -> Steps[list[Any]]:
         """Items at one position, None where there is nothing."""
-        split = [(tuple(namespace), str(key), *self._addressing.split(tuple(namespace))) for namespace, key in addresses]
+        split = [
+            (tuple(namespace), str(key), *self._addressing.split(tuple(namespace))) for namespace, key in addresses
+        ]
         yield from self._port.catch_up_steps()
         tick = self._port.begin_call()
         reads = [

@@ -30,7 +30,7 @@ from ccs_stream.adapters.langgraph.items import CoherentItem, item
 from ccs_stream.adapters.langgraph.operations import Operations, item_of
 from ccs_stream.adapters.langgraph.vectors import VectorIndex
 from ccs_stream.adapters.langgraph.writes import ItemWriter
-from ccs_stream.client.adapter_port import ReadContent, Reservation
+from ccs_stream.client.adapter_port import ReadContent, Reservation, Steps
 from ccs_stream.client.agent import RESERVATION_LIMIT_S, seconds_to_us
 from ccs_stream.client.connect import connect
 from ccs_stream.client.degraded.outbox import Outbox
@@ -41,7 +41,7 @@ from ccs_stream.client.results import Change
 from ccs_stream.client.workspace import FLUSH_TIMEOUT_S, Workspace
 from ccs_stream.log.port import Position
 from ccs_stream.projections.savings import Account
-from ccs_stream.protocol.errors import UsageError, unknown_option
+from ccs_stream.protocol.errors import UsageError, unknown_name
 
 WriteCondition = Literal["last_writer_wins", "guarded"]
 _OWN_OPTIONS: Final = ("url", "workspace", "identity", "writes", "index", "ttl")
@@ -67,7 +67,7 @@ class CoherentStore(BaseStore):
     supports_ttl = True
     DEFAULT_IDENTITY: ClassVar[Literal["node", "namespace"]] = "node"
 
-    def __init__(  # noqa: PLR0913  # one name for each thing that LangGraph users choose
+    def __init__(  # one name for each thing that LangGraph users choose
         self,
         url: str | None = None,
         *,
@@ -93,6 +93,7 @@ class CoherentStore(BaseStore):
         Raises:
             UsageError: For an option that cannot be used; an unknown one is named with the nearest known one.
             LogError: For a log that cannot be opened, and its kinds.
+
         """
         check_names(options, of=type(self).__name__, others=_OWN_OPTIONS)
         if writes not in ("last_writer_wins", "guarded"):
@@ -128,8 +129,8 @@ class CoherentStore(BaseStore):
         """The workspace beneath: positions, `as_of`, `state_hash`, `deliveries`."""
         return self._workspace
 
-    # BaseStore. The async forms are plain functions that return a coroutine, so that the calling flow is known when they
-    # are called: `gather` and `wait_for` await them in tasks of their own.
+    # BaseStore. The async forms are plain functions that return a coroutine, so that the calling flow is known when
+    # they are called: `gather` and `wait_for` await them in tasks of their own.
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         """The results of LangGraph's operations: reads first, then all writes, each agent's in one decision."""
@@ -141,10 +142,10 @@ class CoherentStore(BaseStore):
 
     def get(self, namespace: Namespace, key: str, *, refresh_ttl: bool | None = None) -> CoherentItem | None:
         """As LangGraph's `get`; the item carries its `version`."""
+        agent, scope, read_set = self._addressing.resolve(namespace)
         try:
-            agent, scope, read_set = self._addressing.resolve(namespace)
             artifact = self._addresses.get((scope, key))
-        except (TypeError, UsageError):  # not the types of an address: LangGraph's own check says so
+        except TypeError:  # a list: LangGraph's own check says so
             artifact = None
         if artifact is None:
             return super().get(namespace, key, refresh_ttl=refresh_ttl)  # type: ignore[return-value]
@@ -162,10 +163,10 @@ class CoherentStore(BaseStore):
     ) -> Coroutine[Any, Any, CoherentItem | None]:
         """As `get`."""
         refreshes = self._refreshes(refresh_ttl)
+        agent, scope, read_set = self._addressing.resolve(namespace)
         try:
-            agent, scope, read_set = self._addressing.resolve(namespace)
             artifact = self._addresses.get((scope, key))
-        except (TypeError, UsageError):
+        except TypeError:
             artifact = None
         if artifact is None:
             return _first(self.abatch([GetOp(tuple(namespace), str(key), refreshes)]))
@@ -184,9 +185,8 @@ class CoherentStore(BaseStore):
         """As LangGraph's `put`. With `writes="guarded"` raises `VersionConflict` when what was read has changed."""
         # An address used before has had its labels checked.
         simple = type(namespace) is tuple and type(key) is str and namespace and namespace[0] != "langgraph"
-        if simple and value is not None:
-            if self._writer.put_known(namespace, key, value, index, self._ttl_minutes(ttl)):
-                return
+        if simple and self._writer.put_known(namespace, key, value, index, self._ttl_minutes(ttl)):
+            return
         super().put(namespace, key, value, index, ttl=ttl)
 
     def aput(
@@ -286,7 +286,7 @@ class CoherentStore(BaseStore):
 
     def _compare_and_set(
         self, namespace: Namespace, key: str, value: Any, expected: int | None, index: Any, ttl: Any, reason: str | None
-    ) -> Any:
+    ) -> Steps[int | None]:
         return self._writer.compare_and_set(
             namespace,
             key,
@@ -313,7 +313,9 @@ class CoherentStore(BaseStore):
         """As `put_all`."""
         return self._port.run_async(self._put_all(items, reason))
 
-    def _put_all(self, items: Iterable[tuple[Namespace, str, Mapping[str, Any] | None]], reason: str | None) -> Any:
+    def _put_all(
+        self, items: Iterable[tuple[Namespace, str, Mapping[str, Any] | None]], reason: str | None
+    ) -> Steps[list[int | None]]:
         ttl_minutes = self._ttl_minutes(NOT_PROVIDED)
         return self._writer.put_all(list(items), ttl_minutes=ttl_minutes, reason=reason, call=self._context.call())
 
@@ -447,5 +449,5 @@ async def _item_of(
 def _checked_ttl(ttl: TTLConfig | None) -> TTLConfig | None:
     for name in ttl or ():
         if name not in _TTL_KEYS:
-            raise unknown_option(name, sorted(_TTL_KEYS), of="ttl")
+            raise unknown_name(name, sorted(_TTL_KEYS), what="unknown ttl option")
     return ttl

@@ -113,7 +113,7 @@ class ItemWriter:
         reason: str | None,
         call: CallContext,
     ) -> Steps[list[int | None]]:
-        """Put or delete several items in one decision; returns their versions. Raises `UsageError` for several agents."""
+        """Put or delete items in one decision; returns their versions. Raises `UsageError` for several agents."""
         if not items:
             return []
         split = [self._addressing.split(tuple(namespace)) for namespace, _, _ in items]

@@ -98,6 +98,7 @@ class Agent:
             LogDiverged: When the log ends before `at_least`.
             ContentMissing: For a redacted value.
             LogError: When the log cannot be read, and its kinds.
+
         """
         return run(self._engine.coordinator, self._read(key, scope, freshness, at_least, self._read_set()))
 
@@ -160,6 +161,7 @@ class Agent:
             Reclaimed: When a grant or reservation of this agent was taken back; read again first.
             TooLarge: For a value larger than the workspace allows.
             OutcomeUnknown: When the log did not answer in time; the write may still happen.
+
         """
         return self._write(self._read_set(), key, value, scope, Condition.NONE, ttl_s, reason)
 
@@ -198,6 +200,7 @@ class Agent:
         Raises:
             VersionConflict: With `current_version` and `current_value`, when another version is current.
             CcsError: Whatever `write` raises.
+
         """
         return self._write(self._read_set(), key, value, scope, expected_version(expected), ttl_s, reason)
 

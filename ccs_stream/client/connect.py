@@ -37,6 +37,7 @@ def connect(url: str | None = None, *, workspace: str | None = None, **options: 
     Raises:
         UsageError: For a URL, name or option that cannot be used.
         LogError: For a log that cannot be opened, and its kinds.
+
     """
     if workspace is not None and (type(workspace) is not str or not workspace):
         raise UsageError(f"a workspace's name is a non-empty string, got {workspace!r}")

@@ -21,7 +21,7 @@ from ccs_stream.client.observers.telemetry import Exporter, TelemetryExporter
 from ccs_stream.client.observers.token_counter import CountTokens
 from ccs_stream.client.recovery import CrashRecoveryConfig, check_composition
 from ccs_stream.projections.metric_events import StoreMetricEvent
-from ccs_stream.protocol.errors import UsageError, unknown_option
+from ccs_stream.protocol.errors import UsageError, unknown_name
 from ccs_stream.protocol.settings import SECOND_US, WorkspaceSettings
 
 Sink = LineFunction | str | Path
@@ -106,7 +106,7 @@ def check_names(options: Mapping[str, Any], *, of: str, others: tuple[str, ...] 
     known = (*others, *ClientOptions.__annotations__)
     for name in options:
         if name not in ClientOptions.__annotations__:
-            raise unknown_option(name, known, of=of)
+            raise unknown_name(name, known, what=f"{of} has no option")
 
 
 def parse_options(options: Mapping[str, Any], *, of: str, others: tuple[str, ...] = ()) -> ClientConfig:

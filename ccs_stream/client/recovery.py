@@ -4,8 +4,8 @@
 
 Guarantees: every limit is checked when it is given. While a workspace with crash recovery is open, this process renews
 its session as long as it holds a grant in M or E, and takes back what others may no longer hold; nobody has to call
-anything. What was lost is an event that every cache folds: a reclaimed copy is served to nobody, and a late write of its
-holder is refused with the reason and the time. Does not: notice a process that is alive and stuck; the maximum hold
+anything. What was lost is an event that every cache folds: a reclaimed copy is served to nobody, and a late write of
+its holder is refused with the reason and the time. Does not: notice a process that is alive and stuck; the maximum hold
 does. A process that cannot reach the log loses its grants, because nobody hears its heartbeats.
 
 How: a periodic task `ccs-heartbeat`, which may block on the log.
@@ -17,11 +17,11 @@ import math
 import weakref
 from typing import Final
 
-from ccs_stream.client.cache.read_set import ReadSet
 from ccs_stream.background import UNTIL_WOKEN, PeriodicTask, WorkerHealth
 from ccs_stream.client.cache.read_set import ReadSet
 from ccs_stream.client.operations.engine import Engine
-from ccs_stream.client.operations.steps import Steps, run
+from ccs_stream.client.operations.steps import Steps
+from ccs_stream.clock import SYSTEM_CLOCK, Clock
 from ccs_stream.coordinator.sweep import sweep_is_due
 from ccs_stream.protocol.errors import Closed, ForkedProcess, UsageError
 from ccs_stream.protocol.ids import Micros
@@ -167,13 +167,8 @@ def heartbeat_steps(engine: Engine) -> Steps[None]:
         yield from engine.session.heartbeat()
 
 
-def recover(engine: Engine, agent: str | None, read_set: ReadSet | None = None) -> None:
-    """Trust nothing that was read before: the next read of each artifact by `agent` (None: by all) fetches it.
-
-    Forgets the copies of this process, and what the agent has read in `read_set` (by default in the flow that calls
-    this). What the log knows stays. Then renews the session, where crash recovery is on. Raises `UnknownAgent`, and the
-    `LogError`s of the log.
-    """
+def recover_steps(engine: Engine, agent: str | None, read_set: ReadSet | None = None) -> Steps[None]:
+    """As `recover`. Copies are forgotten at once; the steps renew the session."""
     joined = engine.session.current.joined
     if agent is not None and agent not in joined:
         known = ", ".join(sorted(map(repr, tuple(joined)))) or "none"
@@ -181,7 +176,17 @@ def recover(engine: Engine, agent: str | None, read_set: ReadSet | None = None) 
     for name in tuple(joined) if agent is None else (agent,):
         engine.reader.forget_copies(name)
         (engine.read_sets.current(name) if read_set is None else read_set).versions.clear()
-    engine.run(heartbeat_steps(engine))
+    return heartbeat_steps(engine)
+
+
+def recover(engine: Engine, agent: str | None, read_set: ReadSet | None = None) -> None:
+    """Trust nothing that was read before: the next read of each artifact by `agent` (None: by all) fetches it.
+
+    Forgets the copies of this process, and what the agent has read in `read_set` (by default in the flow that calls
+    this). What the log knows stays. Then renews the session, where crash recovery is on. Raises `UnknownAgent`, and the
+    `LogError`s of the log.
+    """
+    engine.run(recover_steps(engine, agent, read_set))
 
 
 class SessionHeartbeat:
@@ -191,13 +196,13 @@ class SessionHeartbeat:
     or with its workspace. A round that fails is counted, the first of a row is logged, and the next one follows.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, clock: Clock = SYSTEM_CLOCK) -> None:
         settings = engine.state.settings
         self.interval_s = min(settings.heartbeat_interval_us, settings.maximum_hold_us) / SECOND_US
         self._engine = weakref.ref(engine)  # a workspace that nobody holds any more is not kept alive by this
         self._name = f"{engine.coordinator.workspace!r} of {engine.coordinator.store.display_url}"
         self._task = PeriodicTask(
-            "heartbeat", self._round, interval_s=self.interval_s, on_failure=self._report_failure
+            "heartbeat", self._round, interval_s=self.interval_s, on_failure=self._report_failure, clock=clock
         )
         self._task.start()
 
@@ -240,7 +245,7 @@ class SessionHeartbeat:
         """End what has run out, in decisions of a bounded size. Submits nothing where nothing has run out."""
         coordinator = engine.coordinator
         if coordinator.store.serialises_writers and coordinator.behind():
-            # Others may have renewed their sessions. (On Kafka the log is followed all the time, and the leader sweeps.)
+            # Others may have renewed their sessions. (On Kafka the log is followed all the time.)
             coordinator.catch_up()
         while not self._task.closed:
             with coordinator.lock:
@@ -255,6 +260,6 @@ def _owns(engine: Engine) -> bool:
     return any(each is not None and each.owned for each in held)
 
 
-def start_heartbeat(engine: Engine) -> SessionHeartbeat | None:
+def start_heartbeat(engine: Engine, clock: Clock = SYSTEM_CLOCK) -> SessionHeartbeat | None:
     """The heartbeat of a workspace that has crash recovery, whichever client opened it so; None where it has not."""
-    return SessionHeartbeat(engine) if engine.state.settings.crash_recovery else None
+    return SessionHeartbeat(engine, clock) if engine.state.settings.crash_recovery else None

@@ -2,9 +2,9 @@
 
 `ccs_stream.connect` returns one.
 
-Guarantees: one order of everything that happens in it. `write_all` is all or none; `read_all` reads several artifacts at
-one position. Closes cleanly, and refuses use after a fork. Does not: own more than its connection; everything that it
-knows is in the log.
+Guarantees: one order of everything that happens in it. `write_all` is all or none; `read_all` reads several artifacts
+at one position. Closes cleanly, and refuses use after a fork. Does not: own more than its connection; everything that
+it knows is in the log.
 """
 
 import contextlib
@@ -37,7 +37,8 @@ from ccs_stream.client.options import DEFAULT_CONFIG, ClientConfig
 from ccs_stream.client.recovery import SessionHeartbeat, heartbeat_steps, recover, settings_with, start_heartbeat
 from ccs_stream.client.results import Reading, Written
 from ccs_stream.client.values import encode
-from ccs_stream.coordinator.opening import open_coordinator
+from ccs_stream.clock import SYSTEM_CLOCK, Clock
+from ccs_stream.coordinator.factory import open_coordinator
 from ccs_stream.log.deliveries import decode_delivery
 from ccs_stream.log.port import LogStore, Position
 from ccs_stream.projections.savings import Account
@@ -96,11 +97,12 @@ class Workspace:
         settings: WorkspaceSettings | None = None,
         owns_store: bool = True,
         config: ClientConfig = DEFAULT_CONFIG,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """Open the workspace `name` of a log that is open. Applications call `ccs_stream.connect` instead.
 
         `settings`, where given, take the place of those in `config`. The log is closed with the workspace, unless
-        `owns_store` is False.
+        `owns_store` is False. Tests hand in a `clock` that they move by hand.
         """
         self.name = name
         self.instance_id = str(uuid.uuid4())
@@ -109,7 +111,7 @@ class Workspace:
         self._owns_store = owns_store
         self._closed = False
         wanted = config.settings if settings is None else settings
-        self.coordinator = open_coordinator(store, name, settings_with(config.crash_recovery, wanted))
+        self.coordinator = open_coordinator(store, name, settings_with(config.crash_recovery, wanted), clock=clock)
         self.engine = Engine(
             self.coordinator,
             contents=ContentCache(store, name, bytes_max=config.body_cache_bytes),
@@ -125,7 +127,7 @@ class Workspace:
         try:
             config.check_leases(self.engine.state.settings)
             if config.degrades:
-                self._degrade(config.outbox)
+                self.degraded_mode = self._degrade(config.outbox, clock)
             self.observers = WorkspaceObservers(
                 self.engine,
                 instance_id=self.instance_id,
@@ -136,23 +138,24 @@ class Workspace:
             )
             if self.degraded_mode is not None and self.observers.metrics is not None:
                 self.degraded_mode.on_change(self.observers.metrics.on_degraded)
-            self._heartbeat = start_heartbeat(self.engine)
+            self._heartbeat = start_heartbeat(self.engine, clock)
         except BaseException:
             self._stop_degrading()
             self.coordinator.close()
             raise
 
-    def _degrade(self, path: Path | None) -> None:
+    def _degrade(self, path: Path | None, clock: Clock) -> DegradedMode:
         if path is not None:
             if self._store.instantaneous:
                 raise UsageError("outbox= keeps writes for a log that is away, and a log in memory cannot be")
             self.outbox = Outbox(path, log_id=self._store.log_id, workspace=self.name)
         drainer = None if self.outbox is None else OutboxDrainer(self.outbox, self.coordinator)
         what = f"the workspace {self.name!r} of {self._store.display_url}"
-        mode = self.degraded_mode = DegradedMode(what, functools.partial(require_log, self.coordinator), drainer)
+        mode = DegradedMode(what, functools.partial(require_log, self.coordinator), drainer, clock=clock)
         engine = self.engine
         engine.degrade_with(LocalFallback(self.coordinator, engine.contents, engine.recorder, mode, self.outbox))
         mode.watch()
+        return mode
 
     def _stop_degrading(self) -> None:
         if self.degraded_mode is not None:
@@ -458,4 +461,3 @@ class Workspace:
     def _check_open(self) -> None:
         if self._closed:
             raise Closed(f"the workspace {self.name!r} was closed: connect again")
-

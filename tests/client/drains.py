@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ccs_stream import Workspace, WorkspaceSettings
-from ccs_stream.client.degraded.outbox import Outbox, QueuedChange, OutboxChange
+from ccs_stream.client.degraded.outbox import Outbox, OutboxChange, QueuedChange
 from ccs_stream.client.degraded.outbox_drainer import DrainResult, OutboxDrainer
 from ccs_stream.client.degraded.outbox_file import EntryState
 from ccs_stream.log.bodies import fetch_body

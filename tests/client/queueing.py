@@ -40,7 +40,9 @@ def queue_for_ever(workspace: Workspace, outbox: Outbox, first: int) -> None:
         known = workspace.coordinator.state.artifact(artifact_id("w", SCOPE, key))
         base = Version(0) if known is None else known.version
         body = str(number).encode()
-        outbox.put("ann", OutboxChange(scope=SCOPE, key=key, content_type="application/json", body=body, base_version=base))
+        outbox.put(
+            "ann", OutboxChange(scope=SCOPE, key=key, content_type="application/json", body=body, base_version=base)
+        )
         sys.stdout.write(f"{number}\n")
         sys.stdout.flush()
 

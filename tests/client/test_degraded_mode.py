@@ -15,6 +15,7 @@ from ccs_stream import Workspace
 from ccs_stream.client.degraded import mode as mode_module
 from ccs_stream.client.degraded.mode import CoherenceDegradedWarning, DegradedMode, is_log_unavailable
 from ccs_stream.client.degraded.outbox_drainer import DrainResult, require_log
+from ccs_stream.clock import SystemClock
 from ccs_stream.log.sqlite import SqliteLog
 from ccs_stream.protocol.errors import (
     CcsError,
@@ -177,18 +178,22 @@ def test_the_log_is_tried_only_while_that_is_needed(mode: DegradedMode, log: Log
     until("the log is tried again", lambda: log.probes > before)
 
 
-def test_pauses_grow_to_a_bound(mode: DegradedMode, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pauses_grow_to_a_bound(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mode_module, "PAUSE_MIN_S", 0.25)
     monkeypatch.setattr(mode_module, "PAUSE_MAX_S", 2.0)
     pauses: list[float] = []
 
-    def wait(timeout: float) -> bool:
-        pauses.append(timeout)
-        if len(pauses) == 6:
-            log.error = None
-        return False
+    class NoWaiting(SystemClock):
+        """Returns from every wait at once."""
 
-    monkeypatch.setattr(mode._stop, "wait", wait)
+        @staticmethod
+        def wait(event: threading.Event, timeout_s: float | None = None) -> bool:
+            pauses.append(timeout_s or 0.0)
+            if len(pauses) == 6:
+                log.error = None
+            return event.is_set()
+
+    mode = DegradedMode("the workspace 'w'", log, clock=NoWaiting())
     fail(mode)
     until("the mode is normal", lambda: not threads())
     assert pauses == [0.25, 0.5, 1.0, 2.0, 2.0, 2.0]
@@ -279,7 +284,7 @@ def test_a_forked_child_is_not_degraded_and_tries_nothing(mode: DegradedMode) ->
         if child == 0:
             mode.failed(AWAY)
             mode.watch()
-            well = not mode.is_degraded and mode.close(1) and mode._thread is not None
+            well = not mode.is_degraded and mode.close(1) and not threads()
             os._exit(0 if well else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert mode.is_degraded

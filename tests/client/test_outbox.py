@@ -14,7 +14,15 @@ from typing import Any
 import pytest
 
 from ccs_stream.client.degraded import outbox_file
-from ccs_stream.client.degraded.outbox import DONE_KEPT, FOLLOWS_REFUSED, OutboxCounts, Outbox, OutboxFull, QueuedChange, OutboxChange
+from ccs_stream.client.degraded.outbox import (
+    DONE_KEPT,
+    FOLLOWS_REFUSED,
+    Outbox,
+    OutboxChange,
+    OutboxCounts,
+    OutboxFull,
+    QueuedChange,
+)
 from ccs_stream.client.degraded.outbox_file import EntryKind, EntryState
 from ccs_stream.log.sqlite import SqliteLog
 from ccs_stream.protocol.errors import (

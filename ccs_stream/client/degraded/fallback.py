@@ -188,9 +188,7 @@ class LocalFallback:
                 reason=change.reason,
             )
         scope, key = self._address(change.artifact)
-        return OutboxChange(
-            scope=scope, key=key, content_type=None, body=None, base_version=base, reason=change.reason
-        )
+        return OutboxChange(scope=scope, key=key, content_type=None, body=None, base_version=base, reason=change.reason)
 
     def _address(self, artifact: ArtifactId) -> tuple[Scope, str]:
         state = self._state.artifacts.get(artifact)

@@ -4,8 +4,8 @@
 
 Guarantees: the first failure of the log is warned of once (`CoherenceDegradedWarning`); each is logged and counted.
 `is_degraded` never waits. While something waits in the outbox the mode is degraded too, so that live changes queue
-behind it. The mode ends by itself, after refused changes were reported. Listeners run in threads of their own: none
-can delay, break or block a caller. A forked child is not degraded; its parent's workspace refuses everything there anyway.
+behind it. The mode ends by itself, after refused changes were reported. Listeners run in threads of their own: none can
+delay, break or block a caller. A forked child is not degraded; its parent's workspace refuses everything there anyway.
 Does not: serve reads or queue writes.
 
 A write whose outcome is unknown (`OutcomeUnknown`) begins degraded mode and must not be queued as well, because it may
@@ -25,6 +25,7 @@ from typing import Final
 from ccs_stream.background import UNTIL_WOKEN, BackgroundQueue, ForkGuard, PeriodicTask, WorkerHealth
 from ccs_stream.client.caller_warning import warn_caller
 from ccs_stream.client.degraded.outbox_drainer import DrainResult, OutboxDrainer
+from ccs_stream.clock import SYSTEM_CLOCK, Clock
 from ccs_stream.protocol.errors import (
     Closed,
     ForkedProcess,
@@ -65,6 +66,7 @@ class DegradedMode:
         drainer: OutboxDrainer | None = None,
         *,
         on_drained: Callable[[DrainResult], object] | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """Start nothing yet: the first call of `failed` or `watch` does.
 
@@ -81,7 +83,7 @@ class DegradedMode:
         self._guard = ForkGuard(f"degraded mode of {what}")
         self._lock = threading.RLock()
         self._attempting = threading.Lock()
-        self._prober = PeriodicTask("degraded", self._round, interval_s=PAUSE_MIN_S)
+        self._prober = PeriodicTask("degraded", self._round, interval_s=PAUSE_MIN_S, clock=clock)
         self._pause_s = PAUSE_MIN_S
         self._listeners: list[BackgroundQueue[bool]] = []
         self._failing = False

@@ -3,10 +3,11 @@
 `DegradedMode` drains when the log is back.
 
 Guarantees: each change is a command of the outbox's session, with the number that is in the file and conditional on its
-base. Its result is in the file before the next change is sent. A repeat is recognised as long as its session remembers. Where the session was lost, the drainer looks for the session and number of the change in the
-decisions that made the artifact's versions: it happens once. A refused change stays in the outbox, with the reason. A
-change that meets the reservation of another, or a log that cannot be written, goes on waiting, and so do all changes
-behind it. Works with every coordinator. Does not: decide when to drain.
+base. Its result is in the file before the next change is sent. A repeat is recognised as long as its session remembers.
+Where the session was lost, the drainer looks for the session and number of the change in the decisions that made the
+artifact's versions: it happens once. A refused change stays in the outbox, with the reason. A change that meets the
+reservation of another, or a log that cannot be written, goes on waiting, and so do all changes behind it. Works with
+every coordinator. Does not: decide when to drain.
 """
 
 import dataclasses

@@ -2,9 +2,9 @@
 
 The state log and the pusher use it.
 
-Guarantees: every admitted decision of the workspace, from where the follower began, is handed over once and in order. An
-error is counted and logged once, and what it met is handed over again later. No reader or writer waits for it. Does not:
-read beyond what this process has folded; survive a fork, whose parent goes on with it.
+Guarantees: every admitted decision of the workspace, from where the follower began, is handed over once and in order.
+An error is counted and logged once, and what it met is handed over again later. No reader or writer waits for it. Does
+not: read beyond what this process has folded; survive a fork, whose parent goes on with it.
 
 How: a periodic task waits for new decisions and reads them from the log. It may block on the log and on its callbacks.
 """

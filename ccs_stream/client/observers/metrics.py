@@ -19,9 +19,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, assert_never
 
 from ccs_stream.background import BackgroundQueue, WorkerHealth
-from ccs_stream.client.caller_warning import warn_caller
 from ccs_stream.client.cache.content_cache import CachedContent
 from ccs_stream.client.cache.delivery import NO_TIME, Address, ReadCall
+from ccs_stream.client.caller_warning import warn_caller
 from ccs_stream.client.observers.telemetry import Exporter, FindTrace, Telemetry, exporter_of
 from ccs_stream.client.observers.token_counter import CountTokens, TokenCounter, check_counter
 from ccs_stream.client.operations.changes import WriteBatch

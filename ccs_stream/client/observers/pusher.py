@@ -73,7 +73,7 @@ class Pusher:
                 self._add_holders(event)
 
     def _add_all_agents(self, event: WriteCommitted) -> None:
-        if not self._strategy(event.artifact).pushes_add_all_agents:
+        if not self._strategy(event.artifact).pushes_to_everybody:
             return
         for agent, participant in list(self._engine.session.current.joined.items()):
             if participant != event.participant:

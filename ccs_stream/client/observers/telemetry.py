@@ -18,10 +18,10 @@ import logging
 from collections.abc import Callable
 from typing import ClassVar, Final, TypeVar
 
-from ccs_stream.log.history import find_decision
-from ccs_stream.log.port import LogStore
 from ccs_stream.background import BackgroundQueue, WorkerHealth
 from ccs_stream.clock import SYSTEM_CLOCK
+from ccs_stream.log.history import find_decision
+from ccs_stream.log.port import LogStore
 from ccs_stream.projections.metric_events import Observed, StoreMetricEvent
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.events import WriteCommitted
@@ -42,6 +42,8 @@ _NAMED: Final = {
 
 The adapters are above this room, and an exporter is loaded by name, so that no SDK is imported unasked.
 """
+WAITING_MAX: Final = 100_000
+"""Reads and writes that may wait for an exporter; some 50 MB. Later ones are dropped, and counted."""
 _CHOICES: Final = "telemetry is 'opentelemetry', 'langsmith', a TelemetryExporter or None"
 
 
@@ -61,7 +63,7 @@ class Exporter(abc.ABC):
     """An exporter that sees more than metric events: contexts, traces, positions in the log."""
 
     def capture(self) -> object:
-        """Capture what `export` needs of the caller's context. Called in the caller's thread, at each read and write."""
+        """Capture what `export` needs of the caller's context. Called by the caller, at each read and write."""
         return None
 
     links: ClassVar[bool] = False
@@ -142,10 +144,12 @@ def _named(name: str) -> Exporter:
 class Telemetry:
     """One exporter, and the queue that feeds it. For all threads."""
 
-    def __init__(self, exporter: Exporter) -> None:
+    def __init__(self, exporter: Exporter, *, waiting_max: int = WAITING_MAX) -> None:
         self._exporter = exporter
         self._uncaptured = 0
-        self._queue: BackgroundQueue[Callable[[], object]] = BackgroundQueue.for_each("telemetry", _call)
+        self._queue: BackgroundQueue[Callable[[], object]] = BackgroundQueue.for_each(
+            "telemetry", _call, waiting_max=waiting_max
+        )
 
     @property
     def failed(self) -> int:

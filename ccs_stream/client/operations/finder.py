@@ -14,7 +14,7 @@ from ccs_stream.client.values import JSON
 from ccs_stream.coordinator.port import Coordinator
 from ccs_stream.protocol.deliveries import DeliverySource
 from ccs_stream.protocol.directory import ArtifactState
-from ccs_stream.protocol.ids import Scope, SequenceNumber
+from ccs_stream.protocol.ids import ArtifactId, Scope, SequenceNumber
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,9 +58,7 @@ class Finder:
             now = self._coordinator.now()
             for scope, keys in self._state.existing.items():
                 writers = {
-                    state.writer_agent
-                    for each in keys.values()
-                    if (state := self._state.artifacts[each]).readable(now)
+                    state.writer_agent for each in keys.values() if (state := self._state.artifacts[each]).readable(now)
                 }
                 if writers:
                     found[scope] = writers
@@ -78,6 +76,6 @@ class Finder:
         call.operation = "search.hit"
         self._recorder.finish_read(call, state.artifact, content, sequence, source=DeliverySource.SEARCH)
 
-    def existing_ids(self) -> set[bytes]:
+    def existing_ids(self) -> set[ArtifactId]:
         """Ids of all artifacts that the state knows, deleted ones included."""
         return set(self._state.artifacts)

@@ -16,7 +16,8 @@ from typing import Final
 from ccs_stream.client.operations.errors import error_of
 from ccs_stream.client.operations.steps import Steps, Submit
 from ccs_stream.client.values import check_text
-from ccs_stream.coordinator.answer import Answer, CommandCounter
+from ccs_stream.coordinator.answer import Answer
+from ccs_stream.coordinator.pending_command import CommandCounter
 from ccs_stream.coordinator.port import Coordinator
 from ccs_stream.protocol.commands import Command, Heartbeat, Join, Refresh
 from ccs_stream.protocol.errors import CcsError

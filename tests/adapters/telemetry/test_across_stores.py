@@ -387,9 +387,7 @@ async def test_a_refused_write_of_a_task_ends_its_span_with_an_error(url: str, t
 
 def test_a_write_that_is_given_up_before_its_outcome_is_known_ends_its_span_with_an_error(traced: Traced) -> None:
     with CCSStore(telemetry=traced.exporter()) as store:
-        operations = store._operations
-        puts = operations.writes.puts_of([PutOp(PLANNER, "plan", VALUE)], operations.caller())
-        steps = operations.writes.commit(puts["planner"], 1)
+        steps = store._operations.batch([PutOp(PLANNER, "plan", VALUE)], store._context.call())
         next(steps)  # the log was asked
         steps.close()
     (given_up,) = traced.spans("ccs.put")
