@@ -351,7 +351,7 @@ def test_a_round_that_fails_is_told_once_counted_and_made_again(
             raise LogBusy("the log is away")
 
         with monkeypatch.context() as patched, caplog.at_level(logging.WARNING):
-            patched.setattr(workspace.engine, "heartbeat", fail)
+            patched.setattr(workspace.engine.session, "heartbeat", fail)
             patched.setattr(workspace.coordinator, "sweep", fail)
             keeper = kept(workspace)
             until("three failures", lambda: keeper.failures >= 3)
@@ -388,11 +388,12 @@ def test_a_fork_leaves_the_keeper_behind(tmp_path: Path, kept: Callable[[Workspa
     with ccs_stream.connect(f"sqlite:///{tmp_path}/log.db", workspace="w", settings=quick(0.05)) as workspace:
         workspace.agent("a").write("k", 1)
         keeper = kept(workspace)
-        child = os.fork()
+        task = keeper._task
+        with task._lock, task._called._cond:  # type: ignore[attr-defined]  # as they may be held when the parent forks
+            child = os.fork()
         if child == 0:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.alarm(20)  # a child that waits for ever is a failure, and not to be waited for
-            keeper._stop._cond.acquire()  # type: ignore[attr-defined]  # as it may be when the parent forks
             keeper.close()
             os._exit(int(keeper.alive or threading.active_count() != 1))
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -366,7 +366,7 @@ def test_conflicts_are_told_and_do_not_keep_the_mode_degraded(rig: Rig, caplog: 
     mode.watch()
     until("the mode is normal", lambda: not mode.is_degraded)
     assert "1 changes that waited" in caplog.text
-    assert "they are not affected" in caplog.text
+    assert "the drained changes are not affected" in caplog.text
     assert rig.outbox.counts.conflicts == 1
     assert mode.close(10)
 

@@ -355,9 +355,9 @@ def test_one_outbox_at_a_time_in_one_process(outbox: Outbox, path: Path) -> None
 
 HOLDER = """
 import signal, sys, time
-from ccs_stream.client.degraded.outbox import Outbox, Wanted
+from ccs_stream.client.degraded.outbox import Outbox, OutboxChange
 outbox = Outbox(sys.argv[1], log_id=b"L" * 16, workspace="w")
-outbox.put("ann", Wanted(scope=("s",), key="k", content_type="t", body=b"theirs", base_version=None))
+outbox.put("ann", OutboxChange(scope=("s",), key="k", content_type="t", body=b"theirs", base_version=None))
 print("holding", flush=True)
 time.sleep(600)
 """
@@ -378,11 +378,11 @@ def test_another_process_keeps_it_and_a_killed_one_does_not(path: Path) -> None:
 
 FORKING = """
 import os, sys
-from ccs_stream.client.degraded.outbox import Outbox, Wanted
+from ccs_stream.client.degraded.outbox import Outbox, OutboxChange
 from ccs_stream.protocol.errors import ForkedProcess
 outbox = Outbox(sys.argv[1], log_id=b"L" * 16, workspace="w")
 def put(body):
-    outbox.put("ann", Wanted(scope=("s",), key=body.decode(), content_type="t", body=body, base_version=None))
+    outbox.put("ann", OutboxChange(scope=("s",), key=body.decode(), content_type="t", body=body, base_version=None))
 put(b"before")
 child = os.fork()
 if child == 0:

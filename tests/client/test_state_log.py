@@ -152,7 +152,7 @@ def test_C7_a_state_log_that_raises_loses_and_breaks_nothing(  # noqa: N802
     assert log.flush(30)
     assert told == derived(workspace)
     assert log.raised == len(told)
-    assert len([each for each in caplog.records if "state_log raised" in each.message]) == 1
+    assert len([each for each in caplog.records if "state-log-function failed" in each.message]) == 1
     assert log.close(30)
 
 

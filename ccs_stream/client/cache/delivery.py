@@ -55,7 +55,8 @@ class ReadCall:
     read_set: ReadSet
     namespace: tuple[str, ...] | None = None
     """The framework's own name of the scope; None for the scope itself."""
-    operation: str = "get"
+    operation: str | None = "get"
+    """The name under which observers are told of it; None: they are not told."""
     freshness: DeliveryFreshness | None = None
     """The freshness that was asked for; None for the workspace's default."""
     tick: int = 0

@@ -105,7 +105,7 @@ class DeliveryRecorder:
     ) -> None:
         """Tell the observer of a value that the call's agent was given, and nobody else."""
         observer, agent = self._observer, call.agent
-        if observer is not None and agent is not None:
+        if observer is not None and agent is not None and call.operation is not None:
             scope = state.scope
             address = (scope if call.namespace is None else call.namespace, scope, state.key)
             observer.read(call, agent, address, state.artifact, content, sequence, hit=hit)

@@ -36,6 +36,8 @@ from ccs_stream.protocol.ids import NOBODY, ArtifactId, Micros, ParticipantNumbe
 
 SUMMARY_TIMEOUT_S: Final = 30.0
 """How long a summary waits for what is still being counted."""
+WAITING_MAX: Final = 100_000
+"""Operations that may wait to be counted; some 50 MB. Later ones are dropped, and missing from the accounts."""
 CLOSE_TIMEOUT_S: Final = 2.0
 """How long closing waits for each listener."""
 
@@ -136,7 +138,7 @@ class OperationMetrics:
         self._links = self._telemetry is not None and self._telemetry.links
         """Whether telemetry links reads to writes."""
         self._counting: BackgroundQueue[_ReadSeen | _WriteSeen | _PushSeen]
-        self._counting = BackgroundQueue.for_each("metrics", self._count)
+        self._counting = BackgroundQueue.for_each("metrics", self._count, waiting_max=WAITING_MAX)
         self._tokens = TokenCounter(options.count_tokens)
         self._next_number = 1
         self._lock = threading.Lock()
@@ -168,7 +170,7 @@ class OperationMetrics:
             self._next_number = number + 1
             self._counting.submit(
                 _ReadSeen(
-                    call.operation,
+                    call.operation or "",
                     agent,
                     address,
                     artifact,

@@ -176,7 +176,11 @@ class Writer:
             # The author is given the value, and has not read it: to write again, the author reads again.
             unread = ReadSet()
             unread.context = batch.read_set.context
-            found = (yield from self._reader.read_all_steps([(ReadCall(batch.agent, unread), refusal.artifact)]))[0]
+            found = (
+                yield from self._reader.read_all_steps(
+                    [(ReadCall(batch.agent, unread, operation=None), refusal.artifact)]
+                )
+            )[0]
             error.current_value = None if found is None else decode(found.state.content_type, found.content.body)
         raise error
 
