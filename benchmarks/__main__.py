@@ -9,6 +9,7 @@ from typing import Final
 import click
 
 from benchmarks import (
+    codec,
     durable,
     fan_out,
     in_process,
@@ -32,6 +33,7 @@ SECTIONS: Final[dict[str, Section]] = {
     "long-log": long_log.rows,
     "memory": memory.rows,
     "transitions": transitions.rows,
+    "codec": codec.rows,
     "watched": watched.rows,
     "kafka": kafka.rows,
     "kafka-rates": kafka_rates.rows,
@@ -51,8 +53,8 @@ SECTIONS: Final[dict[str, Section]] = {
 def main(sections: tuple[str, ...], quick: bool, json_: bool, folder: Path | None) -> None:  # noqa: FBT001
     """Time ccs-stream next to its peers and print ratios; each peer is measured in the same run on the same values.
 
-    SECTION is in-process, fan-out, durable, long-log, memory, transitions, watched, kafka, kafka-rates or kafka-start;
-    without any, all run, which takes some fifteen minutes. A section's table is printed when it has run.
+    SECTION is in-process, fan-out, durable, long-log, memory, transitions, codec, watched, kafka, kafka-rates or
+    kafka-start; without any, all run, which takes some fifteen minutes. A section's table is printed when it has run.
 
     Exit codes: 0, all ran (a missed target is printed, not an error); 1, something failed; 2, wrong usage.
     """

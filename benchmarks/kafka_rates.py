@@ -17,9 +17,8 @@ from benchmarks.kafka_floor import BODY, Floor, coordinator_process, new_log, on
 from benchmarks.report import Row, at_least, rate
 from benchmarks.run import Run
 from ccs_stream.coordinator.batch import plan
-from ccs_stream.log.avro import write_parts
 from ccs_stream.log.codec import DEFAULT_CODEC
-from ccs_stream.log.envelope import chain_hash, encode_head
+from ccs_stream.log.envelope import chain_hash, encode_head, encode_tail
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.store import KafkaLog, stored_of
 from ccs_stream.protocol.admit import Cursor
@@ -147,7 +146,7 @@ class _BareLoop:
                 record.events = tuple(DEFAULT_CODEC.encode_event(event) for event in self._events)
                 head = encode_head(record)
                 chain_hash(head)
-                messages.append(head + write_parts(self._contents))
+                messages.append(head + encode_tail(self._contents))
             for message in self._floor.round_trip(messages):
                 stored = stored_of(message)
                 if type(stored.record) is not DecisionRecord:

@@ -1,60 +1,65 @@
-"""Avro's binary encoding, in the parts that hot paths write and read by hand.
+"""The numbers of Avro's binary encoding, as tables and functions for the code that `compiled_codec` makes.
 
-Guarantees: byte for byte what fastavro writes, and reads what it writes, blocks of any size included (property tests
-hold the users of these to it). Does not: know any schema; see `envelope`, `express` and `express_commands`.
+Guarantees: byte for byte what fastavro writes, and reads what any Avro writer writes. Does not: know any schema.
 
 Source: Apache Avro 1.12 specification, "Binary encoding".
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from ccs_stream.protocol.errors import CorruptRecord
 
-T = TypeVar("T")
-
 NULL: Final = b"\x00"
-"""An optional value that is not there, an empty text, an empty array, the end of an array."""
-PRESENT: Final = 2
-"""First byte of an optional value that is there: branch 1 of its union, zigzag."""
-_ONE: Final = 2
-"""The count 1, zigzag."""
+"""A null, an empty text, an empty array, the end of an array."""
+PRESENT: Final = b"\x02"
+"""Branch 1 of a union, zigzag: before an optional value that is there."""
+ONE: Final = b"\x02"
+"""The number 1, zigzag: a block of one item."""
 NOT_SMALL: Final = 0x81
-"""The bits of a number's first byte that say that more follow, or that it is negative."""
+"""Bits of a number's first byte: more bytes follow, or the number is negative."""
+SMALL_MAX: Final = 1 << 13
+"""Numbers from 0 up to this one are looked up in `SMALL`."""
 _LONG_BYTES_MAX: Final = 10
+_FOUR_BYTES: Final = 1 << 28
+_LONG_MAX: Final = (1 << 64) - 1
 _FLAGS: Final = sum(0x80 << 7 * place for place in range(7))
 """What the "more follows" bits of an eight-byte number add to the sum of its shifted bytes."""
-# Unsigned varints of 0..16383, one or two bytes each; and the same numbers as two bytes that are not the last.
-_LAST: Final = tuple(bytes((n,)) if n < 128 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(1 << 14))
-_PAIR: Final = tuple(bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(1 << 14))
+LAST: Final = tuple(bytes((n,)) if n < 128 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(1 << 14))
+"""Unsigned numbers of up to 14 bits, which end a number."""
+PAIR: Final = tuple(bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(1 << 14))
+"""The same numbers as two bytes that more bytes follow."""
+SMALL: Final = LAST[::2]
+"""Numbers from 0 up to `SMALL_MAX`, zigzag."""
+PRESENT_SMALL: Final = tuple(PRESENT + encoded for encoded in SMALL)
+"""The same numbers as optional values."""
 
 
 def write_long(n: int) -> bytes:
-    """Avro's variable-length zigzag encoding of a non-negative number."""
-    if n < 8192:
-        return _LAST[n << 1]
-    n <<= 1
-    out = _PAIR[n & 0x3FFF]
-    n >>= 14
+    """Avro's variable-length zigzag encoding of a number. Raises `OverflowError` beyond 64 bits."""
+    if n >= SMALL_MAX:
+        n <<= 1
+        if n < _FOUR_BYTES:
+            return PAIR[n & 0x3FFF] + LAST[n >> 14]
+        if n > _LONG_MAX:
+            raise OverflowError("the number does not fit in 64 bits")
+    elif n >= 0:
+        return SMALL[n]
+    else:
+        n = ~(n << 1)
+        if n > _LONG_MAX:
+            raise OverflowError("the number does not fit in 64 bits")
+    out = b""
     while n > 0x3FFF:
-        out += _PAIR[n & 0x3FFF]
+        out += PAIR[n & 0x3FFF]
         n >>= 14
-    return out + _LAST[n]
-
-
-def write_longs(numbers: Sequence[int]) -> bytes:
-    """An Avro array of non-negative numbers."""
-    if not numbers:
-        return NULL
-    # As `write_long`, without a call for each: a write that makes a thousand copies stale names them all.
-    encoded = [_LAST[n << 1] if n < 8192 else write_long(n) for n in numbers]
-    return b"".join((write_long(len(numbers)), *encoded, NULL))
+    return out + LAST[n]
 
 
 def read_long(data: bytes, at: int) -> tuple[Any, int]:
-    """The number at `at`, and where the next field begins. IndexError past the end of `data`.
+    """The number at `at`, and where the next field begins. Raises `IndexError` past the end of `data`.
 
-    It is `Any` so that it takes its type where it is assigned: calling a `NewType` for each was a tenth of a rebuild.
+    The number is `Any`, so that it takes its type where it is assigned: calling a `NewType` for each number took a
+    tenth of the time in which a long log is folded.
     """
     byte = data[at]
     if byte < 0x80:
@@ -73,10 +78,20 @@ def read_long(data: bytes, at: int) -> tuple[Any, int]:
         at += 1
         n |= (byte & 0x7F) << shift
         if byte < 0x80:
+            if n > _LONG_MAX:
+                raise CorruptRecord("a number does not fit in 64 bits")
             return (n >> 1) ^ -(n & 1), at
         shift += 7
         if shift >= 7 * _LONG_BYTES_MAX:
             raise CorruptRecord("a number is longer than ten bytes")
+
+
+def read_length(data: bytes, at: int) -> tuple[int, int]:
+    """As `read_long`, for the length of a text or of bytes. Raises `CorruptRecord` where it is negative."""
+    length, at = read_long(data, at)
+    if length < 0:
+        raise CorruptRecord("a text or bytes have a negative length")
+    return length, at
 
 
 def read_time(data: bytes, at: int) -> tuple[Any, int]:
@@ -88,68 +103,3 @@ def read_time(data: bytes, at: int) -> tuple[Any, int]:
             n = a + (b << 7) + (c << 14) + (d << 21) + (e << 28) + (f << 35) + (g << 42) + (h << 49) - _FLAGS
             return (n >> 1) ^ -(n & 1), at + 8
     return read_long(data, at)
-
-
-def write_parts(parts: Sequence[bytes]) -> bytes:
-    """An Avro array of bytes."""
-    if not parts:
-        return NULL
-    if len(parts) == 1:
-        part = parts[0]
-        return b"".join((b"\x02", write_long(len(part)), part, b"\x00"))
-    pieces = [write_long(len(parts))]
-    for part in parts:
-        pieces.append(write_long(len(part)))
-        pieces.append(part)
-    pieces.append(b"\x00")
-    return b"".join(pieces)
-
-
-def read_parts(data: bytes, at: int) -> tuple[tuple[bytes, ...], int]:
-    """The array of bytes at `at`, and where the next field begins."""
-    if data[at] == _ONE:
-        # One part and the end of the array behind it, as in most decisions.
-        length, begin = read_long(data, at + 1)
-        end = begin + length
-        if length >= 0 and data[end] == 0:
-            return (data[begin:end],), end + 1
-    parts, at = read_items(data, at, read_bytes)
-    return tuple(parts), at
-
-
-def read_bytes(data: bytes, at: int) -> tuple[bytes, int]:
-    """The bytes at `at`, and where the next field begins. Raises `CorruptRecord` where they are cut short."""
-    length, at = read_long(data, at)
-    end = at + length
-    if length < 0 or end > len(data):
-        raise CorruptRecord("the record is cut short inside bytes")
-    return data[at:end], end
-
-
-def read_items(data: bytes, at: int, read: Callable[[bytes, int], tuple[T, int]]) -> tuple[list[T], int]:
-    """The array at `at`, whose items `read` reads, and where the next field begins."""
-    items: list[T] = []
-    while True:
-        count, at = read_long(data, at)
-        if count == 0:
-            return items, at
-        if count < 0:
-            # A block with its size in bytes, which Avro allows any writer.
-            count = -count
-            _, at = read_long(data, at)
-        for _ in range(count):
-            item, at = read(data, at)
-            items.append(item)
-
-
-def write_text(text: str) -> bytes:
-    """A string."""
-    raw = text.encode()
-    return write_long(len(raw)) + raw
-
-
-def absent(data: bytes, at: int) -> int:
-    """Behind an optional value that is not there. Raises `CorruptRecord` for a branch that its union does not have."""
-    if data[at]:
-        raise CorruptRecord("an optional value is neither there nor absent")
-    return at + 1

@@ -1,4 +1,7 @@
-"""Records and events to single-object-encoded Avro, and back.
+"""Records and events of the log to single-object-encoded Avro, and back.
+
+Every store and reader uses `DEFAULT_CODEC`. The functions for an event are made from its schema and its dataclass when
+they are first needed (`compiled_encoder`, `compiled_decoder`).
 
 Guarantees: what is encoded decodes to an equal object; truncated, corrupt or oversized input, and fingerprints nobody
 released, raise a typed error; an event of a later release becomes an `UnknownEvent`, because the envelope around it
@@ -6,70 +9,36 @@ says whether that matters. Does not: know where bytes are stored.
 """
 
 from collections.abc import Callable, Mapping
-from operator import attrgetter
 from typing import Any, Final, cast
 
-from ccs_stream.log import envelope, express
+from ccs_stream.log import envelope
+from ccs_stream.log.compiled_decoder import compile_decoder
+from ccs_stream.log.compiled_encoder import compile_encoder
 from ccs_stream.log.schemas import MARKER, PREFIX_BYTES, Registry, Schema, log_registry
 from ccs_stream.protocol import events as ev
 from ccs_stream.protocol import records as rec
 from ccs_stream.protocol.errors import CorruptRecord, UnknownSchema
-from ccs_stream.protocol.states import GrantState
 from ccs_stream.protocol.upcast import STEPS, Step, upcast
 
-_GRANT_STATES: Final = {state.value: state for state in GrantState}
-_Convert = Callable[[Any], Any]
-
-
-def _or_none(convert: _Convert) -> _Convert:
-    return lambda value: None if value is None else convert(value)
-
-
-def _options(value: dict[str, Any]) -> ev.WriteOptions:
-    if value["index_fields"] is not None:
-        value["index_fields"] = tuple(value["index_fields"])
-    return ev.WriteOptions(**value)
-
-
-# What fastavro returns in another type than the dataclass holds.
-_CONVERSIONS: Final[Mapping[str, Mapping[str, _Convert]]] = {
-    "GrantIssued": {"to_state": _GRANT_STATES.__getitem__},
-    "GrantsInvalidated": {"owner_state": _GRANT_STATES.__getitem__},
-    "GrantReclaimed": {"from_state": _GRANT_STATES.__getitem__, "trigger": ev.ReclaimTrigger},
-    "SessionEnded": {"reason": ev.SessionEndReason},
-    "ArtifactDeleted": {"reason": ev.DeleteReason},
-    "ReservationEnded": {"reason": ev.ReservationEndReason},
-    "CommandRefused": {"reason": ev.RefusalReason},
-    "ArtifactRegistered": {"scope": tuple},
-    "WriteOptions": {"index_fields": _or_none(tuple)},
-    "WriteCommitted": {"options": _or_none(_options)},
-}
-
-
-class _Type:
-    """How one dataclass travels: its schema, its fields, its conversions."""
-
-    __slots__ = ("cls", "conversions", "fields", "names", "prefix", "schema", "take")
-
-    def __init__(self, cls: type[Any], schema: Schema) -> None:
-        self.cls = cls
-        self.schema = schema
-        self.prefix = schema.prefix
-        self.names = tuple(field["name"] for field in schema.source["fields"])
-        self.take = attrgetter(*self.names) if len(self.names) > 1 else None
-        self.conversions = tuple(_CONVERSIONS.get(cls.__name__, {}).items())
-
-    def encode(self, value: Any) -> bytes:
-        taken = self.take(value) if self.take is not None else (getattr(value, self.names[0]),)
-        return self.schema.write(dict(zip(self.names, taken, strict=True)))
-
-    def build(self, fields: dict[str, Any]) -> Any:
-        for name, convert in self.conversions:
-            fields[name] = convert(fields[name])
-        return self.cls(**fields)
-
-
 _RECORD_CLASSES: Final = (rec.LogOpened, rec.LogTruncated, rec.LeaderClaimed, rec.LeaderResigned)
+_CLASSES: Final[Mapping[str, type[Any]]] = {cls.__name__: cls for cls in (*ev.EVENT_TYPES, *_RECORD_CLASSES)}
+_Decode = Callable[[bytes], Any]
+
+
+class _Encoders(dict[type[Any], Callable[[Any], bytes]]):
+    """Encoders by class, each made when it is first asked for."""
+
+    def __init__(self, registry: Registry, steps: Mapping[tuple[str, bytes], Step]) -> None:
+        self._registry = registry
+        self._steps = steps
+
+    def __missing__(self, cls: type[Any]) -> Callable[[Any], bytes]:
+        """The encoder of a class. KeyError for one that has no schema."""
+        name = cls.__name__ if cls in _CLASSES.values() else ""
+        current = self._registry.current(name)
+        older = [each for each in self._registry.superseded(name) if (name, each.prefix) not in self._steps]
+        encoder = self[cls] = compile_encoder([*older, current], cls)
+        return encoder
 
 
 class Codec:
@@ -78,45 +47,23 @@ class Codec:
     def __init__(self, registry: Registry, steps: Mapping[tuple[str, bytes], Step] = STEPS) -> None:
         self._registry = registry
         self._steps = steps
-        known = {cls.__name__: cls for cls in (*ev.EVENT_TYPES, *_RECORD_CLASSES)}
-        self._types = {
-            name: _Type(cls, registry.current(name)) for name, cls in known.items() if name in registry.by_name
-        }
-        self._by_class = {each.cls: each for each in self._types.values()}
-        self._by_prefix = {each.prefix: each for each in self._types.values()}
+        self._encoders = _Encoders(registry, steps)
+        self._decoders: dict[bytes, _Decode] = {}
 
     def encode_event(self, event: ev.Event) -> bytes:
         """One event. KeyError for `UnknownEvent`, which nobody writes."""
-        if type(event) is ev.WriteCommitted:
-            return express.encode_write(event)
-        if type(event) is ev.GrantIssued:
-            return express.encode_grant(event)
-        if type(event) is ev.GrantsInvalidated:
-            return express.encode_invalidation(event)
-        return self._by_class[type(event)].encode(event)
+        return self._encoders[type(event)](event)
 
     def decode_event(self, data: bytes) -> ev.Event:
         """One event; an `UnknownEvent` for a schema of a later release. Raises `CorruptRecord`."""
-        prefix = data[:PREFIX_BYTES]
-        if prefix == express.WRITE_PREFIX:
-            return express.decode_write(data)
-        if prefix == express.GRANT_PREFIX:
-            return express.decode_grant(data)
-        if prefix == express.INVALIDATION_PREFIX:
-            return express.decode_invalidation(data)
-        if prefix == express.TRACED_PREFIX:
-            return express.decode_write(data)
-        kind = self._by_prefix.get(prefix)
-        if kind is not None:
-            return cast("ev.Event", kind.build(kind.schema.read(data)))
-        older = self._older(data)
-        if older is None:
+        decode = self._decoders.get(data[:PREFIX_BYTES]) or self._decoder(data)
+        if decode is None:
             return ev.UnknownEvent(fingerprint=data[len(MARKER) : PREFIX_BYTES], size=len(data))
-        return cast("ev.Event", self._resolve(data, older))
+        return cast("ev.Event", decode(data))
 
     def encode_record(self, record: rec.LogOpened | rec.LogTruncated | rec.LeaderClaimed | rec.LeaderResigned) -> bytes:
         """A record that is not a decision; decisions are stored in two parts, see `ccs_stream.log.envelope`."""
-        return self._by_class[type(record)].encode(record)
+        return self._encoders[type(record)](record)
 
     def decode_record(self, data: bytes) -> tuple[rec.Record, int]:
         """Any record, a decision without its contents; and where the contents begin (else the end of the record).
@@ -125,30 +72,44 @@ class Codec:
         """
         if data.startswith(envelope.PREFIX):
             return envelope.decode_head(data)
-        kind = self._by_prefix.get(data[:PREFIX_BYTES])
-        if kind is not None:
-            record = kind.build(kind.schema.read(data))
-        else:
-            older = self._older(data)
-            if older is None:
-                raise UnknownSchema(
-                    f"a record of unknown schema {data[len(MARKER) : PREFIX_BYTES].hex()}: "
-                    "it was written by a later release, or is not of this log; upgrade this reader"
-                )
-            record = self._resolve(data, older)
+        decode = self._decoder(data)
+        if decode is None:
+            raise UnknownSchema(
+                f"a record of unknown schema {data[len(MARKER) : PREFIX_BYTES].hex()}: "
+                "it was written by a later release, or is not of this log; upgrade this reader"
+            )
+        record = decode(data)
         if not isinstance(record, _RECORD_CLASSES):
             raise CorruptRecord(f"a {type(record).__name__} stands where a record is expected")
         return record, len(data)
 
-    def _older(self, data: bytes) -> Schema | None:
+    def _decoder(self, data: bytes) -> _Decode | None:
+        """The decoder of the schema that a record names; None for a schema nobody released. Raises `CorruptRecord`."""
+        prefix = data[:PREFIX_BYTES]
+        if prefix in self._decoders:
+            return self._decoders[prefix]
         if len(data) < PREFIX_BYTES or not data.startswith(MARKER):
             raise CorruptRecord("not a single-object-encoded Avro record: the marker C3 01 is missing")
-        return self._registry.by_prefix.get(data[:PREFIX_BYTES])
+        schema = self._registry.by_prefix.get(prefix)
+        if schema is None:
+            return None
+        decoder = self._decoders[prefix] = self._compile(schema)
+        return decoder
 
-    def _resolve(self, data: bytes, older: Schema) -> Any:
-        kind = self._types[older.name]
-        fields = upcast(older.name, older.prefix, older.read(data, kind.schema), self._steps)
-        return kind.build(fields)
+    def _compile(self, schema: Schema) -> _Decode:
+        cls = _CLASSES.get(schema.name)
+        if cls is None:
+            raise CorruptRecord(f"a {schema.name} stands where an event, or a record of another kind, is expected")
+        if (schema.name, schema.prefix) not in self._steps:
+            return compile_decoder(schema, cls)
+        current = self._registry.current(schema.name)
+        decode = compile_decoder(current, cls)
+
+        def decode_older(data: bytes) -> Any:
+            fields = upcast(schema.name, schema.prefix, schema.read(data, current), self._steps)
+            return decode(current.write(fields))
+
+        return decode_older
 
 
 DEFAULT_CODEC: Final = Codec(log_registry())

@@ -19,8 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
-from ccs_stream.log.avro import write_parts
-from ccs_stream.log.envelope import decode_tail
+from ccs_stream.log.envelope import decode_tail, encode_tail
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.ids import Hash, LogId, SequenceNumber
 from ccs_stream.protocol.records import Record
@@ -96,7 +95,7 @@ class StoredRecord:
     def tail(self) -> bytes:
         """The contents as stored; empty for a record that is not a decision."""
         if self._tail is None:
-            self._tail = write_parts(self._contents or ())
+            self._tail = encode_tail(self._contents or ())
         return self._tail
 
 

@@ -91,9 +91,19 @@ class Registry:
         """Today's schema of a record. KeyError for a name that has none."""
         return self.by_name[name]
 
+    def superseded(self, name: str) -> list[Schema]:
+        """The earlier schemas of a record, in the order of their release."""
+        return [schema for schema in self.by_prefix.values() if schema.name == name and not schema.current]
+
+
+def _release(file: Traversable) -> tuple[str, int]:
+    """The place of a superseded schema in the order of release: `Name.avsc`, `Name-2.avsc`, `Name-3.avsc`, ..."""
+    name, _, number = file.name.removesuffix(".avsc").partition("-")
+    return name, int(number or 1)
+
 
 def _read(folder: Traversable, *, current: bool) -> list[Schema]:
-    files = sorted((each for each in folder.iterdir() if each.name.endswith(".avsc")), key=lambda each: each.name)
+    files = sorted((each for each in folder.iterdir() if each.name.endswith(".avsc")), key=_release)
     return [load(json.loads(each.read_text("utf-8")), current=current) for each in files]
 
 

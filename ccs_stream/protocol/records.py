@@ -87,7 +87,8 @@ class DecisionRecord:
     """Whether a reader that does not know one of the events must stop."""
     events: tuple[bytes, ...]
     """Each event is a single-object-encoded Avro record of its own."""
-    contents: tuple[bytes, ...]
+    contents: tuple[bytes, ...] = ()
+    """Inline bodies; empty in a record that was read without them."""
 
 
 Record = LogOpened | LogTruncated | LeaderClaimed | LeaderResigned | DecisionRecord

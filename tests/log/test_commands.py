@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccs_stream.log import express_commands
-from ccs_stream.log.commands import decode_command, decode_generally, encode_command, encode_generally
+from ccs_stream.log.commands import decode_command, encode_command
 from ccs_stream.log.schemas import registry
 from ccs_stream.protocol.commands import Command, CommandKind, Commit, Content, Sweep, Write, WriteMode
 from ccs_stream.protocol.errors import CorruptRecord, UnknownSchema
 from ccs_stream.protocol.ids import NO_SESSION, CommandNumber
+from tests.log.fastavro_commands import decode_by_fastavro, encode_by_fastavro
 from tests.log.samples import COMMANDS, TRACE_PARENT
 
 FOLDER = Path(__file__).parent / "golden" / "v1"
@@ -41,7 +41,7 @@ def test_every_command_that_travels_has_golden_bytes() -> None:
 @pytest.mark.parametrize("kind", ["commit", "commit_all", "delete"])
 def test_a_commit_that_carries_no_trace_is_what_earlier_releases_take(kind: str) -> None:
     assert bytes.fromhex(FROZEN_COMMIT_PREFIX) in encode_command("w", COMMANDS[kind])
-    assert bytes.fromhex(FROZEN_COMMIT_PREFIX) in encode_generally("w", COMMANDS[kind])
+    assert bytes.fromhex(FROZEN_COMMIT_PREFIX) in encode_by_fastavro("w", COMMANDS[kind])
 
 
 @pytest.mark.parametrize("kind", ["commit-traced", "commit_all-traced"])
@@ -55,7 +55,7 @@ def test_a_commit_without_a_trace_under_the_schema_that_has_one_is_read() -> Non
     body = commit.read(fields["body"])
     body["changes"][0]["trace_parent"] = None
     data = envelope.write({**fields, "body": commit.write(body)})
-    assert decode_command(data) == decode_generally(data)
+    assert decode_command(data) == decode_by_fastavro(data)
     (change,) = decode_command(data)[1].changes  # type: ignore[union-attr]
     assert isinstance(change, Write)
     assert change.trace_parent is None
@@ -125,10 +125,10 @@ commits = st.builds(
 
 
 @given(texts, commits)
-def test_a_commit_written_by_hand_is_what_fastavro_writes_and_reads(workspace: str, commit: Commit) -> None:
+def test_a_commit_is_what_fastavro_writes_and_reads(workspace: str, commit: Commit) -> None:
     encoded = encode_command(workspace, commit)
-    assert encoded == encode_generally(workspace, commit)
-    assert decode_command(encoded) == decode_generally(encoded) == (workspace, commit)
+    assert encoded == encode_by_fastavro(workspace, commit)
+    assert decode_command(encoded) == decode_by_fastavro(encoded) == (workspace, commit)
 
 
 def outcome(decode: object, data: bytes) -> tuple[str, Command] | None:
@@ -142,7 +142,7 @@ def outcome(decode: object, data: bytes) -> tuple[str, Command] | None:
 
 @pytest.mark.parametrize("trace_parent", [None, TRACE_PARENT])
 @pytest.mark.parametrize("index_fields", [None, ("text",)])
-def test_a_garbled_commit_reads_by_hand_as_it_reads_generally(
+def test_a_garbled_commit_reads_as_fastavro_reads_it(
     index_fields: tuple[str, ...] | None, trace_parent: str | None
 ) -> None:
     commit = COMMANDS["commit"]
@@ -152,15 +152,23 @@ def test_a_garbled_commit_reads_by_hand_as_it_reads_generally(
     change = dataclasses.replace(change, index_fields=index_fields, trace_parent=trace_parent)
     commit = dataclasses.replace(commit, changes=(change,))
     golden = bytearray(encode_command("w", commit))
-    by_hand = 0
+    read = 0
     for place in range(len(golden)):
         for bit in range(8):
             golden[place] ^= 1 << bit
-            data = bytes(golden)
-            assert outcome(decode_command, data) == outcome(decode_generally, data), (place, bit)
-            by_hand += express_commands.decode_commit(data) is not None
+            ours, theirs = outcome(decode_command, bytes(golden)), outcome(decode_by_fastavro, bytes(golden))
+            # fastavro counts a negative branch or symbol (an odd byte) from the end; for the specification it is none.
+            assert ours == theirs or (ours is None and bit == 0 and golden[place] & 1), (place, bit)
+            read += ours is not None
             golden[place] ^= 1 << bit
-    assert by_hand > 500 or index_fields is not None
+    assert read > 500
+
+
+@pytest.mark.parametrize("kind", COMMANDS)
+def test_each_command_is_what_fastavro_writes_and_reads(kind: str) -> None:
+    encoded = encode_command("w", COMMANDS[kind])
+    assert encoded == encode_by_fastavro("w", COMMANDS[kind])
+    assert decode_command(encoded) == decode_by_fastavro(encoded)
 
 
 def test_a_command_of_a_later_release_is_told_from_garbage() -> None:

@@ -20,7 +20,7 @@ from typing import Final
 from ccs_stream.client.degraded.outbox import Outbox
 from ccs_stream.client.degraded.outbox_file import Entry, EntryState
 from ccs_stream.client.values import content_of
-from ccs_stream.coordinator.pending_command import Answer
+from ccs_stream.coordinator.answer import Answer
 from ccs_stream.coordinator.port import Coordinator
 from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.protocol.commands import ArtifactChange, Command, Commit, Content, Erase, Join, Leave, Write, WriteMode
@@ -201,7 +201,7 @@ class OutboxDrainer:
                 stale=stale,
                 highest=0 if session is None else int(session.highest),
                 joined=session is not None and entry.agent in session.participants,
-                reserved=artifact is not None and artifact.reserved(coordinator.clock()),
+                reserved=artifact is not None and artifact.reserved(coordinator.now()),
             )
 
     def _ask(self, entry: Entry, session: SessionId, *, joined: bool) -> Answer:
@@ -243,7 +243,7 @@ class OutboxDrainer:
         if content.locator is None:
             content.locator = self._coordinator.store.put_content(body)
             content.body = None
-            content.uploaded_at = self._coordinator.clock()
+            content.uploaded_at = self._coordinator.now()
 
     # What became of it.
 
