@@ -162,7 +162,7 @@ def _write_committed(state: MutableState, event: WriteCommitted) -> None:
         artifact.owned_since = state.recorded_at
     if artifact.writer != writer:
         artifact.writer = writer
-        participant = state.participant(writer)
+        participant = state.participants.get(writer)
         artifact.writer_agent = participant.agent if participant is not None else ""
     _hold(state, writer, event.artifact)
 
@@ -191,7 +191,7 @@ def _grant_issued(state: MutableState, event: GrantIssued) -> None:
 
 
 def _hold(state: MutableState, number: ParticipantNumber, artifact: ArtifactId) -> None:
-    participant = state.participant(number)
+    participant = state.participants.get(number)
     if participant is not None and artifact not in participant.held:
         editable = state.edit_participant(number)
         if editable is not None:
@@ -240,7 +240,7 @@ def _artifact_deleted(state: MutableState, event: ArtifactDeleted) -> None:
     artifact.expires_at = artifact.ttl_us = artifact.index_fields = None
     artifact.updated_at = state.recorded_at
     if event.participant != NOBODY:
-        participant = state.participant(event.participant)
+        participant = state.participants.get(event.participant)
         artifact.writer = event.participant
         artifact.writer_agent = participant.agent if participant is not None else ""
 
@@ -280,7 +280,7 @@ def _free(artifact: ArtifactState, fence: Fence) -> None:
 
 
 def _participant_joined(state: MutableState, event: ParticipantJoined) -> None:
-    if state.session(event.session_id) is None:
+    if state.sessions.get(event.session_id) is None:
         state.add_session(SessionState(event.session_id, state.recorded_at, state.recorded_at))
     session = state.edit_session(event.session_id)
     if session is not None:
@@ -290,11 +290,11 @@ def _participant_joined(state: MutableState, event: ParticipantJoined) -> None:
 
 
 def _session_ended(state: MutableState, event: SessionEnded) -> None:
-    session = state.session(event.session_id)
+    session = state.sessions.get(event.session_id)
     if session is None:
         return
     for number in session.participants.values():
-        participant = state.participant(number)
+        participant = state.participants.get(number)
         if participant is None:
             continue
         for held in tuple(participant.held):

@@ -114,7 +114,7 @@ class CommandSession:
                 session.joined[agent] = event.participant
         if agent not in session.joined:
             # Another thread joined it between our look and our command.
-            known = self.state.session(session.session_id)
+            known = self.state.sessions.get(session.session_id)
             if known is not None:
                 session.joined[agent] = known.participants[agent]
         return None
