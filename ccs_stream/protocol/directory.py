@@ -28,6 +28,7 @@ from ccs_stream.protocol.ids import (
     SessionId,
     Version,
 )
+from ccs_stream.protocol.process_identity import ProcessIdentity
 from ccs_stream.protocol.reclaims import Reclaim
 from ccs_stream.protocol.settings import DEFAULT_SETTINGS, WorkspaceSettings
 from ccs_stream.protocol.states import GrantState
@@ -166,6 +167,8 @@ class SessionState:
     participants: dict[str, ParticipantNumber] = dataclasses.field(default_factory=dict)
     window: dict[CommandNumber, int] = dataclasses.field(default_factory=dict)
     """Number to what `dedupe.entry` packed: last sequence, kind and subject of its decision."""
+    process: ProcessIdentity | None = None
+    """What its process said about itself; not part of the state hash."""
 
     def fork(self) -> "SessionState":
         """A copy whose changes do not show here."""
@@ -177,6 +180,7 @@ class SessionState:
             self.highest,
             dict(self.participants),
             dict(self.window),
+            self.process,
         )
 
 
