@@ -9,13 +9,14 @@ import random
 from pathlib import Path
 from typing import Final
 
-from ccs_stream.coordinator.batch import fold_record, plan
+from ccs_stream.coordinator.batch import plan
 from ccs_stream.log.port import Appended, LogStore
 from ccs_stream.log.reader import ShardReader
 from ccs_stream.log.snapshot import take_snapshot
 from ccs_stream.log.sqlite import SqliteLog
 from ccs_stream.protocol.commands import Command, Commit, Content, Join, Open, Read, Write
 from ccs_stream.protocol.directory import Directory
+from ccs_stream.protocol.evolve import fold_decision
 from ccs_stream.protocol.ids import (
     NO_SESSION,
     ArtifactId,
@@ -71,7 +72,7 @@ def append_history(
                 raise AssertionError("somebody else writes to a benchmark's log")
         for each in planned:
             if each.record is not None and each.digest is not None:
-                fold_record(state, each)
+                fold_decision(state, each.decision.events, each.record)
                 reader.moved_over(each.record, each.digest, reader.offset + 1)
     return state, reader
 

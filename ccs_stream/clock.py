@@ -5,7 +5,7 @@ with a manual clock (`ccs_stream.testing.clock`) needs no real sleeping. The sys
 `time` and `threading` cost. Does not: reach into the stores; SQLite and librdkafka keep time-outs of their own.
 
 A client passes a clock through by handing it to `open_coordinator(..., clock=...)` and to the queues and periodic tasks
-that it makes; all of them use `SYSTEM_CLOCK` unless given another.
+that it makes; what a coordinator was given is its `clock`. All of them use `SYSTEM_CLOCK` unless given another.
 """
 
 import threading
@@ -14,6 +14,11 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from ccs_stream.protocol.ids import Micros
+
+
+def wall_clock() -> Micros:
+    """The machine's wall time: microseconds since 1970-01-01T00:00:00Z."""
+    return Micros(time.time_ns() // 1_000)
 
 
 class Clock(Protocol):
@@ -40,11 +45,7 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's own clock."""
 
-    @staticmethod
-    def now() -> Micros:
-        """See `Clock`."""
-        return Micros(time.time_ns() // 1_000)
-
+    now = staticmethod(wall_clock)
     monotonic = staticmethod(time.monotonic)
     sleep = staticmethod(time.sleep)
 
@@ -60,4 +61,4 @@ class SystemClock:
 
 
 SYSTEM_CLOCK: Final[Clock] = SystemClock()
-"""What everything uses unless given another."""
+"""The clock of everything that is not given another."""

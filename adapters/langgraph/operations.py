@@ -187,7 +187,7 @@ class Operations:
         engine, width = self.engine, len(prefix)
         found: list[ArtifactState] = []
         with engine.coordinator.lock:
-            now, at = engine.coordinator.clock(), engine.state.last_complete_sequence
+            now, at = engine.coordinator.now(), engine.state.last_complete_sequence
             for scope, keys in engine.state.existing.items():
                 if scope[:width] != prefix:
                     continue
@@ -224,7 +224,7 @@ class Operations:
         """Namespaces with something in them, sorted."""
         engine = self.engine
         with engine.coordinator.lock:
-            now = engine.coordinator.clock()
+            now = engine.coordinator.now()
             namespaces: set[Namespace] = set()
             named = {
                 path[0] for each in op.match_conditions or () if each.match_type == "prefix" and (path := each.path)

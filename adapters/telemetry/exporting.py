@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import ClassVar, Final, TypeVar
 
 from ccs_stream.client.observers.background_call import BackgroundCall
-from ccs_stream.coordinator.port import wall_clock
+from ccs_stream.clock import wall_clock
 from ccs_stream.projections.metric_events import Observed, StoreMetricEvent
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.ids import ArtifactId, Micros

@@ -22,7 +22,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from opentelemetry.util.types import AttributeValue
 
 from ccs_stream.adapters.telemetry.exporting import Exporter, TelemetryExporter
-from ccs_stream.coordinator.port import wall_clock
+from ccs_stream.clock import wall_clock
 from ccs_stream.projections.metric_events import Observed, StoreMetricEvent
 from ccs_stream.protocol.ids import ArtifactId, Micros, Version
 

@@ -12,6 +12,7 @@ Does not: survive a kill; end a function that hangs (its thread ends with the pr
 May import: `clock`, `protocol`.
 """
 
+from ccs_stream.background.coroutines import Job, job_queue, run_job
 from ccs_stream.background.forks import ForkGuard, when_forked
 from ccs_stream.background.periodic import UNTIL_WOKEN, PeriodicTask
 from ccs_stream.background.queue import BackgroundQueue
@@ -21,9 +22,12 @@ __all__ = [
     "UNTIL_WOKEN",
     "BackgroundQueue",
     "ForkGuard",
+    "Job",
     "OnFailure",
     "PeriodicTask",
     "WorkerHealth",
+    "job_queue",
     "run_in_background",
+    "run_job",
     "when_forked",
 ]

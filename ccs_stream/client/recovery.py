@@ -253,7 +253,7 @@ class SessionHeartbeat:
             coordinator.catch_up()
         while not self._stop.is_set():
             with coordinator.lock:
-                due = sweep_is_due(engine.state, coordinator.clock())
+                due = sweep_is_due(engine.state, coordinator.now())
             if not due or not coordinator.sweep():
                 return
 

@@ -7,7 +7,7 @@ import dataclasses
 import datetime as dt
 from typing import Any
 
-from ccs_stream.coordinator.pending_command import Answer
+from ccs_stream.coordinator.answer import Answer
 from ccs_stream.log.port import Position
 from ccs_stream.protocol.ids import Micros, Scope, Version
 

@@ -264,7 +264,7 @@ class Workspace:
         """Addresses of what exists, under a scope prefix, sorted."""
         self._check_open()
         run(self.coordinator, self.engine.fresh(None, None))
-        now, width = self.coordinator.clock(), len(scope)
+        now, width = self.coordinator.now(), len(scope)
         with self.coordinator.lock:
             found = list(self.engine.state.artifacts.values())
         return sorted((each.scope, each.key) for each in found if each.readable(now) and each.scope[:width] == scope)

@@ -17,7 +17,7 @@ from ccs_stream.protocol.commands import Command, Open
 from ccs_stream.protocol.decide import Decision, Dropped, decide, refusal_for_bug, refusal_of
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.events import CommandAnswered, RefusalReason
-from ccs_stream.protocol.evolve import fold
+from ccs_stream.protocol.evolve import fold_decision
 from ccs_stream.protocol.ids import DecisionIndex, Epoch, Hash, LeaderId, Micros, SequenceNumber
 from ccs_stream.protocol.leadership import QueuedCommand
 from ccs_stream.protocol.overlay import Overlay
@@ -71,7 +71,7 @@ def plan(
         if each.record is not None:
             index = each.record.index
             if not alone:
-                fold_record(line.view, each)
+                fold_decision(line.view, each.decision.events, each.record)
     return planned
 
 
@@ -109,7 +109,7 @@ def plan_shard(
         if each.record is not None:
             index = each.record.index
             if not alone:
-                fold_record(line.view, each)
+                fold_decision(line.view, each.decision.events, each.record)
     return planned
 
 
@@ -143,20 +143,6 @@ def _plan(line: _Line, cursor: Cursor, index: DecisionIndex, each: PlannedDecisi
         draft = frame()
     line.hash = each.digest = chain_hash(draft.head)
     return each
-
-
-def fold_record(state: Directory | Overlay, planned: PlannedDecision) -> None:
-    """Fold a planned decision."""
-    record = planned.record
-    if record is not None:
-        fold(
-            state,
-            planned.decision.events,
-            recorded_at=record.recorded_at,
-            session_id=record.session_id,
-            number=record.number,
-            kind=record.command_kind,
-        )
 
 
 def _decide(view: Directory | Overlay, command: Command, now: Micros) -> Decision:

@@ -1,13 +1,15 @@
 """The coordinator in the caller's own process, over a log that serialises its writers (memory, SQLite).
 
+The client uses it through `port.Coordinator`.
+
 Guarantees: a command is answered only when its decision is durable in the log; concurrent commands share one append
 (group commit); the state is changed only by decisions that are in the log, so a failed append leaves no trace; several
 processes on one log see one order. Does not: lead. There is no leader here: the log gives each writer its turn.
 
-How it goes: commands queue up; whoever gets the lock takes all that wait, takes the log's turn, reads what other
+How: commands queue up. The thread that gets the lock takes all that wait, takes the log's turn, reads what other
 processes appended, decides the batch on an overlay, appends, leaves the turn (which makes it durable), folds, answers.
-A thread does this itself, without a hop; coroutines have it done by one thread for the whole workspace, or directly
-where the log never waits for a disk.
+A thread does this itself, without a hop. For coroutines one background queue of the workspace does it, or the coroutine
+itself where the log never waits for a disk. The worker of that queue blocks on the lock and on the log's disk.
 """
 
 import asyncio
@@ -15,18 +17,18 @@ import contextlib
 import logging
 import math
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from ccs_stream.background import ForkGuard
-from ccs_stream.coordinator.batch import PlannedDecision, fold_record, plan
-from ccs_stream.coordinator.pending_command import Answer, CommandCounter, PendingCommand, wake
-from ccs_stream.coordinator.port import wall_clock
+from ccs_stream.background import BackgroundQueue, ForkGuard
+from ccs_stream.clock import SYSTEM_CLOCK, Clock
+from ccs_stream.coordinator.answer import Answer
+from ccs_stream.coordinator.batch import PlannedDecision, plan
+from ccs_stream.coordinator.health import CoordinatorHealth
+from ccs_stream.coordinator.pending_command import CommandCounter, PendingCommand, wake_callers
+from ccs_stream.coordinator.snapshot_pace import SNAPSHOT_EVERY, decisions_between_snapshots
 from ccs_stream.coordinator.sweep import sweep_command, sweep_is_due
-from ccs_stream.log.codec import DEFAULT_CODEC
-from ccs_stream.log.envelope import chain_hash
 from ccs_stream.log.fold import fold_entry
 from ccs_stream.log.port import Appended, LogStore, Position
 from ccs_stream.log.reader import ShardReader
@@ -35,27 +37,22 @@ from ccs_stream.protocol.commands import Command, Open
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.errors import CcsError, Closed, LogDiverged, OutcomeUnknown
 from ccs_stream.protocol.events import Event
-from ccs_stream.protocol.ids import (
-    NO_SESSION,
-    CommandNumber,
-    Micros,
-    SequenceNumber,
-)
-from ccs_stream.protocol.records import DecisionRecord
+from ccs_stream.protocol.evolve import fold_decision
+from ccs_stream.protocol.ids import NO_SESSION, CommandNumber, Micros
 from ccs_stream.protocol.settings import DEFAULT_SETTINGS, WorkspaceSettings
 
 LOG = logging.getLogger(__name__)
 
-BATCH_MAX: Final = 128
+COMMANDS_PER_APPEND: Final = 128
 """Commands in one append: half the smallest useful dedupe window, so that a batch decided again is recognised."""
 SWEEP_INTERVAL_US: Final = 30_000_000
 """A batch is followed by a sweep at most this often, and only when something has run out."""
-SNAPSHOT_EVERY: Final = 50_000
-"""Decisions between snapshots: about half a second of folding for whoever opens the log next."""
 SNAPSHOT_ON_CLOSE: Final = 5_000
 """With fewer unsaved decisions than this, closing keeps no snapshot."""
-POLL_S: Final = 0.01
+OTHER_WRITERS_POLL_S: Final = 0.01
 """How often a waiter asks whether another process wrote: a few microseconds every ten milliseconds."""
+WORKER_CLOSE_S: Final = 60.0
+"""How long closing waits for the worker, which holds no lock that closing holds; an append takes milliseconds."""
 
 
 class LocalCoordinator:
@@ -67,16 +64,21 @@ class LocalCoordinator:
         workspace: str,
         *,
         settings: WorkspaceSettings | None = None,
-        clock: Callable[[], Micros] = wall_clock,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        """Fold the log from its newest snapshot on, and open the workspace where nobody has.
+
+        Raises `LogError`s of the store, and `CcsError` where the workspace was opened with other `settings`.
+        """
         self.store = store
         self.workspace = workspace
         self.lock = threading.RLock()
         """Held while the state changes; take it to look at several things at one position."""
         self.clock = clock
+        self.now: Callable[[], Micros] = clock.now
         self.timeout_s = math.inf
         self.on_bodies: Callable[[list[Event], tuple[bytes, ...]], None] | None = None
-        """Never told: bodies are not read along with what other processes decided."""
+        """Unused here: decisions of other processes are read without their bodies. (The Kafka coordinator calls it.)"""
         self._log_id = store.log_id
         self._reader = ShardReader(store, workspace)
         self.state: Directory = open_at_snapshot(store, workspace, self._reader)
@@ -84,16 +86,19 @@ class LocalCoordinator:
         """Decisions folded since the last snapshot."""
         self._queue: deque[PendingCommand] = deque()
         self._mark = -2
+        """The store's change mark at which the state was folded last."""
+        self._decided_at = Micros(0)
+        """When the last batch was decided."""
         self._swept_at = 0
         self._moved = threading.Condition(threading.Lock())
-        self._waiting = 0
-        self._wakeup = threading.Semaphore(0)
-        self._thread: threading.Thread | None = None
+        """Notified when the state has moved and somebody waits for that."""
+        self._waiters = 0
+        self._committer: BackgroundQueue[None] = BackgroundQueue(f"commit-{workspace}", self._commit_for_coroutines)
         self._closed = False
         self._guard = ForkGuard(f"the workspace {workspace!r} of {store.display_url}")
-        self._open(settings)
+        self._open_workspace(settings)
 
-    # Asking.
+    # Commands.
 
     def execute(
         self,
@@ -107,9 +112,10 @@ class LocalCoordinator:
 
         Raises `LogError`s of the store, `Closed`, `ForkedProcess`; a refusal is an answer, not an error.
         """
-        self._guard.check()
+        if self._guard.forked:
+            self._guard.check()
         if work is None and self.lock.acquire(blocking=False):
-            # Nobody is committing: no queue, no hop. Those who come meanwhile queue up, and share the next append.
+            # Nobody is committing: no queue, no hop. Commands that come meanwhile queue up and share the next append.
             try:
                 if not self._queue and not self._closed:
                     return self._execute_alone(command, numbers)
@@ -117,12 +123,12 @@ class LocalCoordinator:
                 LOG.warning("an append to %s has an unknown outcome: asking again", self.store.display_url)
             finally:
                 self.lock.release()
-        ticket = PendingCommand(command, numbers, work)
-        self._queue.append(ticket)
+        pending = PendingCommand(command, numbers, work)
+        self._queue.append(pending)
         with self.lock:
-            while not ticket.resolved:
+            while not pending.resolved:
                 self._drain()
-        return ticket.result()
+        return pending.result()
 
     async def execute_async(
         self,
@@ -134,19 +140,18 @@ class LocalCoordinator:
     ) -> Answer:
         """The same from a coroutine. Without a command: do `work`, which may wait for a disk, and catch up."""
         self._guard.check()
-        ticket = PendingCommand(command, numbers, work)
+        pending = PendingCommand(command, numbers, work)
         if self.store.instantaneous:
-            self._queue.append(ticket)
+            self._queue.append(pending)
             with self.lock:
-                while not ticket.resolved:
+                while not pending.resolved:
                     self._drain()
-            return ticket.result()
-        ticket.loop = asyncio.get_running_loop()
-        ticket.future = ticket.loop.create_future()
-        self._queue.append(ticket)
-        self._ensure_thread()
-        self._wakeup.release()
-        answer: Answer = await ticket.future
+            return pending.result()
+        pending.loop = asyncio.get_running_loop()
+        pending.future = pending.loop.create_future()
+        self._queue.append(pending)
+        self._committer.submit(None)
+        answer: Answer = await pending.future
         return answer
 
     def behind(self) -> bool:
@@ -163,30 +168,30 @@ class LocalCoordinator:
 
     def wait(self, done: Callable[[], bool], timeout_s: float) -> bool:
         """Wait until `done()` holds of the folded state, for at most `timeout_s`; whether it does."""
-        deadline = time.monotonic() + timeout_s
+        deadline = self.clock.monotonic() + timeout_s
         while not done():
-            left = deadline - time.monotonic()
+            left = deadline - self.clock.monotonic()
             if left <= 0 or self._closed:
                 return done()
             with self._moved:
-                self._waiting += 1
+                self._waiters += 1
                 try:
                     # A move between the check above and here is seen at the latest after one poll.
-                    self._moved.wait(min(left, POLL_S))
+                    self._moved.wait(min(left, OTHER_WRITERS_POLL_S))
                 finally:
-                    self._waiting -= 1
+                    self._waiters -= 1
             if self.behind():
                 self.catch_up()
         return True
 
     async def wait_async(self, done: Callable[[], bool], timeout_s: float) -> bool:
         """The same from a coroutine."""
-        deadline = time.monotonic() + timeout_s
+        deadline = self.clock.monotonic() + timeout_s
         while not done():
-            left = deadline - time.monotonic()
+            left = deadline - self.clock.monotonic()
             if left <= 0 or self._closed:
                 return done()
-            await asyncio.sleep(min(left, POLL_S))
+            await asyncio.sleep(min(left, OTHER_WRITERS_POLL_S))
             if self.behind():
                 await self.execute_async(None)
         return True
@@ -221,6 +226,23 @@ class LocalCoordinator:
         """End what has run out now; returns how many events that took."""
         return len(self.execute(sweep_command()).events)
 
+    def health(self) -> CoordinatorHealth:
+        """How this coordinator stands."""
+        behind = not self._closed and not self._guard.forked and self.behind()
+        return CoordinatorHealth(
+            workers=(self._committer.health(),),
+            commands_waiting=len(self._queue),
+            commands_in_flight=0,
+            folded_offset=self._reader.offset,
+            lag_records=None if behind else 0,
+            leads=True,
+            epoch=0,
+            offers_to_lead=True,
+            connected=not self._closed,
+            closed=self._closed,
+            last_error=None,
+        )
+
     def close(self) -> None:
         """Answer what waits, and let go. The store stays open."""
         if self._closed:
@@ -231,17 +253,15 @@ class LocalCoordinator:
                     self._drain()
                 self._save_snapshot(SNAPSHOT_ON_CLOSE)
             self._closed = True
-        if self._thread is not None and not self._guard.forked:
-            self._wakeup.release()
-            if self._thread is not threading.current_thread():
-                self._thread.join()
+        if not self._guard.forked:
+            self._committer.close(WORKER_CLOSE_S)
 
     # Deciding.
 
     def _drain(self) -> None:
         """Decide and append what waits. The caller holds the lock."""
         batch: list[PendingCommand] = []
-        while self._queue and len(batch) < BATCH_MAX:
+        while self._queue and len(batch) < COMMANDS_PER_APPEND:
             batch.append(self._queue.popleft())
         if not batch:
             return
@@ -252,16 +272,16 @@ class LocalCoordinator:
             except OutcomeUnknown:
                 # Decided again under the same numbers, the batch finds itself in the log, or goes there now.
                 LOG.warning("an append to %s has an unknown outcome: asking again", self.store.display_url)
-                self._commit([ticket for ticket in batch if not ticket.resolved])
+                self._commit([pending for pending in batch if not pending.resolved])
         except BaseException as error:
-            for ticket in batch:
-                if not ticket.resolved:
-                    ticket.error = error
+            for pending in batch:
+                if not pending.resolved:
+                    pending.error = error
             if not isinstance(error, Exception):
                 raise
         finally:
-            wake(batch)
-        self._maintain()
+            wake_callers(batch)
+        self._maintain(self.now())
 
     def _check_open(self) -> None:
         if self._closed:
@@ -272,22 +292,23 @@ class LocalCoordinator:
             batch = self._after_work(batch)
             if not batch:
                 return
-        for ticket in batch:
-            if ticket.numbers is not None and ticket.command is not None and not ticket.command.number:
-                ticket.command.number = CommandNumber(ticket.numbers.next())
-        planned = self._append([ticket.command for ticket in batch if ticket.command is not None])
-        self._settle(planned)
-        for ticket, each in zip(batch, planned, strict=True):
-            ticket.answer = self._answer(each)
+        for pending in batch:
+            if pending.numbers is not None and pending.command is not None and not pending.command.number:
+                pending.command.number = CommandNumber(pending.numbers.next())
+        planned = self._append([pending.command for pending in batch if pending.command is not None])
+        self._fold_durable(planned)
+        for pending, each in zip(batch, planned, strict=True):
+            pending.answer = self._answer(each)
 
     def _execute_alone(self, command: Command, numbers: CommandCounter | None) -> Answer:
         """Decide and append one command. The caller holds the lock."""
         if numbers is not None and not command.number:
-            command.number = CommandNumber(numbers.next())
+            numbers.last += 1
+            command.number = CommandNumber(numbers.last)
         planned = self._append((command,))
-        self._settle(planned)
+        self._fold_durable(planned)
         answer = self._answer(planned[0])
-        self._maintain()
+        self._maintain(self._decided_at)
         return answer
 
     def _append(self, commands: Sequence[Command]) -> list[PlannedDecision]:
@@ -295,7 +316,7 @@ class LocalCoordinator:
         store, reader, state, workspace = self.store, self._reader, self.state, self.workspace
         with store.turn(workspace):
             self._catch_up()
-            now = self.clock()
+            self._decided_at = now = self.now()
             planned = plan(state, reader.cursor, workspace, commands, max(now, state.recorded_at))
             drafts = [each.draft for each in planned if each.draft is not None]
             if drafts:
@@ -312,82 +333,45 @@ class LocalCoordinator:
     def _after_work(self, batch: list[PendingCommand]) -> list[PendingCommand]:
         """Do the work that comes before commands, or is asked for alone; returns the commands left to decide."""
         commands: list[PendingCommand] = []
-        for ticket in batch:
+        for pending in batch:
             try:
-                if ticket.work is not None:
-                    ticket.work()
-                    ticket.work = None
+                if pending.work is not None:
+                    pending.work()
+                    pending.work = None
             except Exception as error:  # noqa: BLE001  # the caller gets it
-                ticket.error = error
+                pending.error = error
                 continue
-            if ticket.command is not None:
-                commands.append(ticket)
+            if pending.command is not None:
+                commands.append(pending)
                 continue
             self._catch_up()
-            ticket.answer = self._answer_from_state()
+            pending.answer = self._answer_from_state()
         return commands
 
-    def _settle(self, planned: list[PlannedDecision]) -> None:
+    def _fold_durable(self, planned: list[PlannedDecision]) -> None:
         """Fold what is durable now."""
-        reader, moved = self._reader, False
+        state, reader, moved = self.state, self._reader, False
         for each in planned:
-            if each.record is not None and each.digest is not None:
-                fold_record(self.state, each)
+            record = each.record
+            if record is not None and each.digest is not None:
+                fold_decision(state, each.decision.events, record)
                 each.offset = reader.offset + 1
-                reader.moved_over(each.record, each.digest, each.offset)
+                reader.moved_over(record, each.digest, each.offset)
                 self._unsaved += 1
                 moved = True
-        if moved and self._waiting:
+        if moved and self._waiters:
             self._notify()
 
     def _answer(self, planned: PlannedDecision) -> Answer:
-        record, digest = planned.record, planned.digest
-        if record is None or digest is None:
-            repeats = planned.decision.repeats
-            return self._answer_from_state() if repeats is None else self._answer_again(repeats)
-        events = planned.decision.events
-        return Answer(
-            events,
-            record.first_sequence,
-            SequenceNumber(record.first_sequence + len(events) - 1),
-            record.recorded_at,
-            self._log_id,
-            self.workspace,
-            planned.offset,
-            digest,
-        )
+        record, digest, repeats = planned.record, planned.digest, planned.decision.repeats
+        if record is not None and digest is not None:
+            return Answer.of_decision(record, planned.decision.events, self._log_id, planned.offset, digest)
+        if repeats is not None:
+            return Answer.to_repeat(self.store, self.workspace, repeats)
+        return self._answer_from_state()
 
     def _answer_from_state(self) -> Answer:
-        end = self._reader.cursor.end(self.workspace)
-        return Answer(
-            (),
-            end.sequence,
-            end.sequence,
-            self.state.recorded_at,
-            self._log_id,
-            self.workspace,
-            self._reader.offset,
-            end.hash,
-        )
-
-    def _answer_again(self, sequence: SequenceNumber) -> Answer:
-        """The answer of a command decided before, from its decision in the log."""
-        stored = self.store.find(self.workspace, sequence)
-        if stored is None:
-            raise LogDiverged(f"sequence {sequence} was folded and is not in {self.store.display_url}")
-        record, _ = DEFAULT_CODEC.decode_record(stored.head)
-        if type(record) is not DecisionRecord:
-            raise LogDiverged(f"sequence {sequence} of {self.store.display_url} is not in a decision")
-        return Answer(
-            [DEFAULT_CODEC.decode_event(each) for each in record.events],
-            record.first_sequence,
-            SequenceNumber(record.first_sequence + len(record.events) - 1),
-            record.recorded_at,
-            self._log_id,
-            self.workspace,
-            stored.offset,
-            chain_hash(stored.head),
-        )
+        return Answer.at(self._reader.position(self.workspace), self.state.recorded_at)
 
     # Following.
 
@@ -401,29 +385,42 @@ class LocalCoordinator:
             self._unsaved += 1
             moved = True
         self._mark = mark
-        if moved and self._waiting:
+        if moved and self._waiters:
             self._notify()
 
     def _notify(self) -> None:
         with self._moved:
             self._moved.notify_all()
 
-    def _open(self, settings: WorkspaceSettings | None) -> None:
+    def _open_workspace(self, settings: WorkspaceSettings | None) -> None:
         with self.lock:
             self._catch_up()
             self._save_snapshot(SNAPSHOT_EVERY)
             if self.state.opened and settings is None:
                 return
-            asked = Open(session_id=NO_SESSION, number=CommandNumber(0), settings=settings or DEFAULT_SETTINGS)
-            ticket = PendingCommand(asked)
-            self._queue.append(ticket)
+            command = Open(session_id=NO_SESSION, number=CommandNumber(0), settings=settings or DEFAULT_SETTINGS)
+            pending = PendingCommand(command)
+            self._queue.append(pending)
             self._drain()
-            refusal = ticket.result().refusal
+            refusal = pending.result().refusal
             if refusal is not None and settings is not None:
                 raise CcsError(refusal.detail)
 
+    # Maintenance.
+
+    def _maintain(self, now: Micros) -> None:
+        """After a batch: keep a snapshot and sweep, where that is due. The caller holds the lock."""
+        if self._unsaved >= SNAPSHOT_EVERY:
+            self._save_snapshot(decisions_between_snapshots(len(self.state.artifacts)))
+        if now - self._swept_at < SWEEP_INTERVAL_US or self._closed:
+            return
+        self._swept_at = now
+        if sweep_is_due(self.state, now):
+            with contextlib.suppress(CcsError):  # a sweep is a courtesy: the command before it was answered
+                self._fold_durable(self._append((sweep_command(),)))
+
     def _save_snapshot(self, after: int) -> None:
-        """Keep a snapshot once `after` decisions were folded without one. A failure is said, and harms nobody."""
+        """Keep a snapshot once `after` decisions were folded without one. A failure is logged, and harms nobody."""
         if self._unsaved < after or self.store.instantaneous or not self.state.opened:
             return
         self._unsaved = 0
@@ -432,31 +429,8 @@ class LocalCoordinator:
         except CcsError as error:
             LOG.warning("no snapshot of %s was kept: %s", self.store.display_url, error)
 
-    def _maintain(self) -> None:
-        if self._unsaved >= SNAPSHOT_EVERY:
-            # A snapshot costs as much as folding about as many decisions as there are artifacts.
-            self._save_snapshot(max(SNAPSHOT_EVERY, 4 * len(self.state.artifacts)))
-        now = self.clock()
-        if now - self._swept_at < SWEEP_INTERVAL_US or self._closed:
-            return
-        self._swept_at = now
-        if sweep_is_due(self.state, now):
-            with contextlib.suppress(CcsError):  # a sweep is a courtesy: the command before it was answered
-                self._settle(self._append((sweep_command(),)))
-
-    # The thread that commits for coroutines.
-
-    def _ensure_thread(self) -> None:
-        if self._thread is None:
-            with self.lock:
-                if self._thread is None:
-                    self._thread = threading.Thread(
-                        target=self._commit_for_coroutines, name=f"ccs-commit-{self.workspace}", daemon=True
-                    )
-                    self._thread.start()
-
-    def _commit_for_coroutines(self) -> None:
-        while not self._closed:
-            self._wakeup.acquire()
+    def _commit_for_coroutines(self, _: list[None]) -> None:
+        """The work of the background queue: decide and append everything that waits."""
+        while self._queue:
             with self.lock:
                 self._drain()

@@ -1,48 +1,19 @@
-"""What a caller holds while its command is being decided, and what it gets.
+"""A command whose decision its caller waits for.
 
-Guarantees: a ticket is resolved exactly once, with an answer or an error, by whoever appended its decision; a waiter
-in an event loop is woken in that loop. Does not: time out; a local log answers or raises.
+Both coordinators use it. Guarantees: a pending command is resolved once, with an answer or an error; callers in event
+loops are woken in their loop. Does not: keep a deadline; `kafka.commands.in_flight` adds one.
 """
 
 import asyncio
-import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from ccs_stream.log.port import Position
+from ccs_stream.coordinator.answer import Answer
 from ccs_stream.protocol.commands import Command
-from ccs_stream.protocol.events import CommandRefused, Event
-from ccs_stream.protocol.ids import Hash, LogId, Micros, SequenceNumber
-
-
-@dataclasses.dataclass(slots=True)
-class Answer:
-    """What a command led to, read back from the log. `events` is empty where it changed nothing."""
-
-    events: Sequence[Event]
-    first_sequence: SequenceNumber
-    """Sequence of the first event; where there is none, of the state that answered."""
-    last_sequence: SequenceNumber
-    recorded_at: Micros
-    log_id: LogId
-    shard: str
-    offset: int
-    hash: Hash
-
-    @property
-    def position(self) -> Position:
-        """The end of the decision, for `at_least=`, `watch` and `as_of`."""
-        return Position(self.log_id, self.shard, self.offset, self.last_sequence, self.hash)
-
-    @property
-    def refusal(self) -> CommandRefused | None:
-        """The refusal, if the command was refused."""
-        last = self.events[-1] if self.events else None
-        return last if type(last) is CommandRefused else None
 
 
 class PendingCommand:
-    """A command on its way; without a command, some work of the log (or only catching up with other writers)."""
+    """A command on its way. Without a command: work that may wait for a disk, or merely catching up with the log."""
 
     __slots__ = ("answer", "command", "error", "future", "loop", "numbers", "work")
 
@@ -58,7 +29,9 @@ class PendingCommand:
         self.answer: Answer | None = None
         self.error: BaseException | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
+        """The event loop of the caller, if it is a coroutine."""
         self.future: asyncio.Future[Any] | None = None
+        """The future that the coroutine waits for."""
 
     @property
     def resolved(self) -> bool:
@@ -70,43 +43,44 @@ class PendingCommand:
         if self.error is not None:
             raise self.error
         if self.answer is None:
-            raise AssertionError("a ticket was asked for its result before it had one")
+            raise AssertionError("a pending command was asked for its result before it had one")
         return self.answer
 
 
 class CommandCounter:
-    """Gives a session's commands their numbers, in the order in which they are decided."""
+    """Numbers the commands of one session, in the order in which they are decided."""
 
-    __slots__ = ("_last",)
+    __slots__ = ("last",)
 
     def __init__(self) -> None:
-        self._last = 0
+        self.last = 0
+        """The number of the last command. Only the thread whose turn it is to decide changes it."""
 
     def next(self) -> int:
-        """The next number; called only by whoever has the turn."""
-        self._last += 1
-        return self._last
+        """Count one more; returns its number."""
+        self.last += 1
+        return self.last
 
 
-def wake(tickets: Iterable[PendingCommand]) -> None:
-    """Tell the event loops that wait for these tickets: one call a loop, however many tickets."""
+def wake_callers(commands: Iterable[PendingCommand]) -> None:
+    """Wake the coroutines that wait for these commands: one call for each event loop, however many commands."""
     by_loop: dict[asyncio.AbstractEventLoop, list[PendingCommand]] = {}
-    for ticket in tickets:
-        if ticket.loop is not None:
-            by_loop.setdefault(ticket.loop, []).append(ticket)
-    for loop, waiting in by_loop.items():
+    for each in commands:
+        if each.loop is not None:
+            by_loop.setdefault(each.loop, []).append(each)
+    for loop, resolved in by_loop.items():
         try:
-            loop.call_soon_threadsafe(_resolve, waiting)
-        except RuntimeError:  # the loop was closed while it waited: nobody is left to tell
+            loop.call_soon_threadsafe(_resolve_futures, resolved)
+        except RuntimeError:  # the loop was closed meanwhile, and with it those that waited
             continue
 
 
-def _resolve(tickets: list[PendingCommand]) -> None:
-    for ticket in tickets:
-        future = ticket.future
+def _resolve_futures(commands: list[PendingCommand]) -> None:
+    for each in commands:
+        future = each.future
         if future is None or future.done():
             continue
-        if ticket.error is not None:
-            future.set_exception(ticket.error)
+        if each.error is not None:
+            future.set_exception(each.error)
         else:
-            future.set_result(ticket.answer)
+            future.set_result(each.answer)

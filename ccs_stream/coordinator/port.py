@@ -1,16 +1,20 @@
-"""What a client needs of a coordinator, wherever it runs.
+"""The port through which a client uses a coordinator, wherever that one decides.
+
+Two implementations: `local.LocalCoordinator` (the caller's process decides) and `kafka.remote.RemoteCoordinator` (a
+leader found through Kafka decides, which may be in the caller's process too).
 
 Guarantees (the store's own test suite runs on each): a command is answered only from what is in the log; the state is
-changed under `lock` only. Two implementations: `local` (the caller's process decides) and `remote` (a leader found
-through Kafka decides, which may be in the caller's process too).
+changed under `lock` only.
 """
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from ccs_stream.coordinator.pending_command import Answer, CommandCounter
+from ccs_stream.clock import Clock
+from ccs_stream.coordinator.answer import Answer
+from ccs_stream.coordinator.health import CoordinatorHealth
+from ccs_stream.coordinator.pending_command import CommandCounter
 from ccs_stream.log.port import LogStore, Position
 from ccs_stream.log.reader import ShardReader
 from ccs_stream.protocol.commands import Command
@@ -22,13 +26,8 @@ LEFT_LEAST: Final = 0.1
 """The part of a call's time-out that a step of it has at least, however long those before it took."""
 
 
-def wall_clock() -> Micros:
-    """Microseconds since 1970-01-01T00:00:00Z."""
-    return Micros(time.time_ns() // 1_000)
-
-
 class Coordinator(Protocol):
-    """See the module's docstring."""
+    """Has the commands of one workspace decided, and keeps its state folded."""
 
     @property
     def store(self) -> LogStore:
@@ -36,9 +35,12 @@ class Coordinator(Protocol):
 
     workspace: str
     state: Directory
-    clock: Callable[[], Micros]
+    clock: Clock
+    """What this coordinator takes time from, and waits by."""
+    now: Callable[[], Micros]
+    """`clock.now`, as an attribute of its own, because every read that is served from a copy calls it."""
     on_bodies: Callable[[list[Event], tuple[bytes, ...]], None] | None
-    """Told, under the lock, of bodies that came with decisions read from the log."""
+    """Called under the lock with the events and bodies of a decision that was read from the log."""
 
     @property
     def timeout_s(self) -> float:
@@ -106,6 +108,9 @@ class Coordinator(Protocol):
 
     def sweep(self) -> int:
         """End what has run out, where that is this process's to do; returns how many events that took."""
+
+    def health(self) -> CoordinatorHealth:
+        """How this coordinator stands. Never waits for a disk or a broker, and works on a closed one."""
 
     def close(self) -> None:
         """Answer what waits, and let go. The store stays open."""

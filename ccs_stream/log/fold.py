@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from ccs_stream.log.reader import Entry, ShardReader
 from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.directory import Directory
-from ccs_stream.protocol.evolve import fold
+from ccs_stream.protocol.evolve import fold_decision
 from ccs_stream.protocol.records import DecisionRecord
 
 
@@ -17,14 +17,7 @@ def fold_entry(state: Directory, entry: Entry) -> None:
     """Fold one entry into `state`; nothing happens on what is void or not a decision."""
     record = entry.record
     if entry.verdict is Verdict.ADMITTED and type(record) is DecisionRecord:
-        fold(
-            state,
-            entry.events,
-            recorded_at=record.recorded_at,
-            session_id=record.session_id,
-            number=record.number,
-            kind=record.command_kind,
-        )
+        fold_decision(state, entry.events, record)
 
 
 def fold_log(reader: ShardReader, state: Directory, *, until: int | None = None) -> Iterator[Entry]:

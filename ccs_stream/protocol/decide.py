@@ -90,7 +90,7 @@ def decide(view: View, command: Command, now: Micros) -> Decision:
     now = max(now, view.recorded_at)
     number = command.number
     if number:
-        session = view.session(command.session_id)
+        session = view.sessions.get(command.session_id)
         if session is not None:
             packed = session.window.get(number)
             if packed is not None:
@@ -181,7 +181,7 @@ def _decide_join(view: View, command: Join) -> list[Event]:
         raise Refusal(RefusalReason.UNKNOWN_SESSION, "a session id of zeros names nobody: use 16 random bytes")
     if view.has_ended(command.session_id):
         raise Refusal(RefusalReason.SESSION_ENDED, "this session has ended: start a new one")
-    session = view.session(command.session_id)
+    session = view.sessions.get(command.session_id)
     if session is not None and command.agent in session.participants:
         return []
     identity = ProcessIdentity.of(command) or ProcessIdentity()
@@ -197,6 +197,6 @@ def _decide_join(view: View, command: Join) -> list[Event]:
 
 def _decide_end(view: View, command: Leave | Evict, reason: SessionEndReason) -> list[Event]:
     target = command.target if type(command) is Evict else command.session_id
-    if view.session(target) is None:
+    if view.sessions.get(target) is None:
         return []
     return [SessionEnded(session_id=target, reason=reason)]

@@ -38,7 +38,7 @@ TTL_REFRESH_FRACTION = 10
 def decide_read(view: View, command: Read, now: Micros) -> list[Event]:
     """A grant, unless the reader holds one or there is nothing to read. Raises `Refusal`."""
     reader = require_participant(view, command.session_id, command.agent).number
-    artifact = view.artifact(command.artifact)
+    artifact = view.artifacts.get(command.artifact)
     if artifact is None:
         return []
     events: list[Event] = []
@@ -61,7 +61,7 @@ def decide_read(view: View, command: Read, now: Micros) -> list[Event]:
 def decide_refresh(view: View, command: Refresh, now: Micros) -> list[Event]:
     """A longer life, at most once per tenth of the TTL. Raises `Refusal`."""
     require_participant(view, command.session_id, command.agent)
-    artifact = view.artifact(command.artifact)
+    artifact = view.artifacts.get(command.artifact)
     if artifact is None or artifact.ttl_us is None or artifact.expires_at is None:
         return []
     events: list[Event] = []
@@ -81,7 +81,7 @@ def decide_acquire(view: View, command: Acquire, now: Micros) -> list[Event]:
     if not 0 < command.duration_us <= maximum:
         detail = f"a reservation lasts between 1 and {maximum} microseconds here, not {command.duration_us}"
         raise Refusal(RefusalReason.RESERVATION_TOO_LONG, detail)
-    artifact = view.artifact(command.artifact)
+    artifact = view.artifacts.get(command.artifact)
     events: list[Event] = []
     fence = Fence(0)
     if artifact is None:
@@ -111,7 +111,7 @@ def decide_release(view: View, command: Release, now: Micros) -> list[Event]:
     """The end of one's own reservation. Raises `Refusal` when it is somebody else's, or was reclaimed."""
     participant = require_participant(view, command.session_id, command.agent)
     holder = participant.number
-    artifact = view.artifact(command.artifact)
+    artifact = view.artifacts.get(command.artifact)
     if artifact is None or not artifact.reserved(now) or artifact.reserved_by != holder:
         reclaim = None if artifact is None else reclaim_of(participant, artifact, now)
         over = "the reservation is over already"
@@ -135,7 +135,7 @@ def decide_release(view: View, command: Release, now: Micros) -> list[Event]:
 
 def decide_heartbeat(view: View, command: Heartbeat, now: Micros) -> list[Event]:
     """A renewal, only while something reclaimable is held, at most once per interval. Raises `Refusal`."""
-    session = view.session(command.session_id)
+    session = view.sessions.get(command.session_id)
     if session is None:
         reason = RefusalReason.UNKNOWN_SESSION
         if view.has_ended(command.session_id):
@@ -145,7 +145,7 @@ def decide_heartbeat(view: View, command: Heartbeat, now: Micros) -> list[Event]
     renewed_at = session.renewed_until - settings.session_timeout_us
     if not settings.crash_recovery or now < renewed_at + settings.heartbeat_interval_us:
         return []
-    participants = map(view.participant, session.participants.values())
+    participants = map(view.participants.get, session.participants.values())
     if not any(each is not None and next(iter(each.owned), None) is not None for each in participants):
         return []
     return [SessionRenewed(session_id=session.session_id, until=Micros(now + settings.session_timeout_us))]
@@ -160,7 +160,7 @@ def decide_sweep(view: View, command: Sweep, now: Micros) -> list[Event]:
     for artifact_id in view.due(now):
         if left <= 0:
             return events
-        artifact = view.artifact(artifact_id)
+        artifact = view.artifacts.get(artifact_id)
         if artifact is None or artifact_id in seen:
             continue
         seen.add(artifact_id)
@@ -196,7 +196,7 @@ def _reclaims(view: View, now: Micros, limit: int, ending: set[SessionId], delet
         found = (each for each in _reclaimable(view, session, now) if each[1] not in deleted)
         some = itertools.islice(found, limit - len(events))
         for owner, artifact, trigger in sorted(some, key=lambda each: each[:2]):
-            held = view.artifact(artifact)
+            held = view.artifacts.get(artifact)
             state = GrantState.INVALID if held is None else held.owner_state
             events.append(GrantReclaimed(artifact=artifact, participant=owner, from_state=state, trigger=trigger))
     return events
@@ -217,7 +217,7 @@ def _reclaimable(
     silent = max(session.renewed_until, session.active_at + settings.session_timeout_us) <= now
     trigger = ReclaimTrigger.SESSION_SILENT if silent else ReclaimTrigger.MAXIMUM_HOLD
     for number in session.participants.values():
-        owner = view.participant(number)
+        owner = view.participants.get(number)
         if owner is None:
             continue
         for artifact, since in owner.owned.items():

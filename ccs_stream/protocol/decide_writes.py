@@ -41,7 +41,7 @@ def decide_commit(view: View, command: Commit, now: Micros, contents: list[bytes
         _check_changes(view, changes)
     events: list[Event] = []
     for change in changes:
-        artifact = view.artifact(change.artifact)
+        artifact = view.artifacts.get(change.artifact)
         _check_permission(artifact, change, participant, now)
         version = end_expired(artifact, now, events)
         _check_base(artifact, change, version, now)

@@ -20,6 +20,7 @@ from ccs_stream.protocol.commands import (
     Release,
     Write,
 )
+from ccs_stream.protocol.directory import SessionState
 from ccs_stream.protocol.events import (
     ArtifactDeleted,
     CommandRefused,
@@ -33,7 +34,7 @@ from ccs_stream.protocol.events import (
     ReservationEndReason,
     WriteCommitted,
 )
-from ccs_stream.protocol.ids import SequenceNumber
+from ccs_stream.protocol.ids import CommandNumber, SequenceNumber
 
 _KINDS: Final = tuple(CommandKind)
 _KIND_CODES: Final = {kind: code for code, kind in enumerate(_KINDS)}
@@ -98,3 +99,28 @@ def subject_of_events(kind: CommandKind, events: Sequence[Event]) -> int:
             case _:
                 pass
     return subject
+
+
+def remember_command(
+    session: SessionState,
+    window: int,
+    number: CommandNumber,
+    kind: CommandKind,
+    events: Sequence[Event],
+    sequence: SequenceNumber,
+) -> None:
+    """Put a decided command into its session's window, and drop the numbers that the window has moved past.
+
+    `sequence` is that of the last of `events`. A number that is there already stays as it is.
+    """
+    if number in session.window:
+        return
+    session.window[number] = entry(sequence, kind, subject_of_events(kind, events))
+    if number > session.highest:
+        oldest = number - window
+        if number - session.highest <= window:
+            for forgotten in range(session.highest - window + 1, oldest + 1):
+                session.window.pop(CommandNumber(forgotten), None)
+        else:
+            session.window = {kept: packed for kept, packed in session.window.items() if kept > oldest}
+        session.highest = number

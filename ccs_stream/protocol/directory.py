@@ -13,7 +13,7 @@ import dataclasses
 import heapq
 import operator
 from collections.abc import Iterable, Iterator, MutableMapping, MutableSet
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from ccs_stream.protocol.ids import (
     NOBODY,
@@ -32,6 +32,9 @@ from ccs_stream.protocol.process_identity import ProcessIdentity
 from ccs_stream.protocol.reclaims import Reclaim
 from ccs_stream.protocol.settings import DEFAULT_SETTINGS, WorkspaceSettings
 from ccs_stream.protocol.states import GrantState
+
+K_contra = TypeVar("K_contra", contravariant=True)
+V_co = TypeVar("V_co", covariant=True)
 
 ENDED_SESSIONS_KEPT = 65_536
 """Ids of ended sessions remembered so that a late command of one is told so; older ones are unknown sessions."""
@@ -187,8 +190,15 @@ class SessionState:
 _ARTIFACT_VALUES: Final = operator.attrgetter(*(field.name for field in dataclasses.fields(ArtifactState)))
 
 
+class Lookup(Protocol[K_contra, V_co]):
+    """A mapping as far as the rules need it."""
+
+    def get(self, key: K_contra, /) -> V_co | None:
+        """The value of a key, if it is there."""
+
+
 class View(Protocol):
-    """What `decide` may ask of the state."""
+    """The state as `decide` reads it: a `Directory`, or an `Overlay` on one."""
 
     sequence: SequenceNumber
     recorded_at: Micros
@@ -197,14 +207,17 @@ class View(Protocol):
     participants_ever: int
     unknown_events: int
 
-    def artifact(self, artifact: ArtifactId) -> ArtifactState | None:
-        """The artifact, if its address was ever registered."""
+    @property
+    def artifacts(self) -> Lookup[ArtifactId, ArtifactState]:
+        """Every artifact whose address was ever registered."""
 
-    def session(self, session_id: SessionId) -> SessionState | None:
-        """The session, if it is alive."""
+    @property
+    def sessions(self) -> Lookup[SessionId, SessionState]:
+        """The live sessions."""
 
-    def participant(self, number: ParticipantNumber) -> ParticipantState | None:
-        """The participant, if its session is alive."""
+    @property
+    def participants(self) -> Lookup[ParticipantNumber, ParticipantState]:
+        """The participants of live sessions."""
 
     def has_ended(self, session_id: SessionId) -> bool:
         """Whether the session is known to have ended."""
@@ -299,15 +312,6 @@ class Directory:
         self.deadlines: list[tuple[Micros, ArtifactId]] = []
         self.existing: dict[Scope, dict[str, ArtifactId]] = {}
         """What exists (expired or not), by scope and key, in the order in which it came into being."""
-
-    def artifact(self, artifact: ArtifactId) -> ArtifactState | None:
-        return self.artifacts.get(artifact)
-
-    def session(self, session_id: SessionId) -> SessionState | None:
-        return self.sessions.get(session_id)
-
-    def participant(self, number: ParticipantNumber) -> ParticipantState | None:
-        return self.participants.get(number)
 
     def has_ended(self, session_id: SessionId) -> bool:
         return session_id in self.ended_sessions

@@ -4,7 +4,8 @@ Guarantees: every error says what to do, and `retryable` says whether the same c
 Does not: carry credentials; URLs in messages are shown without their user part and query secrets.
 """
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import ClassVar
 
@@ -19,6 +20,26 @@ class CcsError(Exception):
 
 class UsageError(CcsError, ValueError):
     """The call is wrong: an unknown option, a bad URL, a value that cannot be stored."""
+
+
+def unknown_option(
+    name: str, known: Iterable[str], *, what: str = "option", where: str = "", advice: str = ""
+) -> UsageError:
+    """The error for an option, or another word of `what`, that is not known; for the caller to raise.
+
+    It names the nearest known word, or all of them where none is near. `where` follows the word, as in `" in URL"`, and
+    `advice` ends the message.
+    """
+    known = tuple(known)
+    near = nearest(name, known)
+    hint = f"did you mean {near!r}?" if near is not None else f"known: {', '.join(known) or 'none'}"
+    return UsageError(f"unknown {what} {name!r}{where}; {hint}{advice}")
+
+
+def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """The one of `known` that `name` was probably meant to be; None where nothing is near."""
+    near = difflib.get_close_matches(name, tuple(known), n=1, cutoff=cutoff)
+    return near[0] if near else None
 
 
 class Closed(CcsError):

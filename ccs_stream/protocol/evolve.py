@@ -7,8 +7,8 @@ so every reader of a log arrives at the same state. Does not: check permissions;
 from collections.abc import Sequence
 from typing import assert_never
 
-from ccs_stream.protocol import dedupe
 from ccs_stream.protocol.commands import CommandKind
+from ccs_stream.protocol.dedupe import remember_command
 from ccs_stream.protocol.directory import ArtifactState, MutableState, ParticipantState, SessionState
 from ccs_stream.protocol.events import (
     ArtifactDeleted,
@@ -43,8 +43,21 @@ from ccs_stream.protocol.ids import (
 )
 from ccs_stream.protocol.process_identity import ProcessIdentity
 from ccs_stream.protocol.reclaims import REASON_OF, Reclaim, ReclaimReason
+from ccs_stream.protocol.records import DecisionRecord
 from ccs_stream.protocol.settings import WorkspaceSettings
 from ccs_stream.protocol.states import GrantState
+
+
+def fold_decision(state: MutableState, events: Sequence[Event], record: DecisionRecord) -> None:
+    """Fold one admitted decision, whose record holds `events`. Raises nothing."""
+    fold(
+        state,
+        events,
+        recorded_at=record.recorded_at,
+        session_id=record.session_id,
+        number=record.number,
+        kind=record.command_kind,
+    )
 
 
 def fold(
@@ -56,9 +69,9 @@ def fold(
     number: CommandNumber,
     kind: CommandKind,
 ) -> None:
-    """Fold one decision: its events in order, then its command's number into the session's window.
+    """Fold all events of one decision in order, then its command's number into the session's window.
 
-    Shape: `events` are all events of one admitted decision. Raises nothing on such a decision.
+    Raises nothing on the events of an admitted decision.
     """
     state.recorded_at = max(state.recorded_at, recorded_at)
     sequence = state.sequence
@@ -66,7 +79,7 @@ def fold(
         sequence = state.sequence = SequenceNumber(sequence + 1)
         evolve(state, event)
     if number and (session := state.edit_session(session_id)) is not None:
-        _remember(session, state.settings.dedupe_window, number, kind, events, sequence)
+        remember_command(session, state.settings.dedupe_window, number, kind, events, sequence)
         session.active_at = state.recorded_at
     state.last_complete_sequence = sequence
 
@@ -150,7 +163,7 @@ def _write_committed(state: MutableState, event: WriteCommitted) -> None:
         artifact.owned_since = state.recorded_at
     if artifact.writer != writer:
         artifact.writer = writer
-        participant = state.participant(writer)
+        participant = state.participants.get(writer)
         artifact.writer_agent = participant.agent if participant is not None else ""
     _hold(state, writer, event.artifact)
 
@@ -179,7 +192,7 @@ def _grant_issued(state: MutableState, event: GrantIssued) -> None:
 
 
 def _hold(state: MutableState, number: ParticipantNumber, artifact: ArtifactId) -> None:
-    participant = state.participant(number)
+    participant = state.participants.get(number)
     if participant is not None and artifact not in participant.held:
         editable = state.edit_participant(number)
         if editable is not None:
@@ -228,7 +241,7 @@ def _artifact_deleted(state: MutableState, event: ArtifactDeleted) -> None:
     artifact.expires_at = artifact.ttl_us = artifact.index_fields = None
     artifact.updated_at = state.recorded_at
     if event.participant != NOBODY:
-        participant = state.participant(event.participant)
+        participant = state.participants.get(event.participant)
         artifact.writer = event.participant
         artifact.writer_agent = participant.agent if participant is not None else ""
 
@@ -268,7 +281,7 @@ def _free(artifact: ArtifactState, fence: Fence) -> None:
 
 
 def _participant_joined(state: MutableState, event: ParticipantJoined) -> None:
-    if state.session(event.session_id) is None:
+    if state.sessions.get(event.session_id) is None:
         state.add_session(SessionState(event.session_id, state.recorded_at, state.recorded_at))
     session = state.edit_session(event.session_id)
     if session is not None:
@@ -279,11 +292,11 @@ def _participant_joined(state: MutableState, event: ParticipantJoined) -> None:
 
 
 def _session_ended(state: MutableState, event: SessionEnded) -> None:
-    session = state.session(event.session_id)
+    session = state.sessions.get(event.session_id)
     if session is None:
         return
     for number in session.participants.values():
-        participant = state.participant(number)
+        participant = state.participants.get(number)
         if participant is None:
             continue
         for held in tuple(participant.held):
@@ -295,24 +308,3 @@ def _session_ended(state: MutableState, event: SessionEnded) -> None:
             state.edit_artifact(reclaimed).reclaimed -= {number}
         state.drop_participant(number)
     state.drop_session(event.session_id)
-
-
-def _remember(
-    session: SessionState,
-    window: int,
-    number: CommandNumber,
-    kind: CommandKind,
-    events: Sequence[Event],
-    sequence: SequenceNumber,
-) -> None:
-    if number in session.window:
-        return
-    session.window[number] = dedupe.entry(sequence, kind, dedupe.subject_of_events(kind, events))
-    if number > session.highest:
-        oldest = number - window
-        if number - session.highest <= window:
-            for forgotten in range(session.highest - window + 1, oldest + 1):
-                session.window.pop(CommandNumber(forgotten), None)
-        else:
-            session.window = {kept: packed for kept, packed in session.window.items() if kept > oldest}
-        session.highest = number

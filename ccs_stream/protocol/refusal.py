@@ -56,13 +56,13 @@ def reclaim_of(participant: ParticipantState, artifact: ArtifactState, now: Micr
 
 def require_participant(view: View, session_id: SessionId, agent: str) -> ParticipantState:
     """The participant that acts, or the refusal that says why it may not."""
-    session = view.session(session_id)
+    session = view.sessions.get(session_id)
     if session is None:
         if view.has_ended(session_id):
             raise Refusal(RefusalReason.SESSION_ENDED, "this session has ended: start a new one and join again")
         raise Refusal(RefusalReason.UNKNOWN_SESSION, "no such session: join before acting")
     number = session.participants.get(agent)
-    participant = None if number is None else view.participant(number)
+    participant = None if number is None else view.participants.get(number)
     if participant is None:
         raise Refusal(RefusalReason.UNKNOWN_PARTICIPANT, f"agent {agent!r} has not joined in this session")
     return participant

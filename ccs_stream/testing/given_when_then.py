@@ -285,7 +285,7 @@ class Story:
 
     def _joined(self, who: str) -> tuple[str, SessionId]:
         agent, session = self._who(who)
-        known = self.state.session(session)
+        known = self.state.sessions.get(session)
         if not self.state.has_ended(session) and (known is None or agent not in known.participants):
             self._perform(self.join(who))
         return agent, session

@@ -213,11 +213,11 @@ class TestOnABroker:
         try:
             service.start()
             store = service.store
-            shard = service.node.shards[store.partition("w")]
+            shard = service.follower.shards[store.partition("w")]
             with ccs_stream.connect(f"{coordinated_alone}&coordinator=remote", workspace="w") as workspace:
                 workspace.agent("a").write("k", "behind it a snapshot may be taken")
                 deadline = time.monotonic() + 10
-                while not service.node._snapshots.keep(shard):
+                while not service.follower._snapshots.keep(shard):
                     assert time.monotonic() < deadline
                 found = examine(coordinated_alone)
                 assert found.failed == set()

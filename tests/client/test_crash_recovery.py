@@ -339,8 +339,8 @@ def test_more_than_one_sweep_takes_back_is_taken_back_in_one_round(
     keeper = kept(workspace)
     keeper.close()
     keeper._stop.clear()
-    now = workspace.coordinator.clock()
-    workspace.coordinator.clock = gone.coordinator.clock = lambda: Micros(now + 601_000_000)
+    now = workspace.coordinator.now()
+    workspace.coordinator.now = gone.coordinator.now = lambda: Micros(now + 601_000_000)
     assert keeper._round()
     assert not any(each.owner for each in workspace.engine.state.artifacts.values())
 

@@ -14,7 +14,7 @@ from ccs_stream import WorkspaceSettings
 from ccs_stream.client.degraded.outbox import FOLLOWS_REFUSED
 from ccs_stream.client.degraded.outbox_drainer import UNVERIFIABLE, DrainResult
 from ccs_stream.client.degraded.outbox_file import EntryState
-from ccs_stream.coordinator.pending_command import Answer
+from ccs_stream.coordinator.answer import Answer
 from ccs_stream.log.port import Appended, Conflict, Draft, LogStore, Unknown
 from ccs_stream.log.sqlite import SqliteLog
 from ccs_stream.protocol.commands import Commit

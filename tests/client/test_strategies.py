@@ -60,10 +60,10 @@ def test_a_lease_of_time_ends_with_a_fetch(connect: Connect) -> None:
     b = workspace.agent("b")
     b.read("k")
     b.read("k")
-    now = workspace.coordinator.clock()
+    now = workspace.coordinator.now()
     workspace.engine.copies._clock = lambda: Micros(now + 3_600_000_000)
     b.read("k")
-    workspace.engine.copies._clock = workspace.coordinator.clock
+    workspace.engine.copies._clock = workspace.coordinator.now
     assert sources(workspace, "b") == ["fetch", "cache_hit", "fetch"]
 
 

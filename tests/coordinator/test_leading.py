@@ -12,10 +12,10 @@ from confluent_kafka import Message
 
 import ccs_stream
 from ccs_stream import OutcomeUnknown
+from ccs_stream.coordinator.answer import Answer
 from ccs_stream.coordinator.kafka.commands.in_flight import InFlightCommand
 from ccs_stream.coordinator.kafka.group.description import describe_group
 from ccs_stream.coordinator.kafka.service import CoordinatorService
-from ccs_stream.coordinator.pending_command import Answer
 from ccs_stream.coordinator.port import LEFT_LEAST
 from ccs_stream.log.commands import encode_command
 from ccs_stream.log.kafka.settings import KafkaSettings
@@ -167,19 +167,19 @@ def test_a_read_waits_for_the_end_of_the_log_and_its_grant_no_longer_than_one_ti
         opener.agent("a").write("k", 0)
     with ccs_stream.connect(f"{log}&coordinator=remote&timeout_s=2", workspace="w") as workspace:
         coordinator = coordinator_of(workspace)
-        end, asked = coordinator.store.end, coordinator._asked.submit
+        end, asked = coordinator.store.end, coordinator._commands.submit
         limits: list[float] = []
 
         def late(workspace: str) -> int:
             time.sleep(1.5)
             return end(workspace)
 
-        def noted(ticket: InFlightCommand) -> None:
-            limits.append(ticket.limit_s)
-            asked(ticket)
+        def noted(pending: InFlightCommand) -> None:
+            limits.append(pending.timeout_s)
+            asked(pending)
 
         monkeypatch.setattr(coordinator.store, "end", late)
-        monkeypatch.setattr(coordinator._asked, "submit", noted)
+        monkeypatch.setattr(coordinator._commands, "submit", noted)
         agent = workspace.agent("b")
         read = agent.read if kind == "sync" else lambda *a, **k: asyncio.run(agent.aread(*a, **k))
         with pytest.raises(OutcomeUnknown):  # nobody leads
@@ -209,24 +209,24 @@ def test_a_coordinator_starts_from_snapshots_and_reads_what_follows(log: str) ->
         for number in range(50):
             one.agent("a").write(f"k{number % 7}", number)
             two.agent("b").write(f"k{number % 3}", number)
-        node = coordinator_of(one)._node
-        shard = node.shards[0]
-        until("a decision last", lambda: node._snapshots.keep(shard) == 2)
-        at = read_snapshot(next(node.store.snapshots("w"))).position.offset
+        follower = coordinator_of(one).follower
+        shard = follower.shards[0]
+        until("a decision last", lambda: follower._snapshots.keep(shard) == 2)
+        at = read_snapshot(next(follower.store.snapshots("w"))).position.offset
         one.agent("a").write("k0", "after")
         hashes = one.state_hash(), two.state_hash()
     service = CoordinatorService(KafkaLog(KafkaSettings.parse(log)))
     taken: list[int] = []
-    original = service.node._take
+    original = service.follower._take
 
     def counting(messages: list[Message]) -> None:
         taken.extend(message.offset() or 0 for message in messages)
         original(messages)
 
-    service.node._take = counting  # type: ignore[method-assign]
+    service.follower._take = counting  # type: ignore[method-assign]
     try:
         service.start()
-        found = set(service.node.shards[0].states)
+        found = set(service.follower.shards[0].states)
         assert min(taken) == at + 1
         assert found == {"w", "other"}
     finally:
@@ -248,7 +248,7 @@ def test_a_record_of_a_later_release_stops_a_coordinator_and_its_clients(log: st
         producer = store.clients.producer()
         producer.produce(store.names.log, b"\xc3\x01" + bytes(8) + b"x", key=b"w", partition=0)
         producer.flush(10)
-        until("stopped", lambda: coordinator_of(workspace)._node.error is not None)
+        until("stopped", lambda: coordinator_of(workspace).follower.error is not None)
         with pytest.raises(UnknownSchema, match="later release"):
             workspace.agent("a").write("k", 2)
 

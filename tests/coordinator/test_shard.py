@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 import pytest
 
-from ccs_stream.coordinator.batch import fold_record, plan_shard
+from ccs_stream.clock import SYSTEM_CLOCK, wall_clock
+from ccs_stream.coordinator.batch import plan_shard
 from ccs_stream.coordinator.kafka.shard.coordinator import ShardCoordinator
 from ccs_stream.coordinator.kafka.shard.leader_log import WarmProducers, largest_batch
-from ccs_stream.coordinator.port import wall_clock
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.admit import Cursor, advance
@@ -17,6 +17,7 @@ from ccs_stream.protocol.commands import Command, Commit, Content, Join, Open, R
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.errors import CcsError
 from ccs_stream.protocol.events import CommandAnswered, CommandRefused
+from ccs_stream.protocol.evolve import fold_decision
 from ccs_stream.protocol.ids import CommandNumber, Hash, SessionId, artifact_id
 from ccs_stream.protocol.leadership import QueuedCommand, Role
 from ccs_stream.protocol.settings import DEFAULT_SETTINGS
@@ -64,7 +65,7 @@ def test_nothing_fetched_before_the_seek_is_decided(kafka_broker: Broker, kafka_
     make_topics(url, 1)
     store, around = KafkaLog(KafkaSettings.parse(url)), Noting()
     producers = WarmProducers(store.clients, batch_bytes=largest_batch(store), spare=1)
-    shard = ShardCoordinator(store, 0, around, producers, clock=wall_clock)
+    shard = ShardCoordinator(store, 0, around, producers, clock=SYSTEM_CLOCK)
     shard.assigned()
     read_on(store, shard, lambda: shard.loop.role is Role.LEADING)
     assert around.seeks == [(0, 0, 1)]
@@ -102,7 +103,7 @@ def test_what_was_decided_stays_decided_though_its_new_record_is_too_large() -> 
     def decide(pending: QueuedCommand) -> object:
         (planned,) = plan_shard(lambda _: state, cursor, [pending], wall_clock())
         if planned.record is not None and planned.digest is not None:
-            fold_record(state, planned)
+            fold_decision(state, planned.decision.events, planned.record)
             advance(cursor, planned.record, planned.digest)
         return planned.decision.events[-1]
 

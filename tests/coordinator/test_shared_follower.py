@@ -8,7 +8,7 @@ import pytest
 
 import ccs_stream
 from ccs_stream import Workspace
-from ccs_stream.coordinator.kafka.follower.shared_follower import _MEMBERSHIPS
+from ccs_stream.coordinator.kafka.follower.shared_follower import _SHARED
 from ccs_stream.coordinator.kafka.shard.replica import ShardReplica
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.sharing import _OPEN
@@ -33,9 +33,9 @@ def holds(workspace: Workspace) -> bool:
     return workspace.as_of(workspace.position).state_hash() == workspace.state_hash()
 
 
-def test_workspaces_of_one_process_have_one_node(log: str) -> None:
+def test_workspaces_of_one_process_have_one_follower(log: str) -> None:
     with ccs_stream.connect(log, workspace="a") as a, ccs_stream.connect(f"{log}&workspace=b") as b:
-        assert coordinator_of(a)._node is coordinator_of(b)._node
+        assert coordinator_of(a).follower is coordinator_of(b).follower
         assert coordinator_of(a).leads
         assert coordinator_of(b).leads
         a.agent("x").write("k", 1)
@@ -43,7 +43,7 @@ def test_workspaces_of_one_process_have_one_node(log: str) -> None:
         assert (value(a, "k"), value(b, "k")) == (1, 2)
         assert (a.name, b.name) == ("a", "b")
         with ccs_stream.connect(as_another_host(log), workspace="a") as elsewhere:
-            assert coordinator_of(elsewhere)._node is not coordinator_of(a)._node
+            assert coordinator_of(elsewhere).follower is not coordinator_of(a).follower
             assert value(elsewhere, "k") == 1
 
 
@@ -52,7 +52,7 @@ def test_each_is_closed_by_itself_and_the_last_one_ends_it(log: str, mode: str) 
     url = f"{log}&coordinator={mode}"
     with ccs_stream.connect(as_another_host(log), workspace="leading"):
         first, second, again = (ccs_stream.connect(url, workspace=name) for name in ("a", "b", "a"))
-        node = coordinator_of(first)._node
+        follower = coordinator_of(first).follower
         first.agent("x").write("k", 1)
         first.close()
         with pytest.raises(Closed):
@@ -61,16 +61,15 @@ def test_each_is_closed_by_itself_and_the_last_one_ends_it(log: str, mode: str) 
         second.agent("x").write("k", 3)
         again.close()
         with ccs_stream.connect(url, workspace="a") as back:
-            assert coordinator_of(back)._node is node
+            assert coordinator_of(back).follower is follower
             assert value(back, "k") == 1
             assert holds(back)
         second.agent("x").write("k", 4)
         assert value(second, "k") == 4
         second.close()
-        assert node._stop.is_set()
-        assert not node._thread.is_alive()
+        assert not any(worker.alive for worker in follower.workers())
         with ccs_stream.connect(url, workspace="b") as anew:
-            assert coordinator_of(anew)._node is not node
+            assert coordinator_of(anew).follower is not follower
             assert value(anew, "k") == 4
 
 
@@ -95,7 +94,7 @@ def test_a_workspace_with_a_past_is_followed_beside_another_that_goes_on(log: st
             opened = []
             for name in ("past", *(uuid.uuid4().hex for _ in range(5))):
                 opened.append(ccs_stream.connect(as_another_host(f"{log}&coordinator=remote"), workspace=name))
-                assert coordinator_of(opened[-1])._shard is coordinator_of(busy)._shard
+                assert coordinator_of(opened[-1]).shard is coordinator_of(busy).shard
         finally:
             stop.set()
             writing.join()
@@ -106,10 +105,10 @@ def test_a_workspace_with_a_past_is_followed_beside_another_that_goes_on(log: st
         assert opened[0].state_hash() == past.state_hash()
         for each in opened:
             each.close()
-        assert set(coordinator_of(busy)._shard.states) == {"busy"}
+        assert set(coordinator_of(busy).shard.states) == {"busy"}
 
 
-@pytest.mark.parametrize("stands_at", [20, 45], ids=["where-keeping-began", "at-a-snapshot-further-on"])
+@pytest.mark.parametrize("stands_at", [20, 45], ids=["where-buffering-began", "at-a-snapshot-further-on"])
 def test_what_comes_while_a_workspace_is_read_by_itself_is_kept_for_it(log: str, stands_at: int) -> None:
     with ccs_stream.connect(log, workspace="past") as past, ccs_stream.connect(log, workspace="busy") as busy:
         for number in range(40):
@@ -119,14 +118,14 @@ def test_what_comes_while_a_workspace_is_read_by_itself_is_kept_for_it(log: str,
         messages = list(store.messages(0, -1))
         followed, other = ShardReplica(store, 0, workspace="busy"), ShardReplica(store, 0, workspace="past")
         followed.take(messages[:20])
-        with followed.keeping() as kept:
-            assert kept.after == messages[19].offset()
+        with followed.buffering() as buffer:
+            assert buffer.after == messages[19].offset()
             other.take(messages[:stands_at])
             followed.take(messages[20:40])
-            assert followed.adopt(other, kept) == (stands_at < 40)
+            assert followed.merge_from(other, buffer) == (stands_at < 40)
             if stands_at > 40:
                 followed.take(messages[40:60])
-                assert followed.adopt(other, kept)
+                assert followed.merge_from(other, buffer)
         followed.take(each for each in messages if (each.offset() or 0) > followed.reader.offset)
         assert state_hash(followed.states["past"]) == past.state_hash()
         assert state_hash(followed.states["busy"]) == busy.state_hash()
@@ -152,7 +151,7 @@ def test_workspaces_opened_at_once_by_several_threads(log: str, mode: str) -> No
         assert all(value(each, "k") == each.name and holds(each) for each in opened)
         for each in opened:
             each.close()
-    assert not _MEMBERSHIPS
+    assert not _SHARED
     assert not _OPEN
 
 
@@ -171,9 +170,9 @@ def test_two_that_have_one_workspace_open_are_both_told_of_every_decision(log: s
 def test_what_failed_is_told_to_all_and_begun_anew_for_the_next(log: str) -> None:
     with ccs_stream.connect(log, workspace="a") as a, ccs_stream.connect(log, workspace="b") as b:
         a.agent("x").write("k", 1)
-        node = coordinator_of(a)._node
-        node.fail(CcsError("planted"))
-        until("told", lambda: not node._thread.is_alive())
+        follower = coordinator_of(a).follower
+        follower.fail(CcsError("planted"))
+        until("told", lambda: not follower.workers()[0].alive)
         for each in (a, b):
             with pytest.raises(CcsError, match="planted"):
                 each.agent("x").write("k", 2)

@@ -387,7 +387,7 @@ class Cluster:
                 assert states is not None, f"coordinator {number} does not answer: {coordinator.said}"
                 found += [(f"coordinator {number}", name, state) for name, state in states.items()]
         for number, service in enumerate(self.services):
-            for shard in service.node.shards.values():
+            for shard in service.follower.shards.values():
                 with shard.lock:
                     found += [
                         (f"service {number}", name, {"sequence": state.sequence, "hash": state_hash(state)})

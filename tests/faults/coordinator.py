@@ -8,18 +8,18 @@ Guarantees: everything else is the command as its operators run it. Does not: ch
 from typing import Any
 
 from ccs_stream.cli.kafka.coordinator import coordinator
-from ccs_stream.coordinator.kafka import health
+from ccs_stream.coordinator.kafka import health_server
 from ccs_stream.coordinator.kafka.service import CoordinatorService
 from ccs_stream.protocol.statehash import state_hash
 
-_status = health.status
+_status = health_server.status
 
 
 def status(service: CoordinatorService) -> dict[str, Any]:
-    """What `health.status` says, and the states."""
+    """What `health_server.status` says, and the states."""
     found = _status(service)
     found["states"] = {}
-    for shard in list(service.node.shards.values()):
+    for shard in list(service.follower.shards.values()):
         with shard.lock:
             for name, state in shard.states.items():
                 found["states"][name] = {"sequence": state.sequence, "hash": state_hash(state)}
@@ -27,5 +27,5 @@ def status(service: CoordinatorService) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    health.status = status
+    health_server.status = status
     coordinator()

@@ -232,7 +232,7 @@ def _zombie(env: Environment, row: Row) -> None:
     """A leader frozen between deciding and sending: it sends when another leads already."""
     with env.cluster(session_timeout_s=env.session_s, timeout_s=env.session_s / 2) as cluster:
         service = cluster.start_service()
-        shard = service.node.shards[0]
+        shard = service.follower.shards[0]
         until("the service leads", lambda: shard.loop.role is Role.LEADING)
         held = Held(service)
         (other,) = cluster.start_coordinators(1)
@@ -259,7 +259,7 @@ class Held:
     def __init__(self, service: CoordinatorService) -> None:
         self.armed = threading.Event()
         self.release = threading.Event()
-        log = service.node.shards[0]._log
+        log = service.follower.shards[0]._log
         original = log.append
 
         def append(messages: Sequence[tuple[object, bytes | None, bytes]]) -> None:

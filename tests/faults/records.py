@@ -48,7 +48,7 @@ _FOREIGN: Final = (b"", b"garbage", None, b"\xc3\x01" + bytes(3), encode("Leader
 
 def _leading(cluster: Cluster) -> CoordinatorService:
     service = cluster.start_service()
-    until("the service leads", lambda: service.node.shards[0].loop.role is Role.LEADING)
+    until("the service leads", lambda: service.follower.shards[0].loop.role is Role.LEADING)
     return service
 
 
@@ -62,7 +62,7 @@ class Losing:
         self.lost = 0
         self._armed: str | None = None
         self._env = env
-        log = service.node.shards[0]._log
+        log = service.follower.shards[0]._log
         original = log.append
 
         def append(messages: Sequence[tuple[object, bytes | None, bytes]]) -> None:
@@ -92,7 +92,7 @@ def lost(env: Environment) -> Row:
         losing = Losing(service, env)
         cluster.start_coordinators(1)
         cluster.start_workers(env.size(2, 4), env.workspaces, agents=4, pause_s=0.0, kinds=["write", "increment"])
-        shard = service.node.shards[0]
+        shard = service.follower.shards[0]
         for which in ("middle", "last") * env.size(1, 10):
             cluster.progress(10)
             until("the service leads", lambda: shard.loop.role is Role.LEADING)
@@ -116,7 +116,7 @@ def refused(env: Environment) -> Row:
     row = Row("too large, or raising")
     with env.cluster(session_timeout_s=6, timeout_s=10) as cluster, _poisoned():
         service = _leading(cluster)
-        shard = service.node.shards[0]
+        shard = service.follower.shards[0]
         cluster.start_workers(1, env.workspaces)
         with ccs_stream.connect(cluster.client_url, workspace="large") as workspace:
             for settings in (True, False):
@@ -131,9 +131,9 @@ def refused(env: Environment) -> Row:
                     cluster.services.remove(service)
                     service.close()
                     service = _leading(cluster)
-                    shard = service.node.shards[0]
+                    shard = service.follower.shards[0]
         outcome = cluster.finish()
-        row.expect(service.node.error is None and shard.loop.role is Role.LEADING, "the leader fell")
+        row.expect(service.follower.error is None and shard.loop.role is Role.LEADING, "the leader fell")
     outcome.findings = [each for each in outcome.findings if "no history asks for" not in each]
     row.add(outcome, rounds=0)
     row.expect_told(outcome, NOTHING)
@@ -141,7 +141,7 @@ def refused(env: Environment) -> Row:
 
 
 def _refuse(row: Row, workspace: Workspace, service: CoordinatorService, *, raises: bool) -> None:
-    led = service.node.shards[0].counts.led
+    led = service.follower.shards[0].counts.led
     agent = workspace.agent("a")
     try:
         if raises:
@@ -157,7 +157,7 @@ def _refuse(row: Row, workspace: Workspace, service: CoordinatorService, *, rais
     before = agent.read("small")
     version = agent.write("small", 1).version
     row.expect(version == (0 if before is None else before.version) + 1, f"the next command made version {version}")
-    again = service.node.shards[0].counts.led - led
+    again = service.follower.shards[0].counts.led - led
     row.expect(again <= (0 if raises else 1), f"the leader led {again} times anew for one command")
 
 
@@ -297,7 +297,7 @@ def _snapshot(cluster: Cluster, row: Row) -> SnapshotBlob:
         for number in range(20):
             workspace.agent("a").write(f"k{number % 5}", number)
             row.acknowledged += 1
-        until("a snapshot", lambda: service.node._snapshots.keep(service.node.shards[0]))
+        until("a snapshot", lambda: service.follower._snapshots.keep(service.follower.shards[0]))
         (blob,) = service.store.snapshots("w")
         workspace.agent("a").write("k0", "behind it")
     cluster.services.remove(service)
@@ -328,7 +328,7 @@ def _start_beside(url: str, row: Row, case: str, data: bytes, *, used: bool) -> 
     with Said() as said:
         try:
             service.start()
-            state = service.node.shards[0].states["w"]
+            state = service.follower.shards[0].states["w"]
             expected = fold_from_zero(url, "w", {state.sequence})[state.sequence]
             row.expect(expected == state_hash(state), f"a snapshot {case}: another state than the log's")
         finally:
@@ -341,13 +341,13 @@ def _start_beside(url: str, row: Row, case: str, data: bytes, *, used: bool) -> 
 def _taken(service: CoordinatorService) -> list[int]:
     """Offsets of the log that a coordinator takes from now on."""
     taken: list[int] = []
-    original = service.node._take
+    original = service.follower._take
 
     def take(messages: list[Message]) -> None:
         taken.extend(each.offset() or 0 for each in messages)
         original(messages)
 
-    service.node._take = take  # type: ignore[method-assign]
+    service.follower._take = take  # type: ignore[method-assign]
     return taken
 
 

@@ -48,7 +48,7 @@ def service(cluster: Cluster) -> CoordinatorService:
 
 
 def leads(service: CoordinatorService) -> bool:
-    shard = service.node.shards.get(0)
+    shard = service.follower.shards.get(0)
     return shard is not None and shard.loop.role is Role.LEADING
 
 
@@ -76,7 +76,7 @@ def test_a_leader_that_cannot_ask_where_its_commands_are_asks_again(
     with ccs_stream.connect(cluster.client_url, workspace="w") as workspace:
         assert workspace.agent("a").write("k", 1).version == 1
     assert failing.left == 0
-    assert service.node.error is None
+    assert service.follower.error is None
 
 
 def test_a_partition_that_cannot_be_restored_yet_is_restored_later(
@@ -89,7 +89,7 @@ def test_a_partition_that_cannot_be_restored_yet_is_restored_later(
     with Cluster(own, tmp_path, seed="", partitions=2) as cluster, ccs_stream.connect(cluster.url) as workspace:
         coordinator = workspace.coordinator
         assert isinstance(coordinator, RemoteCoordinator)
-        until("all is followed", lambda: len(coordinator._node.shards) == 2)
+        until("all is followed", lambda: len(coordinator.follower.shards) == 2)
         assert workspace.agent("a").write("k", 1).version == 1
         assert failing.left == 0
 
@@ -105,9 +105,9 @@ def test_a_command_that_leading_itself_cannot_bear_ends_the_coordinator_aloud(
     monkeypatch.setattr(ShardCoordinator, "command", broken)
     monkeypatch.setattr(logging.getLogger("ccs_stream.coordinator.kafka.group.member"), "disabled", True)
     cluster.produce(cluster.commands_topic, [(b"w", command())])
-    until("it ends", lambda: service.node.error is not None)
-    assert type(service.node.error) is LogError
-    assert "a bug of ccs-stream" in str(service.node.error)
+    until("it ends", lambda: service.follower.error is not None)
+    assert type(service.follower.error) is LogError
+    assert "a bug of ccs-stream" in str(service.follower.error)
 
 
 def command() -> bytes:

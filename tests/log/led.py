@@ -8,7 +8,7 @@ import hashlib
 import itertools
 from collections.abc import Iterator
 
-from ccs_stream.coordinator.batch import fold_record, plan
+from ccs_stream.coordinator.batch import plan
 from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.log.envelope import encode_head
 from ccs_stream.log.memory import MemoryLog
@@ -17,6 +17,7 @@ from ccs_stream.log.reader import ShardReader
 from ccs_stream.protocol.admit import Cursor, Verdict, advance
 from ccs_stream.protocol.commands import Command, Commit, Content, Join, Open, Write
 from ccs_stream.protocol.directory import Directory
+from ccs_stream.protocol.evolve import fold_decision
 from ccs_stream.protocol.ids import NO_SESSION, CommandNumber, Epoch, Hash, LeaderId, Micros, SessionId, artifact_id
 from ccs_stream.protocol.records import LeaderClaimed, LeaderResigned, LogOpened
 from ccs_stream.protocol.settings import SECOND_US
@@ -90,7 +91,7 @@ class LedLog(MemoryLog):
             if planned.draft is None or planned.record is None or planned.digest is None:
                 continue
             self.append("", [planned.draft], self.end(""))
-            fold_record(state, planned)
+            fold_decision(state, planned.decision.events, planned.record)
             advance(self.cursor, planned.record, planned.digest)
 
     def decide_late(self, workspace: str, seconds: float, command: Command, cursor: Cursor) -> None:

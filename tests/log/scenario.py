@@ -7,7 +7,7 @@ log beside the old one, and so is the old scenario where what is decided says mo
 import hashlib
 import math
 
-from ccs_stream.coordinator.batch import fold_record, plan
+from ccs_stream.coordinator.batch import plan
 from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.log.port import Draft
 from ccs_stream.protocol.admit import Cursor, advance
@@ -30,6 +30,7 @@ from ccs_stream.protocol.commands import (
     WriteMode,
 )
 from ccs_stream.protocol.directory import Directory
+from ccs_stream.protocol.evolve import fold_decision
 from ccs_stream.protocol.ids import (
     NO_SESSION,
     CommandNumber,
@@ -183,6 +184,6 @@ def play(
             if planned.draft is None or planned.record is None or planned.digest is None:
                 continue
             drafts.append(planned.draft)
-            fold_record(state, planned)
+            fold_decision(state, planned.decision.events, planned.record)
             advance(cursor, planned.record, planned.digest)
     return drafts, state, cursor

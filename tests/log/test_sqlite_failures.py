@@ -314,7 +314,7 @@ def test_a_closed_log_says_so(path: Path) -> None:
         ("sqlite:///x.db?synchronous=off", "'full'"),
         ("sqlite:///x.db?busy_timeout_s=soon", "no number"),
         ("sqlite://x.db", "names no file"),
-        ("sqlit:///x.db", "did you mean sqlite:"),
+        ("sqlit:///x.db", "did you mean 'sqlite'"),
         ("team.db", "is no URL"),
         ("postgres://me:secret@localhost/db", "known: memory, sqlite, file, kafka"),
     ],

@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from ccs_stream.coordinator.batch import fold_record, plan
+from ccs_stream.coordinator.batch import plan
 from ccs_stream.log.fold import fold_log
 from ccs_stream.log.memory import MemoryLog
 from ccs_stream.log.reader import ShardReader
@@ -14,6 +14,7 @@ from ccs_stream.projections.invariants import Invariants, Kind
 from ccs_stream.protocol.commands import Command, Open
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.events import CommandRefused
+from ccs_stream.protocol.evolve import fold_decision
 from ccs_stream.protocol.ids import NO_SESSION, NOBODY, CommandNumber, Micros, SessionId
 from ccs_stream.protocol.records import DecisionRecord
 from ccs_stream.protocol.settings import SECOND_US, WorkspaceSettings
@@ -44,7 +45,7 @@ class Asker(Story):
 
     def _joined(self, who: str) -> tuple[str, SessionId]:
         agent, session = self._who(who)
-        known = self.state.session(session)
+        known = self.state.sessions.get(session)
         if known is None or agent not in known.participants:
             self._waiting.append(self.join(who))
         return agent, session
@@ -159,7 +160,7 @@ class Workspace(RuleBasedStateMachine):
             if any(isinstance(event, CommandRefused) for event in events):
                 assert len(events) == 1
             reserved = {key: (a.reserved_by, a.reserved_until) for key, a in self.live.artifacts.items()}
-            fold_record(self.live, each)
+            fold_decision(self.live, each.decision.events, each.record)
             if each.record.command_kind == "read":
                 for key, (by, until) in reserved.items():
                     artifact = self.live.artifacts[key]

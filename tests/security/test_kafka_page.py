@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ccs_stream.cli.kafka import doctor_broker
-from ccs_stream.coordinator.kafka import health
+from ccs_stream.coordinator.kafka import health_server
 from ccs_stream.log.kafka.clients import Clients
 from ccs_stream.log.kafka.settings import KafkaSettings
 from tests.security.secured import TABLE
@@ -58,7 +58,7 @@ def test_every_metric_is_there_and_no_other() -> None:
     shard |= {"dropped": {"stale_number": 1}, "void": {"foreign": 1}}
     numbers = ("epoch", "offset", "lag", "waiting", "workspaces", "artifacts", "seconds_to_lead")
     shard |= dict.fromkeys((*numbers, "decisions", "events", "claims"), 0)
-    exposed = health.metrics({"partitions": [shard], "garbage_commands": 0, "ready": True})
+    exposed = health_server.metrics({"partitions": [shard], "garbage_commands": 0, "ready": True})
     names = {line.partition("{")[0].split()[0] for line in exposed.splitlines() if not line.startswith("#")}
     said = {name for row in rows("metric")[1:] for name in re.findall(r"`(ccs_\w+)", row[0])}
     assert said == names
@@ -70,10 +70,10 @@ def test_every_endpoint_is_there() -> None:
     said = {row[0].strip("`") for row in rows("endpoint")[1:]}
     served: list[str] = []
     handler = SimpleNamespace(path="/", service=None, _say=lambda code, text, *_: served.append(text))
-    original = health.status
-    health.status = lambda _: {}  # type: ignore[assignment]
+    original = health_server.status
+    health_server.status = lambda _: {}  # type: ignore[assignment]
     try:
-        health._Handler.do_GET(handler)  # type: ignore[arg-type]
+        health_server._Handler.do_GET(handler)  # type: ignore[arg-type]
     finally:
-        health.status = original
+        health_server.status = original
     assert said == set(re.findall(r"/\w+", served[0]))

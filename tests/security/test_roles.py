@@ -163,10 +163,10 @@ def test_a_coordinator_keeps_snapshots_and_its_successor_begins_with_them(log: L
         for turn in range(2):
             service = CoordinatorService(KafkaLog(KafkaSettings.parse(url_of(log), scram("coordinator"))))
             service.start()
-            shard = service.node.shards[0]
+            shard = service.follower.shards[0]
             offsets.append(shard.reader.offset - shard.unsaved)
             deadline = time.monotonic() + 15
-            while not service.node._snapshots.keep(shard):
+            while not service.follower._snapshots.keep(shard):
                 # One is taken behind a decision, and what came last was a claim.
                 assert time.monotonic() < deadline
                 workspace.agent("a").write("k", turn)

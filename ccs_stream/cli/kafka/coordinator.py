@@ -10,7 +10,7 @@ import sys
 
 import click
 
-from ccs_stream.coordinator.kafka.health import HealthServer
+from ccs_stream.coordinator.kafka.health_server import HealthServer
 from ccs_stream.coordinator.kafka.service import CoordinatorService
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.store import KafkaLog

@@ -99,7 +99,7 @@ def _row(followed: PartitionReader, group: CoordinatorGroup | CcsError) -> dict[
         "epoch": cursor.epoch,
         "leader": cursor.leader_id.hex() if cursor.epoch else None,
         "resigned": cursor.resigned,
-        "offered_by": [] if isinstance(group, CcsError) else group.offered_by(followed.partition),
+        "suggested_for": [] if isinstance(group, CcsError) else group.suggested_for(followed.partition),
         "undecided": followed.undecided,
         "workspaces": len(followed.states),
         "void": cursor.void,
@@ -134,7 +134,7 @@ def _leadership(
             f"allow this user Describe on the group {store.names.coordinators}",
         )
         return
-    alone = [each for each in followed if not group.offered_by(each.partition)]
+    alone = [each for each in followed if not group.suggested_for(each.partition)]
     stuck = [each for each in alone if each.undecided]
     if stuck:
         yield CheckResult(

@@ -31,7 +31,7 @@ class DeliveryRecorder:
     def __init__(
         self, coordinator: Coordinator, session: ClientSession, freshness: Freshness, rules: StrategyRules | None
     ) -> None:
-        self.copies = CopyTracker(parse_rules(None) if rules is None else rules, coordinator.clock)
+        self.copies = CopyTracker(parse_rules(None) if rules is None else rules, coordinator.now)
         self.give: Give | None = None
         """Told of every delivery, where somebody wants to know."""
         self.session = session
@@ -69,7 +69,7 @@ class DeliveryRecorder:
                     source,
                     self._freshness(freshness),
                     max(sequence, body.sequence),
-                    self._coordinator.clock(),
+                    self._coordinator.now(),
                     scope.context,
                 )
             )
@@ -89,7 +89,7 @@ class DeliveryRecorder:
                     DeliverySource.SEARCH,
                     self._freshness(None),
                     sequence,
-                    self._coordinator.clock(),
+                    self._coordinator.now(),
                     scope.context,
                 )
             )
@@ -121,7 +121,7 @@ class DeliveryRecorder:
                 outcome=outcome,
                 freshness=self._freshness(freshness),
                 valid_at_sequence=sequence,
-                at=self._coordinator.clock(),
+                at=self._coordinator.now(),
                 conversation=conversation,
                 generation=generation,
             )
@@ -148,7 +148,7 @@ class DeliveryRecorder:
                     outcome=DeliveryOutcome.CONTENT,
                     freshness=DeliveryFreshness.OWN_WRITES,
                     valid_at_sequence=written.answer.last_sequence,
-                    at=self._coordinator.clock(),
+                    at=self._coordinator.now(),
                     conversation=conversation,
                     generation=generation,
                     form=DeliveryForm.OWN_WRITE,

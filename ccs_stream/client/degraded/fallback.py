@@ -19,7 +19,7 @@ from ccs_stream.client.degraded.outbox import Outbox, Wanted
 from ccs_stream.client.degraded.outbox_file import Entry, EntryKind, EntryState
 from ccs_stream.client.operations.commit import PendingContent
 from ccs_stream.client.results import Written
-from ccs_stream.coordinator.pending_command import Answer
+from ccs_stream.coordinator.answer import Answer
 from ccs_stream.coordinator.port import Coordinator
 from ccs_stream.log.port import Position
 from ccs_stream.protocol.commands import ArtifactChange, Write
@@ -96,7 +96,7 @@ class Fallback:
         version = Version(0) if seen is None else seen.version
         scope.saw(artifact, version)
         position = self._position()
-        if seen is None or not seen.readable(self._coordinator.clock()):
+        if seen is None or not seen.readable(self._coordinator.now()):
             if agent is not None:
                 self._serving.found_nothing(agent, artifact, version, position.sequence, scope, freshness=_STALE)
             return None
@@ -180,7 +180,7 @@ class Fallback:
         if change.base_version is not None or change.artifact in scope.versions:
             return change.base_version
         state = self._state.artifacts.get(change.artifact)
-        return None if state is None or not state.readable(self._coordinator.clock()) else state.version
+        return None if state is None or not state.readable(self._coordinator.now()) else state.version
 
     def _wanted(self, change: ArtifactChange, base: Version | None, bodies: dict[int, bytes]) -> Wanted:
         if type(change) is Write:

@@ -32,7 +32,7 @@ from ccs_stream.client.degraded.outbox_file import (
     row_of,
 )
 from ccs_stream.client.values import check_text
-from ccs_stream.coordinator.port import wall_clock
+from ccs_stream.clock import wall_clock
 from ccs_stream.protocol.errors import CcsError, OutcomeUnknown, TooLarge, UsageError
 from ccs_stream.protocol.ids import ArtifactId, CommandNumber, Micros, Scope, SessionId, Version, artifact_id
 

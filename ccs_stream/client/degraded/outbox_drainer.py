@@ -20,7 +20,7 @@ from typing import Final
 from ccs_stream.client.degraded.outbox import Outbox
 from ccs_stream.client.degraded.outbox_file import Entry, EntryState
 from ccs_stream.client.values import content_of
-from ccs_stream.coordinator.pending_command import Answer
+from ccs_stream.coordinator.answer import Answer
 from ccs_stream.coordinator.port import Coordinator
 from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.protocol.commands import ArtifactChange, Command, Commit, Content, Erase, Join, Leave, Write, WriteMode
@@ -187,7 +187,7 @@ class OutboxDrainer:
         coordinator = self._coordinator
         with coordinator.lock:
             state = coordinator.state
-            session, artifact = state.session(session_id), state.artifact(entry.artifact)
+            session, artifact = state.sessions.get(session_id), state.artifacts.get(entry.artifact)
             decided = session is not None and entry.command in session.window
             stale = (
                 session is not None and not decided and entry.command <= session.highest - state.settings.dedupe_window
@@ -201,7 +201,7 @@ class OutboxDrainer:
                 stale=stale,
                 highest=0 if session is None else int(session.highest),
                 joined=session is not None and entry.agent in session.participants,
-                reserved=artifact is not None and artifact.reserved(coordinator.clock()),
+                reserved=artifact is not None and artifact.reserved(coordinator.now()),
             )
 
     def _ask(self, entry: Entry, session: SessionId, *, joined: bool) -> Answer:
@@ -243,7 +243,7 @@ class OutboxDrainer:
         if content.locator is None:
             content.locator = self._coordinator.store.put_content(body)
             content.body = None
-            content.uploaded_at = self._coordinator.clock()
+            content.uploaded_at = self._coordinator.now()
 
     # What became of it.
 
@@ -268,7 +268,7 @@ class OutboxDrainer:
         old = self.outbox.session_id
         number = self.outbox.new_session(old)
         with self._coordinator.lock:
-            alive = self._coordinator.state.session(old) is not None
+            alive = self._coordinator.state.sessions.get(old) is not None
         if alive:
             with suppress(CcsError):  # a courtesy: a session that was not ended is one of a process that was killed
                 self._coordinator.execute(Leave(session_id=old, number=number), timeout_s=LEAVE_S)
@@ -280,7 +280,7 @@ class OutboxDrainer:
         whose they were.
         """
         with self._coordinator.lock:
-            artifact = self._coordinator.state.artifact(entry.artifact)
+            artifact = self._coordinator.state.artifacts.get(entry.artifact)
             sequence = 0 if artifact is None else int(artifact.sequence)
         for _ in range(LOOK_BACK_MAX):
             if not sequence:

@@ -21,8 +21,8 @@ from ccs_stream.client.observers.telemetry import LookUp, Telemetry
 from ccs_stream.client.observers.token_counter import CountTokens as CountTokens  # noqa: PLC0414  # what a store takes
 from ccs_stream.client.observers.token_counter import Tokens, check_counter
 from ccs_stream.client.operations.commit import PendingContent
-from ccs_stream.coordinator.pending_command import Answer
-from ccs_stream.coordinator.port import wall_clock
+from ccs_stream.clock import wall_clock
+from ccs_stream.coordinator.answer import Answer
 from ccs_stream.projections.metric_events import SCHEMA_VERSION, Observed, StoreMetricEvent
 from ccs_stream.projections.savings import Account, Cause, Moved, Savings, signals
 from ccs_stream.protocol.commands import ArtifactChange, Write

@@ -10,7 +10,7 @@ from typing import Final
 from ccs_stream.client.cache.content_cache import ContentCache
 from ccs_stream.client.cache.read_set import ReadSet
 from ccs_stream.client.results import Written
-from ccs_stream.coordinator.pending_command import Answer
+from ccs_stream.coordinator.answer import Answer
 from ccs_stream.protocol.commands import ArtifactChange, Commit, Content, Write
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.events import ArtifactDeleted, WriteCommitted

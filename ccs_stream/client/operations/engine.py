@@ -138,4 +138,4 @@ class Engine(Reader):
             if each.content.locator is None:
                 each.content.locator = self.coordinator.store.put_content(each.body)
                 each.content.body = None
-                each.content.uploaded_at = self.coordinator.clock()
+                each.content.uploaded_at = self.coordinator.now()

@@ -13,7 +13,7 @@ from ccs_stream.client.cache.read_set import ReadSet
 from ccs_stream.client.operations.commit import UNNUMBERED
 from ccs_stream.client.operations.session import CommandSession
 from ccs_stream.client.operations.steps import RunBlocking, Steps
-from ccs_stream.coordinator.pending_command import Answer
+from ccs_stream.coordinator.answer import Answer
 from ccs_stream.log.port import Position
 from ccs_stream.protocol.commands import Read
 from ccs_stream.protocol.deliveries import DeliveryFreshness, DeliveryOutcome, DeliverySource
@@ -91,7 +91,7 @@ class Reader(CommandSession):
             or body.version != state.version
             or not state.holds(participant)
             or state.deleted
-            or (state.expires_at is not None and state.expires_at <= self.coordinator.clock())
+            or (state.expires_at is not None and state.expires_at <= self.coordinator.now())
             or participant in state.reclaimed
             or state.reserved_by == participant
         ):
@@ -162,7 +162,7 @@ class Reader(CommandSession):
         granted = _granted(answer)
         # The version the grant names, if somebody wrote since; what is returned is the newer one, granted or not.
         scope.saw(artifact, max(seen.version, granted))
-        if not seen.readable(self.coordinator.clock()):
+        if not seen.readable(self.coordinator.now()):
             serving.found_nothing(agent, artifact, seen.version, position.sequence, scope, freshness=freshness)
             return None
         body = self.bodies.get(artifact)
@@ -184,7 +184,7 @@ class Reader(CommandSession):
         Its execution scopes have read nothing by that: to write over it, an agent reads first.
         """
         state = self.state.artifacts[artifact]
-        if not self._needs_grant(agent, state) or not state.readable(self.coordinator.clock()):
+        if not self._needs_grant(agent, state) or not state.readable(self.coordinator.now()):
             return None
         aside = ReadSet()
         answer = yield from self.ask(
@@ -194,7 +194,7 @@ class Reader(CommandSession):
             raise self.error_of(answer.refusal, f"push of {state.key!r}")
         with self.coordinator.lock:
             seen, at = state.copy(), self.state.last_complete_sequence
-        if not seen.readable(self.coordinator.clock()):
+        if not seen.readable(self.coordinator.now()):
             return None
         body = self.bodies.get(artifact)
         if body is None or body.version != seen.version:
@@ -216,7 +216,7 @@ class Reader(CommandSession):
             known = self.fallback
             return [known.read(agent, artifact, scope) for agent, artifact, scope in readers]
         with self.coordinator.lock:
-            position, now = self.coordinator.position, self.coordinator.clock()
+            position, now = self.coordinator.position, self.coordinator.now()
             hits = [None if agent is None else self.hit(agent, artifact) for agent, artifact, _ in readers]
             states = [
                 None if (found := self.state.artifacts.get(each)) is None else found.copy() for _, each, _ in readers
@@ -249,7 +249,7 @@ class Reader(CommandSession):
 
     def _needs_grant(self, agent: str, state: ArtifactState) -> bool:
         participant = self.session.joined.get(agent)
-        now = self.coordinator.clock()
+        now = self.coordinator.now()
         if state.exists and state.expired(now):
             return True
         if participant is None:

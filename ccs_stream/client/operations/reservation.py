@@ -96,7 +96,7 @@ def acquire(
     deadline = time.monotonic() + wait_s
 
     def released() -> bool:
-        return not engine.state.artifacts[artifact].reserved(engine.coordinator.clock())
+        return not engine.state.artifacts[artifact].reserved(engine.coordinator.now())
 
     while True:
         answer = yield from engine.ask(

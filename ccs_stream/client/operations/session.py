@@ -19,7 +19,7 @@ from ccs_stream.client.operations.commit import UNNUMBERED, CommitResults
 from ccs_stream.client.operations.errors import error_of
 from ccs_stream.client.operations.steps import Steps, Submit
 from ccs_stream.client.values import check_text
-from ccs_stream.coordinator.pending_command import Answer
+from ccs_stream.coordinator.answer import Answer
 from ccs_stream.coordinator.port import Coordinator
 from ccs_stream.protocol.commands import Command, Heartbeat, Join, Refresh
 from ccs_stream.protocol.errors import CcsError
@@ -114,7 +114,7 @@ class CommandSession:
                 session.joined[agent] = event.participant
         if agent not in session.joined:
             # Another thread joined it between our look and our command.
-            known = self.state.session(session.session_id)
+            known = self.state.sessions.get(session.session_id)
             if known is not None:
                 session.joined[agent] = known.participants[agent]
         return None
@@ -132,7 +132,7 @@ class CommandSession:
         state = self.state.artifacts.get(artifact)
         if state is None or state.ttl_us is None or state.expires_at is None:
             return
-        remaining = state.expires_at - self.coordinator.clock()
+        remaining = state.expires_at - self.coordinator.now()
         if (state.ttl_us - remaining) * 10 < state.ttl_us:
             return
         yield from self.ask(

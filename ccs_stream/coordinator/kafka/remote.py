@@ -1,40 +1,43 @@
-"""The coordinator of a workspace on Kafka, as its clients see it: in this process or in another, whoever leads.
+"""The coordinator of a workspace on Kafka, as its client sees it: in this process or in another, whichever leads.
+
+The client uses it through `port.Coordinator`.
 
 Guarantees: a command is answered when its decision is read from the log, admitted, wherever it was decided; a deadline
-that passes says `OutcomeUnknown`, never that it failed, and the command goes on being asked for under its number until
-the log shows it; a session never has more commands open than its window remembers. Does not: lead; the node beneath
-does where the log says so, and then a command is handed over directly.
+that passes raises `OutcomeUnknown`, never that the command failed, and the command goes on being sent under its number
+until the log shows it; a session never has more commands open than its window remembers. Does not: lead; the follower
+beneath does where the log says so, and then a command is handed over directly.
 
-A command waits in one of three places: for room in its session's window, with the leader in this process, or in the
-commands topic. What has not left the first is known not to have happened.
+How: a command waits in one of three places: for room in its session's window, with the leader in this process, or in
+the commands topic. The thread `ccs-follow` of the shared follower reads the log, calls `on_decision` under the shard's
+lock, and `on_round_end`, which wakes callers and keeps deadlines; neither may block. Uploads and look-ups on behalf of
+coroutines are done by the queue `ccs-jobs-...`, which may wait for brokers.
 """
 
 import asyncio
 import logging
 import threading
-import time
 import uuid
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from ccs_stream.background import ForkGuard
+from ccs_stream.background import BackgroundQueue, ForkGuard, Job, job_queue, run_job
+from ccs_stream.clock import SYSTEM_CLOCK, Clock
+from ccs_stream.coordinator.answer import Answer
 from ccs_stream.coordinator.batch import PlannedDecision
+from ccs_stream.coordinator.health import CoordinatorHealth
 from ccs_stream.coordinator.kafka.commands.in_flight import InFlightCommand, InFlightCommands
-from ccs_stream.coordinator.kafka.follower.log_follower import SETTLE_S
+from ccs_stream.coordinator.kafka.follower.log_follower import FINISH_S
 from ccs_stream.coordinator.kafka.follower.shared_follower import SharedFollower
 from ccs_stream.coordinator.kafka.shard.ports import Contents
-from ccs_stream.coordinator.pending_command import Answer, CommandCounter
-from ccs_stream.coordinator.port import LEFT_LEAST, wall_clock
+from ccs_stream.coordinator.pending_command import CommandCounter
+from ccs_stream.coordinator.port import LEFT_LEAST
 from ccs_stream.coordinator.sweep import sweep_command, sweep_is_due
-from ccs_stream.log.codec import DEFAULT_CODEC
-from ccs_stream.log.envelope import chain_hash
 from ccs_stream.log.kafka.errors import Refusal
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.log.port import Position
 from ccs_stream.log.reader import ShardReader
 from ccs_stream.protocol.commands import Command, Open
-from ccs_stream.protocol.errors import CcsError, Closed, LogDiverged, LogUnavailable
+from ccs_stream.protocol.errors import CcsError, Closed, LogUnavailable
 from ccs_stream.protocol.events import CommandAnswered, Event
 from ccs_stream.protocol.ids import CommandNumber, Hash, Micros, SequenceNumber, SessionId
 from ccs_stream.protocol.leadership import QueuedCommand, Role
@@ -43,12 +46,18 @@ from ccs_stream.protocol.settings import DEFAULT_SETTINGS, WorkspaceSettings
 
 LOG = logging.getLogger(__name__)
 
-CHECK_EVERY_S: Final = 0.1
-"""How often deadlines are looked at."""
+DEADLINES_EVERY_S: Final = 0.1
+"""How often deadlines of commands are looked at."""
+FOLLOWER_DIED_S: Final = 1.0
+"""How long after its deadline a caller gives up by itself: only needed when the follower's thread has died."""
+SWEEP_WAIT_S: Final = 1.0
+"""How long `sweep` waits for the events of the sweep it asked for."""
+ASYNC_POLL_S: Final = 0.01
+"""How often a coroutine that waits looks whether the state has moved."""
 
 
 class RemoteCoordinator:
-    """See the module's docstring. One object serves all threads and event loops of the process."""
+    """Has the commands of one workspace decided by its leader. One object serves all threads and event loops."""
 
     def __init__(
         self,
@@ -56,6 +65,7 @@ class RemoteCoordinator:
         workspace: str,
         *,
         settings: WorkspaceSettings | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """Follow the workspace to where its log ends, and open it where nobody has.
 
@@ -63,41 +73,41 @@ class RemoteCoordinator:
         """
         self.store = store
         self.workspace = workspace
-        self.clock: Callable[[], Micros] = wall_clock
+        self.clock = clock
+        self.now: Callable[[], Micros] = clock.now
         self.timeout_s = store.settings.timeout_s
         self._guard = ForkGuard(f"the workspace {workspace!r} of {store.display_url}")
         self._closed = False
         self._uploading: dict[asyncio.AbstractEventLoop, asyncio.Future[None]] = {}
         """By event loop, the last command that waits for an upload, or behind one."""
         self._moved = threading.Condition(threading.Lock())
-        self._waiting = 0
-        self._checked_at = 0.0
-        self._worker: ThreadPoolExecutor | None = None
+        """Notified at the end of each round of the follower in which somebody waits for the state to move."""
+        self._waiters = 0
+        self._deadlines_kept_at = 0.0
+        self._jobs: BackgroundQueue[Job] = job_queue(f"jobs-{workspace}")
         self.on_bodies: Callable[[list[Event], tuple[bytes, ...]], None] | None = None
-        """Told of every decision that carries bodies, after it was folded."""
-        self._asked = InFlightCommands(
-            send=self._send,
-            window=lambda: self.state.settings.dedupe_window,
-            trouble=self._trouble,
-        )
-        self._membership = SharedFollower.of(store)
-        self._node = self._membership.node
+        """Called with every decision that carries bodies, after it was folded."""
+        self._commands = InFlightCommands(self, clock=clock)
+        self._shared = SharedFollower.of(store)
+        self.follower = self._shared.follower
+        """The one follower of the log in this process."""
         try:
-            self._shard, self.state = self._membership.follow(self)
+            self.shard, self.state = self._shared.follow(self)
         except BaseException:
-            self._membership.leave(self)
+            self._shared.leave(self)
             raise
-        self.lock = self._shard.lock
+        self.lock = self.shard.lock
+        """Held while the state changes; it is that of the workspace's partition."""
         try:
-            self._membership.join(self)
+            self._shared.join(self)
             self.catch_up()
-            self._membership.offer()
+            self._shared.offer_to_lead()
             self._open_workspace(settings)
         except BaseException:
             self._leave()
             raise
 
-    # Asking.
+    # Commands.
 
     def execute(
         self,
@@ -112,16 +122,16 @@ class RemoteCoordinator:
         if work is not None:
             work()
         limit = self.timeout_s if timeout_s is None else timeout_s
-        ticket = InFlightCommand(command, numbers, limit)
-        ticket.signal = threading.Lock()
-        ticket.signal.acquire()
-        self._submit(ticket)
-        # Whoever reads the log keeps the deadline; the time beyond it is for the case that nobody does any more.
-        if not ticket.signal.acquire(timeout=limit + 1.0):
+        pending = InFlightCommand(command, numbers, limit, self.clock)
+        pending.signal = threading.Lock()
+        pending.signal.acquire()
+        self._submit(pending)
+        # The follower's thread gives up on commands. The time beyond the limit only matters if that thread has died.
+        if not pending.signal.acquire(timeout=limit + FOLLOWER_DIED_S):
             with self.lock:
-                self._asked.give_up(ticket)
-            self._asked.wake(self.lock)
-        return ticket.result()
+                self._commands.give_up(pending)
+            self._commands.wake(self.lock)
+        return pending.result()
 
     async def execute_async(
         self,
@@ -135,174 +145,145 @@ class RemoteCoordinator:
         self._guard.check()
         loop = asyncio.get_running_loop()
         if command is None:
-            await loop.run_in_executor(self._in_background(), work or self.catch_up)
+            await run_job(self._jobs, work or self.catch_up)
             with self.lock:
-                return self._from_state()
-        ticket = InFlightCommand(command, numbers, self.timeout_s if timeout_s is None else timeout_s)
-        ticket.loop, ticket.future = loop, loop.create_future()
+                return self._answer_from_state()
+        limit = self.timeout_s if timeout_s is None else timeout_s
+        pending = InFlightCommand(command, numbers, limit, self.clock)
+        pending.loop, pending.future = loop, loop.create_future()
         before = self._uploading.get(loop)
         if work is None and before is None:
-            self._submit(ticket)
+            self._submit(pending)
         else:
-            await self._submit_in_turn(ticket, work, before)
-        answer: Answer = await ticket.future
+            await self._submit_in_turn(pending, work, before)
+        answer: Answer = await pending.future
         return answer
 
     async def _submit_in_turn(
-        self, ticket: InFlightCommand, work: Callable[[], object] | None, before: "asyncio.Future[None] | None"
+        self, pending: InFlightCommand, work: Callable[[], object] | None, before: "asyncio.Future[None] | None"
     ) -> None:
-        """After its upload, and after those that this loop asked for before: a long body is not overtaken."""
+        """Submit after its upload, and after the earlier commands of this loop: a long upload is not overtaken."""
         loop = asyncio.get_running_loop()
         done = self._uploading[loop] = loop.create_future()
         try:
             if work is not None:
-                await loop.run_in_executor(self._in_background(), work)
+                await run_job(self._jobs, work)
             if before is not None:
                 await asyncio.wait([before])
-            self._submit(ticket)
+            self._submit(pending)
         finally:
             done.set_result(None)
             if self._uploading.get(loop) is done:
                 del self._uploading[loop]
 
-    def _submit(self, ticket: InFlightCommand) -> None:
+    def _submit(self, pending: InFlightCommand) -> None:
         with self.lock:
-            self._check()
-            self._asked.submit(ticket)
-        self._asked.wake(self.lock)
+            self._check_open()
+            self._commands.submit(pending)
+        self._commands.wake(self.lock)
 
-    def _send(self, command: Command) -> None:
-        """To the leader in this process, or into the commands topic. The caller holds the lock."""
-        if self._shard.loop.role in (Role.LEADING, Role.CLAIMING, Role.RECOVERING):
-            self._shard.command(QueuedCommand(workspace=self.workspace, command=command, offset=None))
+    # The route of commands: see `CommandRoute`. The caller holds the lock.
+
+    def send(self, command: Command) -> None:
+        """Hand a command to the leader in this process, or put it into the commands topic."""
+        if self.shard.loop.role in (Role.LEADING, Role.CLAIMING, Role.RECOVERING):
+            self.shard.command(QueuedCommand(workspace=self.workspace, command=command, offset=None))
         else:
-            self._node.commands.send(self.workspace, command)
+            self.follower.commands.send(self.workspace, command)
+
+    def session_window(self) -> int:
+        """See `CommandRoute`."""
+        return self.state.settings.dedupe_window
+
+    def broker_error(self) -> str | None:
+        """See `CommandRoute`."""
+        trouble = self.store.clients.trouble.last
+        return None if trouble is None else trouble.str()
 
     # Decisions: called under the shard's lock.
 
-    def decided(  # what is known of a decision
+    def on_decision(  # what is known of a decision
         self, record: DecisionRecord, events: list[Event], offset: int, digest: Hash, contents: Contents
     ) -> None:
         """See `DecisionListener`."""
-        last = SequenceNumber(record.first_sequence + len(events) - 1)
-        ticket = self._asked.get(record.session_id, record.number)
-        if ticket is None:
-            # Whoever wrote it here has the body.
+        pending = self._commands.get(record.session_id, record.number)
+        if pending is None:
+            # The process whose command it was has the body already.
             if self.on_bodies is not None and (bodies := contents()):
                 self.on_bodies(events, bodies)
             return
         first = events[0]
         if type(first) is CommandAnswered and first.original_sequence:
-            self._answer_again(ticket, first.original_sequence)
+            self._answer_repeat(pending, first.original_sequence)
             return
-        changed = () if type(first) is CommandAnswered else events
-        self._asked.resolve(
-            ticket,
-            Answer(
-                changed,
-                record.first_sequence,
-                last,
-                record.recorded_at,
-                self.store.log_id,
-                self.workspace,
-                offset,
-                digest,
-            ),
-        )
+        changes = () if type(first) is CommandAnswered else events
+        self._commands.resolve(pending, Answer.of_decision(record, changes, self.store.log_id, offset, digest))
 
-    def settled(self, pending: QueuedCommand, planned: PlannedDecision) -> None:
+    def on_no_decision(self, queued: QueuedCommand, planned: PlannedDecision) -> None:
         """See `DecisionListener`."""
-        ticket = self._asked.get(pending.command.session_id, pending.command.number)
-        if ticket is None:
+        pending = self._commands.get(queued.command.session_id, queued.command.number)
+        if pending is None:
             return
         repeats = planned.decision.repeats
         if planned.decision.dropped is not None:
             why = f"nothing is known of this command ({planned.decision.dropped.value}): connect again"
-            self._asked.fail(ticket, CcsError(why))
+            self._commands.fail(pending, CcsError(why))
         elif repeats is None:
-            self._asked.resolve(ticket, self._from_state())
+            self._commands.resolve(pending, self._answer_from_state())
         else:
-            self._answer_again(ticket, repeats)
+            self._answer_repeat(pending, repeats)
 
-    def _answer_again(self, ticket: InFlightCommand, sequence: SequenceNumber) -> None:
-        """The answer of a command decided before this process listened: its decision must be looked up."""
+    def _answer_repeat(self, pending: InFlightCommand, sequence: SequenceNumber) -> None:
+        """Answer a command that was decided before this process listened: its decision must be looked up."""
 
-        def look() -> None:
+        def look_up() -> None:
             try:
-                answer = self._decision_at(sequence)
+                answer = Answer.to_repeat(self.store, self.workspace, sequence)
             except CcsError as error:
                 with self.lock:
-                    self._asked.fail(ticket, error)
+                    self._commands.fail(pending, error)
             else:
                 with self.lock:
-                    self._asked.resolve(ticket, answer)
-            self._asked.wake(self.lock)
+                    self._commands.resolve(pending, answer)
+            self._commands.wake(self.lock)
 
-        self._in_background().submit(look)
+        self._jobs.submit(look_up)
 
-    def _decision_at(self, sequence: SequenceNumber) -> Answer:
-        stored = self.store.find(self.workspace, sequence)
-        record = None if stored is None else stored.record
-        if stored is None or type(record) is not DecisionRecord:
-            raise LogDiverged(f"sequence {sequence} was folded and is not in {self.store.display_url}")
-        return Answer(
-            [DEFAULT_CODEC.decode_event(each) for each in record.events],
-            record.first_sequence,
-            SequenceNumber(record.first_sequence + len(record.events) - 1),
-            record.recorded_at,
-            self.store.log_id,
-            self.workspace,
-            stored.offset,
-            chain_hash(stored.head),
-        )
+    def _answer_from_state(self) -> Answer:
+        """The caller holds the lock."""
+        return Answer.at(self.position, self.state.recorded_at)
 
-    def _from_state(self) -> Answer:
-        end = self._shard.reader.cursor.end(self.workspace)
-        return Answer(
-            (),
-            end.sequence,
-            end.sequence,
-            self.state.recorded_at,
-            self.store.log_id,
-            self.workspace,
-            self._shard.reader.offset,
-            end.hash,
-        )
+    # Rounds of the follower: called in its thread, without a lock.
 
-    # Time.
-
-    def after_round(self) -> None:
-        self._asked.wake(self.lock)
-        if self._waiting:
+    def on_round_end(self) -> None:
+        """See `WorkspaceClient`."""
+        self._commands.wake(self.lock)
+        if self._waiters:
             with self._moved:
                 self._moved.notify_all()
-        now = time.monotonic()
-        if self._node.error is not None:
-            self._end(self._node.error)
-        elif now - self._checked_at > CHECK_EVERY_S:
-            self._checked_at = now
+        now = self.clock.monotonic()
+        if self.follower.error is not None:
+            self._end(self.follower.error)
+        elif now - self._deadlines_kept_at > DEADLINES_EVERY_S:
+            self._deadlines_kept_at = now
             with self.lock:
-                self._asked.check(now)
-            self._asked.wake(self.lock)
+                self._commands.check(now)
+            self._commands.wake(self.lock)
 
-    def not_sent(self, what: object, refusal: Refusal, error: CcsError) -> None:
-        command: Command = what  # type: ignore[assignment]  # it is what was sent
+    def on_not_sent(self, command: Command, refusal: Refusal, error: CcsError) -> None:
+        """See `WorkspaceClient`."""
         with self.lock:
-            self._asked.not_sent(command, refusal, error)
-
-    def _trouble(self) -> str | None:
-        trouble = self.store.clients.trouble.last
-        return None if trouble is None else trouble.str()
+            self._commands.not_sent(command, refusal, error)
 
     def _end(self, error: CcsError) -> None:
-        """Following ended: nobody will be answered any more."""
+        """Following ended: fail every command and release everybody who waits."""
         with self.lock:
-            self._asked.end(error)
-        self._asked.wake(self.lock)
+            self._commands.end(error)
+        self._commands.wake(self.lock)
         with self._moved:
             self._moved.notify_all()
 
-    # Following.
+    # The folded state.
 
     @property
     def stale(self) -> bool:
@@ -310,95 +291,113 @@ class RemoteCoordinator:
         return self.store.clients.trouble.last is not None
 
     def behind(self) -> bool:
-        """Always perhaps: only the broker knows, and asking it is a round trip."""
+        """Always true: only the broker knows, and asking it is a round trip."""
         self._guard.check()
         return True
 
     def catch_up(self) -> None:
         """Fold everything that is in the log now. Raises `LogUnavailable` when nothing moves for `timeout_s`."""
         self._guard.check()
-        self._check()
-        deadline = time.monotonic() + self.timeout_s
+        self._check_open()
+        clock = self.clock
+        deadline = clock.monotonic() + self.timeout_s
         end = self.store.end(self.workspace)
-        last = self._shard.reader.offset
-        deadline = max(deadline, time.monotonic() + self.timeout_s * LEFT_LEAST)
+        last = self.shard.reader.offset
+        deadline = max(deadline, clock.monotonic() + self.timeout_s * LEFT_LEAST)
 
         def moved() -> bool:
-            return self._shard.reader.offset != last
+            return self.shard.reader.offset != last
 
-        # What moves is waited for, however long it takes.
+        # As long as the follower makes progress, it is waited for, however long that takes.
         while last < end:
-            if not self.wait(moved, deadline - time.monotonic()):
-                self._check()
+            if not self.wait(moved, deadline - clock.monotonic()):
+                self._check_open()
                 raise LogUnavailable(
                     f"{self.store.display_url}: the log ends at offset {end}, and following it stands still at {last} "
                     f"for {self.timeout_s:g} s: check the brokers"
                 )
-            last, deadline = self._shard.reader.offset, time.monotonic() + self.timeout_s
+            last, deadline = self.shard.reader.offset, clock.monotonic() + self.timeout_s
 
     def wait(self, done: Callable[[], bool], timeout_s: float) -> bool:
         """See `Coordinator`."""
-        deadline = time.monotonic() + timeout_s
+
+        def over() -> bool:
+            return done() or self._closed or self.follower.error is not None
+
         with self._moved:
-            self._waiting += 1
+            self._waiters += 1
             try:
-                while not done():
-                    left = deadline - time.monotonic()
-                    if left <= 0 or self._closed or self._node.error is not None:
-                        return done()
-                    self._moved.wait(left)
+                self.clock.wait_for(self._moved, over, max(timeout_s, 0.0))
             finally:
-                self._waiting -= 1
-        return True
+                self._waiters -= 1
+        return done()
 
     async def wait_async(self, done: Callable[[], bool], timeout_s: float) -> bool:
         """See `Coordinator`."""
-        deadline = time.monotonic() + timeout_s
+        deadline = self.clock.monotonic() + timeout_s
         while not done():
-            left = deadline - time.monotonic()
-            if left <= 0 or self._closed or self._node.error is not None:
+            left = deadline - self.clock.monotonic()
+            if left <= 0 or self._closed or self.follower.error is not None:
                 return done()
-            await asyncio.sleep(min(left, 0.01))
+            await asyncio.sleep(min(left, ASYNC_POLL_S))
         return True
 
     @property
     def folded_offset(self) -> int:
         """Offset of the last record of the partition that was taken."""
-        return self._shard.reader.offset
+        return self.shard.reader.offset
 
     @property
     def position(self) -> Position:
         """Where the folded state stands."""
         with self.lock:
-            end = self._shard.reader.cursor.end(self.workspace)
-            return Position(self.store.log_id, self.workspace, self._shard.reader.offset, end.sequence, end.hash)
+            end = self.shard.reader.cursor.end(self.workspace)
+            return Position(self.store.log_id, self.workspace, self.shard.reader.offset, end.sequence, end.hash)
 
     @property
     def void_records(self) -> int:
         """Records of the partition that were never applied."""
-        return self._shard.reader.cursor.void
+        return self.shard.reader.cursor.void
 
     @property
     def leads(self) -> bool:
         """Whether this process leads the workspace's partition now."""
-        return self._shard.loop.role is Role.LEADING
+        return self.shard.loop.role is Role.LEADING
 
     def reader_here(self) -> ShardReader:
         """See `Coordinator`."""
         with self.lock:
             reader = ShardReader(self.store, self.workspace)
-            reader.stand(self._shard.reader.cursor.copy(), self._shard.reader.offset)
+            reader.stand(self.shard.reader.cursor.copy(), self.shard.reader.offset)
             return reader
 
     def sweep(self) -> int:
-        """Nothing, unless this process leads: only the leader sweeps, and does so by itself."""
+        """End what has run out, where this process leads; elsewhere the leader sweeps by itself."""
         with self.lock:
-            before = self._shard.counts.events
-            if not self.leads or not sweep_is_due(self.state, self.clock()):
+            before = self.shard.counts.events
+            if not self.leads or not sweep_is_due(self.state, self.now()):
                 return 0
-            self._shard.command(QueuedCommand(workspace=self.workspace, command=sweep_command(), offset=None))
-        self.wait(lambda: self._shard.counts.events > before, 1.0)
-        return self._shard.counts.events - before
+            self.shard.command(QueuedCommand(workspace=self.workspace, command=sweep_command(), offset=None))
+        self.wait(lambda: self.shard.counts.events > before, SWEEP_WAIT_S)
+        return self.shard.counts.events - before
+
+    def health(self) -> CoordinatorHealth:
+        """See `Coordinator`."""
+        shard, follower = self.shard, self.follower
+        error = follower.error
+        return CoordinatorHealth(
+            workers=(self._jobs.health(), *self._shared.workers()),
+            commands_waiting=self._commands.waiting,
+            commands_in_flight=self._commands.in_flight,
+            folded_offset=shard.reader.offset,
+            lag_records=shard.lag_records,
+            leads=self.leads,
+            epoch=shard.reader.cursor.epoch,
+            offers_to_lead=follower.member is not None,
+            connected=error is None and not self.stale,
+            closed=self._closed,
+            last_error=self.broker_error() if error is None else str(error),
+        )
 
     def close(self) -> None:
         """See `Coordinator`."""
@@ -407,38 +406,29 @@ class RemoteCoordinator:
         self._closed = True
         if self._guard.forked:
             return
-        if self._node.error is None:
-            self._asked.settle(SETTLE_S)
+        if self.follower.error is None:
+            self._commands.wait_until_answered(FINISH_S)
         self._leave()
         self._end(Closed(f"the workspace {self.workspace!r} was closed: connect again"))
-        if self._worker is not None:
-            self._worker.shutdown(wait=False)
+        self._jobs.close(0.0)
 
     # Within.
 
     def _leave(self) -> None:
-        self._shard.unlisten(self)
-        self._membership.leave(self)
+        self.shard.remove_listener(self)
+        self._shared.leave(self)
 
     def _open_workspace(self, settings: WorkspaceSettings | None) -> None:
         if self.state.opened and settings is None:
             return
         session = SessionId(uuid.uuid4().bytes)
-        asked = Open(session_id=session, number=CommandNumber(1), settings=settings or DEFAULT_SETTINGS)
-        refusal = self.execute(asked).refusal
+        command = Open(session_id=session, number=CommandNumber(1), settings=settings or DEFAULT_SETTINGS)
+        refusal = self.execute(command).refusal
         if refusal is not None and settings is not None:
             raise CcsError(refusal.detail)
 
-    def _check(self) -> None:
+    def _check_open(self) -> None:
         if self._closed:
             raise Closed(f"the workspace {self.workspace!r} was closed: connect again")
-        if self._node.error is not None:
-            raise self._node.error
-
-    def _in_background(self) -> ThreadPoolExecutor:
-        """One thread for what may wait for the network on behalf of coroutines."""
-        if self._worker is None:
-            with self.lock:
-                if self._worker is None:
-                    self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"ccs-work-{self.workspace}")
-        return self._worker
+        if self.follower.error is not None:
+            raise self.follower.error

@@ -1,216 +1,239 @@
-"""Commands whose decisions are waited for: numbered, sent, answered, given up on.
+"""The commands of one process to one workspace, from the call until the log shows their decisions.
 
-Guarantees: a ticket is resolved once; a session never has more commands open than its window remembers, those given up
-on included, so that an older number is always a stale copy; what was given up on goes on being sent under its number
-until the log shows it; what was never sent is known not to have happened. Does not: know where decisions come from.
+`RemoteCoordinator` owns one `InFlightCommands` and tells it of every decision it reads.
 
-Everything but `settle` and `wake` is called under the owner's lock.
+Guarantees: a command is resolved once; a session never has more commands open than its window remembers, those given up
+on included, so that an older number is always a stale copy; a command that was given up on goes on being sent under its
+number until the log shows it; a command that was never sent is known not to have happened. Does not: know where
+decisions come from, or how commands travel; a `CommandRoute` does.
+
+Everything but `wait_until_answered` and `wake` is called under the owner's lock.
 """
 
 import collections
 import threading
-import time
-from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
-from ccs_stream.coordinator.pending_command import Answer, CommandCounter, PendingCommand, wake
+from ccs_stream.clock import SYSTEM_CLOCK, Clock
+from ccs_stream.coordinator.answer import Answer
+from ccs_stream.coordinator.pending_command import CommandCounter, PendingCommand, wake_callers
 from ccs_stream.log.kafka.errors import Refusal
 from ccs_stream.protocol.commands import Command
 from ccs_stream.protocol.errors import CcsError, LogUnavailable, OutcomeUnknown, TooLarge
 from ccs_stream.protocol.events import RefusalReason
 from ccs_stream.protocol.ids import CommandNumber, SessionId
 
-AGAIN_S: Final = 5.0
+RESEND_AFTER_S: Final = 5.0
 """How long a command waits before it is sent again: only a lost one needs it, and dedupe makes it safe."""
-Key = tuple[SessionId, CommandNumber]
+_ANSWERED_POLL_S: Final = 0.005
+"""How often closing looks whether every command is answered."""
+CommandKey = tuple[SessionId, CommandNumber]
+
+
+class CommandRoute(Protocol):
+    """The way of this process's commands to the leader."""
+
+    def send(self, command: Command) -> None:
+        """Send a command to the leader, wherever that is. Returns at once."""
+
+    def session_window(self) -> int:
+        """How many numbers the log remembers of a session."""
+
+    def broker_error(self) -> str | None:
+        """What the brokers said last, while they do not answer."""
 
 
 class InFlightCommand(PendingCommand):
-    """A command whose decision is waited for."""
+    """A command whose decision is waited for until a deadline."""
 
-    __slots__ = ("deadline", "key", "late", "later", "limit_s", "sent_at", "signal")
+    __slots__ = ("deadline", "key", "late_answer", "on_late_answer", "sent_at", "signal", "timeout_s")
 
-    def __init__(self, command: Command, numbers: CommandCounter | None, limit_s: float) -> None:
+    def __init__(
+        self, command: Command, numbers: CommandCounter | None, timeout_s: float, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
         super().__init__(command, numbers)
-        self.limit_s = limit_s
+        self.timeout_s = timeout_s
         """How long its caller waits."""
-        self.deadline = time.monotonic() + limit_s
-        self.key: Key | None = None
+        self.deadline = clock.monotonic() + timeout_s
+        self.key: CommandKey | None = None
         """Session and number, once it was sent: from then on it may be decided."""
         self.sent_at = 0.0
         self.signal: threading.Lock | None = None
-        """Held until it is resolved, where a thread waits."""
-        self.later: threading.Event | None = None
-        """Set when the log shows what had been given up on."""
-        self.late: Answer | None = None
-        """What it shows."""
+        """Held until the command is resolved, where a thread waits for it."""
+        self.on_late_answer: threading.Event | None = None
+        """Set when the log shows the decision after the caller has given up."""
+        self.late_answer: Answer | None = None
+        """The answer from that decision."""
 
     def outcome(self, timeout_s: float) -> Answer | None:
-        """What the log says of a command that was given up on; None when it says nothing for so long."""
-        if self.later is not None:
-            self.later.wait(timeout_s)
-        return self.late
+        """The answer to a command that was given up on; None when the log does not show it within `timeout_s`."""
+        if self.on_late_answer is not None:
+            self.on_late_answer.wait(timeout_s)
+        return self.late_answer
 
     @property
     def kind(self) -> str:
-        """The command, for messages."""
+        """The command's name, for messages."""
         return "command" if self.command is None else self.command.KIND.value
 
 
 class InFlightCommands:
-    """The commands of one process to one workspace."""
+    """The commands of one process to one workspace that wait to be sent, or for their decisions."""
 
-    def __init__(
-        self,
-        *,
-        send: Callable[[Command], None],
-        window: Callable[[], int],
-        trouble: Callable[[], str | None],
-    ) -> None:
-        """`send` sends a command on, `window` is the session window, `trouble` says why nobody might answer."""
-        self._send = send
-        self._window = window
-        self._trouble = trouble
-        self._tickets: dict[Key, InFlightCommand] = {}
+    def __init__(self, route: CommandRoute, *, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._route = route
+        self._clock = clock
+        self._sent: dict[CommandKey, InFlightCommand] = {}
         """Every command that may be decided and whose decision was not read, those given up on included."""
-        self._open: dict[SessionId, dict[CommandNumber, InFlightCommand]] = {}
+        self._sent_by_session: dict[SessionId, dict[CommandNumber, InFlightCommand]] = {}
         """The same by session, lowest number first."""
         self._queued: collections.deque[InFlightCommand] = collections.deque()
         """Commands that wait for room in their session's window."""
         self._resolved: list[InFlightCommand] = []
+        """Commands whose callers are still to be woken."""
+
+    @property
+    def waiting(self) -> int:
+        """How many commands wait for room in their session's window."""
+        return len(self._queued)
+
+    @property
+    def in_flight(self) -> int:
+        """How many commands were sent and are not seen decided."""
+        return len(self._sent)
 
     def get(self, session_id: SessionId, number: CommandNumber) -> InFlightCommand | None:
-        """The ticket of a command, if its decision is still to be read."""
-        return self._tickets.get((session_id, number))
+        """The command of that number, if it was sent and its decision is still to be read."""
+        return self._sent.get((session_id, number))
 
-    def submit(self, ticket: InFlightCommand) -> None:
+    def submit(self, pending: InFlightCommand) -> None:
         """Send a command as soon as its session has room for it."""
-        self._queued.append(ticket)
-        self._pump()
+        self._queued.append(pending)
+        self._send_queued()
 
-    def resolve(self, ticket: InFlightCommand, answer: Answer) -> None:
-        """Its decision was read."""
-        if not ticket.resolved:
-            ticket.answer = answer
-            self._resolved.append(ticket)
-        elif ticket.later is not None:
-            ticket.late = answer
-            ticket.later.set()
-        self._forget(ticket)
+    def resolve(self, pending: InFlightCommand, answer: Answer) -> None:
+        """Answer a command whose decision was read."""
+        if not pending.resolved:
+            pending.answer = answer
+            self._resolved.append(pending)
+        elif pending.on_late_answer is not None:
+            pending.late_answer = answer
+            pending.on_late_answer.set()
+        self._forget(pending)
 
-    def fail(self, ticket: InFlightCommand, error: BaseException) -> None:
-        """Tell its caller an error. Its number stays open."""
-        if not ticket.resolved:
-            ticket.error = error
-            self._resolved.append(ticket)
+    def fail(self, pending: InFlightCommand, error: BaseException) -> None:
+        """Raise an error to the caller. The command's number stays open."""
+        if not pending.resolved:
+            pending.error = error
+            self._resolved.append(pending)
 
     def not_sent(self, command: Command, refusal: Refusal, error: CcsError) -> None:
-        """A command could not be put where it is decided."""
-        ticket = self._tickets.get((command.session_id, command.number))
-        if ticket is None:
+        """A command could not be put where it is decided: fail it where that is certain, else send it again soon."""
+        pending = self._sent.get((command.session_id, command.number))
+        if pending is None:
             return
         match refusal:
             case Refusal.TOO_LARGE:
                 reason = RefusalReason.DECISION_TOO_LARGE.value
-                self.fail(ticket, TooLarge(f"{ticket.kind}: {error}", reason=reason))
-                self._forget(ticket)
+                self.fail(pending, TooLarge(f"{pending.kind}: {error}", reason=reason))
+                self._forget(pending)
             case Refusal.DENIED:
-                self.fail(ticket, error)
-                self._forget(ticket)
+                self.fail(pending, error)
+                self._forget(pending)
             case Refusal.UNKNOWN:
-                ticket.sent_at = time.monotonic() - AGAIN_S / 2  # it is sent again soon
+                pending.sent_at = self._clock.monotonic() - RESEND_AFTER_S / 2
 
     def check(self, now: float) -> None:
-        """Give up on what has waited for too long, and send again what nobody seems to have heard."""
-        for ticket in tuple(self._queued):
-            if ticket.deadline <= now:
-                self.give_up(ticket)
-        for ticket in tuple(self._tickets.values()):
-            if ticket.deadline <= now:
-                self.give_up(ticket)
-            if now - ticket.sent_at > AGAIN_S and ticket.command is not None:
-                ticket.sent_at = now
-                self._send(ticket.command)
+        """Give up on commands that have waited for too long, and send again those that may have been lost."""
+        for pending in tuple(self._queued):
+            if pending.deadline <= now:
+                self.give_up(pending)
+        for pending in tuple(self._sent.values()):
+            if pending.deadline <= now:
+                self.give_up(pending)
+            if now - pending.sent_at > RESEND_AFTER_S and pending.command is not None:
+                pending.sent_at = now
+                self._route.send(pending.command)
 
-    def give_up(self, ticket: InFlightCommand) -> None:
-        """Tell its caller what is known."""
-        if ticket.resolved:
+    def give_up(self, pending: InFlightCommand) -> None:
+        """Raise to the caller what is known after its time is over."""
+        if pending.resolved:
             return
-        if ticket.key is None:
+        if pending.key is None:
             error: CcsError = LogUnavailable(
-                f"a {ticket.kind} waited for {ticket.limit_s:.3g} s behind others of this process and was not sent: "
-                "nothing of it happened"
+                f"a {pending.kind} waited for {pending.timeout_s:.3g} s behind others of this process and was not "
+                "sent: nothing of it happened"
             )
         else:
-            trouble = self._trouble()
-            why = "" if trouble is None else f" (the brokers do not answer: {trouble})"
+            said = self._route.broker_error()
+            why = "" if said is None else f" (the brokers do not answer: {said})"
             error = OutcomeUnknown(
-                f"no decision on a {ticket.kind} within {ticket.limit_s:.3g} s{why}: it may be in the log, or "
+                f"no decision on a {pending.kind} within {pending.timeout_s:.3g} s{why}: it may be in the log, or "
                 "come to be there; wait for its outcome(), or read. Is a coordinator running, and can it append?",
-                later=ticket.outcome,
+                later=pending.outcome,
             )
-            ticket.later = threading.Event()
-        self.fail(ticket, error)
+            pending.on_late_answer = threading.Event()
+        self.fail(pending, error)
 
-    def settle(self, timeout_s: float) -> None:
-        """Wait until nobody waits for an answer, for at most so long. Called without the lock."""
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            if all(each.resolved for each in (*tuple(self._queued), *tuple(self._tickets.values()))):
+    def wait_until_answered(self, timeout_s: float) -> None:
+        """Wait until no caller waits for an answer, for at most so long. Called without the lock."""
+        deadline = self._clock.monotonic() + timeout_s
+        while self._clock.monotonic() < deadline:
+            if all(each.resolved for each in (*tuple(self._queued), *tuple(self._sent.values()))):
                 return
-            time.sleep(0.005)
+            self._clock.sleep(_ANSWERED_POLL_S)
 
     def end(self, error: CcsError) -> None:
-        """Nobody will be answered any more."""
-        for ticket in (*self._queued, *self._tickets.values()):
+        """Fail everything: no decision will be read any more."""
+        for pending in (*self._queued, *self._sent.values()):
             known = error
-            if ticket.key is not None:
-                known = OutcomeUnknown(f"a {ticket.kind} was not answered: {error}")
-            self.fail(ticket, known)
+            if pending.key is not None:
+                known = OutcomeUnknown(f"a {pending.kind} was not answered: {error}")
+            self.fail(pending, known)
         self._queued.clear()
 
     def wake(self, lock: threading.RLock) -> None:  # type: ignore[valid-type,unused-ignore]  # a function, says typeshed
-        """Wake those whose tickets were resolved. The caller holds no lock, or only this one."""
+        """Wake the callers whose commands were resolved. The caller of this holds no lock, or only `lock`."""
         if not self._resolved:
             return
         with lock:
             resolved, self._resolved = self._resolved, []
-        for ticket in resolved:
-            if ticket.signal is not None:
-                ticket.signal.release()
-        wake(resolved)
+        for pending in resolved:
+            if pending.signal is not None:
+                pending.signal.release()
+        wake_callers(resolved)
 
-    def _pump(self) -> None:
-        """Send on what has room in its session's window, in order."""
+    def _send_queued(self) -> None:
+        """Send the queued commands that have room in their session's window, in order."""
         while self._queued:
-            ticket = self._queued[0]
-            command = ticket.command
-            if ticket.resolved or command is None:
+            pending = self._queued[0]
+            command = pending.command
+            if pending.resolved or command is None:
                 self._queued.popleft()
                 continue
-            theirs = self._open.get(command.session_id)
-            if theirs:
-                lowest, highest = next(iter(theirs)), next(reversed(theirs))
-                if highest + 1 - lowest >= self._window():
+            open_numbers = self._sent_by_session.get(command.session_id)
+            if open_numbers:
+                lowest, highest = next(iter(open_numbers)), next(reversed(open_numbers))
+                if highest + 1 - lowest >= self._route.session_window():
                     return
             self._queued.popleft()
-            if not command.number and ticket.numbers is not None:
-                command.number = CommandNumber(ticket.numbers.next())
-            ticket.key = (command.session_id, command.number)
-            ticket.sent_at = time.monotonic()
-            self._tickets[ticket.key] = ticket
-            self._open.setdefault(command.session_id, {})[command.number] = ticket
-            self._send(command)
+            if not command.number and pending.numbers is not None:
+                command.number = CommandNumber(pending.numbers.next())
+            pending.key = (command.session_id, command.number)
+            pending.sent_at = self._clock.monotonic()
+            self._sent[pending.key] = pending
+            self._sent_by_session.setdefault(command.session_id, {})[command.number] = pending
+            self._route.send(command)
 
-    def _forget(self, ticket: InFlightCommand) -> None:
-        """Its number is no longer open."""
-        if ticket.key is None or self._tickets.pop(ticket.key, None) is None:
+    def _forget(self, pending: InFlightCommand) -> None:
+        """Close its number, which may make room for queued commands."""
+        if pending.key is None or self._sent.pop(pending.key, None) is None:
             return
-        session_id, number = ticket.key
-        theirs = self._open.get(session_id)
-        if theirs is not None:
-            theirs.pop(number, None)
-            if not theirs:
-                del self._open[session_id]
+        session_id, number = pending.key
+        open_numbers = self._sent_by_session.get(session_id)
+        if open_numbers is not None:
+            open_numbers.pop(number, None)
+            if not open_numbers:
+                del self._sent_by_session[session_id]
         if self._queued:
-            self._pump()
+            self._send_queued()

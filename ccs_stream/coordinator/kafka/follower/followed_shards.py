@@ -1,15 +1,20 @@
-"""Which partitions a node follows, and how another comes to be followed: restored, then read on from there.
+"""The partitions that a process follows: how another one is restored, and from then on read with the rest.
 
-Guarantees: a partition is restored once, whoever wants it, and never in a rebalance callback; what cannot be restored
-yet is tried again for the group, and raised to a client. Does not: read what comes then; the node does.
+`LogFollower` owns one `FollowedShards`. Guarantees: a partition is restored once, however many ask for it, and never in
+a rebalance callback; a restore that fails for now is tried again for the group, and raised to a client. Does not: read
+the records that come then; the follower does.
+
+How: a restore for the group runs in a background job `ccs-restore-N`, one for a client in the client's thread; both may
+wait for brokers and for their partition's turn, and hold no lock while they read.
 """
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
+from ccs_stream.background import run_in_background
+from ccs_stream.clock import SYSTEM_CLOCK, Clock
 from ccs_stream.coordinator.kafka.shard.coordinator import ShardCoordinator
 from ccs_stream.coordinator.kafka.shard.restore import restore
 from ccs_stream.log.kafka.store import KafkaLog
@@ -17,12 +22,12 @@ from ccs_stream.protocol.errors import CcsError, LogUnavailable
 
 LOG = logging.getLogger(__name__)
 
-_AGAIN_S: Final = 0.5
-"""Pause before what could not be restored is tried again."""
-_CLOSE: Final = 1_000
-"""Records that may come while as many are read: they are kept, and then taken with the lock held, in milliseconds."""
-_LOOK_S: Final = 0.02
-"""How often it is looked whether what somebody else does is done."""
+RESTORE_AGAIN_S: Final = 0.5
+"""Pause before a restore that failed is tried again."""
+CLOSE_ENOUGH_RECORDS: Final = 1_000
+"""Records that may come while as many are read: they are buffered, and then taken under the lock in milliseconds."""
+LOOK_EVERY_S: Final = 0.02
+"""How often a thread looks whether the work of another one is done."""
 
 
 class ShardFactory(Protocol):
@@ -32,33 +37,35 @@ class ShardFactory(Protocol):
 
 
 class FollowedShards:
-    """See the module's docstring. For all threads."""
+    """The followed partitions of one process. For all threads."""
 
     def __init__(
         self,
         store: KafkaLog,
         *,
         new_shard: ShardFactory,
-        started: Callable[[ShardCoordinator], None],
-        failed: Callable[[CcsError], None],
+        on_started: Callable[[ShardCoordinator], None],
+        on_failure: Callable[[CcsError], None],
         error: Callable[[], CcsError | None],
         stopped: threading.Event,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """`started` reads a shard on, `failed` is told what cannot be mended, `error` says why nothing is read on.
+        """`on_started` is called with each shard that is to be read on, `on_failure` with an error that stays.
 
-        Once `stopped`, nothing is tried again.
+        `error` returns why nothing is read any more, if so. Once `stopped`, no restore is tried again.
         """
         self._store = store
         self._new_shard = new_shard
-        self._started = started
-        self._failed = failed
+        self._on_started = on_started
+        self._on_failure = on_failure
         self._error = error
+        self._clock = clock
         self._stopped = stopped
         self._shards: dict[int, ShardCoordinator] = {}
         self._waiting: dict[int, list[Callable[[ShardCoordinator], None]]] = {}
-        """Those being restored, and who is to be told."""
+        """By partition that is being restored, the callbacks for when it is there."""
         self._turns: dict[int, threading.Lock] = {}
-        """By partition: which client's turn it is to have a workspace of it followed."""
+        """By partition, the lock of the one client that may have a workspace of it followed now."""
         self._lock = threading.Lock()
 
     @property
@@ -67,7 +74,7 @@ class FollowedShards:
         return self._shards
 
     def follow(self, partition: int, ready: Callable[[ShardCoordinator], None]) -> None:
-        """Follow a partition, and say when its shard is there. Restoring it is done in a thread of its own."""
+        """Follow a partition; `ready` is called with its shard once that is there, perhaps in another thread."""
         with self._lock:
             shard = self._shards.get(partition)
             if shard is None:
@@ -82,7 +89,7 @@ class FollowedShards:
             ready(shard)
 
     def follow_now(self, workspace: str) -> ShardCoordinator:
-        """Follow a workspace, and so its partition: its shard, once it is there.
+        """Follow a workspace, and so its partition; returns the shard once that is there.
 
         Raises `LogUnavailable`, `LogMissing`, `LogDiverged`, and others of reading the log.
         """
@@ -100,20 +107,20 @@ class FollowedShards:
             elif shard is None:
                 shard = self._restore_now(partition, workspace)
             if not shard.follows(workspace):
-                self._adopt(shard, workspace)
+                self._follow_another(shard, workspace)
             return shard
 
     def start(self, shard: ShardCoordinator) -> None:
-        """Read on a shard that stands somewhere."""
+        """Read on a shard from where it stands."""
         with self._lock:
             self._shards[shard.partition] = shard
             waiting = self._waiting.pop(shard.partition, [])
-        self._started(shard)
+        self._on_started(shard)
         for ready in waiting:
             ready(shard)
 
     def _restore_now(self, partition: int, workspace: str) -> ShardCoordinator:
-        """Restore a partition for a client; where that fails, go on for the group, if that wants it, too."""
+        """Restore a partition for a client; where that fails, go on for the group, if that asked for it meanwhile."""
         try:
             shard = self._new_shard(partition, workspace)
             restore(shard)
@@ -136,18 +143,18 @@ class FollowedShards:
         return self._shards[partition]
 
     def _wait(self, done: Callable[[], bool], late: Callable[[], str]) -> None:
-        """Wait for what another thread does. Raises why nothing is read on, or `LogUnavailable` when it is `late`."""
-        deadline = time.monotonic() + self._store.settings.timeout_s
+        """Wait for another thread's work. Raises the error that ended following, or `LogUnavailable` with `late()`."""
+        deadline = self._clock.monotonic() + self._store.settings.timeout_s
         while not done():
             error = self._error()
-            if error is None and time.monotonic() > deadline:
+            if error is None and self._clock.monotonic() > deadline:
                 error = LogUnavailable(late())
             if error is not None:
                 raise error
-            time.sleep(_LOOK_S)
+            self._clock.sleep(LOOK_EVERY_S)
 
     def _restore_in_background(self, partition: int) -> None:
-        threading.Thread(target=self._restore, args=(partition,), name=f"ccs-restore-{partition}", daemon=True).start()
+        run_in_background(f"restore-{partition}", lambda: self._restore(partition))
 
     def _restore(self, partition: int) -> None:
         while not self._stopped.is_set():
@@ -157,23 +164,23 @@ class FollowedShards:
                 self.start(shard)
             except CcsError as error:
                 if not error.retryable:
-                    self._failed(error)
+                    self._on_failure(error)
                     return
                 LOG.warning("partition %d cannot be followed yet: %s", partition, error)
-                self._stopped.wait(_AGAIN_S)
+                self._clock.wait(self._stopped, RESTORE_AGAIN_S)
             else:
                 return
 
-    def _adopt(self, shard: ShardCoordinator, workspace: str) -> None:
-        """Follow another workspace of a partition that is followed: it is read by itself to where the others stand."""
+    def _follow_another(self, shard: ShardCoordinator, workspace: str) -> None:
+        """Follow another workspace of a followed partition: it is read by itself up to where the others stand."""
         other = self._new_shard(shard.partition, workspace)
         restore(other)
-        while shard.reader.offset - other.reader.offset > _CLOSE:
+        while shard.reader.offset - other.reader.offset > CLOSE_ENOUGH_RECORDS:
             other.take(self._store.messages(shard.partition, other.reader.offset, shard.reader.offset))
-        with shard.keeping() as kept:
-            other.take(self._store.messages(shard.partition, other.reader.offset, kept.after))
-            self._wait(  # a snapshot may stand further on than what is followed
-                lambda: shard.adopt(other, kept),
+        with shard.buffering() as buffer:
+            other.take(self._store.messages(shard.partition, other.reader.offset, buffer.after))
+            self._wait(  # a snapshot may stand further on than the shard
+                lambda: shard.merge_from(other, buffer),
                 lambda: (
                     f"partition {shard.partition} of {self._store.display_url} is followed to offset "
                     f"{shard.reader.offset}, and a snapshot of {workspace!r} stands at {other.reader.offset}: "

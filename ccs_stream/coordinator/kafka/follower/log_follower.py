@@ -1,18 +1,26 @@
-"""One process among those that share a log on Kafka: which partitions it follows, and whether it offers to lead.
+"""The follower of a log on Kafka: one thread of a process reads all the partitions that it follows.
 
-Guarantees: one thread follows all partitions, with one consumer; nothing is restored inside a rebalance callback; when
-following fails, everybody who waits is told why. Does not: answer anybody; whoever waits listens to a shard.
+`SharedFollower` owns one for all clients of a process, `CoordinatorService` one for itself. Guarantees: one thread
+follows all partitions, with one consumer; nothing is restored inside a rebalance callback; when following fails,
+everybody who waits is woken and finds the error. Does not: answer callers; they listen to a shard.
+
+How: the thread `ccs-follow` polls the consumer, hands each record to its shard (under the shard's lock, which folds it,
+resolves commands and may append what a leader decides next), calls `on_round_end`, and lets time pass for the shards.
+It is a thread of its own, not a `PeriodicTask`, because it owns a consumer. It blocks on the poll, on a shard's lock
+and, while brokers are silent, for a moment on asking one. Restores, snapshots, the check of the topics and the group's
+membership have threads of their own, so that none of them can keep it from reading.
 """
 
 import collections
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
+from ccs_stream.background import WorkerHealth, run_in_background
+from ccs_stream.clock import SYSTEM_CLOCK, Clock
 from ccs_stream.coordinator.kafka.commands.topic import CommandsTopic
 from ccs_stream.coordinator.kafka.follower.followed_shards import FollowedShards
 from ccs_stream.coordinator.kafka.follower.snapshot_keeper import SnapshotKeeper
@@ -24,44 +32,48 @@ from ccs_stream.log.kafka.errors import transient, translated
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.commands import Sweep
 from ccs_stream.protocol.errors import CcsError, LogError
-from ccs_stream.protocol.ids import Micros
 from ccs_stream.protocol.leadership import QueuedCommand, Role
 
 LOG = logging.getLogger(__name__)
 
 POLL_S: Final = 0.02
-"""How long one look at the log waits, and so how often time passes for shards."""
-BATCH_RECORDS: Final = 1_000
+"""How long one poll of the log waits, and so how often time passes for shards."""
+RECORDS_PER_ROUND: Final = 1_000
+"""Records taken between two looks at the time."""
 SPARE_PRODUCERS: Final = 3
 """Producers kept ready for partitions to be taken over; each has a few threads that sleep."""
 QUIET_S: Final = 2.0
 """With nothing to follow for so long, the brokers are asked whether they are there."""
 SILENT_S: Final = 3.0
 """Brokers that answer nothing for so long do not answer, though their connections stand."""
-SETTLE_S: Final = 1.0
-"""How long closing waits for what is being decided."""
-FAREWELL_S: Final = 3.0
+FINISH_S: Final = 1.0
+"""How long closing waits for commands that are being decided."""
+RESIGN_S: Final = 3.0
 """How long brokers are waited for to take all resignations, and then to let a member leave: a process that is told to
 stop has some ten seconds, and without either the others take over when its session runs out."""
 PROBE_EVERY_S: Final = 0.5
 """While the brokers do not answer, how often they are asked whether they do again."""
-_PROBE_S: Final = 0.3
+PROBE_TIMEOUT_S: Final = 0.3
+"""How long such a question waits."""
+FINISH_POLL_S: Final = 0.005
+"""How often closing looks whether everything is decided."""
 
 
 class LogFollower:
-    """See the module's docstring."""
+    """Follows a log for one process, and joins the group of the coordinators for it."""
 
     def __init__(
         self,
         store: KafkaLog,
         *,
-        clock: Callable[[], Micros],
         client_id: str | None,
         selective: bool = False,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """Follow nothing, until told to.
+        """Follow nothing yet.
 
-        With `client_id`, offer to lead under that name; `selective`, follow only workspaces that are asked for.
+        With `client_id`, `join_group` joins under that name; without, it does nothing. `selective`: of a partition,
+        follow only the workspaces that are asked for.
         """
         self.store = store
         self.clock = clock
@@ -69,28 +81,30 @@ class LogFollower:
         self.error: CcsError | None = None
         """Why following ended."""
         self._snapshots = SnapshotKeeper(store)
-        self._watch = TopicMonitor(store, lambda: tuple(self.shards), self.fail)
+        self._monitor = TopicMonitor(store, lambda: tuple(self.shards), self.fail, clock=clock)
         spare = min(store.partitions, SPARE_PRODUCERS) if client_id is not None else 0
         batch_bytes = 0 if client_id is None else largest_batch(store)
         self._producers = WarmProducers(store.clients, batch_bytes=batch_bytes, spare=spare)
         self._selective = selective
-        self.after: Callable[[], None] | None = None
+        self.on_round_end: Callable[[], None] | None = None
         """Called in the following thread, without a lock, after each round: it wakes those who wait."""
         self._starting: collections.deque[ShardCoordinator] = collections.deque()
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._following = FollowedShards(
+        self._followed = FollowedShards(
             store,
             new_shard=self.new_shard,
-            started=self._started,
-            failed=self.fail,
+            on_started=self._started,
+            on_failure=self.fail,
             error=lambda: self.error,
             stopped=self._stop,
+            clock=clock,
         )
-        self._rounds_at = time.monotonic()
+        self._rounds = 0
+        self._round_ended_at = clock.monotonic()
         self._ticked_at = 0.0
         self._probed_at = 0.0
-        self._heard_at = time.monotonic()
+        self._heard_at = clock.monotonic()
         """When the brokers last answered."""
         self._client_id = client_id
         self.member: GroupMember | None = None
@@ -100,7 +114,7 @@ class LogFollower:
         """Offer to lead."""
         if self.member is None and self._client_id is not None:
             self._producers.warm()
-            self.member = GroupMember(self.store, self, client_id=self._client_id)
+            self.member = GroupMember(self.store, self, client_id=self._client_id, clock=self.clock)
 
     def leave_group(self) -> None:
         """Lead nothing any more: resign what is led, and let others have it."""
@@ -110,23 +124,23 @@ class LogFollower:
         led = [shard for partition in member.partitions if (shard := self.shards.get(partition)) is not None]
         for shard in led:
             shard.resign()
-        deadline = time.monotonic() + FAREWELL_S
+        deadline = self.clock.monotonic() + RESIGN_S
         for shard in led:
-            shard.flush(max(deadline - time.monotonic(), 0.0))
-        member.leave(FAREWELL_S)
+            shard.flush(max(deadline - self.clock.monotonic(), 0.0))
+        member.leave(RESIGN_S)
 
     # For the member: `MemberHost`.
 
     def follow(self, partition: int, ready: Callable[[ShardCoordinator], None]) -> None:
         """See `MemberHost`."""
-        self._following.follow(partition, ready)
+        self._followed.follow(partition, ready)
 
     def alive(self) -> bool:
         """Whether the following thread has made progress lately."""
-        return time.monotonic() - self._rounds_at < self.store.settings.session_timeout_s / 2
+        return self.clock.monotonic() - self._round_ended_at < self.store.settings.session_timeout_s / 2
 
     def fail(self, error: CcsError) -> None:
-        """Stop: everybody who waits is told why."""
+        """End following with `error`, which everybody who waits then finds."""
         if self.error is None:
             self.error = error
             LOG.error("%s is not followed any more: %s", self.store.display_url, error)
@@ -147,40 +161,40 @@ class LogFollower:
     def forward(self, batch: Iterable[QueuedCommand]) -> None:
         """See `ShardHost`."""
         for pending in batch:
-            if type(pending.command) is not Sweep:  # whoever leads now sweeps by itself
+            if type(pending.command) is not Sweep:  # the new leader sweeps by itself
                 self.commands.send(pending.workspace, pending.command)
 
     def cannot_lead(self, partition: int, error: CcsError) -> None:
         """See `ShardHost`."""
         LOG.error("partition %d cannot be led from here: %s", partition, error)
-        threading.Thread(target=self.leave_group, name="ccs-leave", daemon=True).start()
+        run_in_background("leave", self.leave_group)
 
     # Following.
 
     def follow_now(self, workspace: str) -> ShardCoordinator:
-        """Follow a workspace, and so its partition: see `FollowedShards`."""
-        return self._following.follow_now(workspace)
+        """Follow a workspace, and so its partition: see `FollowedShards.follow_now`."""
+        return self._followed.follow_now(workspace)
 
     def start(self, shard: ShardCoordinator) -> None:
-        """Follow a shard that stands somewhere."""
-        self._following.start(shard)
+        """Follow a shard from where it stands."""
+        self._followed.start(shard)
 
     @property
     def shards(self) -> Mapping[int, ShardCoordinator]:
-        """By partition, those that are followed."""
-        return self._following.shards
+        """The followed shards, by partition."""
+        return self._followed.shards
 
     def new_shard(self, partition: int, workspace: str | None = None) -> ShardCoordinator:
-        """A shard of this node, standing before the first record; of one workspace, where not all are followed."""
+        """A shard of this follower, before its first record; of one workspace, where not all are followed."""
         only = workspace if self._selective else None
-        return ShardCoordinator(self.store, partition, self, self._producers, clock=self.clock, workspace=only)
+        return ShardCoordinator(self.store, partition, self, self._producers, workspace=only, clock=self.clock)
 
     def _started(self, shard: ShardCoordinator) -> None:
         self._starting.append(shard)
         with self._lock:
             if not self._thread.is_alive() and not self._stop.is_set():
                 self._thread.start()
-                self._watch.start()
+                self._monitor.start()
 
     def _run(self) -> None:
         consumer: Consumer | None = None
@@ -198,8 +212,8 @@ class LogFollower:
         finally:
             if consumer is not None:
                 consumer.close()
-            if self.after is not None:
-                self.after()
+            if self.on_round_end is not None:
+                self.on_round_end()
 
     def _round(self, consumer: Consumer) -> None:
         while self._starting:
@@ -209,26 +223,27 @@ class LogFollower:
         first = consumer.poll(POLL_S)
         taken = 0
         if first is not None:
-            messages = [first, *consumer.consume(BATCH_RECORDS, 0)]
+            messages = [first, *consumer.consume(RECORDS_PER_ROUND, 0)]
             taken = len(messages)
             self._take(messages)
-        if self.after is not None:
-            self.after()
-        self._rounds_at = now = time.monotonic()
+        if self.on_round_end is not None:
+            self.on_round_end()
+        self._rounds += 1
+        self._round_ended_at = now = self.clock.monotonic()
         if now - self._ticked_at < POLL_S:
-            # Whoever was just answered needs the interpreter, which this thread lets go of when it polls.
+            # The callers just answered need the interpreter, which this thread lets go of when it polls.
             return
         self._ticked_at = now
         for shard in tuple(self.shards.values()):
             at_end = self._at_end(consumer, shard)
-            shard.tick(at_end=taken < BATCH_RECORDS and at_end)
+            shard.tick(at_end=taken < RECORDS_PER_ROUND and at_end)
             if at_end and self._keeps_snapshots(shard):
                 self._snapshots.consider(shard)
         self.commands.poll()
-        self._probe(consumer)
+        self._probe(consumer, now)
 
     def _keeps_snapshots(self, shard: ShardCoordinator) -> bool:
-        """A dedicated coordinator of all it follows, another one of what it leads."""
+        """A dedicated coordinator keeps snapshots of all it follows, an embedded one of what it leads."""
         return self._client_id == DEDICATED_CLIENT or shard.loop.role is Role.LEADING
 
     def _take(self, messages: list[Message]) -> None:
@@ -246,7 +261,7 @@ class LogFollower:
             self._heard()
 
     def _at_end(self, consumer: Consumer, shard: ShardCoordinator) -> bool:
-        """Whether the shard has everything that was there at the last fetch."""
+        """Whether the shard has taken everything that was there at the last fetch."""
         place = TopicPartition(self.store.names.log, shard.partition)
         bounds: Any = consumer.get_watermark_offsets(place, cached=True)
         if bounds is None or bounds[1] < 0:
@@ -254,17 +269,16 @@ class LogFollower:
         shard.log_end = bounds[1]
         return shard.reader.offset + 1 >= shard.log_end
 
-    def _probe(self, consumer: Consumer) -> None:
+    def _probe(self, consumer: Consumer, now: float) -> None:
         """Ask whether the brokers answer: an idle partition says nothing by itself, nor does a broker that hangs."""
         trouble = self.store.clients.trouble
-        now = time.monotonic()
         quiet = now - self._heard_at
         if (trouble.last is None and quiet < QUIET_S) or now - self._probed_at < PROBE_EVERY_S or not self.shards:
             return
         self._probed_at = now
         place = TopicPartition(self.store.names.log, next(iter(self.shards)))
         try:
-            consumer.get_watermark_offsets(place, timeout=_PROBE_S)
+            consumer.get_watermark_offsets(place, timeout=PROBE_TIMEOUT_S)
         except KafkaException as error:
             first: Any = error.args[0]
             if trouble.last is None and quiet > SILENT_S:
@@ -273,21 +287,32 @@ class LogFollower:
         self._heard()
 
     def _heard(self) -> None:
-        self._heard_at = time.monotonic()
+        self._heard_at = self.clock.monotonic()
         if self.store.clients.trouble.last is not None:
             self.store.clients.trouble.over()
 
+    def workers(self) -> tuple[WorkerHealth, ...]:
+        """How the threads of the follower stand."""
+        failure = None if self.error is None else str(self.error)
+        own = WorkerHealth(
+            "follow", self._thread.is_alive(), len(self._starting), self._rounds, 0, int(failure is not None), failure
+        )
+        member = self.member
+        joined = () if member is None else (member.health(),)
+        return (own, *joined, self._monitor.health(), self._snapshots.health())
+
     def close(self) -> None:
-        """Answer what is being decided, resign, leave, stop following."""
-        deadline = time.monotonic() + SETTLE_S
+        """Let commands that are being decided finish, resign, leave the group, stop following."""
+        deadline = self.clock.monotonic() + FINISH_S
         while (
             self.error is None
-            and time.monotonic() < deadline
+            and self.clock.monotonic() < deadline
             and any(shard.loop.waiting for shard in self.shards.values())
         ):
-            time.sleep(0.005)
+            self.clock.sleep(FINISH_POLL_S)
         self.leave_group()
-        self._watch.stop()
+        self._monitor.stop()
+        self._snapshots.close()
         self._stop.set()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(self.store.settings.timeout_s)

@@ -1,72 +1,87 @@
-"""Whether the topics of a log are still those that this process opened.
+"""Checks that the topics of a log are still those that this process opened.
 
-Guarantees: a topic that was made anew, cut at its head or given other partitions stops whoever follows the log, with a
-word on what to do: within about `LOOK_EVERY_S`, and a head within that for each partition followed. Does not: notice it
-sooner, and does not undo it.
+`LogFollower` owns one. Guarantees: a topic that was made anew, cut at its head or given other partitions stops the
+follower of the log, with an error that says what to do: within about `CHECK_EVERY_S`, and a cut head within that for
+each partition followed. Does not: notice it sooner, or undo it.
 
-Nobody else would say so: who follows at the end sees nothing of what happens at the head, and Kafka's clients go on
-with whatever topic has the name.
+Without this check nobody would notice: a follower at the end of a log sees nothing of its head, and Kafka's clients go
+on with whatever topic has the name.
+
+How: the periodic task `ccs-topic-monitor` asks the brokers, which may block it for the log's time-out.
 """
 
 import logging
-import threading
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from ccs_stream.background import UNTIL_WOKEN, PeriodicTask, WorkerHealth
+from ccs_stream.clock import SYSTEM_CLOCK, Clock
 from ccs_stream.log.kafka import topics
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.errors import CcsError, LogDiverged, LogMissing
 
 LOG = logging.getLogger(__name__)
 
-LOOK_EVERY_S: Final = 5.0
+CHECK_EVERY_S: Final = 5.0
 """A few requests each time; what they find has already happened, and only people can mend it."""
-LOOK_AGAIN_S: Final = 1.0
-"""What is wrong is looked at once more: a broker that has just started may not know all of its topics yet."""
+CONFIRM_AFTER_S: Final = 1.0
+"""A finding is looked at once more: a broker that has just started may not know all of its topics yet."""
 
 
 class TopicMonitor:
-    """Looks at the topics of one log, in a thread of its own."""
+    """Checks the topics of one log again and again."""
 
     def __init__(
-        self, store: KafkaLog, partitions: Callable[[], Iterable[int]], failed: Callable[[CcsError], None]
+        self,
+        store: KafkaLog,
+        partitions: Callable[[], Iterable[int]],
+        on_finding: Callable[[CcsError], None],
+        *,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """`partitions` says which are followed, `failed` is told what is wrong."""
+        """`partitions` returns those that are followed; `on_finding` is called once, with what is wrong."""
         self._store = store
         self._partitions = partitions
-        self._failed = failed
-        self._turn = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="ccs-watch", daemon=True)
+        self._on_finding = on_finding
+        self._heads_checked = 0
+        self._finding: CcsError | None = None
+        """What the last check found, still to be confirmed."""
+        self._task = PeriodicTask("topic-monitor", self._check, interval_s=CHECK_EVERY_S, clock=clock)
 
     def start(self) -> None:
-        """Look from now on."""
-        if not self._thread.is_alive() and not self._stop.is_set():
-            self._thread.start()
+        """Check from now on."""
+        self._task.start()
 
     def stop(self) -> None:
-        """Look no more. Does not wait."""
-        self._stop.set()
+        """Check no more. Does not wait for a check that is under way."""
+        self._task.close(0.0)
 
-    def _run(self) -> None:
-        before: CcsError | None = None
-        while not self._stop.wait(LOOK_EVERY_S if before is None else LOOK_AGAIN_S):
-            try:
-                found = self._look()
-            except CcsError as error:
-                LOG.debug("the topics could not be looked at: %s", error)
-                continue
-            except Exception:
-                if self._stop.is_set():
-                    return  # the log was closed while it was asked
-                raise
-            if found is not None and before is not None and str(found) == str(before) and not self._stop.is_set():
-                self._failed(found)
-                return
-            before = found
+    def health(self) -> WorkerHealth:
+        """How its thread stands."""
+        return self._task.health()
 
-    def _look(self) -> CcsError | None:
-        """What is wrong with the topics, if anything is. Raises what asking raises."""
+    def _check(self) -> float | None:
+        """One check, and how soon the next one is due."""
+        before = self._finding
+        try:
+            found = self._find()
+        except CcsError as error:
+            LOG.debug("the topics could not be looked at: %s", error)
+            return None if before is None else CONFIRM_AFTER_S
+        except Exception:
+            if self._task.closed:  # the log was closed while it was asked
+                return UNTIL_WOKEN
+            raise
+        self._finding = found
+        if found is None:
+            return None
+        if before is None or str(found) != str(before) or self._task.closed:
+            return CONFIRM_AFTER_S
+        self._on_finding(found)
+        return UNTIL_WOKEN
+
+    def _find(self) -> CcsError | None:
+        """What is wrong with the topics, if anything is. Raises what asking the brokers raises."""
         there = topics.describe(self._store.clients, settings=False)
         for name, opened in self._store.opened.items():
             now = there.get(name)
@@ -80,21 +95,21 @@ class TopicMonitor:
                     "would be looked for in the wrong one. Partitions cannot be taken away: make a new log under "
                     "another prefix, or restore the topic from a copy"
                 )
-        return self._look_at_head()
+        return self._find_at_head()
 
-    def _look_at_head(self) -> CcsError | None:
-        """One partition at a look, in turn; the same one again where something was wrong."""
+    def _find_at_head(self) -> CcsError | None:
+        """One partition at each check, in turn; the same one again where something was wrong."""
         followed = sorted(self._partitions())
         if not followed:
             return None
-        name, partition = self._store.names.log, followed[self._turn % len(followed)]
+        name, partition = self._store.names.log, followed[self._heads_checked % len(followed)]
         begins, _ = self._store.bounds(name, partition)
         if begins > 0:
             return LogDiverged(
                 f"{name} [{partition}] begins at offset {begins} now: its head was deleted, by retention or by hand, "
                 "and nobody can start from it any more. Restore it from a copy; the topic's retention.ms must be -1"
             )
-        self._turn += 1
+        self._heads_checked += 1
         return None
 
 

@@ -1,15 +1,20 @@
-"""Whether a process that embeds a coordinator offers it: only while nobody runs a dedicated one.
+"""Keeps an embedded coordinator in the consumer group only while no dedicated coordinator is in it.
 
-Guarantees: it withdraws, resigning what it leads, when a dedicated coordinator joins the group, and offers itself again
-when the last one has left. Does not: decide who leads; the group suggests and the log says so.
+`SharedFollower` owns one for a client with `coordinator=embedded`. Guarantees: it withdraws, resigning what it leads,
+when a dedicated coordinator joins the group, and joins again when the last one has left. Does not: decide who leads;
+the group suggests and the log says so.
+
+How: the periodic task `ccs-candidate` asks the brokers who is in the group, which may block it for the log's time-out.
 """
 
 import logging
-import threading
-from typing import Final
+from typing import Final, Protocol
 
-from ccs_stream.coordinator.kafka.follower.log_follower import LogFollower
+from ccs_stream.background import PeriodicTask, WorkerHealth
+from ccs_stream.clock import SYSTEM_CLOCK, Clock
 from ccs_stream.coordinator.kafka.group.description import count_dedicated
+from ccs_stream.coordinator.kafka.group.member import GroupMember
+from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.errors import CcsError
 
 LOG = logging.getLogger(__name__)
@@ -18,37 +23,49 @@ LOOK_EVERY_S: Final = 2.0
 """How soon a dedicated coordinator that came or went is noticed."""
 
 
-class EmbeddedCandidate:
-    """Keeps one node in the group, or out of it; one thread."""
+class GroupSeat(Protocol):
+    """What can join the group and leave it: the follower of the log."""
 
-    def __init__(self, node: LogFollower) -> None:
-        self._node = node
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="ccs-offer", daemon=True)
+    store: KafkaLog
+    member: GroupMember | None
+    """The membership, while there is one."""
+
+    def join_group(self) -> None:
+        """Offer to lead."""
+
+    def leave_group(self) -> None:
+        """Resign what is led, and leave."""
+
+
+class EmbeddedCandidate:
+    """Keeps one seat in the group, or out of it."""
+
+    def __init__(self, seat: GroupSeat, *, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._seat = seat
+        self._task = PeriodicTask("candidate", self._look, interval_s=LOOK_EVERY_S, clock=clock)
 
     def start(self) -> None:
-        """Look once, then again and again."""
+        """Look now, in this thread, and then again and again."""
         self._look()
-        self._thread.start()
+        self._task.start()
 
     def stop(self) -> None:
-        """Look no more; what the node does then is its owner's to say."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(self._node.store.settings.timeout_s)
+        """Look no more. Does not leave the group; the owner of the seat does."""
+        self._task.close(self._seat.store.settings.timeout_s)
 
-    def _run(self) -> None:
-        while not self._stop.wait(LOOK_EVERY_S):
-            self._look()
+    def health(self) -> WorkerHealth:
+        """How its thread stands."""
+        return self._task.health()
 
     def _look(self) -> None:
+        seat = self._seat
         try:
-            dedicated = count_dedicated(self._node.store)
+            dedicated = count_dedicated(seat.store)
         except CcsError as error:
             LOG.debug("who coordinates is not known: %s", error)
             return
-        if dedicated and self._node.member is not None:
+        if dedicated and seat.member is not None:
             LOG.info("a dedicated coordinator has joined: withdrawing")
-            self._node.leave_group()
-        elif not dedicated and self._node.member is None and not self._stop.is_set():
-            self._node.join_group()
+            seat.leave_group()
+        elif not dedicated and seat.member is None and not self._task.closed:
+            seat.join_group()

@@ -1,6 +1,7 @@
-"""The coordinators' group, looked at from outside.
+"""The coordinators' consumer group as a look at it from outside shows it.
 
-Guarantees: joins nothing, commits nothing. Does not: say who leads; the group suggests and the log says so.
+`ccs-stream doctor` and the candidacy of embedded coordinators use it. Guarantees: looking joins nothing and commits
+nothing. Does not: say who leads; the group suggests and the log says so.
 """
 
 import dataclasses
@@ -18,27 +19,27 @@ warnings.filterwarnings("ignore", message="list_groups", category=DeprecationWar
 
 @dataclasses.dataclass(slots=True)
 class CoordinatorGroup:
-    """Who was in it when it was looked at."""
+    """The members of the group when it was looked at."""
 
     name: str
     members: list[tuple[str, frozenset[int]]] = dataclasses.field(default_factory=list)
-    """Client id and host of each, and the partitions it is to lead."""
+    """Client id and host of each, and the partitions that the group suggests it lead."""
     dedicated: int = 0
-    """How many of them are coordinators of their own, and not embedded in a client."""
+    """How many of them are dedicated coordinators, not embedded in a client."""
 
-    def offered_by(self, partition: int) -> list[str]:
-        """Who is to lead a partition."""
+    def suggested_for(self, partition: int) -> list[str]:
+        """The members that the group suggests for a partition."""
         return [who for who, partitions in self.members if partition in partitions]
 
 
 def describe_group(store: KafkaLog) -> CoordinatorGroup:
-    """Who coordinates a log. Raises `LogUnavailable`, `NotAuthorised`."""
+    """The group of a log's coordinators. Raises `LogUnavailable`, `NotAuthorised`."""
     found = CoordinatorGroup(store.names.coordinators)
     clients = store.clients
     described = clients.admin.describe_consumer_groups([found.name], request_timeout=clients.settings.timeout_s)
     try:
         group = clients.asked(f"asking who coordinates {store.display_url}", described[found.name])
-    except LogMissing:  # nobody ever joined it
+    except LogMissing:  # it never had a member
         return found
     for member in group.members:
         assigned = () if member.assignment is None else member.assignment.topic_partitions
@@ -49,9 +50,9 @@ def describe_group(store: KafkaLog) -> CoordinatorGroup:
 
 
 def count_dedicated(store: KafkaLog) -> int:
-    """How many coordinators of their own are in the group. Raises `LogUnavailable`, `NotAuthorised`.
+    """How many dedicated coordinators are in the group. Raises `LogUnavailable`, `NotAuthorised`.
 
-    For whoever looks again and again, also while brokers go and come: librdkafka 2.16 ends the whole process where
+    For callers that look again and again, also while brokers go and come: librdkafka 2.16 ends the whole process where
     `describe_consumer_groups` waits for a broker that comes back (an assertion about a reference count fails). The
     older call, which asks each broker there is, does not; it is deprecated, and goes on where that is no error.
     """

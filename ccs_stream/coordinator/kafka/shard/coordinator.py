@@ -1,20 +1,23 @@
-"""A partition that is followed, and led where the log says so: the shell around the leadership loop.
+"""One partition that is followed, and led where the log says so: the shell around the leadership loop.
 
-Guarantees: what the loop says is done in its order; nothing is answered that was not read back. Does not: have a
-thread. Whoever has something for it (a record, a command, news of the group, the time) takes its lock and says so; what
-there is to wake is woken by the caller afterwards.
+`LogFollower` makes one for each partition. Guarantees: the effects of the loop are carried out in its order; no command
+is answered whose decision was not read back. Does not: have a thread, or wake callers.
+
+How: records come from the follower's thread, commands from clients' threads and the group member's, news of the group
+from that one, the time from the follower. Each method takes the shard's lock, feeds the loop and carries out its
+effects, of which none may block: appending hands messages to the producer, asking the group enqueues a request.
 """
 
 import collections
 import logging
-import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final, assert_never
 
 from confluent_kafka import Message
 
-from ccs_stream.coordinator.batch import PlannedDecision, fold_record, plan_shard
+from ccs_stream.clock import SYSTEM_CLOCK, Clock
+from ccs_stream.coordinator.batch import PlannedDecision, plan_shard
 from ccs_stream.coordinator.kafka.shard.leader_log import RESIGNATION, LeaderLog, WarmProducers, largest_batch
 from ccs_stream.coordinator.kafka.shard.ports import ShardHost
 from ccs_stream.coordinator.kafka.shard.replica import ShardReplica
@@ -26,7 +29,8 @@ from ccs_stream.protocol.commands import Commit, Write
 from ccs_stream.protocol.decide import Dropped
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.errors import CcsError
-from ccs_stream.protocol.ids import Epoch, LeaderId, LogId, Micros
+from ccs_stream.protocol.evolve import fold_decision
+from ccs_stream.protocol.ids import Epoch, LeaderId, LogId
 from ccs_stream.protocol.leadership import (
     AnswerBatch,
     AppendClaim,
@@ -46,54 +50,54 @@ from ccs_stream.protocol.records import DecisionRecord, LeaderClaimed, LeaderRes
 LOG = logging.getLogger(__name__)
 
 CLAIM_EVERY_S: Final = 0.25
-"""How often an assigned coordinator that does not lead asks whether it should claim."""
+"""How often a coordinator that is assigned a partition and does not lead it looks whether to claim."""
 SWEEP_EVERY_S: Final = 1.0
 """How often a leader looks for what has run out."""
 UNREAD_GRACE_S: Final = 2.0
 """Beyond the producer's own time-out, how long a leader waits to read back what it appended."""
 WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
-"""Bodies of commands that wait to be decided; beyond this no more are taken from the topic, which keeps them."""
+"""Bodies of waiting commands; beyond this no more are fetched from the topic, which keeps them."""
 
 
 class ShardCoordinator(ShardReplica):
-    """See the module's docstring."""
+    """Follows one partition, decides its commands while it leads it, and answers them once they are read back."""
 
     def __init__(
         self,
         store: KafkaLog,
         partition: int,
-        around: ShardHost,
+        host: ShardHost,
         producers: WarmProducers,
         *,
-        clock: Callable[[], Micros],
         workspace: str | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """Follow `partition`; with `workspace`, only that one of it (and those adopted later), and never lead."""
+        """Follow `partition`; with `workspace`, only that one of it (and those merged in later), and never lead."""
         super().__init__(store, partition, workspace=workspace)
         self.loop = LeadershipLoop()
-        self.clock = clock
-        self._around = around
+        self._clock = clock
+        self._host = host
         self._largest = largest_batch(store) if self.follows_all else 0
         self._log = LeaderLog(store.clients, store.names.log, partition, producers)
         self._planned: list[PlannedDecision] = []
-        """The decisions of the batch in the air."""
+        """The decisions of the batch that is being appended."""
         self._expected: collections.deque[PlannedDecision] = collections.deque()
-        """Those of them that were appended and not read back, in order."""
+        """Those of them that were not read back yet, in order."""
         self._appended_at = 0.0
         self._waiting_bytes = 0
-        """Bytes of the bodies of commands that came by the topic and wait."""
+        """Bytes of the bodies of waiting commands that came by the topic."""
         self._seeks = 0
-        """How often this shard asked for the commands topic to be read from another place."""
+        """How often this shard asked the group member to read the commands topic from another place."""
         self._sought = -1
-        """Which of these was done last; before the first one, nothing comes from the topic."""
-        self._asked_at = 0.0
+        """Which of these requests was carried out last; before the first one, nothing comes from the topic."""
+        self._claim_checked_at = 0.0
         self._swept_at = 0.0
         self._assigned_at = 0.0
 
     # The log.
 
     def _take_own(self, message: Message) -> bool:
-        """Whether it is our next decision, read back and admitted. Its bytes are ours: they need no decoding."""
+        """See `ShardReplica`. A decision whose bytes are those that this process appended needs no decoding."""
         if not self._expected or message.value() != self._expected[0].message:
             return False
         planned, cursor, offset = self._expected[0], self.reader.cursor, message.offset() or 0
@@ -104,8 +108,11 @@ class ShardCoordinator(ShardReplica):
             return False
         self._expected.popleft()
         self.reader.moved_over(record, digest, offset)
-        fold_record(self.states.setdefault(record.workspace, Directory()), planned)
-        self._tell(record, planned.decision.events, offset, digest, lambda: tuple(planned.decision.contents))
+        state = self.states.setdefault(record.workspace, Directory())
+        fold_decision(state, planned.decision.events, record)
+        self._count_and_notify(
+            record, planned.decision.events, offset, digest, lambda: tuple(planned.decision.contents)
+        )
         self._do(self.loop.decision_read(record.leader_id, record.index, Verdict.ADMITTED))
         return True
 
@@ -122,7 +129,7 @@ class ShardCoordinator(ShardReplica):
         self._do(self.loop.claim_read(record.epoch, record.leader_id, verdict))
         if self.loop.role is Role.LEADING and not leads:
             self.counts.led += 1
-            self.counts.seconds_to_lead = time.monotonic() - self._assigned_at
+            self.counts.seconds_to_lead = self._clock.monotonic() - self._assigned_at
             LOG.info("leading %s [%d] in epoch %d", self.store.names.log, self.partition, record.epoch)
         elif leads and self.loop.role is not Role.LEADING:
             LOG.info(
@@ -137,8 +144,8 @@ class ShardCoordinator(ShardReplica):
     def assigned(self) -> None:
         """The group suggests that this process lead the partition."""
         with self.lock:
-            self._assigned_at = time.monotonic()
-            self._asked_at = 0.0
+            self._assigned_at = self._clock.monotonic()
+            self._claim_checked_at = 0.0
             self._do(self.loop.assigned_now())
 
     def lost(self) -> None:
@@ -149,21 +156,21 @@ class ShardCoordinator(ShardReplica):
     def membership_proved(self) -> None:
         """A synchronous offset commit succeeded."""
         with self.lock:
-            self._asked_at = 0.0
+            self._claim_checked_at = 0.0
             self._do(self.loop.membership_proved())
 
     # Commands.
 
     def sought(self, term: int) -> None:
-        """What comes from the topic from now on comes from where this shard asked for, the `term`th time it asked."""
+        """Commands from the topic come, from now on, from the place of this shard's request number `term`."""
         with self.lock:
             self._sought = term
 
     def command(self, pending: QueuedCommand) -> None:
-        """A command came, by the topic or directly."""
+        """Take a command that came by the topic, or was handed over directly."""
         with self.lock:
             if pending.offset is not None and self._sought != self._seeks:
-                # Fetched before the seek: deciding it would carry the resume offset past those before it.
+                # Fetched before the seek: deciding it would carry the resume offset past commands before it.
                 return
             if pending.offset is not None:
                 self._waiting_bytes += _body_bytes(pending)
@@ -171,7 +178,7 @@ class ShardCoordinator(ShardReplica):
 
     @property
     def full(self) -> bool:
-        """Whether no more commands should be taken from the topic for now."""
+        """Whether no more commands should be fetched from the topic for now."""
         if not self.loop.waiting:
             self._waiting_bytes = 0
         return self.loop.full or self._waiting_bytes > WAITING_BYTES_MAX
@@ -179,8 +186,8 @@ class ShardCoordinator(ShardReplica):
     # Time.
 
     def tick(self, *, at_end: bool) -> None:
-        """Time has passed; `at_end` says whether everything there is was taken."""
-        now = time.monotonic()
+        """Let time pass; `at_end` says whether everything in the partition was taken."""
+        now = self._clock.monotonic()
         with self.lock:
             self._log.poll(self._append_failed)
             role = self.loop.role
@@ -188,8 +195,8 @@ class ShardCoordinator(ShardReplica):
             if (role is Role.CLAIMING or self._expected) and now - self._appended_at > limit:
                 LOG.warning("what was appended to %s [%d] does not come back", self.store.names.log, self.partition)
                 self._do(self.loop.append_unknown())
-            if at_end and self.loop.assigned and now - self._asked_at > CLAIM_EVERY_S:
-                self._asked_at = now
+            if at_end and self.loop.assigned and now - self._claim_checked_at > CLAIM_EVERY_S:
+                self._claim_checked_at = now
                 cursor = self.reader.cursor
                 self._do(self.loop.caught_up(cursor.epoch, LeaderId(uuid.uuid4().bytes)))
             if role is Role.LEADING and now - self._swept_at > SWEEP_EVERY_S:
@@ -197,7 +204,7 @@ class ShardCoordinator(ShardReplica):
                 self._sweep()
 
     def _sweep(self) -> None:
-        at = self.clock()
+        at = self._clock.now()
         for workspace, state in self.states.items():
             if sweep_is_due(state, at):
                 self._do(self.loop.command(QueuedCommand(workspace=workspace, command=sweep_command(), offset=None)))
@@ -209,7 +216,7 @@ class ShardCoordinator(ShardReplica):
             self.loop = LeadershipLoop()
 
     def flush(self, timeout_s: float) -> None:
-        """Wait until what was appended last, such as a resignation, has left; for at most so long."""
+        """Wait until the last append, such as a resignation, has left this process; for at most so long."""
         self._log.flush(timeout_s)
 
     # Effects.
@@ -222,9 +229,9 @@ class ShardCoordinator(ShardReplica):
                 case AnswerBatch():
                     self._answer(effect.batch)
                 case ForwardToTopic():
-                    self._around.forward(effect.batch)
+                    self._host.forward(effect.batch)
                 case ProveMembership():
-                    self._around.prove_membership(self.partition)
+                    self._host.prove_membership(self.partition)
                 case AppendClaim():
                     self._claim(effect.epoch, effect.leader_id)
                 case AppendResignation():
@@ -234,7 +241,7 @@ class ShardCoordinator(ShardReplica):
                     self._expected.clear()
                 case SeekCommands():
                     self._seeks += 1
-                    self._around.seek_commands(self.partition, self.next_command_offset(), self._seeks)
+                    self._host.seek_commands(self.partition, self.next_command_offset(), self._seeks)
                 case _:
                     assert_never(effect)
 
@@ -242,7 +249,7 @@ class ShardCoordinator(ShardReplica):
         for pending in batch:
             if pending.offset is not None:
                 self._waiting_bytes = max(self._waiting_bytes - _body_bytes(pending), 0)
-        self._planned = plan_shard(self._state_of, self.reader.cursor, batch, self.clock())
+        self._planned = plan_shard(self._state_of, self.reader.cursor, batch, self._clock.now())
         messages: list[tuple[object, bytes | None, bytes]] = []
         indexes = []
         for pending, planned in zip(batch, self._planned, strict=True):
@@ -250,7 +257,7 @@ class ShardCoordinator(ShardReplica):
                 continue
             planned.message = message_of(planned.draft)
             if len(planned.message) > self._largest and pending.refused is None:
-                # Known beforehand, it leaves no gap: nothing of the batch has been sent.
+                # Found out beforehand, it leaves no gap: nothing of the batch has been sent.
                 pending.refused = f"the log takes messages up to {self._largest} bytes, this has {len(planned.message)}"
                 self._decide(batch)
                 return
@@ -258,7 +265,7 @@ class ShardCoordinator(ShardReplica):
             indexes.append(planned.record.index)
         self._expected.clear()
         self._expected.extend(each for each in self._planned if each.record is not None)
-        self._appended_at = time.monotonic()
+        self._appended_at = self._clock.monotonic()
         if messages:
             self._log.append(messages)
         self._do(self.loop.appended(tuple(indexes)))
@@ -269,7 +276,7 @@ class ShardCoordinator(ShardReplica):
                 self._count_dropped(pending, planned.decision.dropped)
             if planned.record is None and pending.offset is None:
                 for listener in self._listeners.get(pending.workspace, ()):
-                    listener.settled(pending, planned)
+                    listener.on_no_decision(pending, planned)
 
     def _count_dropped(self, pending: QueuedCommand, why: Dropped) -> None:
         self.counts.dropped[why.value] += 1
@@ -290,24 +297,24 @@ class ShardCoordinator(ShardReplica):
             epoch=epoch,
             leader_id=leader_id,
             commands_log_id=LogId(self.store.commands_id),
-            claimed_at=self.clock(),
+            claimed_at=self._clock.now(),
             build=self.store.build,
         )
-        self._appended_at = time.monotonic()
+        self._appended_at = self._clock.monotonic()
         self._log.claim(claimed)
 
-    def _append_failed(self, what: object, refusal: Refusal, error: CcsError) -> None:
+    def _append_failed(self, message: object, refusal: Refusal, error: CcsError) -> None:
         LOG.warning("%s", error)
         if refusal is Refusal.DENIED:
-            self._around.cannot_lead(self.partition, error)
-        elif refusal is Refusal.TOO_LARGE and isinstance(what, PlannedDecision):
-            pending = next((each for each in self._batch_of(what)), None)
+            self._host.cannot_lead(self.partition, error)
+        elif refusal is Refusal.TOO_LARGE and isinstance(message, PlannedDecision):
+            pending = next((each for each in self._batch_of(message)), None)
             if pending is not None and pending.refused is not None:
                 # Not even its refusal is taken, which is small: the topic takes next to nothing.
-                self._around.cannot_lead(self.partition, error)
+                self._host.cannot_lead(self.partition, error)
             elif pending is not None:
                 self._do(self.loop.append_refused(pending, str(error)))
-        elif what is not RESIGNATION:
+        elif message is not RESIGNATION:
             self._do(self.loop.append_unknown())
 
     def _batch_of(self, failed: PlannedDecision) -> Iterable[QueuedCommand]:
@@ -330,4 +337,4 @@ def _body_bytes(pending: QueuedCommand) -> int:
 
 
 _EMPTY: Final = Directory()
-"""The state of a workspace nobody has opened. Nothing is folded into it."""
+"""The state of a workspace that was never opened. Nothing is folded into it."""

@@ -1,7 +1,8 @@
-"""The producer of a leader: appends to one partition, and tells only of failures.
+"""The producers of a leader: they append to a partition of the log, and report only failures.
 
-Guarantees: what is appended is sent in order, by an idempotent producer that waits for all in-sync replicas; a failure
-is told once, by `poll`, in the thread that polls. Does not: tell of success; a leader reads its own decisions back.
+`ShardCoordinator` uses them. Guarantees: messages are sent in order, by an idempotent producer that waits for all
+in-sync replicas; a failure is reported once, by `poll`, in the thread that polls. Does not: report success; a leader
+reads its own decisions back.
 """
 
 import collections
@@ -24,9 +25,9 @@ _BATCH_OVERHEAD_BYTES: Final = 512
 """What a batch takes beside its messages, generously."""
 _CLAIM: Final = "claim"
 RESIGNATION: Final = "resignation"
-"""What is told to have failed, where it is no decision."""
-Failed = Callable[[object, Refusal, CcsError], None]
-"""What failed (as given to `append`), how certainly, and the error."""
+"""Names the failed message to `OnAppendFailure` where it is not a decision."""
+OnAppendFailure = Callable[[object, Refusal, CcsError], None]
+"""Called with the message that failed (as given to `append`), how certain that is, and the error."""
 
 
 def largest_batch(store: KafkaLog) -> int:
@@ -35,7 +36,7 @@ def largest_batch(store: KafkaLog) -> int:
 
 
 class WarmProducers:
-    """Producers made ahead: an idempotent one takes half a second to be given its id, and a take-over must not."""
+    """Producers made ahead: an idempotent one needs half a second to get its id, and a takeover must be faster."""
 
     def __init__(self, clients: Clients, *, batch_bytes: int, spare: int) -> None:
         self._clients = clients
@@ -45,20 +46,20 @@ class WarmProducers:
         self._lock = threading.Lock()
 
     def warm(self) -> None:
-        """Have as many ready as are kept to spare."""
+        """Make as many as are kept ready."""
         with self._lock:
             while len(self._made) < self._spare:
                 self._made.append(self._make())
 
     def take(self) -> Producer:
-        """One for whoever leads now; another takes its place."""
+        """A producer for a partition that is led now; another takes its place."""
         with self._lock:
             taken = self._made.popleft() if self._made else self._make()
         self.warm()
         return taken
 
     def close(self) -> None:
-        """Let go of those that nobody took."""
+        """Let go of the producers that were not taken."""
         with self._lock:
             self._spare = 0
             self._made.clear()
@@ -68,7 +69,7 @@ class WarmProducers:
 
 
 class LeaderLog:
-    """One partition of the log, to append to; made anew after every failure."""
+    """Appends to one partition of the log; after a failure its producer is destroyed and made anew."""
 
     def __init__(self, clients: Clients, topic: str, partition: int, producers: WarmProducers) -> None:
         self._clients = clients
@@ -79,14 +80,14 @@ class LeaderLog:
         self._failures: collections.deque[tuple[object, KafkaError]] = collections.deque()
 
     def append(self, messages: Sequence[tuple[object, bytes | None, bytes]]) -> None:
-        """Send (what, key, value) in order. A failure, also one that shows at once, is told by `poll`."""
+        """Send (name, key, value) in order. A failure, also one that shows at once, is reported by `poll`."""
         producer = self._producer
         if producer is None:
             producer = self._producer = self._producers.take()
         topic, partition = self._topic, self._partition
         for what, key, value in messages:
             try:
-                producer.produce(topic, value, key, partition, functools.partial(self._told, what))
+                producer.produce(topic, value, key, partition, functools.partial(self._delivered, what))
             except BufferError:
                 self._failures.append((what, KafkaError(KafkaError._QUEUE_FULL)))  # noqa: SLF001  # its only name
             except KafkaException as error:
@@ -104,17 +105,17 @@ class LeaderLog:
         """Send a resignation."""
         self.append([(RESIGNATION, None, DEFAULT_CODEC.encode_record(resigned))])
 
-    def poll(self, failed: Failed) -> None:
-        """Tell of failures."""
+    def poll(self, on_failure: OnAppendFailure) -> None:
+        """Report failures to `on_failure`."""
         if self._producer is not None:
             self._producer.poll(0)
         while self._failures:
             what, error = self._failures.popleft()
             doing = f"appending to {self._topic} [{self._partition}]"
-            failed(what, refusal_of(error), translated(error, doing, self._clients.trouble))
+            on_failure(what, refusal_of(error), translated(error, doing, self._clients.trouble))
 
     def destroy(self) -> None:
-        """Throw the producer away, with what it has not sent. What is on its way may still arrive."""
+        """Destroy the producer, with the messages it has not sent. Those on their way may still arrive."""
         producer, self._producer = self._producer, None
         self._failures.clear()
         if producer is not None:
@@ -126,7 +127,7 @@ class LeaderLog:
         if producer is not None:
             producer.flush(timeout_s)
 
-    def _told(self, what: object, error: KafkaError | None, message: Message) -> None:
+    def _delivered(self, what: object, error: KafkaError | None, message: Message) -> None:
         del message
         if error is not None:
             self._failures.append((what, error))

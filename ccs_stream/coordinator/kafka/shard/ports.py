@@ -1,7 +1,4 @@
-"""What a shard needs of its surroundings, whom it tells, and what it counts.
-
-Guarantees: nothing; these are the seams between a shard, the node it is part of, and the client that listens to it.
-"""
+"""The seams of a shard: what it asks of its process, whom it tells of decisions, and what it counts."""
 
 import collections
 import dataclasses
@@ -17,42 +14,42 @@ from ccs_stream.protocol.records import DecisionRecord
 
 
 class ShardHost(Protocol):
-    """What a shard needs done."""
+    """The process that a shard is in: what only that can do."""
 
     def prove_membership(self, partition: int) -> None:
-        """Commit an offset synchronously, then say `membership_proved`."""
+        """Commit an offset synchronously, then call `membership_proved`."""
 
     def seek_commands(self, partition: int, offset: int, term: int) -> None:
-        """Take commands from `offset` of the partition of the commands topic on, then say `sought(term)`."""
+        """Take commands from `offset` of the partition of the commands topic on, then call `sought(term)`."""
 
     def forward(self, batch: Iterable[QueuedCommand]) -> None:
         """Put these commands into the commands topic."""
 
     def cannot_lead(self, partition: int, error: CcsError) -> None:
-        """The broker lets this process append nothing there: it is to leave the group."""
+        """The broker lets this process append nothing to the partition: leave the group."""
 
 
 Contents = Callable[[], tuple[bytes, ...]]
-"""The bodies that came with a decision, for whoever wants them: of what is read when catching up, nobody does."""
+"""Returns the bodies that came with a decision: most decisions are read without a need for them."""
 
 
 class DecisionListener(Protocol):
-    """Whoever waits for decisions of one workspace, in this process. Called under the shard's lock."""
+    """Listens to the decisions of one workspace. Called under the shard's lock; must not block."""
 
     workspace: str
 
-    def decided(  # what is known of a decision
+    def on_decision(  # what is known of a decision
         self, record: DecisionRecord, events: list[Event], offset: int, digest: Hash, contents: Contents
     ) -> None:
         """A decision of the workspace was admitted and folded."""
 
-    def settled(self, pending: QueuedCommand, planned: PlannedDecision) -> None:
-        """A command that was handed over directly needed no decision; what it rested on is in the log now."""
+    def on_no_decision(self, queued: QueuedCommand, planned: PlannedDecision) -> None:
+        """A command that was handed over directly needed no decision; the state that says so is in the log now."""
 
 
 @dataclasses.dataclass(slots=True)
 class ShardCounts:
-    """What a shard has seen since this process began to follow it."""
+    """Counters of a shard since this process began to follow it."""
 
     decisions: int = 0
     events: int = 0

@@ -1,7 +1,8 @@
-"""One partition as this process follows it: the states of its workspaces, folded from what was admitted.
+"""One partition as this process follows it: the states of its workspaces, folded from admitted decisions.
 
-Guarantees: a state is changed only by decisions read from the log, admitted; listeners are told of a decision once it
-is folded. Does not: lead; `shard` does. Has no thread: whoever has something for it takes its lock and says so.
+`ShardCoordinator` extends it for processes that may lead; `ccs-stream doctor` uses it as it is. Guarantees: a state is
+changed only by decisions read from the log, admitted; listeners are called once a decision is folded. Does not: lead,
+or have a thread; its methods may be called from any thread, and take its lock.
 """
 
 import contextlib
@@ -27,19 +28,19 @@ LOG = logging.getLogger(__name__)
 
 
 class CatchUpBuffer:
-    """What a replica took while another one was read to where it stood."""
+    """The records that a replica takes while another one catches up with it."""
 
     def __init__(self) -> None:
         self.after = 0
-        """Offset of the last record that is not kept."""
+        """Offset of the last record before those in the buffer."""
         self.messages: list[Message] = []
 
 
 class ShardReplica:
-    """See the module's docstring."""
+    """Follows one partition, or some workspaces of it."""
 
     def __init__(self, store: KafkaLog, partition: int, *, workspace: str | None = None) -> None:
-        """Follow all of `partition`, or only one workspace of it (and those adopted later)."""
+        """Follow all of `partition`, or only one workspace of it (and those merged in later)."""
         self.store = store
         self.partition = partition
         self.lock = threading.RLock()
@@ -52,8 +53,8 @@ class ShardReplica:
             self.states[workspace] = Directory()
         self.reader = ShardReader(store, workspace or f"partition {partition}", all_workspaces=workspace is None)
         self._listeners: dict[str, tuple[DecisionListener, ...]] = {}
-        """By workspace; whoever listens twice in one process is told twice."""
-        self._kept: list[CatchUpBuffer] = []
+        """By workspace; one workspace may be open several times in a process."""
+        self._buffers: list[CatchUpBuffer] = []
         self._unsaved = 0
         """Decisions taken since the last snapshot."""
         self._behind_decision = False
@@ -61,8 +62,11 @@ class ShardReplica:
 
     # Workspaces.
 
-    def listen(self, listener: DecisionListener) -> Directory | None:
-        """Tell `listener` what becomes of its workspace: its state, changed under the lock; None if not followed."""
+    def add_listener(self, listener: DecisionListener) -> Directory | None:
+        """Call `listener` with every decision of its workspace.
+
+        Returns the workspace's state, which changes under the lock; None where the workspace is not followed.
+        """
         name = listener.workspace
         with self.lock:
             if not self.follows(name):
@@ -70,8 +74,8 @@ class ShardReplica:
             self._listeners[name] = (*self._listeners.get(name, ()), listener)
             return self.states.setdefault(name, Directory())
 
-    def unlisten(self, listener: DecisionListener) -> None:
-        """Tell it nothing any more; a workspace nobody listens to is not followed where not all are."""
+    def remove_listener(self, listener: DecisionListener) -> None:
+        """Call it no more. Where not all workspaces are followed, one without a listener is not followed on."""
         name = listener.workspace
         with self.lock:
             left = tuple(each for each in self._listeners.get(name, ()) if each is not listener)
@@ -88,27 +92,28 @@ class ShardReplica:
         return self.follows_all or workspace in self.states
 
     @contextlib.contextmanager
-    def keeping(self) -> Iterator["CatchUpBuffer"]:
-        """Keep what is taken from now on, for another that is to be adopted."""
-        kept = CatchUpBuffer()
+    def buffering(self) -> Iterator["CatchUpBuffer"]:
+        """Buffer the records taken from now on, for another replica that is to be merged in."""
+        buffer = CatchUpBuffer()
         with self.lock:
-            kept.after = self.reader.offset
-            self._kept.append(kept)
+            buffer.after = self.reader.offset
+            self._buffers.append(buffer)
         try:
-            yield kept
+            yield buffer
         finally:
             with self.lock:
-                self._kept.remove(kept)
+                self._buffers.remove(buffer)
 
-    def adopt(self, other: "ShardReplica", kept: "CatchUpBuffer") -> bool:
+    def merge_from(self, other: "ShardReplica", buffer: "CatchUpBuffer") -> bool:
         """Go on with the workspaces of another replica of this partition.
 
-        It stands where keeping began or further on; False while this one is behind it. Raises what taking raises.
+        The other one stands where buffering began or further on. Returns False, and does nothing, while this one is
+        behind it. Raises what `take` raises.
         """
         with self.lock:
             if self.reader.offset < other.reader.offset:
                 return False
-            other.take(each for each in kept.messages if (each.offset() or 0) > other.reader.offset)
+            other.take(each for each in buffer.messages if (each.offset() or 0) > other.reader.offset)
             for workspace, state in other.states.items():
                 if workspace not in self.states:
                     self.states[workspace] = state
@@ -122,8 +127,8 @@ class ShardReplica:
         with self.lock:
             for message in messages:
                 self._take(message)
-                for kept in self._kept:
-                    kept.messages.append(message)
+                for buffer in self._buffers:
+                    buffer.messages.append(message)
 
     def _take(self, message: Message) -> None:
         if self._take_own(message):
@@ -154,9 +159,9 @@ class ShardReplica:
 
     def _fold(self, entry: Entry, record: DecisionRecord) -> None:
         fold_entry(self.states.setdefault(record.workspace, Directory()), entry)
-        self._tell(record, entry.events, entry.offset, entry.hash, lambda: entry.stored.contents)
+        self._count_and_notify(record, entry.events, entry.offset, entry.hash, lambda: entry.stored.contents)
 
-    def _tell(
+    def _count_and_notify(
         self,
         record: DecisionRecord,
         events: list[Event],
@@ -173,28 +178,33 @@ class ShardReplica:
         self._behind_decision = True
         self.store.learn(record.workspace, record.first_sequence, offset, events)
         for listener in self._listeners.get(record.workspace, ()):
-            listener.decided(record, events, offset, digest, contents)
+            listener.on_decision(record, events, offset, digest, contents)
 
-    # For whoever leads.
+    # For a subclass that leads.
 
     def _take_own(self, message: Message) -> bool:
-        """Whether it is a decision of this process's own, which was folded without being decoded."""
+        """Fold a decision that this process appended, without decoding it; whether it was one."""
         del message
         return False
 
     def _decision_read(self, record: DecisionRecord, verdict: Verdict) -> None:
-        """A decision was judged, and folded where it was admitted."""
+        """A decision was read, and folded where it was admitted."""
 
     def _claim_read(self, record: LeaderClaimed, verdict: Verdict) -> None:
-        """A claim was judged."""
+        """A claim was read."""
 
     def _resignation_read(self, record: LeaderResigned, verdict: Verdict) -> None:
-        """A resignation was judged."""
+        """A resignation was read."""
 
     # Snapshots, and where to go on.
 
+    @property
+    def lag_records(self) -> int:
+        """Records that were in the partition at the last fetch and were not taken yet."""
+        return max(self.log_end - 1 - self.reader.offset, 0)
+
     def next_command_offset(self) -> int:
-        """Where the commands topic goes on that is not decided yet."""
+        """Offset of the first command of the commands topic that is not decided yet."""
         cursor = self.reader.cursor
         return cursor.command_offset + 1 if cursor.commands_log_id == self.store.commands_id else 0
 
@@ -204,7 +214,7 @@ class ShardReplica:
         return self._unsaved
 
     def take_snapshots(self) -> list[tuple[str, SnapshotBlob]]:
-        """A snapshot of every workspace, all at one place; none where the last record taken was no decision."""
+        """A snapshot of every workspace, all at one place; none where the last record taken was not a decision."""
         with self.lock:
             if not self._behind_decision:
                 return []
@@ -217,8 +227,3 @@ class ShardReplica:
                 blobs.append((workspace, take_snapshot(state, position, cursor=cursor, offset_of=made)))
             self._unsaved = 0
             return blobs
-
-    def saved(self, unsaved: int) -> None:
-        """Somebody else has kept a snapshot; so many decisions have been taken since."""
-        with self.lock:
-            self._unsaved = unsaved

@@ -1,8 +1,8 @@
-"""Bringing a shard to where its snapshots are, so that only what follows has to be read.
+"""The start of a shard: at its newest snapshots, so that only the records behind them have to be read.
 
-Guarantees: a snapshot is used only when its own digest, its state's hash and the log agree with it, and only with those
-of every other workspace the shard needs at the very same place; otherwise the shard is read from its beginning, which
-is said aloud. Does not: read what follows; whoever follows does.
+Guarantees: a snapshot is used only when its own digest, its state's hash and the log agree with it, and only together
+with the snapshots of every other workspace the shard needs at the very same place; otherwise the shard is read from its
+beginning, which is logged as a warning. Does not: read the records behind the snapshots; the follower does.
 """
 
 import logging
@@ -18,7 +18,7 @@ LOG = logging.getLogger(__name__)
 
 
 def restore(replica: ShardReplica) -> None:
-    """Put `replica` behind the newest place that snapshots vouch for. Raises `LogMissing`, `LogDiverged`."""
+    """Put `replica` behind the newest place at which snapshots can be trusted. Raises `LogMissing`, `LogDiverged`."""
     store = replica.store
     store.check_head(replica.partition)
     names = store.snapshotted(replica.partition) if replica.follows_all else frozenset((replica.reader.shard,))
@@ -53,12 +53,12 @@ def restore(replica: ShardReplica) -> None:
 
 
 def _trusted(store: KafkaLog, workspace: str) -> list[Opened]:
-    """The snapshots of a workspace that hold in themselves and that the log agrees with."""
+    """The snapshots of a workspace that are sound in themselves and that agree with the log."""
     trusted: list[Opened] = []
     for blob in store.snapshots(workspace):
         try:
             opened = verified_snapshot(blob, workspace)
-            _agree(store, workspace, opened)
+            _check_against_log(store, workspace, opened)
         except LogError as error:
             LOG.warning("snapshot %s of %s is not used: %s", blob.snapshot_id, store.display_url, error)
         else:
@@ -66,8 +66,11 @@ def _trusted(store: KafkaLog, workspace: str) -> list[Opened]:
     return trusted
 
 
-def _agree(store: KafkaLog, workspace: str, opened: Opened) -> None:
-    """See that the log holds, at the snapshot's place, the very decision that the snapshot was taken behind."""
+def _check_against_log(store: KafkaLog, workspace: str, opened: Opened) -> None:
+    """Check that the log holds, at the snapshot's place, the decision behind which the snapshot was taken.
+
+    Raises `LogDiverged`.
+    """
     position, cursor = opened.position, opened.cursor
     if cursor is None:
         raise LogDiverged("the snapshot does not say where its shard stood")

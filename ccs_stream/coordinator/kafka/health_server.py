@@ -1,8 +1,10 @@
-"""What a coordinator says of itself over HTTP: whether it lives, whether it is ready, and its numbers.
+"""The health of a dedicated coordinator over HTTP: whether it lives, whether it is ready, and its figures.
 
-Guarantees: `/healthz` is 200 while the following thread makes progress; `/readyz` while every partition is followed and
-brokers answer; `/metrics` is OpenMetrics text. Health is data: `status` is what all three are made of. Does not:
-authenticate; bind it to an address that only your monitoring reaches.
+`ccs-stream coordinator` serves it. Guarantees: `/healthz` is 200 while the following thread makes progress; `/readyz`
+while every partition is followed and brokers answer; `/metrics` is OpenMetrics text; all three are made from `status`,
+which is data. Does not: authenticate; bind it to an address that only your monitoring reaches.
+
+How: the standard library's HTTP server, in the thread `ccs-health` and one for each request; none takes a lock.
 
 Source: OpenMetrics 1.0, text format.
 """
@@ -10,7 +12,6 @@ Source: OpenMetrics 1.0, text format.
 import http.server
 import json
 import threading
-import time
 from typing import Any, Final, Self
 
 from ccs_stream.coordinator.kafka.service import CoordinatorService
@@ -21,19 +22,19 @@ _CONTENT_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf
 
 
 def status(service: CoordinatorService) -> dict[str, Any]:
-    """Everything there is to say, as data."""
-    node = service.node
+    """The health of a coordinator as data, for JSON."""
+    follower = service.follower
     trouble = service.store.clients.trouble.last
     return {
         "log": service.store.display_url,
         "log_id": service.store.log_id.hex(),
-        "alive": node.error is None and node.alive(),
+        "alive": follower.error is None and follower.alive(),
         "ready": service.ready,
-        "error": None if node.error is None else str(node.error),
+        "error": None if follower.error is None else str(follower.error),
         "broker_error": None if trouble is None else trouble.str(),
-        "uptime_seconds": round(time.monotonic() - service.started_at, 3),
-        "garbage_commands": 0 if node.member is None else node.member.garbage,
-        "partitions": [_shard(shard) for _, shard in sorted(node.shards.items())],
+        "uptime_seconds": round(service.uptime_s, 3),
+        "garbage_commands": 0 if follower.member is None else follower.member.garbage,
+        "partitions": [_shard(shard) for _, shard in sorted(follower.shards.items())],
     }
 
 
@@ -45,7 +46,7 @@ def _shard(shard: ShardCoordinator) -> dict[str, Any]:
         "assigned": shard.loop.assigned,
         "epoch": cursor.epoch,
         "offset": shard.reader.offset,
-        "lag": max(shard.log_end - 1 - shard.reader.offset, 0),
+        "lag": shard.lag_records,
         "waiting": shard.loop.waiting,
         "workspaces": len(shard.states),
         "artifacts": sum(len(state.artifacts) for state in shard.states.values()),
@@ -82,7 +83,7 @@ _COUNTERS: Final = (
 
 
 def metrics(found: dict[str, Any]) -> str:
-    """The same as OpenMetrics text."""
+    """The same data as OpenMetrics text."""
     lines: list[str] = []
 
     def family(name: str, kind: str, text: str) -> None:
@@ -164,4 +165,4 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the parent's name
-        """Nothing: a probe every few seconds is no news."""
+        """Log nothing: a probe comes every few seconds."""
