@@ -19,10 +19,10 @@ def test_a_session_is_known_by_what_its_process_said_when_it_joined() -> None:
     story = Story()
     silent = story.join("b@2")
     story.given(dataclasses.replace(story.join("a@1"), **IDENTITY.members()), silent)
-    session = story.state.session(story.join("a@1").session_id)
+    session = story.state.sessions.get(story.join("a@1").session_id)
     assert session is not None
     assert (session.process, session.fork().process) == (IDENTITY, IDENTITY)
-    other = story.state.session(silent.session_id)
+    other = story.state.sessions.get(silent.session_id)
     assert other is not None
     assert other.process is None
 
