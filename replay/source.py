@@ -18,6 +18,7 @@ from ccs_stream.log.fold import fold_entry
 from ccs_stream.log.port import BEFORE_FIRST, LogStore, Position
 from ccs_stream.log.reader import Entry, ShardReader
 from ccs_stream.log.urls import open_log
+from ccs_stream.projections.processes import Processes
 from ccs_stream.protocol.admit import Cursor, Verdict
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.errors import UsageError
@@ -42,6 +43,7 @@ class Folded:
     """The state of a workspace at a point."""
 
     state: Directory
+    processes: Processes
     position: Position
     """That of the workspace's last decision there."""
     offset: int
@@ -87,16 +89,17 @@ class Source:
     def state_at(self, at: str | None) -> Folded:
         """The folded state at a position (the end, where none is given). Raises `UsageError` where there is nothing."""
         until = None if at is None else self.offset(at)
-        reader, state = self.reader(tolerant=False), Directory()
+        reader, state, processes = self.reader(tolerant=False), Directory(), Processes()
         offset = BEFORE_FIRST
         for entry in self.entries(reader, until=until):
             fold_entry(state, entry)
             if decision_of(entry) is not None:
+                processes.decision(entry.events)
                 offset = entry.offset
         if at is None and not state.sequence:
             raise self.nothing(reader)
         position = dataclasses.replace(reader.position(self.workspace), offset=offset)
-        return Folded(state, position, reader.offset)
+        return Folded(state, processes, position, reader.offset)
 
     def workspaces(self, cursor: Cursor) -> list[str]:
         """Those of the log where they are listed, or else those of the shard, which `cursor` has met."""

@@ -113,6 +113,12 @@ class Join:
     session_id: SessionId
     number: CommandNumber
     agent: str
+    host: str | None = None
+    """What the process says about itself; see `protocol.process_identity`."""
+    pid: int | None = None
+    program: str | None = None
+    release: str | None = None
+    labels: dict[str, str] | None = None
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)

@@ -38,6 +38,7 @@ from ccs_stream.protocol.decide_grants import (
 )
 from ccs_stream.protocol.decide_writes import decide_commit
 from ccs_stream.protocol.directory import View
+from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.events import (
     CommandRefused,
     Event,
@@ -48,6 +49,7 @@ from ccs_stream.protocol.events import (
     WorkspaceOpened,
 )
 from ccs_stream.protocol.ids import NO_SESSION, Micros, ParticipantNumber, SequenceNumber
+from ccs_stream.protocol.process_identity import ProcessIdentity
 from ccs_stream.protocol.refusal import Refusal
 
 
@@ -183,8 +185,15 @@ def _decide_join(view: View, command: Join) -> list[Event]:
     session = view.sessions.get(command.session_id)
     if session is not None and command.agent in session.participants:
         return []
+    identity = ProcessIdentity.of(command) or ProcessIdentity()
+    try:
+        identity.check()
+    except UsageError as error:
+        raise Refusal(RefusalReason.DECISION_TOO_LARGE, str(error)) from error
     number = ParticipantNumber(view.participants_ever + 1)
-    return [ParticipantJoined(participant=number, agent=command.agent, session_id=command.session_id)]
+    return [
+        ParticipantJoined(participant=number, agent=command.agent, session_id=command.session_id, **identity.members())
+    ]
 
 
 def _decide_end(view: View, command: Leave | Evict, reason: SessionEndReason) -> list[Event]:

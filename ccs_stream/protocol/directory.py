@@ -28,6 +28,7 @@ from ccs_stream.protocol.ids import (
     SessionId,
     Version,
 )
+from ccs_stream.protocol.process_identity import ProcessIdentity
 from ccs_stream.protocol.reclaims import Reclaim
 from ccs_stream.protocol.settings import DEFAULT_SETTINGS, WorkspaceSettings
 from ccs_stream.protocol.states import GrantState
@@ -170,6 +171,8 @@ class SessionState:
     participants: dict[str, ParticipantNumber] = dataclasses.field(default_factory=dict)
     window: dict[CommandNumber, int] = dataclasses.field(default_factory=dict)
     """By number, the `dedupe.entry` of its decision: last sequence, kind and subject."""
+    process: ProcessIdentity | None = None
+    """What its process said about itself; not part of the state hash."""
 
     def fork(self) -> "SessionState":
         """A copy whose changes do not show here."""
@@ -181,6 +184,7 @@ class SessionState:
             self.highest,
             dict(self.participants),
             dict(self.window),
+            self.process,
         )
 
 

@@ -97,6 +97,12 @@ class ParticipantJoined:
     participant: ParticipantNumber
     agent: str
     session_id: SessionId
+    host: str | None = None
+    """What the process says about itself; see `protocol.process_identity`."""
+    pid: int | None = None
+    program: str | None = None
+    release: str | None = None
+    labels: dict[str, str] | None = None
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)

@@ -23,6 +23,7 @@ from ccs_stream.protocol.ids import (
     SequenceNumber,
     SessionId,
 )
+from ccs_stream.protocol.process_identity import ProcessIdentity
 from ccs_stream.protocol.reclaims import REASON_OF, Reclaim, ReclaimReason
 from ccs_stream.protocol.records import DecisionRecord
 from ccs_stream.protocol.settings import WorkspaceSettings
@@ -267,6 +268,7 @@ def _participant_joined(state: MutableState, event: ev.ParticipantJoined) -> Non
     session = state.edit_session(event.session_id)
     if session is not None:
         session.participants[event.agent] = event.participant
+        session.process = session.process or ProcessIdentity.of(event)
     state.participants_ever = max(state.participants_ever, event.participant)
     state.add_participant(ParticipantState(event.participant, event.agent, event.session_id))
 
