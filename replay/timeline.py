@@ -16,11 +16,13 @@ import click
 from ccs_stream.log.archive import ArchiveLog
 from ccs_stream.log.fold import fold_entry
 from ccs_stream.log.reader import Entry
+from ccs_stream.projections.processes import Processes, describe_process
 from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.events import ArtifactRegistered, Event
 from ccs_stream.protocol.ids import ArtifactId
+from ccs_stream.protocol.process_identity import ProcessIdentity
 from ccs_stream.protocol.records import DecisionRecord, LeaderClaimed, LeaderResigned
 from ccs_stream.replay.artifact import find_artifact
 from ccs_stream.replay.event_text import (
@@ -80,7 +82,8 @@ def text_of(line: Line) -> str:
     mark = "  << LOST UPDATE" if line["lost_update"] else ""
     void = line["verdict"] != Verdict.ADMITTED.value
     sequence = "void" if void else line["sequence"] or "-"
-    return f"{sequence!s:>8}  {line['at'] or '-':<32}  {line['agent'] or '-':<16}  {line['what']}{mark}"
+    by = "" if line["process"] is None else f"  [{describe_process(ProcessIdentity.of_fields(line['process']))}]"
+    return f"{sequence!s:>8}  {line['at'] or '-':<32}  {line['agent'] or '-':<16}  {line['what']}{mark}{by}"
 
 
 class Timeline:
@@ -98,6 +101,7 @@ class Timeline:
             self._only = find_artifact(source.state_at(options.last).state, options.artifact).artifact
         self._choosing = bool(options.agent or options.artifact)
         self._state = Directory()
+        self._processes = Processes()
         self._reader = source.reader()
 
     def read(self) -> Iterator[Line]:
@@ -136,8 +140,10 @@ class Timeline:
         state = self._state
         writers = {each: state.artifacts[each].writer for each in _subjects(entry.events) if each in state.artifacts}
         fold_entry(state, entry)
+        self._processes.decision(entry.events)
         if not shown:
             return
+        process = self._processes.by_session.get(record.session_id)
         for number, event in enumerate(entry.events):
             who, about = actor(state, event), subject(event)
             if (self._options.agent and who != self._options.agent) or (self._only and about != self._only):
@@ -150,6 +156,7 @@ class Timeline:
                 event=type(event).__name__,
                 artifact=artifact_name(state, about),
                 lost_update=is_lost_update(event, writers.get(about, 0) if about else 0),
+                process=None if process is None else process.members(),
             )
 
 
@@ -165,6 +172,7 @@ def _line(entry: Entry, what: str, **more: Any) -> Line:
         "what": what,
         "lost_update": False,
         "verdict": entry.verdict.value,
+        "process": None,
         **more,
     }
 

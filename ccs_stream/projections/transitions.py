@@ -17,27 +17,8 @@ import enum
 from collections.abc import Sequence
 from typing import Final, Self, assert_never
 
+from ccs_stream.protocol import events as ev
 from ccs_stream.protocol.directory import Directory
-from ccs_stream.protocol.events import (
-    ArtifactDeleted,
-    ArtifactRegistered,
-    CommandAnswered,
-    CommandRefused,
-    Event,
-    ExpiryExtended,
-    GrantIssued,
-    GrantReclaimed,
-    GrantsInvalidated,
-    ParticipantJoined,
-    ReclaimTrigger,
-    ReservationAcquired,
-    ReservationEnded,
-    SessionEnded,
-    SessionRenewed,
-    UnknownEvent,
-    WorkspaceOpened,
-    WriteCommitted,
-)
 from ccs_stream.protocol.ids import NOBODY, ArtifactId, Micros, ParticipantNumber, SequenceNumber, SessionId, Version
 from ccs_stream.protocol.states import GrantState
 
@@ -67,8 +48,8 @@ _WRITE: Final = Trigger.WRITE
 _COMMIT: Final = Trigger.COMMIT
 _INVALIDATE: Final = Trigger.INVALIDATE
 _RECLAIM: Final = {
-    ReclaimTrigger.SESSION_SILENT: Trigger.RECLAIM_HEARTBEAT,
-    ReclaimTrigger.MAXIMUM_HOLD: Trigger.RECLAIM_MAX_HOLD,
+    ev.ReclaimTrigger.SESSION_SILENT: Trigger.RECLAIM_HEARTBEAT,
+    ev.ReclaimTrigger.MAXIMUM_HOLD: Trigger.RECLAIM_MAX_HOLD,
 }
 
 
@@ -145,7 +126,7 @@ class Transitions:
         return made
 
     def decision(
-        self, first_sequence: SequenceNumber, recorded_at: Micros, events: Sequence[Event]
+        self, first_sequence: SequenceNumber, recorded_at: Micros, events: Sequence[ev.Event]
     ) -> list[Transition]:
         """Fold one admitted decision: its transitions, in order."""
         found: list[Transition] = []
@@ -155,39 +136,39 @@ class Transitions:
             sequence = SequenceNumber(sequence + 1)
         return found
 
-    def _event(self, event: Event, sequence: SequenceNumber, at: Micros, found: list[Transition]) -> None:
+    def _event(self, event: ev.Event, sequence: SequenceNumber, at: Micros, found: list[Transition]) -> None:
         match event:
-            case WriteCommitted():
+            case ev.WriteCommitted():
                 self._written(event, sequence, at, found)
-            case GrantIssued():
+            case ev.GrantIssued():
                 self._issued(event, sequence, at, found)
-            case GrantsInvalidated():
+            case ev.GrantsInvalidated():
                 self._invalidated(event, sequence, at, found)
-            case ParticipantJoined():
+            case ev.ParticipantJoined():
                 self._holders[event.participant] = _Holder(event.agent, set())
                 self._sessions.setdefault(event.session_id, {})[event.agent] = event.participant
-            case SessionEnded():
+            case ev.SessionEnded():
                 self._session_ended(event, sequence, at, found)
-            case GrantReclaimed():
+            case ev.GrantReclaimed():
                 self._lose(event.artifact, event.participant, _RECLAIM[event.trigger], None, sequence, at, found)
             case (
                 # A delete's holders are named by the event that follows it.
-                ArtifactDeleted()
-                | ArtifactRegistered()
-                | CommandAnswered()
-                | CommandRefused()
-                | ExpiryExtended()
-                | ReservationAcquired()
-                | ReservationEnded()
-                | SessionRenewed()
-                | UnknownEvent()
-                | WorkspaceOpened()
+                ev.ArtifactDeleted()
+                | ev.ArtifactRegistered()
+                | ev.CommandAnswered()
+                | ev.CommandRefused()
+                | ev.ExpiryExtended()
+                | ev.ReservationAcquired()
+                | ev.ReservationEnded()
+                | ev.SessionRenewed()
+                | ev.UnknownEvent()
+                | ev.WorkspaceOpened()
             ):
                 pass
             case _:
                 assert_never(event)
 
-    def _written(self, event: WriteCommitted, sequence: SequenceNumber, at: Micros, found: list[Transition]) -> None:
+    def _written(self, event: ev.WriteCommitted, sequence: SequenceNumber, at: Micros, found: list[Transition]) -> None:
         artifact, writer, version = event.artifact, event.participant, event.version
         before = Version(version - 1)
         holder = self._holder(writer)
@@ -245,7 +226,7 @@ class Transitions:
                     )
             grants.sharers = set()
 
-    def _issued(self, event: GrantIssued, sequence: SequenceNumber, at: Micros, found: list[Transition]) -> None:
+    def _issued(self, event: ev.GrantIssued, sequence: SequenceNumber, at: Micros, found: list[Transition]) -> None:
         artifact, reader, to_state = event.artifact, event.participant, event.to_state
         if to_state is _I:
             return
@@ -275,7 +256,7 @@ class Transitions:
         )
 
     def _invalidated(
-        self, event: GrantsInvalidated, sequence: SequenceNumber, at: Micros, found: list[Transition]
+        self, event: ev.GrantsInvalidated, sequence: SequenceNumber, at: Micros, found: list[Transition]
     ) -> None:
         """Each is told once: after a write from I, which took its copy; after a delete from what it held."""
         artifact, version = event.artifact, event.version
@@ -284,7 +265,7 @@ class Transitions:
             self._lose(artifact, number, _INVALIDATE, version, sequence, at, found)
 
     def _session_ended(
-        self, event: SessionEnded, sequence: SequenceNumber, at: Micros, found: list[Transition]
+        self, event: ev.SessionEnded, sequence: SequenceNumber, at: Micros, found: list[Transition]
     ) -> None:
         for number in sorted(self._sessions.pop(event.session_id, {}).values()):
             # Sorted, because the order of a set is another one in each process.

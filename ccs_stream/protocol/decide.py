@@ -1,9 +1,10 @@
-"""What a command leads to: events, or a refusal, which is an event too.
+"""The decision on a command: events, or a refusal, which is an event too.
 
-Guarantees: pure. `decide` reads the state through `View`, is given the time, and returns the events of one decision,
-atomic; it never raises on any command and any state (an exception inside is a bug, which the caller turns into the
-refusal `internal_error` with `refusal_for_bug`). A refused command leads to its refusal alone: nothing half-applied.
-Does not: append, encode or answer.
+`coordinator.batch` calls it for every command. Guarantees: pure. `decide` reads the state through `View`, is given the
+time, and returns the events of one decision, which are appended together or not at all; it never raises, whatever the
+command and the state (an exception inside is a bug, which the caller turns into the refusal `internal_error` with
+`refusal_for_bug`). A refused command leads to its refusal alone: nothing half-applied. Does not: append, encode or
+answer.
 
 The rules are those of `docs/protocol.md`; the names of the checks are the names of the refusals.
 """
@@ -37,6 +38,7 @@ from ccs_stream.protocol.decide_grants import (
 )
 from ccs_stream.protocol.decide_writes import decide_commit
 from ccs_stream.protocol.directory import View
+from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.events import (
     CommandRefused,
     Event,
@@ -47,25 +49,26 @@ from ccs_stream.protocol.events import (
     WorkspaceOpened,
 )
 from ccs_stream.protocol.ids import NO_SESSION, Micros, ParticipantNumber, SequenceNumber
+from ccs_stream.protocol.process_identity import ProcessIdentity
 from ccs_stream.protocol.refusal import Refusal
 
 
 class Dropped(enum.StrEnum):
-    """Why a command is decided as nothing at all, and leaves no event."""
+    """Why a command is passed over without a decision, and leaves no event."""
 
     STALE_NUMBER = "stale_number"
-    """A copy, older than its session's window: its author has long been answered."""
+    """A late copy, older than its session's window: its author was answered long ago."""
     NEVER_OPENED = "never_opened"
-    """Its workspace has no sequence 1 in this log, before which nothing may come: its author saw another log."""
+    """Its workspace has no sequence 1 in this log, before which no event may come: its author saw another log."""
 
 
 @dataclasses.dataclass(slots=True)
 class Decision:
-    """What a command leads to.
+    """The outcome of one command.
 
     `events` empty and `repeats` None: the command changes nothing, and is answered from the state. `repeats` set: the
-    command was decided before, in the decision that ends at that sequence. `dropped`: it is not decided, and whoever
-    asked counts and tells that.
+    command was decided before, in the decision that ends at that sequence. `dropped` set: the command is passed over,
+    and the coordinator counts it.
     """
 
     events: list[Event]
@@ -75,7 +78,7 @@ class Decision:
 
     @property
     def refusal(self) -> CommandRefused | None:
-        """The refusal, if that is what was decided."""
+        """The refusal, if the command is refused."""
         last = self.events[-1] if self.events else None
         return last if type(last) is CommandRefused else None
 
@@ -105,9 +108,9 @@ def decide(view: View, command: Command, now: Micros) -> Decision:
 
 
 def refusal_for_bug(error: Exception) -> Decision:
-    """The refusal for a command whose decision raised: answered, recorded, and the next command is served.
+    """The refusal of a command on which `decide` raised: it is recorded and answered, and the next command is served.
 
-    It takes nothing from the command, which may be what is broken.
+    It takes nothing from the command, because the command may be the cause.
     """
     detail = f"{type(error).__name__} while deciding: this is a bug of ccs-stream, and a retry does not help"
     refused = CommandRefused(
@@ -123,7 +126,7 @@ def refusal_for_bug(error: Exception) -> Decision:
 
 
 def refusal_of(command: Command, reason: RefusalReason, detail: str) -> Decision:
-    """A refusal that the shell around `decide` found out, such as a decision too large for the log."""
+    """The refusal of a command for a reason found outside `decide`, such as a decision too large for the log."""
     return Decision([Refusal(reason, detail).event(command)])
 
 
@@ -182,8 +185,15 @@ def _decide_join(view: View, command: Join) -> list[Event]:
     session = view.sessions.get(command.session_id)
     if session is not None and command.agent in session.participants:
         return []
+    identity = ProcessIdentity.of(command) or ProcessIdentity()
+    try:
+        identity.check()
+    except UsageError as error:
+        raise Refusal(RefusalReason.DECISION_TOO_LARGE, str(error)) from error
     number = ParticipantNumber(view.participants_ever + 1)
-    return [ParticipantJoined(participant=number, agent=command.agent, session_id=command.session_id)]
+    return [
+        ParticipantJoined(participant=number, agent=command.agent, session_id=command.session_id, **identity.members())
+    ]
 
 
 def _decide_end(view: View, command: Leave | Evict, reason: SessionEndReason) -> list[Event]:

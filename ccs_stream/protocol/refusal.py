@@ -1,4 +1,4 @@
-"""How a rule of the protocol says no.
+"""The exception by which a rule refuses a command, and the check that most rules begin with.
 
 Guarantees: a refusal becomes one `CommandRefused` that carries what the author needs to go on: the reason, a sentence,
 the current version, the fence. Does not: leave this package; `decide` catches it.
@@ -14,7 +14,8 @@ from ccs_stream.protocol.ids import ArtifactId, Fence, Micros, SessionId, Versio
 from ccs_stream.protocol.reclaims import Reclaim, ReclaimReason
 
 TEXT_MAX: Final = 1_000
-"""Characters of an author's own text that a refusal repeats: what refuses a record too large must never be one."""
+"""Characters of an author's own text that a refusal repeats: the refusal of a record too large must not be too
+large."""
 
 
 class Refusal(Exception):
@@ -45,9 +46,9 @@ class Refusal(Exception):
 
 
 def reclaim_of(participant: ParticipantState, artifact: ArtifactState, now: Micros) -> Reclaim | None:
-    """Why and when `participant` lost what it held here; None where it lost nothing, or that is not known.
+    """Why and when `participant` lost its reservation or grant here; None where it lost none, or that is not known.
 
-    A reservation whose time is over is lost, ended on the log or not.
+    A reservation whose time is over is lost, whether the log has an event for its end or not.
     """
     if artifact.reserved_by == participant.number and artifact.reserved_until <= now:
         return Reclaim(ReclaimReason.EXPIRED, artifact.reserved_until)
@@ -55,7 +56,7 @@ def reclaim_of(participant: ParticipantState, artifact: ArtifactState, now: Micr
 
 
 def require_participant(view: View, session_id: SessionId, agent: str) -> ParticipantState:
-    """The participant that acts, or the refusal that says why it may not."""
+    """The participant that acts. Raises the `Refusal` that says why it may not."""
     session = view.sessions.get(session_id)
     if session is None:
         if view.has_ended(session_id):

@@ -23,7 +23,7 @@ from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.errors import Closed, ContentMissing, LogReadOnly
 from ccs_stream.protocol.events import CommandAnswered
 from ccs_stream.protocol.ids import SequenceNumber
-from ccs_stream.protocol.records import LogOpened
+from ccs_stream.protocol.records import DecisionRecord, LogOpened
 from ccs_stream.testing.records import Chain
 
 EVENT = CommandAnswered(original_sequence=SequenceNumber(0))
@@ -177,6 +177,23 @@ class LogStoreConformance:
         assert found is not None
         assert found.contents == (b"body 1",)
 
+    def test_a_scan_names_the_workspaces(self, store: LogStore) -> None:
+        filled(store, "b", 3)
+        filled(store, "a", 5)
+        scanned = list(store.scan())
+        assert sorted({name for name in scanned if name is not None}) == store.workspaces()
+        assert (scanned.count("a"), scanned.count("b")) == (5, 3)
+        assert len(scanned) <= store.record_count()
+
+    def test_a_decision_is_found_by_a_store_that_was_told_of_those_before_it(self, store: LogStore) -> None:
+        chain = filled(store, "w", 10)
+        for entry in ShardReader(store, "w").read():
+            if type(entry.record) is DecisionRecord:
+                for _ in range(2):
+                    store.learn("w", entry.record.first_sequence, entry.offset, entry.events)
+        found = [store.find("w", sequence) for sequence in (1, 2, chain.sequence, chain.sequence + 1)]
+        assert [None if each is None else each.offset for each in found] == [1, 2, 10, None]
+
     def test_the_change_mark_tells_of_other_writers(self, store: LogStore, tmp_path: Path) -> None:
         if not self.durable:
             pytest.skip("this store has no other writers")
@@ -277,6 +294,8 @@ class ReadOnlyConformance:
         assert copy.log_id == original.log_id
         assert copy.workspaces() == ["w"]
         assert copy.end("w") == original.end("w")
+        assert list(copy.scan()) == list(original.scan()) == [None] + ["w"] * 10
+        assert copy.record_count() == 11
         for after, until in ((BEFORE_FIRST, None), (3, None), (2, 5)):
             theirs = [(each.offset, each.head, each.tail) for each in copy.read("w", after, until=until)]
             ours = [

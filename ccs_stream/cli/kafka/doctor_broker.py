@@ -84,7 +84,9 @@ def roles(clients: Clients) -> tuple[AccessRole, ...]:
     seen = {names.readers: (DESCRIBE,)}
     reading = {names.log: (READ,), names.snapshots: (READ,), names.content: (READ,)}
     return (
-        AccessRole("reader", "replay, doctor", {**seen, **reading, names.commands: (DESCRIBE,), names.deliveries: (READ,)}),
+        AccessRole(
+            "reader", "replay, doctor", {**seen, **reading, names.commands: (DESCRIBE,), names.deliveries: (READ,)}
+        ),
         AccessRole(
             "client",
             "agents, with coordinator=remote",

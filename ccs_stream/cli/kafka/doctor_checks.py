@@ -99,7 +99,7 @@ def _row(followed: PartitionReader, group: CoordinatorGroup | CcsError) -> dict[
         "epoch": cursor.epoch,
         "leader": cursor.leader_id.hex() if cursor.epoch else None,
         "resigned": cursor.resigned,
-        "suggested_for": [] if isinstance(group, CcsError) else group.suggested_for(followed.partition),
+        "offered_by": [] if isinstance(group, CcsError) else group.suggested_for(followed.partition),
         "undecided": followed.undecided,
         "workspaces": len(followed.states),
         "void": cursor.void,
