@@ -24,7 +24,7 @@ from ccs_stream.protocol.overlay import Overlay
 from ccs_stream.protocol.records import DecisionRecord
 
 LOG = logging.getLogger(__name__)
-_encode: Final = DEFAULT_CODEC.encode_event
+_encoders: Final = DEFAULT_CODEC.encoders
 
 
 class PlannedDecision:
@@ -183,7 +183,7 @@ def _frame(  # the fields of an envelope
         recorded_at=now,
         prev_hash=prev_hash,
         critical=critical,
-        events=tuple([_encode(event) for event in events]),
+        events=tuple([_encoders[type(event)](event) for event in events]),
         contents=contents,
     )
     draft = planned.draft = Draft(encode_head(record), contents, first, first + len(events) - 1)
