@@ -30,6 +30,8 @@ from ccs_stream.log.port import (
     SnapshotBlob,
     StoredRecord,
     Unknown,
+    count_records,
+    scan_shards,
 )
 from ccs_stream.log.sqlite_file import connect, connect_to_read, refuse_foreign, translated
 from ccs_stream.log.sqlite_reader import PAGE_RECORDS, Reader
@@ -44,6 +46,7 @@ from ccs_stream.protocol.errors import (
     OutcomeUnknown,
     UsageError,
 )
+from ccs_stream.protocol.events import Event
 from ccs_stream.protocol.ids import LogId, Micros, SequenceNumber
 from ccs_stream.protocol.records import DecisionRecord, LogOpened
 
@@ -66,6 +69,7 @@ class SqliteLog:
     """See the module's docstring; the port is `ccs_stream.log.port.LogStore`."""
 
     serialises_writers = True
+    finds_by_sequence = True
     default_freshness = "latest"
     named_workspace = None
     instantaneous = False
@@ -244,6 +248,9 @@ class SqliteLog:
         last = record.first_sequence + len(record.events) - 1
         return stored if record.first_sequence <= sequence <= last else None
 
+    def learn(self, workspace: str, first_sequence: int, offset: int, events: Sequence[Event]) -> None:
+        del workspace, first_sequence, offset, events  # found without being told
+
     def end(self, shard: str) -> int:
         number = self._known_shard(shard)
         return BEFORE_FIRST if number is None else self._reader.end(number << _BITS)
@@ -267,6 +274,12 @@ class SqliteLog:
 
     def workspaces(self) -> list[str]:
         return sorted(name for (name,) in self._reader.query("SELECT name FROM shards"))
+
+    def scan(self) -> Iterator[str | None]:
+        return scan_shards(self)
+
+    def record_count(self) -> int:
+        return count_records(self)
 
     # Bodies, snapshots, deliveries.
 
