@@ -1,11 +1,10 @@
 """Two agents review the same code at the same time; a third reads the code and both reviews, and writes one.
 
-Every agent reads everything exactly once. There is nothing that a copy could spare: each read is a fetch, and the hit
-rate is 0.
+Every agent reads everything exactly once. No copy can save a read: each read is a fetch, and the hit rate is 0.
 
-What to look at: that nothing is saved here, and that this is said. A store that shows a saving for such a graph counts
-against a baseline that nobody would pay. What coherence gives here is not tokens: the synthesizer is known to have read
-the very version that both reviewers read, and the log proves it.
+What to look at: nothing is saved here, and the program says so. A store that shows a saving for such a graph compares
+with a baseline that nobody would pay. Coherence gives something else here: the log proves that the synthesizer read the
+very version that both reviewers read.
 """
 
 from collections.abc import Callable

@@ -1,8 +1,7 @@
 """A planner writes a plan; three agents each look at it four times.
 
-Each agent works in four steps, and looks at the plan before each of them, as careful agents do. The first look
-fetches the whole plan; the other three find that the copy which the agent holds is still current, and cost a token
-each.
+Each agent works in four steps, and looks at the plan before each of them, as careful agents do. The first look fetches
+the whole plan. In the other three, the copy that the agent holds is still current, and each costs one token.
 
 What to look at: the hit rate (three looks of four), and that a hit costs the same however long the plan is.
 """

@@ -1,11 +1,11 @@
 """Four agents plan together in three turns, and some of them change the plan: what an invalidation does.
 
 In the first turn the planner writes the plan, and the engineer changes it after reading it; in the second turn the
-tester changes it; in the third nobody does. Whoever holds a copy when another writes is told that it is over, and the
-next look fetches the new version; whoever has not lost its copy is served from it.
+tester changes it; in the third nobody does. An agent that holds a copy when another writes is notified that the copy is
+stale, and its next look fetches the new version. An agent whose copy is current is served from it.
 
-What to look at: for each version, who held the one before, who was told, and who fetched it. The lines are folded from
-the store's state log, which is read from the log of facts: it shows what happened, and not what the code intended.
+What to look at: for each version, who held the one before, who was notified, and who fetched it. The lines are computed
+from the store's state log, which comes from the log: they show what happened, not what the code intended.
 """
 
 import dataclasses
@@ -72,7 +72,7 @@ class Version:
     fetched: list[str] = dataclasses.field(default_factory=list)
 
     def lines(self) -> list[str]:
-        """For people."""
+        """The lines for people."""
         return [
             f"plan v{self.number}, written by {self.writer}",
             f"    held a copy     {_names(self.lost)}",
@@ -82,7 +82,7 @@ class Version:
 
 
 def versions(state_log: Iterable[dict[str, Any]]) -> list[Version]:
-    """Fold the state log of one artifact: a write takes the others' copies, commits, and then each of them is told."""
+    """Fold the state log of one artifact: a write takes the others' copies, commits, and notifies each of them."""
     found: list[Version] = []
     lost: list[str] = []
     for line in state_log:

@@ -1,9 +1,9 @@
 """A pipeline: a brief becomes sources, sources become findings, findings become an article.
 
-Each stage comes back to its inputs while it works: to the brief, to see what was asked for, and to what the stage
-before it wrote. Only the first look of each agent at each thing has to fetch it.
+Each stage comes back to its inputs while it works: to the brief, and to what the stage before it wrote. Only the first
+look of each agent at each input has to fetch it.
 
-What to look at: hits grow with the number of looks, misses only with the number of agents and things: 9 and 6 here.
+What to look at: hits grow with the number of looks, misses only with the number of agents and inputs: 9 and 6 here.
 """
 
 from langgraph.graph import END, START, StateGraph

@@ -1,10 +1,10 @@
 """Three reviewers scan eight files of real code, and then go back to four of them; a fourth agent puts it together.
 
-The files are modules of Python's own library, so their sizes are those of real code. Each reviewer reads all eight
-for an overview, and then again the four that its topic is about. The synthesizer reads six of them twice, and the three
+The files are modules of Python's own library, so their sizes are those of real code. Each reviewer reads all eight for
+an overview, and then again the four that its topic is about. The synthesizer reads six of them twice, and the three
 findings once.
 
-What to look at: the scan is a fetch whatever one does, and it is most of what moves; going back is nearly free. So the
+What to look at: every first read has to be fetched, and that is most of what moves; going back is nearly free. So the
 saving is honest and moderate. It grows with every further look, and not with the size of the files.
 """
 

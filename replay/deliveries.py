@@ -1,7 +1,7 @@
 """`deliveries`: who was given which version of what, when, and from where.
 
-Guarantees: every delivery on record, in the order in which it was recorded; one recorded twice is printed twice. Does
-not: say whether it should have been; `verify` does.
+Guarantees: every recorded delivery is printed, in the order of recording; one that was recorded twice is printed twice.
+Does not: check whether a delivery was right; `verify` does.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from ccs_stream.replay.source import Source
 
 
 def run(source: Source, agent: str | None, artifact: str | None, *, as_json: bool) -> None:
-    """Print them. Raises `UsageError` for an artifact that the log does not have."""
+    """Print the deliveries. Raises `UsageError` for an artifact that the log does not have."""
     folded = source.state_at(None)
     state = folded.state
     only: ArtifactId | None = None if artifact is None else find_artifact(state, artifact).artifact
@@ -39,7 +39,7 @@ def run(source: Source, agent: str | None, artifact: str | None, *, as_json: boo
 
 
 def document_of(delivery: DeliveryRecorded, state: Directory, process: ProcessIdentity | None) -> dict[str, Any]:
-    """For programs: the fields of the record, ids as hex, and the artifact's address where the log knows it."""
+    """The delivery for programs: the fields of the record, ids as hex, and the artifact's address if the log has it."""
     known = state.artifacts.get(delivery.artifact)
     fields = {field.name: getattr(delivery, field.name) for field in dataclasses.fields(delivery)}
     for name in ("session_id", "artifact", "content_hash"):
@@ -54,7 +54,7 @@ def document_of(delivery: DeliveryRecorded, state: Directory, process: ProcessId
 
 
 def text_of(delivery: DeliveryRecorded, state: Directory, process: ProcessIdentity | None) -> str:
-    """A line for people."""
+    """The delivery as a line for people."""
     about = f"{artifact_name(state, delivery.artifact)} v{delivery.version}"
     what = delivery.source if delivery.outcome == "content" else f"{delivery.source} ({delivery.outcome})"
     said = "" if delivery.conversation is None else f"  in {delivery.conversation}"

@@ -1,6 +1,6 @@
-"""`info`: what a log holds.
+"""`info`: a summary of a log.
 
-Guarantees: summary from the records themselves. Does not: check invariants; `verify` does.
+Guarantees: every number is counted from the records. Does not: check rules; `verify` does.
 """
 
 import collections
@@ -25,7 +25,7 @@ _PROCESSES_SHOWN: Final = 50
 
 
 def run(source: Source, *, as_json: bool) -> None:
-    """Print it."""
+    """Print the summary."""
     summary = LogSummary(source)
     found = summary.described()
     if as_json:
@@ -59,10 +59,10 @@ def _text(value: Any) -> Any:
 
 
 class LogSummary:
-    """The records of a shard, summary, and the workspace folded."""
+    """Counts the records of a shard, and folds the workspace."""
 
     def __init__(self, source: Source) -> None:
-        """Read all of it. Raises `UsageError` where the log holds nothing of the workspace."""
+        """Read the whole log. Raises `UsageError` if it holds nothing of the workspace."""
         self.epochs = EpochHistory()
         self._source = source
         self._reader: ShardReader = source.reader()
@@ -91,7 +91,7 @@ class LogSummary:
             raise source.nothing(self._reader)
 
     def described(self) -> dict[str, Any]:
-        """All of it as data."""
+        """The summary for programs."""
         source, state, cursor = self._source, self._state, self._reader.cursor
         behind = self._reader.position(source.workspace)
         position = Position(behind.log_id, behind.shard, self._offset, behind.sequence, behind.hash)

@@ -1,7 +1,8 @@
-"""`timeline`: what happened, an event a line.
+"""`timeline`: what happened, one event a line.
 
-Guarantees: in the order of the log; a lost update is marked; void records are shown where asked for, and counted where
-not. Following, a line is printed as soon as its record is read, whole, and flushed. Does not: judge; `verify` does.
+Guarantees: lines are in the order of the log; a lost update is marked; void records are shown with `--include-void`,
+and counted without. With `--follow` a line is printed and flushed as soon as its record is read. Does not: judge;
+`verify` does.
 """
 
 import dataclasses
@@ -39,12 +40,14 @@ from ccs_stream.replay.source import Source
 Line = dict[str, Any]
 
 _LOOK_S: Final = 0.2
-"""How often the end is looked at while following. At once for who reads it; and on Kafka each look is a round trip."""
+"""Pause between two looks at the end of the log while following: short for a person, and on Kafka each look is a round
+trip.
+"""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TimelineOptions:
-    """Which part of it."""
+    """The options of `timeline`; positions as the user wrote them."""
 
     first: str | None = None
     last: str | None = None
@@ -55,7 +58,7 @@ class TimelineOptions:
 
 
 def run(source: Source, options: TimelineOptions, *, as_json: bool) -> None:
-    """Print it."""
+    """Print the timeline."""
     if options.follow and options.last is not None:
         raise UsageError("--follow has no end: leave out --until")
     if options.follow and isinstance(source.store, ArchiveLog):
@@ -75,7 +78,7 @@ def run(source: Source, options: TimelineOptions, *, as_json: bool) -> None:
 
 
 def text_of(line: Line) -> str:
-    """A line for people."""
+    """The line for people."""
     mark = "  << LOST UPDATE" if line["lost_update"] else ""
     void = line["verdict"] != Verdict.ADMITTED.value
     sequence = "void" if void else line["sequence"] or "-"
@@ -84,7 +87,7 @@ def text_of(line: Line) -> str:
 
 
 class Timeline:
-    """The lines options, as data."""
+    """Reads the log and makes the chosen lines, as data."""
 
     def __init__(self, source: Source, options: TimelineOptions) -> None:
         self.hidden = 0
@@ -102,13 +105,13 @@ class Timeline:
         self._reader = source.reader()
 
     def read(self) -> Iterator[Line]:
-        """To the end. Raises `UsageError` where the log holds nothing of the workspace."""
+        """The lines to the end. Raises `UsageError` if the log holds nothing of the workspace."""
         yield from self._read()
         if self._until is None and not self._state.sequence:
             raise self._source.nothing(self._reader)
 
     def follow(self) -> Iterator[Line]:
-        """To the end, and then whatever comes, for ever."""
+        """The lines to the end, and then each new one, without end."""
         yield from self._read()
         if not self._state.sequence:
             click.echo(f"nothing is there yet of the workspace {self._source.workspace!r}: waiting for it", err=True)

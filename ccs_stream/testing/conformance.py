@@ -6,8 +6,8 @@ A third party subclasses `LogStoreConformance` in a test module of its own and s
         def open_store(self, folder):
             return MyLog(folder / "log")
 
-Guarantees: each sentence of `ccs_stream.log.port.LogStore` has a test here. Does not: test durability, which needs to
-kill processes, or read-only stores, which have `ReadOnlyConformance`.
+Guarantees: each sentence of `ccs_stream.log.port.LogStore` has a test here. Does not: test durability, which takes
+killed processes, or read-only stores, which have `ReadOnlyConformance`.
 """
 
 import threading
@@ -30,7 +30,7 @@ EVENT = CommandAnswered(original_sequence=SequenceNumber(0))
 
 
 def filled(store: LogStore, shard: str, decisions: int) -> Chain:
-    """Append so many decisions of 1, 2, 3, 1, 2, 3, ... events, with a body each."""
+    """Append so many decisions, of 1, 2, 3, 1, 2, 3, ... events, each with a body."""
     chain = Chain(shard)
     for number in range(decisions):
         draft = chain.draft([EVENT] * (number % 3 + 1), contents=(b"body %d" % number,))
@@ -40,17 +40,17 @@ def filled(store: LogStore, shard: str, decisions: int) -> Chain:
 
 
 class LogStoreConformance:
-    """Subclass it, and implement `open_store`."""
+    """The suite of a store that can be written to. Subclass it, and implement `open_store`."""
 
     durable = True
-    """Whether what one object appended is found by another one opened later."""
+    """Whether a store opened later finds what another object appended."""
     turns_are_transactions = True
-    """Whether a turn that raises takes back what was appended in it."""
+    """Whether a turn that raises undoes what was appended in it."""
     opens_shards = True
-    """Whether a shard comes into being with the first append to it, rather than with the log."""
+    """Whether a shard begins with the first append to it, rather than with the log."""
 
     def open_store(self, folder: Path) -> LogStore:
-        """Open the log that lives in `folder`, creating it where it does not exist."""
+        """Open the log in `folder`, creating it if it does not exist."""
         raise NotImplementedError
 
     @pytest.fixture
@@ -276,7 +276,7 @@ class LogStoreConformance:
 
 
 class ReadOnlyConformance:
-    """For stores that only read; subclass it, and make a copy of a filled log with `copy_of`."""
+    """The suite of a store that only reads. Subclass it, and implement `copy_of`."""
 
     def copy_of(self, store: LogStore, shard: str, folder: Path) -> LogStore:
         """A read-only store holding what `store` holds of `shard`."""

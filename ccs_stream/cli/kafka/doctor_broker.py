@@ -1,7 +1,7 @@
-"""What `ccs-stream doctor` asks the brokers: the way there, the topics, what this user may do, what brokers limit.
+"""The checks of `ccs-stream doctor` that ask the brokers: connection, topics, rights of this user, limits.
 
-Guarantees: asks only, and changes nothing; what this user may not see is a finding that names the right it lacks. Does
-not: read the log.
+Guarantees: nothing is changed; where this user may not look, the finding names the right that is missing. Does not:
+read the log.
 """
 
 import dataclasses
@@ -27,13 +27,13 @@ from ccs_stream.protocol.errors import LogMissing, NotAuthorised
 READ, WRITE, DESCRIBE = AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE
 
 _LONGEST_DELAY_MS: Final = 3_000
-"""Kafka's own default of `group.initial.rebalance.delay.ms`."""
+"""Kafka's default of `group.initial.rebalance.delay.ms`."""
 
 # The way there.
 
 
 def connection(clients: Clients) -> list[CheckResult]:
-    """Whether brokers answer, and how soon. Raises why they do not."""
+    """Check that the brokers answer, and how soon. Raises the error if they do not."""
     began = time.monotonic()
     described = clients.admin.describe_cluster(request_timeout=clients.settings.timeout_s)
     cluster = clients.asked(f"connecting to {clients.settings.display_url}", described)
@@ -48,7 +48,7 @@ def connection(clients: Clients) -> list[CheckResult]:
 
 
 def topics_of(clients: Clients) -> list[CheckResult]:
-    """The topics against what the log's promises rest on."""
+    """Check the topics against what the promises of the log need."""
     findings = topics.check(clients)
     fine = sum(each.severity is Severity.OK for each in findings)
     checks = [CheckResult("topics", Level.OK, f"{fine} of {len(findings)} things looked at are as they should be")]
@@ -70,7 +70,7 @@ def topics_of(clients: Clients) -> list[CheckResult]:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Role:
+class AccessRole:
     """What a role must be allowed, by topic or group."""
 
     role: str
@@ -78,19 +78,21 @@ class Role:
     rights: Mapping[str, Sequence[AclOperation]]
 
 
-def roles(clients: Clients) -> tuple[Role, ...]:
-    """The roles a user can play on a log. docs/kafka.md has the same table."""
+def roles(clients: Clients) -> tuple[AccessRole, ...]:
+    """The roles that a user can play on a log. docs/kafka.md has the same table."""
     names = clients.names
     seen = {names.readers: (DESCRIBE,)}
     reading = {names.log: (READ,), names.snapshots: (READ,), names.content: (READ,)}
     return (
-        Role("reader", "replay, doctor", {**seen, **reading, names.commands: (DESCRIBE,), names.deliveries: (READ,)}),
-        Role(
+        AccessRole(
+            "reader", "replay, doctor", {**seen, **reading, names.commands: (DESCRIBE,), names.deliveries: (READ,)}
+        ),
+        AccessRole(
             "client",
             "agents, with coordinator=remote",
             {**seen, **reading, names.commands: (WRITE,), names.content: (READ, WRITE), names.deliveries: (WRITE,)},
         ),
-        Role(
+        AccessRole(
             "coordinator",
             "ccs-stream coordinator; with client, an embedded one",
             {
@@ -107,7 +109,7 @@ def roles(clients: Clients) -> tuple[Role, ...]:
 
 
 def rights(clients: Clients) -> list[CheckResult]:
-    """Which roles this user can play."""
+    """Check which roles this user can play."""
     allowed, missing = _allowed(clients)
     if missing:
         return [
@@ -138,7 +140,7 @@ def rights(clients: Clients) -> list[CheckResult]:
 
 
 def _allowed(clients: Clients) -> tuple[dict[str, frozenset[AclOperation]], list[str]]:
-    """What this user may do, by topic and group (nothing with what it may not even describe), and what is not there."""
+    """What this user may do, by topic and group, and which topics are missing. Nothing where it may not describe."""
     admin, timeout, names = clients.admin, clients.settings.timeout_s, clients.names
     wanted = TopicCollection(list(names.all))
     described: dict[str, Any] = {
@@ -168,7 +170,7 @@ def _allowed(clients: Clients) -> tuple[dict[str, frozenset[AclOperation]], list
 
 
 def limits(clients: Clients) -> list[CheckResult]:
-    """The brokers' own settings against what coordinators need."""
+    """Check the settings of the brokers against what coordinators need."""
     described = clients.admin.describe_cluster(request_timeout=clients.settings.timeout_s)
     nodes = clients.asked("asking which brokers there are", described).nodes
     resource = ConfigResource(ResourceType.BROKER, str(nodes[0].id))
@@ -189,7 +191,7 @@ def limits(clients: Clients) -> list[CheckResult]:
 
 
 def version(clients: Clients) -> list[CheckResult]:
-    """Which release the broker is of, by what it serves; a patch release is told to nobody."""
+    """Check the release of the broker, as far as the requests it serves tell it; they do not tell patch releases."""
     what = "broker version"
     found = release(served(clients))
     if found is None:

@@ -1,7 +1,7 @@
-"""What `ccs-stream doctor` looks at, in order; and the checks that read the log: who leads, does the state hold.
+"""The checks of `ccs-stream doctor` in their order, and those that read the log: leadership, commands, clock, state.
 
-Guarantees: reads only: joins no group, appends nothing, commits nothing; a check that cannot be made says so, with what
-it lacks, and the others are made. Does not: print; and no secret is in what it finds.
+Guarantees: it joins no group, appends nothing and commits nothing; a check that cannot be made says what it lacks, and
+the others are made. Does not: print; and no finding contains a secret.
 """
 
 import itertools
@@ -25,15 +25,15 @@ from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.errors import CcsError
 
 CLOCKS_DIFFER_S: Final = 1.0
-"""Machines whose clocks are kept by NTP differ by less."""
+"""Clocks that NTP keeps in step differ by less."""
 CLOCKS_WRONG_S: Final = 60.0
-"""Reservations and expiries of seconds mean nothing any more."""
+"""With such a difference reservations and expiries of seconds are meaningless."""
 DECIDED_WITHIN_S: Final = 2.0
-"""How long commands may wait before that is worth a word; a leader takes milliseconds."""
+"""Commands may wait so long before it is reported; a leader takes milliseconds."""
 
 
 def examine(settings: KafkaSettings, *, quick: bool, progress: Progress) -> DoctorReport:
-    """Look at everything; with `quick`, do not read the log from its beginning."""
+    """Make every check; with `quick`, those that do not read the whole log."""
     report = DoctorReport(settings.display_url)
     clients = Clients(settings)
     checks = report.checks
@@ -85,7 +85,7 @@ def _log(store: KafkaLog, report: DoctorReport, *, quick: bool, progress: Progre
 
 
 def _group(store: KafkaLog) -> CoordinatorGroup | CcsError:
-    """Who coordinates, or why that is not known."""
+    """The coordinators' group, or the error of asking for it."""
     try:
         return describe_group(store)
     except CcsError as error:
@@ -241,7 +241,7 @@ def _state(store: KafkaLog, followed: list[PartitionReader], progress: Progress)
 
 
 def _named(followed: Sequence[PartitionReader]) -> str:
-    """Partitions as a range list: 0-2, 5."""
+    """The partitions as a list of ranges: 0-2, 5."""
     numbers = [each.partition for each in followed]
     runs = [
         [number for _, number in run]
