@@ -37,7 +37,7 @@ from ccs_stream.protocol.decide_grants import (
     decide_sweep,
 )
 from ccs_stream.protocol.decide_writes import decide_commit
-from ccs_stream.protocol.directory import View
+from ccs_stream.protocol.directory import ParticipantState, SessionState, View
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.events import (
     CommandRefused,
@@ -90,19 +90,19 @@ def decide(view: View, command: Command, now: Micros) -> Decision:
     """
     now = max(now, view.recorded_at)
     number = command.number
-    if number:
-        session = view.sessions.get(command.session_id)
-        if session is not None:
-            packed = session.window.get(number)
-            if packed is not None:
-                return _repeated(command, packed)
-            if number <= session.highest - view.settings.dedupe_window:
-                return Decision([], dropped=Dropped.STALE_NUMBER)
+    session = view.sessions.get(command.session_id)
+    if number and session is not None:
+        packed = session.window.get(number)
+        if packed is not None:
+            return _repeated(command, packed)
+        if number <= session.highest - view.settings.dedupe_window:
+            return Decision([], dropped=Dropped.STALE_NUMBER)
     try:
         if type(command) is Commit:
             contents: list[bytes] = []
-            return Decision(decide_commit(view, command, now, contents), contents)
-        return Decision(_decide_other(view, command, now))
+            author = _participant(view, session, command)
+            return Decision(decide_commit(view, command, author, now, contents), contents)
+        return Decision(_decide_other(view, session, command, now))
     except Refusal as refusal:
         return Decision([refusal.event(command)])
 
@@ -137,10 +137,25 @@ def _repeated(command: Command, packed: int) -> Decision:
     return refusal_of(command, RefusalReason.NUMBER_REUSED, detail)
 
 
-def _decide_other(view: View, command: Command, now: Micros) -> list[Event]:
+def _participant(
+    view: View, session: SessionState | None, command: Commit | Read | Refresh | Acquire | Release
+) -> ParticipantState:
+    """The participant that acts. Raises the `Refusal` that says why it may not."""
+    if session is None:
+        if view.has_ended(command.session_id):
+            raise Refusal(RefusalReason.SESSION_ENDED, "this session has ended: start a new one and join again")
+        raise Refusal(RefusalReason.UNKNOWN_SESSION, "no such session: join before acting")
+    number = session.participants.get(command.agent)
+    participant = None if number is None else view.participants.get(number)
+    if participant is None:
+        raise Refusal(RefusalReason.UNKNOWN_PARTICIPANT, f"agent {command.agent!r} has not joined in this session")
+    return participant
+
+
+def _decide_other(view: View, session: SessionState | None, command: Command, now: Micros) -> list[Event]:
     match command:
         case Read():
-            return decide_read(view, command, now)
+            return decide_read(view, command, _participant(view, session, command), now)
         case Open():
             return _decide_open(view, command)
         case Join():
@@ -150,17 +165,18 @@ def _decide_other(view: View, command: Command, now: Micros) -> list[Event]:
         case Evict():
             return _decide_end(view, command, SessionEndReason.EVICTED)
         case Refresh():
+            _participant(view, session, command)
             return decide_refresh(view, command, now)
         case Acquire():
-            return decide_acquire(view, command, now)
+            return decide_acquire(view, command, _participant(view, session, command), now)
         case Release():
-            return decide_release(view, command, now)
+            return decide_release(view, command, _participant(view, session, command), now)
         case Heartbeat():
             return decide_heartbeat(view, command, now)
         case Sweep():
             return decide_sweep(view, command, now)
         case Commit():
-            return decide_commit(view, command, now, [])
+            return decide_commit(view, command, _participant(view, session, command), now, [])
         case _:
             assert_never(command)
 

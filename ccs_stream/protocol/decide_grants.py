@@ -12,19 +12,19 @@ from collections.abc import Iterator
 from ccs_stream.protocol import events as ev
 from ccs_stream.protocol.commands import Acquire, Heartbeat, Read, Refresh, Release, Sweep
 from ccs_stream.protocol.decide_writes import end_expired, expire, reservation_expired
-from ccs_stream.protocol.directory import SessionState, View
+from ccs_stream.protocol.directory import ParticipantState, SessionState, View
 from ccs_stream.protocol.ids import NOBODY, ArtifactId, Fence, Micros, ParticipantNumber, SessionId
 from ccs_stream.protocol.reclaims import reclaim_sentence
-from ccs_stream.protocol.refusal import Refusal, reclaim_of, require_participant
+from ccs_stream.protocol.refusal import Refusal, reclaim_of
 from ccs_stream.protocol.states import GrantState
 
 TTL_REFRESH_FRACTION = 10
 """A life is extended at most once per this fraction of its TTL: a hot reader does not become a hot writer."""
 
 
-def decide_read(view: View, command: Read, now: Micros) -> list[ev.Event]:
-    """A grant, unless the reader holds one or there is nothing to read. Raises `Refusal`."""
-    reader = require_participant(view, command.session_id, command.agent).number
+def decide_read(view: View, command: Read, participant: ParticipantState, now: Micros) -> list[ev.Event]:
+    """A grant, unless the reader holds one or there is nothing to read."""
+    reader = participant.number
     artifact = view.artifacts.get(command.artifact)
     if artifact is None:
         return []
@@ -47,8 +47,7 @@ def decide_read(view: View, command: Read, now: Micros) -> list[ev.Event]:
 
 
 def decide_refresh(view: View, command: Refresh, now: Micros) -> list[ev.Event]:
-    """A longer life, at most once per tenth of the TTL. Raises `Refusal`."""
-    require_participant(view, command.session_id, command.agent)
+    """A longer life, at most once per tenth of the TTL."""
     artifact = view.artifacts.get(command.artifact)
     if artifact is None or artifact.ttl_us is None or artifact.expires_at is None:
         return []
@@ -62,9 +61,9 @@ def decide_refresh(view: View, command: Refresh, now: Micros) -> list[ev.Event]:
     return events
 
 
-def decide_acquire(view: View, command: Acquire, now: Micros) -> list[ev.Event]:
-    """A reservation with a new fence, unless one stands. Raises `Refusal`."""
-    holder = require_participant(view, command.session_id, command.agent).number
+def decide_acquire(view: View, command: Acquire, participant: ParticipantState, now: Micros) -> list[ev.Event]:
+    """A reservation with a new fence, unless one is in force. Raises `Refusal`."""
+    holder = participant.number
     maximum = view.settings.maximum_reservation_us
     if not 0 < command.duration_us <= maximum:
         detail = f"a reservation lasts between 1 and {maximum} microseconds here, not {command.duration_us}"
@@ -95,9 +94,8 @@ def decide_acquire(view: View, command: Acquire, now: Micros) -> list[ev.Event]:
     return events
 
 
-def decide_release(view: View, command: Release, now: Micros) -> list[ev.Event]:
+def decide_release(view: View, command: Release, participant: ParticipantState, now: Micros) -> list[ev.Event]:
     """The end of the caller's reservation. Raises `Refusal` when it is another participant's, or was reclaimed."""
-    participant = require_participant(view, command.session_id, command.agent)
     holder = participant.number
     artifact = view.artifacts.get(command.artifact)
     if artifact is None or not artifact.reserved(now) or artifact.reserved_by != holder:

@@ -17,21 +17,22 @@ from ccs_stream.protocol.ids import (
     Version,
 )
 from ccs_stream.protocol.reclaims import reclaim_sentence
-from ccs_stream.protocol.refusal import Refusal, reclaim_of, require_participant
+from ccs_stream.protocol.refusal import Refusal, reclaim_of
 from ccs_stream.protocol.states import GrantState
 
 
-def decide_commit(view: View, command: Commit, now: Micros, contents: list[bytes]) -> list[ev.Event]:
-    """Events of a commit; inline bodies are appended to `contents`. Raises `Refusal`."""
-    participant = require_participant(view, command.session_id, command.agent)
-    writer = participant.number
+def decide_commit(
+    view: View, command: Commit, author: ParticipantState, now: Micros, contents: list[bytes]
+) -> list[ev.Event]:
+    """Events of a commit of `author`; inline bodies are appended to `contents`. Raises `Refusal`."""
+    writer = author.number
     changes = command.changes
     if len(changes) > 1:
         _check_changes(view, changes)
     events: list[ev.Event] = []
     for change in changes:
         artifact = view.artifacts.get(change.artifact)
-        _check_permission(artifact, change, participant, now)
+        _check_permission(artifact, change, author, now)
         version = end_expired(artifact, now, events)
         _check_base(artifact, change, version, now)
         if isinstance(change, Write):

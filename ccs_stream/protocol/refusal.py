@@ -1,4 +1,4 @@
-"""The exception by which a rule refuses a command, and the check that most rules begin with.
+"""The exception by which a rule refuses a command.
 
 Guarantees: a refusal becomes one `CommandRefused` that carries what the author needs to go on: the reason, a sentence,
 the current version, the fence. Does not: leave this package; `decide` catches it.
@@ -8,9 +8,9 @@ from typing import Final
 
 from ccs_stream.protocol import dedupe
 from ccs_stream.protocol.commands import Command
-from ccs_stream.protocol.directory import ArtifactState, ParticipantState, View
+from ccs_stream.protocol.directory import ArtifactState, ParticipantState
 from ccs_stream.protocol.events import CommandRefused, RefusalReason
-from ccs_stream.protocol.ids import ArtifactId, Fence, Micros, SessionId, Version
+from ccs_stream.protocol.ids import ArtifactId, Fence, Micros, Version
 from ccs_stream.protocol.reclaims import Reclaim, ReclaimReason
 
 TEXT_MAX: Final = 1_000
@@ -53,17 +53,3 @@ def reclaim_of(participant: ParticipantState, artifact: ArtifactState, now: Micr
     if artifact.reserved_by == participant.number and artifact.reserved_until <= now:
         return Reclaim(ReclaimReason.EXPIRED, artifact.reserved_until)
     return participant.reclaimed.get(artifact.artifact)
-
-
-def require_participant(view: View, session_id: SessionId, agent: str) -> ParticipantState:
-    """The participant that acts. Raises the `Refusal` that says why it may not."""
-    session = view.sessions.get(session_id)
-    if session is None:
-        if view.has_ended(session_id):
-            raise Refusal(RefusalReason.SESSION_ENDED, "this session has ended: start a new one and join again")
-        raise Refusal(RefusalReason.UNKNOWN_SESSION, "no such session: join before acting")
-    number = session.participants.get(agent)
-    participant = None if number is None else view.participants.get(number)
-    if participant is None:
-        raise Refusal(RefusalReason.UNKNOWN_PARTICIPANT, f"agent {agent!r} has not joined in this session")
-    return participant
