@@ -258,7 +258,7 @@ class Transitions:
     def _invalidated(
         self, event: ev.GrantsInvalidated, sequence: SequenceNumber, at: Micros, found: list[Transition]
     ) -> None:
-        """One transition for each holder: after a write from I, since its copy was taken; after a delete from its state."""
+        """One transition a holder: after a write from I, as its copy was taken; after a delete from its state."""
         artifact, version = event.artifact, event.version
         named = event.sharers if event.owner == NOBODY else [event.owner, *event.sharers]
         for number in named:
