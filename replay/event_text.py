@@ -91,7 +91,7 @@ def describe_event(state: Directory, event: Event) -> str:  # one sentence for e
             return f"{how} {name}, now v{event.version}" + (f": {event.note}" if event.note else "")
         case GrantIssued():
             if event.to_state is GrantState.INVALID:
-                return f"looked at {name}, where nothing is"
+                return f"read {name}, which does not exist"
             return f"read {name} v{event.version} ({event.to_state})"
         case GrantsInvalidated():
             holders = [*((event.owner,) if event.owner else ()), *event.sharers]
@@ -113,7 +113,7 @@ def describe_event(state: Directory, event: Event) -> str:  # one sentence for e
         case SessionRenewed():
             return f"session {event.session_id.hex()[:8]} renewed until {when(event.until)}"
         case ExpiryExtended():
-            return f"life of {name} extended to {when(event.expires_at)}"
+            return f"expiry of {name} moved to {when(event.expires_at)}"
         case WorkspaceOpened():
             return "workspace opened"
         case CommandRefused():

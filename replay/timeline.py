@@ -60,11 +60,9 @@ class TimelineOptions:
 def run(source: Source, options: TimelineOptions, *, as_json: bool) -> None:
     """Print the timeline."""
     if options.follow and options.last is not None:
-        raise UsageError("--follow has no end: leave out --until")
+        raise UsageError("--follow never ends: leave out --until")
     if options.follow and isinstance(source.store, ArchiveLog):
-        raise UsageError(
-            f"{source.store.display_url} is an archive, to which nothing is ever added: leave out --follow"
-        )
+        raise UsageError(f"{source.store.display_url} is an archive, which never grows: leave out --follow")
     lines = Timeline(source, options)
     try:
         if as_json and not options.follow:
@@ -114,7 +112,7 @@ class Timeline:
         """The lines to the end, and then each new one, without end."""
         yield from self._read()
         if not self._state.sequence:
-            click.echo(f"nothing is there yet of the workspace {self._source.workspace!r}: waiting for it", err=True)
+            click.echo(f"there is nothing yet in the workspace {self._source.workspace!r}: waiting for it", err=True)
         store = self._source.store
         while True:
             while not store.wait(self._source.workspace, self._reader.offset, 0.0):

@@ -169,7 +169,7 @@ def _end(source: Source, found: Invariants, reader: ShardReader, expected: list[
     if log_id is None:
         found.find(Kind.MISSING_HEAD, f"{source.store.display_url} holds no record of {source.workspace!r}")
     elif log_id != source.store.log_id:
-        found.find(Kind.DIVERGED, "the shard was opened by another log than the rest: it was put together from two")
+        found.find(Kind.DIVERGED, "the shard belongs to another log than the rest: two logs were mixed")
     for each in expected:
         detail = f"the log ends at sequence {end}, {each.said_by} knows of {each.sequence}: its tail is missing"
         found.find(Kind.CUT_TAIL, detail)

@@ -25,7 +25,7 @@ from ccs_stream.protocol.overlay import Overlay
 from ccs_stream.protocol.records import DecisionRecord
 
 LOG = logging.getLogger(__name__)
-_encode: Final = DEFAULT_CODEC.encode_event
+_encoders: Final = DEFAULT_CODEC.encoders
 
 
 class PlannedDecision:
@@ -169,7 +169,7 @@ def _frame(planned: PlannedDecision, end: _WorkspaceEnd, cursor: Cursor, index: 
         recorded_at=now,
         prev_hash=end.hash,
         critical=critical,
-        events=tuple([_encode(event) for event in events]),
+        events=tuple([_encoders[type(event)](event) for event in events]),
         contents=contents,
     )
     draft = planned.draft = Draft(encode_head(record), contents, first, first + len(events) - 1)

@@ -59,7 +59,7 @@ def digest(path: Path) -> str:
 
 def writing(store: SqliteLog) -> sqlite3.Connection:
     """The connection that writes: limits are its own, and root ignores those of the file system."""
-    connection = store._for_writing()._connection
+    connection = store._for_writing().connection
     assert connection is not None
     return connection
 

@@ -51,7 +51,7 @@ def topics_of(clients: Clients) -> list[CheckResult]:
     """Check the topics against what the promises of the log need."""
     findings = topics.check(clients)
     fine = sum(each.severity is Severity.OK for each in findings)
-    checks = [CheckResult("topics", Level.OK, f"{fine} of {len(findings)} things looked at are as they should be")]
+    checks = [CheckResult("topics", Level.OK, f"{fine} of {len(findings)} settings are as they should be")]
     # The same in several topics is one line.
     alike: dict[tuple[str, str, str, Severity, str], list[str]] = {}
     for each in findings:
@@ -119,7 +119,7 @@ def rights(clients: Clients) -> list[CheckResult]:
         ]
     checks: list[CheckResult] = []
     if READ not in allowed[clients.names.log]:
-        advice = f"allow this user Read on {clients.names.log}: nobody can take part without"
+        advice = f"give this user Read on {clients.names.log}: every role needs it"
         checks.append(CheckResult("rights", Level.FAILED, "this user may not read the log", advice))
     playable: list[str] = []
     for role in roles(clients):
@@ -131,11 +131,15 @@ def rights(clients: Clients) -> list[CheckResult]:
         ]
         if lacks:
             said = f"as {role.role} ({role.purpose}) this user lacks {', '.join(lacks)}"
-            checks.append(CheckResult("rights", Level.OK, said, "allow it only if this user is to play that role"))
+            checks.append(
+                CheckResult("rights", Level.OK, said, "give it these rights only if this user is to play that role")
+            )
         else:
             playable.append(f"{role.role} ({role.purpose})")
     can = CheckResult("rights", Level.OK, f"this user can be: {', '.join(playable)}")
-    cannot = CheckResult("rights", Level.WARNING, "this user can play no role", "allow it what one of the roles needs")
+    cannot = CheckResult(
+        "rights", Level.WARNING, "this user can play no role", "give it the rights that one of the roles needs"
+    )
     return [can if playable else cannot, *checks]
 
 
@@ -219,31 +223,30 @@ def _limits_in(found: Mapping[str, str], settings: KafkaSettings, *, brokers: in
     if not low <= mine <= high:
         warn(
             f"session_timeout_s is {settings.session_timeout_s:g}, and brokers allow {low / 1e3:g} to {high / 1e3:g}",
-            "no coordinator can join: set session_timeout_s= in the URL of every coordinator to what brokers allow, "
-            "or group.min.session.timeout.ms at the brokers",
+            "no coordinator can join the group: set session_timeout_s= in the URL of every coordinator to what brokers "
+            "allow, or group.min.session.timeout.ms at the brokers",
             Level.FAILED,
         )
     if (size := number("message.max.bytes", topics.MESSAGE_BYTES)) < topics.MESSAGE_BYTES:
         warn(
             f"message.max.bytes is {size}",
-            "topics that do not say otherwise take no larger batches; `topics check` says what those of this log take",
+            "topics without a setting of their own take no larger batches; see `topics check` for this log's topics",
         )
     if found.get("auto.create.topics.enable") == "true":
         warn(
             "auto.create.topics.enable is true",
-            "a topic that was deleted comes back empty, and a misspelt one comes to be, with settings nobody chose: "
-            "switch it off",
+            "a deleted topic comes back empty, and a misspelt one is created, with unwanted settings: switch it off",
         )
     if (delay := number("group.initial.rebalance.delay.ms", 0)) > _LONGEST_DELAY_MS:
         warn(
             f"group.initial.rebalance.delay.ms is {delay}",
-            "the first coordinator to come waits so long before it may lead: lower it",
+            "the first coordinator waits so long before it may lead: lower it",
         )
     copies = number("offsets.topic.replication.factor", 3)
     if copies < min(brokers, topics.REPLICATION):
         warn(
             f"offsets.topic.replication.factor is {copies}",
-            "while its broker is away no coordinator can join or prove that it is a member: replicate "
+            "while that broker is away no coordinator can join or prove that it is a member: replicate "
             "__consumer_offsets three times",
         )
     yield from problems
