@@ -1,8 +1,8 @@
 """Several worker processes share one task board, and no task is done twice: `python -m examples.task_board [URL]`.
 
-The board is one item of a LangGraph store. Workers take tasks by a guarded put: who read the board as it is now gets
-the task, whoever read an older one is refused, reads again, and takes another. The same program runs on one laptop
-(`sqlite:///board.db`, the default) and across hosts (`kafka://HOST:9092`); nothing in it changes.
+The board is one item of a LangGraph store. Workers take tasks by a guarded put: a worker that has read the current
+board gets the task; one that has read an older board is refused, reads again, and takes another task. The same program
+runs on one laptop (`sqlite:///board.db`, the default) and across hosts (`kafka://HOST:9092`); nothing in it changes.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def work(url: str, workspace: str, name: str) -> int:
 
 
 def run(url: str, workers: int, tasks: int) -> bool:
-    """Fill a board, let the workers empty it, and say who did what. Whether everything was done exactly once."""
+    """Fill a board, let the workers empty it, and print who did what. Returns whether each task was done once."""
     workspace = f"board-{uuid.uuid4().hex[:8]}"
     with CoherentStore(url, workspace=workspace) as store:
         store.put(BOARD, "tasks", {f"task-{number}": OPEN for number in range(tasks)})

@@ -1,7 +1,7 @@
 """`artifact`: the versions of one artifact.
 
-Guarantees: newest first, following each version's own link to the one it replaced; `--content` prints the stored bytes.
-Does not: guess a name; a wrong one is answered with the nearest.
+Guarantees: versions are listed newest first, by following each version's link to the one it replaced; `--content`
+prints the stored bytes. Does not: guess a name; the error for an unknown name gives the nearest ones.
 """
 
 import difflib
@@ -21,7 +21,7 @@ from ccs_stream.replay.source import Source
 
 
 def run(source: Source, name: str, content: int | None, *, as_json: bool) -> None:
-    """Print the versions, or the body of one."""
+    """Print the versions, or the content of one."""
     state = source.state_at(None).state
     artifact = find_artifact(state, name)
     if content is not None:
@@ -51,7 +51,7 @@ def run(source: Source, name: str, content: int | None, *, as_json: bool) -> Non
 
 
 def find_artifact(state: Directory, name: str) -> ArtifactState:
-    """The artifact of a name. Raises `UsageError` with the nearest names."""
+    """The artifact with this name. Raises `UsageError`, which gives the nearest names."""
     parts = _parts(name)
     for artifact in state.artifacts.values():
         if (*artifact.scope, artifact.key) == parts:

@@ -1,7 +1,9 @@
-"""Who led a shard, when, and what of it was void: the account of claims and resignations.
+"""Who led a shard and when, and which records were void: a summary of claims and resignations.
 
-Guarantees: the account follows from the records alone; `LeadershipChecks` checks them without the code that admitted
-them. Does not: concern a log that serialises its writers itself; there are no claims in such a log.
+`info` and `verify` use it.
+
+Guarantees: the summary follows from the records alone; `LeadershipChecks` checks them without the code that admitted
+them. Does not: apply to a log that serialises its writers itself, which has no claims.
 """
 
 import collections
@@ -19,17 +21,17 @@ from ccs_stream.replay.output import when
 
 @dataclasses.dataclass(slots=True)
 class Epoch:
-    """One leader's time."""
+    """The time of one leader."""
 
     claim: LeaderClaimed
     decisions: int = 0
-    """Of the workspace."""
+    """Decisions of the workspace."""
     shard_decisions: int = 0
-    """Of all workspaces of the shard."""
+    """Decisions of all workspaces of the shard."""
     resigned: bool = False
 
     def described(self) -> dict[str, Any]:
-        """The same as data."""
+        """The epoch for programs."""
         return {
             "epoch": self.claim.epoch,
             "leader_id": self.claim.leader_id.hex(),
@@ -41,7 +43,7 @@ class Epoch:
         }
 
     def row(self) -> tuple[object, ...]:
-        """The same for people: below `COLUMNS`."""
+        """The epoch for people, in the order of `COLUMNS`."""
         resigned = "yes" if self.resigned else ""
         leader, at = short_id(self.claim.leader_id), when(self.claim.claimed_at)
         return (self.claim.epoch, leader, self.claim.build, at, self.decisions, self.shard_decisions, resigned)
@@ -51,17 +53,17 @@ COLUMNS = ("epoch", "leader", "build", "claimed at", "decisions", "of the shard"
 
 
 class EpochHistory:
-    """Feed it every entry as it is read; then `end`."""
+    """Collects the epochs while a log is read: give `take` every entry, and call `end` after the last."""
 
     def __init__(self) -> None:
         self.epochs: list[Epoch] = []
         self.void: collections.Counter[str] = collections.Counter()
-        """Void records of the shard by verdict."""
+        """How many records of the shard were void, by verdict."""
         self._claimed_at = 0
-        """How many records of the shard were admitted with the last claim."""
+        """How many records of the shard had been admitted when the last claim was read."""
 
     def take(self, entry: Entry, cursor: Cursor) -> None:
-        """One entry; `cursor` is its reader's, behind it."""
+        """Take the next entry; `cursor` is that of the reader, after it has read the entry."""
         record = entry.record
         if entry.verdict is not Verdict.ADMITTED:
             self.void[entry.verdict.value] += 1
@@ -75,7 +77,7 @@ class EpochHistory:
             self.epochs[-1].decisions += 1
 
     def end(self, cursor: Cursor) -> None:
-        """All was read."""
+        """Every entry was taken."""
         self._close(cursor.admitted)
 
     def _close(self, admitted: int) -> None:
@@ -86,10 +88,10 @@ class EpochHistory:
 
 
 class LeadershipChecks:
-    """Checks that one leader writes in each epoch, and that sequences and epochs leave nothing out."""
+    """Checks that one leader writes in each epoch, and that no sequence and no epoch is left out."""
 
     def __init__(self, found: Invariants, *, claimed: bool) -> None:
-        """With `claimed`, nothing may be decided that no claim precedes."""
+        """With `claimed`, a decision before the first claim is a finding."""
         self._found = found
         self._claimed = claimed
         self._epoch = 0
@@ -100,7 +102,7 @@ class LeadershipChecks:
         self._sequence = 0
 
     def take(self, entry: Entry) -> None:
-        """One admitted entry."""
+        """Take the next admitted entry."""
         record = entry.record
         match record:
             case LeaderClaimed():

@@ -1,7 +1,7 @@
-"""Events in plain words.
+"""Events and records as sentences, for `timeline`.
 
-Guarantees: says who did what to which artifact, over what, and marks a lost update; who led, and why a record is void.
-Does not: show bodies.
+Guarantees: a sentence says who did what to which artifact and over which version, or who led, or why a record is void.
+Does not: show contents.
 """
 
 from typing import assert_never
@@ -35,11 +35,11 @@ from ccs_stream.protocol.states import GrantState
 from ccs_stream.replay.output import when
 
 _NAMED = 8
-"""Holders named in one line; the rest are counted."""
+"""So many holders are named in one line; the rest are counted."""
 
 
 def artifact_name(state: Directory, artifact: ArtifactId | None) -> str:
-    """`scope/key`, or the id of what was never registered."""
+    """The address as `scope/key`, or the id of an artifact that was never registered."""
     if artifact is None:
         return ""
     known = state.artifacts.get(artifact)
@@ -47,17 +47,17 @@ def artifact_name(state: Directory, artifact: ArtifactId | None) -> str:
 
 
 def agent_of(state: Directory, participant: ParticipantNumber) -> str:
-    """Name of a participant's agent."""
+    """The name of a participant's agent."""
     return state.agents.get(participant, f"participant {participant}") if participant else ""
 
 
 def subject(event: Event) -> ArtifactId | None:
-    """The artifact an event is about."""
+    """The artifact that an event is about, if any."""
     return getattr(event, "artifact", None)
 
 
 def actor(state: Directory, event: Event) -> str:
-    """Who did it; empty where it happened by itself."""
+    """The agent that did it; empty if no agent did."""
     match event:
         case ParticipantJoined() | CommandRefused():
             return event.agent
@@ -70,7 +70,7 @@ def actor(state: Directory, event: Event) -> str:
 def is_lost_update(event: Event, replaced_by: int) -> bool:
     """Whether a write replaced a version of another writer that its author had not read.
 
-    `replaced_by` is the participant that had written the version replaced; 0 where nothing was.
+    `replaced_by` is the participant that wrote the replaced version; 0 if the write replaced nothing.
     """
     if type(event) is not WriteCommitted or event.version == 1 or not replaced_by:
         return False
@@ -78,7 +78,7 @@ def is_lost_update(event: Event, replaced_by: int) -> bool:
 
 
 def describe_event(state: Directory, event: Event) -> str:  # one sentence for each event
-    """What happened. `state` is the state before or after; only names are taken from it."""
+    """What happened, as a sentence. `state` is the state before or after; only names are taken from it."""
     name = artifact_name(state, subject(event))
     match event:
         case WriteCommitted():
@@ -91,7 +91,7 @@ def describe_event(state: Directory, event: Event) -> str:  # one sentence for e
             return f"{how} {name}, now v{event.version}" + (f": {event.note}" if event.note else "")
         case GrantIssued():
             if event.to_state is GrantState.INVALID:
-                return f"looked at {name}, where nothing is"
+                return f"read {name}, which does not exist"
             return f"read {name} v{event.version} ({event.to_state})"
         case GrantsInvalidated():
             holders = [*((event.owner,) if event.owner else ()), *event.sharers]
@@ -113,7 +113,7 @@ def describe_event(state: Directory, event: Event) -> str:  # one sentence for e
         case SessionRenewed():
             return f"session {event.session_id.hex()[:8]} renewed until {when(event.until)}"
         case ExpiryExtended():
-            return f"life of {name} extended to {when(event.expires_at)}"
+            return f"expiry of {name} moved to {when(event.expires_at)}"
         case WorkspaceOpened():
             return "workspace opened"
         case CommandRefused():
@@ -128,19 +128,19 @@ def describe_event(state: Directory, event: Event) -> str:  # one sentence for e
 
 
 def short_id(leader: LeaderId) -> str:
-    """As much of a leader's id as tells leaders apart."""
+    """The beginning of a leader's id, enough to tell leaders apart."""
     return leader.hex()[:8]
 
 
 def describe_leadership(record: LeaderClaimed | LeaderResigned) -> str:
-    """Who leads, or leads no more."""
+    """Who began or ended an epoch."""
     if isinstance(record, LeaderClaimed):
         return f"epoch {record.epoch} claimed by {short_id(record.leader_id)} ({record.build})"
     return f"epoch {record.epoch} ended: {short_id(record.leader_id)} resigned"
 
 
 def describe_void(entry: Entry) -> str:
-    """What a void record says, and why it does not count."""
+    """What a void record says, and why no reader applies it."""
     record = entry.record
     match record:
         case ForeignRecord():

@@ -25,7 +25,7 @@ EXIT_INTERRUPTED: Final = 130
 
 @contextlib.contextmanager
 def reports_errors() -> Iterator[None]:
-    """Print an expected error as one line and end the process; a decorator, too: `@reports_errors()`."""
+    """Print an expected error as one line and end the process. Works as a decorator too: `@reports_errors()`."""
     try:
         yield
     except UsageError as error:

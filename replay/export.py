@@ -1,8 +1,9 @@
-"""`export`: one workspace in one file.
+"""`export`: write one workspace to one file.
 
-Guarantees: the original bytes of every record, the bodies, the schemas, and a footer with the end's position, chain
-hash and state hash; the file appears whole or not at all. Where the workspace shares a shard, all records of the shard
-are in the file, of others without their bodies. Does not: overwrite unless told to.
+Guarantees: the file holds the original bytes of every record, the contents, the schemas, and a footer with the end's
+position, chain hash and state hash; it appears whole or not at all. If the workspace shares a shard, the file holds all
+records of the shard, those of other workspaces without their contents. Does not: overwrite a file unless `--force` is
+given.
 """
 
 from pathlib import Path
@@ -17,7 +18,7 @@ from ccs_stream.replay.source import Source
 
 
 def run(source: Source, output: Path, *, force: bool, as_json: bool) -> None:
-    """Write the archive and say what is in it."""
+    """Write the archive and print a summary of it."""
     if output.exists() and not force:
         raise UsageError(f"{output} exists: choose another name, or replace it with --force")
     folded = source.state_at(None)

@@ -1,16 +1,17 @@
-"""`info`: what a log holds.
+"""`info`: a summary of a log.
 
-Guarantees: summary from the records themselves. Does not: check invariants; `verify` does.
+Guarantees: every number is counted from the records. Does not: check rules; `verify` does.
 """
 
 import collections
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from ccs_stream.log.fold import fold_entry
 from ccs_stream.log.port import Position
 from ccs_stream.log.reader import ShardReader
+from ccs_stream.projections.processes import Processes
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.records import LogOpened
 from ccs_stream.protocol.statehash import state_hash
@@ -18,9 +19,13 @@ from ccs_stream.replay.epochs import COLUMNS, EpochHistory
 from ccs_stream.replay.output import console, pairs, print_json, table, when
 from ccs_stream.replay.source import Source, decision_of
 
+_PROCESS_COLUMNS: Final = ("session", "agents", "host", "pid", "program", "release", "labels")
+_PROCESSES_SHOWN: Final = 50
+"""The last ones; a log may hold thousands of sessions."""
+
 
 def run(source: Source, *, as_json: bool) -> None:
-    """Print it."""
+    """Print the summary."""
     summary = LogSummary(source)
     found = summary.described()
     if as_json:
@@ -28,11 +33,23 @@ def run(source: Source, *, as_json: bool) -> None:
         return
     events = found.pop("events_by_kind")
     del found["epochs"]
+    processes = found.pop("processes")
     pairs((name.replace("_", " "), _text(value)) for name, value in found.items())
     pairs((f"  {kind}", count) for kind, count in events.items())
     if summary.epochs.epochs:
         click.echo()
         console().print(table("epochs", COLUMNS, (each.row() for each in summary.epochs.epochs)))
+    if processes:
+        click.echo()
+        console().print(table("processes", _PROCESS_COLUMNS, map(_process_row, processes[-_PROCESSES_SHOWN:])))
+        if len(processes) > _PROCESSES_SHOWN:
+            click.echo(f"and {len(processes) - _PROCESSES_SHOWN} earlier ones, which --json shows")
+
+
+def _process_row(process: dict[str, Any]) -> tuple[Any, ...]:
+    labels = " ".join(f"{name}={value}" for name, value in (process["labels"] or {}).items())
+    known = (process[name] or "-" for name in ("host", "pid", "program", "release"))
+    return (process["session_id"][:8], ", ".join(process["agents"]), *known, labels)
 
 
 def _text(value: Any) -> Any:
@@ -42,14 +59,15 @@ def _text(value: Any) -> Any:
 
 
 class LogSummary:
-    """The records of a shard, summary, and the workspace folded."""
+    """Counts the records of a shard, and folds the workspace."""
 
     def __init__(self, source: Source) -> None:
-        """Read all of it. Raises `UsageError` where the log holds nothing of the workspace."""
+        """Read the whole log. Raises `UsageError` if it holds nothing of the workspace."""
         self.epochs = EpochHistory()
         self._source = source
         self._reader: ShardReader = source.reader()
         self._state = Directory()
+        self._processes = Processes()
         self._kinds: collections.Counter[str] = collections.Counter()
         self._decisions = 0
         self._first_at = 0
@@ -63,6 +81,7 @@ class LogSummary:
             if record is None:
                 continue
             fold_entry(self._state, entry)
+            self._processes.decision(entry.events)
             self._decisions += 1
             self._first_at = self._first_at or record.recorded_at
             self._offset = entry.offset
@@ -72,7 +91,7 @@ class LogSummary:
             raise source.nothing(self._reader)
 
     def described(self) -> dict[str, Any]:
-        """All of it as data."""
+        """The summary for programs."""
         source, state, cursor = self._source, self._state, self._reader.cursor
         behind = self._reader.position(source.workspace)
         position = Position(behind.log_id, behind.shard, self._offset, behind.sequence, behind.hash)
@@ -94,6 +113,7 @@ class LogSummary:
             "agents": sorted(set(state.agents.values())),
             "sessions_live": len(state.sessions),
             "sessions_ended": len(state.ended_sessions),
+            "processes": self._processes.described(),
             "artifacts": sum(artifact.exists for artifact in state.artifacts.values()),
             "tombstones": sum(artifact.deleted for artifact in state.artifacts.values()),
             "unknown_events": state.unknown_events,

@@ -1,7 +1,9 @@
-"""What commands print: data on stdout, talk on stderr.
+"""How commands print: results on stdout, messages on stderr.
 
-Guarantees: `--json` prints one JSON document and nothing else on stdout; progress shows on a terminal and nowhere else;
-NO_COLOR and pipes get plain text. Does not: decide exit codes.
+The commands of `replay` and some of `cli` use it.
+
+Guarantees: `--json` prints one JSON document and nothing else on stdout; progress is shown on a terminal only; NO_COLOR
+and pipes get plain text. Does not: decide exit codes.
 """
 
 import datetime as dt
@@ -20,16 +22,16 @@ T = TypeVar("T")
 _EVERY: Final = 1_000
 """Items between two looks at the clock."""
 _WIDE: Final = 200
-"""Columns in a pipe, where nobody wraps lines."""
+"""Columns of a table in a pipe, which wraps no lines."""
 
 
 def console() -> Console:
-    """Where tables go."""
+    """The console that tables are printed to."""
     return Console(soft_wrap=True, highlight=False) if sys.stdout.isatty() else Console(width=_WIDE, highlight=False)
 
 
 def print_json(document: Any) -> None:
-    """One JSON document."""
+    """Print one JSON document."""
     click.echo(json.dumps(document, indent=2, ensure_ascii=False, default=str))
 
 
@@ -44,7 +46,7 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> 
 
 
 def pairs(rows: Iterable[tuple[str, Any]]) -> None:
-    """Names and values, one a line."""
+    """Print names and values, one pair a line."""
     made = Table(box=None, show_header=False, pad_edge=False)
     made.add_column(style="bold")
     made.add_column(overflow="fold")
@@ -54,14 +56,14 @@ def pairs(rows: Iterable[tuple[str, Any]]) -> None:
 
 
 def when(micros: int) -> str:
-    """An instant as people and programs read it."""
+    """An instant as ISO 8601 text, in UTC."""
     return (dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=micros)).isoformat(
         timespec="microseconds"
     )
 
 
 def progress(items: Iterable[T], total: int) -> Iterator[T]:
-    """The items, with rate and time left on stderr where that is a terminal."""
+    """The items; meanwhile, rate and remaining time are shown on stderr if that is a terminal."""
     if not sys.stderr.isatty():
         yield from items
         return

@@ -9,8 +9,7 @@ found by a pass over the shard, and not by a look at single records.
 
 import dataclasses
 import datetime as dt
-from collections.abc import Iterator, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterator
 
 import click
 
@@ -18,23 +17,12 @@ from ccs_stream.log.fold import fold_entry
 from ccs_stream.log.port import BEFORE_FIRST, LogStore, Position
 from ccs_stream.log.reader import Entry, ShardReader
 from ccs_stream.log.urls import open_log
+from ccs_stream.projections.processes import Processes
 from ccs_stream.protocol.admit import Cursor, Verdict
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.errors import UsageError
-from ccs_stream.protocol.events import Event
 from ccs_stream.protocol.records import DecisionRecord
 from ccs_stream.replay.output import progress
-
-
-@runtime_checkable
-class _ByOffset(Protocol):
-    """A store that finds by offset: it must be told where decisions are, and read to know its workspaces."""
-
-    def learn(self, workspace: str, first_sequence: int, offset: int, events: Sequence[Event]) -> None: ...
-
-    def size(self) -> int: ...
-
-    def scan(self) -> Iterator[str | None]: ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,6 +30,7 @@ class Folded:
     """The state of a workspace at a point."""
 
     state: Directory
+    processes: Processes
     position: Position
     """That of the workspace's last decision there."""
     offset: int
@@ -75,32 +64,32 @@ class Source:
         """What `reader` has left, to an offset or the end as it is now, with progress on a terminal."""
         end = self.store.end(self.workspace) if until is None else until
         records = self.store.read(self.workspace, reader.offset, until=end, bodies=bodies)
-        learning = self.store if isinstance(self.store, _ByOffset) else None
         for stored in progress(records, end - reader.offset):
             entry = reader.take(stored)
             if entry is None:
                 continue
-            if learning is not None and (record := decision_of(entry)) is not None:
-                learning.learn(record.workspace, record.first_sequence, entry.offset, entry.events)
+            if (record := decision_of(entry)) is not None:
+                self.store.learn(record.workspace, record.first_sequence, entry.offset, entry.events)
             yield entry
 
     def state_at(self, at: str | None) -> Folded:
         """The folded state at a position (the end, where none is given). Raises `UsageError` where there is nothing."""
         until = None if at is None else self.offset(at)
-        reader, state = self.reader(tolerant=False), Directory()
+        reader, state, processes = self.reader(tolerant=False), Directory(), Processes()
         offset = BEFORE_FIRST
         for entry in self.entries(reader, until=until):
             fold_entry(state, entry)
             if decision_of(entry) is not None:
+                processes.decision(entry.events)
                 offset = entry.offset
         if at is None and not state.sequence:
             raise self.nothing(reader)
         position = dataclasses.replace(reader.position(self.workspace), offset=offset)
-        return Folded(state, position, reader.offset)
+        return Folded(state, processes, position, reader.offset)
 
     def workspaces(self, cursor: Cursor) -> list[str]:
         """Those of the log where they are listed, or else those of the shard, which `cursor` has met."""
-        return sorted(cursor.workspaces) if isinstance(self.store, _ByOffset) else self.store.workspaces()
+        return self.store.workspaces() if self.store.finds_by_sequence else sorted(cursor.workspaces)
 
     def nothing(self, reader: ShardReader) -> UsageError:
         """The error for a workspace of which `reader`, at the end, has met no decision."""
@@ -124,11 +113,11 @@ class Source:
         return self._offset_of(position.sequence, at)
 
     def _offset_of(self, sequence: int, at: str) -> int:
-        if isinstance(self.store, _ByOffset) and self._last is None:
-            found = self._pass_over(sequence)
-        else:
+        if self.store.finds_by_sequence or self._last is not None:
             stored = self.store.find(self.workspace, sequence)
             found = None if stored is None else stored.offset
+        else:
+            found = self._pass_over(sequence)
         if found is None:
             raise UsageError(f"{self.store.display_url} holds no sequence {at}: it ends at {self._last_sequence()}")
         return found
@@ -197,7 +186,9 @@ def _chosen(store: LogStore, asked: str | None) -> str:
     if asked is not None and named is not None and asked != named:
         raise click.UsageError(f"the URL names the workspace {named!r}, and --workspace names {asked!r}: choose one")
     chosen = asked if named is None else named
-    if isinstance(store, _ByOffset):
+    if store.finds_by_sequence:
+        names = store.workspaces()
+    else:
         if chosen is not None:
             return chosen  # whoever reads it sees whether it is there; looking first would read the log twice
         click.echo(
@@ -205,9 +196,7 @@ def _chosen(store: LogStore, asked: str | None) -> str:
             "with --workspace",
             err=True,
         )
-        names = sorted({name for name in progress(store.scan(), store.size()) if name is not None})
-    else:
-        names = store.workspaces()
+        names = sorted({name for name in progress(store.scan(), store.record_count()) if name is not None})
     if not names:
         raise click.UsageError(f"{store.display_url} holds no workspace yet")
     if chosen is None:

@@ -1,7 +1,7 @@
-"""`state`: the directory at a point.
+"""`state`: the state of a workspace at a position.
 
-Guarantees: half of a commit_all is never shown; the hash is that of the live state at that position. Does not: show
-bodies; `artifact --content` does.
+Guarantees: events that were written together are never split; the hash is that of the live state at that position. Does
+not: show contents; `artifact --content` does.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from ccs_stream.replay.source import Source
 
 
 def run(source: Source, at: str | None, *, as_json: bool) -> None:
-    """Print it."""
+    """Print the state."""
     folded = source.state_at(at)
     state, position = folded.state, folded.position
     artifacts = [

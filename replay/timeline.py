@@ -1,7 +1,8 @@
-"""`timeline`: what happened, an event a line.
+"""`timeline`: what happened, one event a line.
 
-Guarantees: in the order of the log; a lost update is marked; void records are shown where asked for, and counted where
-not. Following, a line is printed as soon as its record is read, whole, and flushed. Does not: judge; `verify` does.
+Guarantees: lines are in the order of the log; a lost update is marked; void records are shown with `--include-void`,
+and counted without. With `--follow` a line is printed and flushed as soon as its record is read. Does not: judge;
+`verify` does.
 """
 
 import dataclasses
@@ -15,11 +16,13 @@ import click
 from ccs_stream.log.archive import ArchiveLog
 from ccs_stream.log.fold import fold_entry
 from ccs_stream.log.reader import Entry
+from ccs_stream.projections.processes import Processes, describe_process
 from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.events import ArtifactRegistered, Event
 from ccs_stream.protocol.ids import ArtifactId
+from ccs_stream.protocol.process_identity import ProcessIdentity
 from ccs_stream.protocol.records import DecisionRecord, LeaderClaimed, LeaderResigned
 from ccs_stream.replay.artifact import find_artifact
 from ccs_stream.replay.event_text import (
@@ -37,12 +40,14 @@ from ccs_stream.replay.source import Source
 Line = dict[str, Any]
 
 _LOOK_S: Final = 0.2
-"""How often the end is looked at while following. At once for who reads it; and on Kafka each look is a round trip."""
+"""Pause between two looks at the end of the log while following: short for a person, and on Kafka each look is a round
+trip.
+"""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TimelineOptions:
-    """Which part of it."""
+    """The options of `timeline`; positions as the user wrote them."""
 
     first: str | None = None
     last: str | None = None
@@ -53,13 +58,11 @@ class TimelineOptions:
 
 
 def run(source: Source, options: TimelineOptions, *, as_json: bool) -> None:
-    """Print it."""
+    """Print the timeline."""
     if options.follow and options.last is not None:
-        raise UsageError("--follow has no end: leave out --until")
+        raise UsageError("--follow never ends: leave out --until")
     if options.follow and isinstance(source.store, ArchiveLog):
-        raise UsageError(
-            f"{source.store.display_url} is an archive, to which nothing is ever added: leave out --follow"
-        )
+        raise UsageError(f"{source.store.display_url} is an archive, which never grows: leave out --follow")
     lines = Timeline(source, options)
     try:
         if as_json and not options.follow:
@@ -73,15 +76,16 @@ def run(source: Source, options: TimelineOptions, *, as_json: bool) -> None:
 
 
 def text_of(line: Line) -> str:
-    """A line for people."""
+    """The line for people."""
     mark = "  << LOST UPDATE" if line["lost_update"] else ""
     void = line["verdict"] != Verdict.ADMITTED.value
     sequence = "void" if void else line["sequence"] or "-"
-    return f"{sequence!s:>8}  {line['at'] or '-':<32}  {line['agent'] or '-':<16}  {line['what']}{mark}"
+    by = "" if line["process"] is None else f"  [{describe_process(ProcessIdentity.of_fields(line['process']))}]"
+    return f"{sequence!s:>8}  {line['at'] or '-':<32}  {line['agent'] or '-':<16}  {line['what']}{mark}{by}"
 
 
 class Timeline:
-    """The lines options, as data."""
+    """Reads the log and makes the chosen lines, as data."""
 
     def __init__(self, source: Source, options: TimelineOptions) -> None:
         self.hidden = 0
@@ -95,19 +99,20 @@ class Timeline:
             self._only = find_artifact(source.state_at(options.last).state, options.artifact).artifact
         self._choosing = bool(options.agent or options.artifact)
         self._state = Directory()
+        self._processes = Processes()
         self._reader = source.reader()
 
     def read(self) -> Iterator[Line]:
-        """To the end. Raises `UsageError` where the log holds nothing of the workspace."""
+        """The lines to the end. Raises `UsageError` if the log holds nothing of the workspace."""
         yield from self._read()
         if self._until is None and not self._state.sequence:
             raise self._source.nothing(self._reader)
 
     def follow(self) -> Iterator[Line]:
-        """To the end, and then whatever comes, for ever."""
+        """The lines to the end, and then each new one, without end."""
         yield from self._read()
         if not self._state.sequence:
-            click.echo(f"nothing is there yet of the workspace {self._source.workspace!r}: waiting for it", err=True)
+            click.echo(f"there is nothing yet in the workspace {self._source.workspace!r}: waiting for it", err=True)
         store = self._source.store
         while True:
             while not store.wait(self._source.workspace, self._reader.offset, 0.0):
@@ -133,8 +138,10 @@ class Timeline:
         state = self._state
         writers = {each: state.artifacts[each].writer for each in _subjects(entry.events) if each in state.artifacts}
         fold_entry(state, entry)
+        self._processes.decision(entry.events)
         if not shown:
             return
+        process = self._processes.by_session.get(record.session_id)
         for number, event in enumerate(entry.events):
             who, about = actor(state, event), subject(event)
             if (self._options.agent and who != self._options.agent) or (self._only and about != self._only):
@@ -147,6 +154,7 @@ class Timeline:
                 event=type(event).__name__,
                 artifact=artifact_name(state, about),
                 lost_update=is_lost_update(event, writers.get(about, 0) if about else 0),
+                process=None if process is None else process.members(),
             )
 
 
@@ -162,6 +170,7 @@ def _line(entry: Entry, what: str, **more: Any) -> Line:
         "what": what,
         "lost_update": False,
         "verdict": entry.verdict.value,
+        "process": None,
         **more,
     }
 

@@ -1,8 +1,8 @@
-"""`transitions`: which grant went from which state to which, and why, a transition a line.
+"""`transitions`: how the state of each agent's copy changed, and why, one transition a line.
 
-Guarantees: the same transitions, in the same order, as a store's state log told them; as JSON they are lines of
-`ccs.state_log.v2`, numbered from 1 as printed, so that `ccs-stream validate` finds them whole. Does not: show what void
-records say, or what concerns no grant; `timeline` does.
+Guarantees: the transitions and their order are those of a store's state log; as JSON they are lines of
+`ccs.state_log.v2`, numbered from 1 as printed, so that `ccs-stream validate` finds them complete. Does not: show void
+records, or events that change no grant; `timeline` does.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from ccs_stream.replay.source import Source, decision_of
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TransitionsOptions:
-    """Which of them."""
+    """The options of `transitions`; positions as the user wrote them."""
 
     first: str | None = None
     last: str | None = None
@@ -34,7 +34,7 @@ class TransitionsOptions:
 
 
 def run(source: Source, options: TransitionsOptions, *, as_json: bool) -> None:
-    """Print them. Raises `UsageError` where the log holds nothing of the workspace."""
+    """Print the transitions. Raises `UsageError` if the log holds nothing of the workspace."""
     instance_id = str(uuid.UUID(bytes=source.store.log_id))
     state = Directory()
     for number, transition in enumerate(_read(source, options, state), start=1):
@@ -46,7 +46,7 @@ def run(source: Source, options: TransitionsOptions, *, as_json: bool) -> None:
 
 
 def text_of(transition: Transition, state: Directory) -> str:
-    """A line for people. `state` is asked for the artifact's name alone."""
+    """The line for people. From `state` only the artifact's name is taken."""
     moved = f"{transition.from_state} > {transition.to_state}"
     about = f"{artifact_name(state, transition.artifact)} v{transition.version}"
     return (
@@ -56,7 +56,7 @@ def text_of(transition: Transition, state: Directory) -> str:
 
 
 def _read(source: Source, options: TransitionsOptions, state: Directory) -> Iterator[Transition]:
-    """Those options, in order; `state` is folded along. Everything before is folded too, to know who held what."""
+    """The chosen transitions, in order. `state` is folded over all events, to know who held what."""
     begin = 0 if options.first is None else source.offset(options.first)
     until = None if options.last is None else source.offset(options.last)
     only: ArtifactId | None = None

@@ -1,13 +1,13 @@
-"""`verify`: does the log hold together.
+"""`verify`: check every rule that a log must keep.
 
-Guarantees: one pass, memory bounded by the state; everything `projections.invariants` promises, the hash chain, the
-head, who led when, the hashes of bodies, against an anchor the tail, and whether agents were given what was there.
-Where deliveries are checked, memory grows with the versions of the log. Does not: find a forger who recomputes the
-chain, or look into the events of other workspaces of the shard (whose chains it checks).
+Guarantees: it takes one pass, with memory bounded by the state. It checks the invariants of `projections.invariants`,
+the hash chain, the head, who led when, the hashes of contents, the tail if there is an anchor, and whether agents were
+given what was there. If deliveries are checked, memory grows with the number of versions. Does not: find a forger who
+recomputes the chain, or look into the events of other workspaces of the shard (it does check their chains).
 
-Where leaders claim, void records are ordinary and only counted: zombies, claims that came second, what something else
-wrote to the topic. But a leader's next decision that does not continue its workspace says that records before it are
-gone.
+On Kafka void records are normal and only counted: late records of former leaders, claims that came second, what another
+program wrote to the topic. One kind is a finding: a leader's next decision that does not continue its workspace says
+that records before it are gone.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ from ccs_stream.replay.source import Source, decision_of
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class VerifyOptions:
-    """What to check besides the log itself."""
+    """The options of `verify`."""
 
     anchor: Path | None = None
     expect_end: str | None = None
@@ -60,25 +60,25 @@ class VerifyResult:
     found: Invariants = dataclasses.field(default_factory=Invariants)
     epochs: EpochHistory = dataclasses.field(default_factory=EpochHistory)
     records: int = 0
-    """Of the shard, as far as it could be read."""
+    """Records of the shard that could be read."""
     deliveries: DeliveryChecks | None = None
-    """None where none were checked."""
+    """None if no deliveries were checked."""
 
 
 def run(source: Source, options: VerifyOptions, *, as_json: bool) -> int:
-    """Print the findings; returns the exit code."""
+    """Check the log and print the findings; returns the exit code."""
     return report(check(source, options), options, source.store.display_url, source.workspace, as_json=as_json)
 
 
 def report_unreadable(url: str, workspace: str | None, error: LogError, *, as_json: bool) -> int:
-    """Print the one finding about a log that cannot even be opened; returns the exit code."""
+    """Print the one finding about a log that cannot be opened; returns the exit code."""
     checked = VerifyResult()
     checked.found.find(Kind.MISSING_HEAD, str(error))
     return report(checked, VerifyOptions(bodies=False), url, workspace, as_json=as_json)
 
 
 def report(checked: VerifyResult, options: VerifyOptions, url: str, workspace: str | None, *, as_json: bool) -> int:
-    """Print what was found; returns the exit code."""
+    """Print the findings; returns the exit code."""
     given = checked.deliveries
     found, void = checked.found, dict(sorted(checked.epochs.void.items()))
     code = EXIT_FINDINGS if found.violations or (found.losses and not options.allow_loss) else EXIT_CLEAN
@@ -133,7 +133,7 @@ def _said_of(given: DeliveryChecks | None) -> str:
 
 
 def check(source: Source, options: VerifyOptions) -> VerifyResult:
-    """All findings, and how many records were read. Raises `UsageError` where nothing is there to check."""
+    """Check the log. Raises `UsageError` if the log holds nothing of the workspace."""
     expected, checked = _expectations(source, options), VerifyResult()
     found, reader = checked.found, source.reader()
     leadership = LeadershipChecks(found, claimed=not source.store.serialises_writers)
@@ -169,7 +169,7 @@ def _end(source: Source, found: Invariants, reader: ShardReader, expected: list[
     if log_id is None:
         found.find(Kind.MISSING_HEAD, f"{source.store.display_url} holds no record of {source.workspace!r}")
     elif log_id != source.store.log_id:
-        found.find(Kind.DIVERGED, "the shard was opened by another log than the rest: it was put together from two")
+        found.find(Kind.DIVERGED, "the shard belongs to another log than the rest: two logs were mixed")
     for each in expected:
         detail = f"the log ends at sequence {end}, {each.said_by} knows of {each.sequence}: its tail is missing"
         found.find(Kind.CUT_TAIL, detail)

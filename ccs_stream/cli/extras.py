@@ -1,6 +1,6 @@
-"""What a command needs that may not be installed.
+"""Checks for packages that a command needs and that may not be installed.
 
-Guarantees: its absence is a wrong call that says what to type. Does not: import it.
+Guarantees: a missing package is a usage error that says which command installs it. Does not: import the package.
 """
 
 import importlib.util
@@ -9,6 +9,6 @@ import click
 
 
 def require_langgraph(what: str, extra: str) -> None:
-    """Raise `UsageError` of click where LangGraph is not installed; `what` needs it, and `extra` brings it."""
+    """Raise click's `UsageError` if LangGraph is not installed. `what` begins the message, `extra` installs it."""
     if importlib.util.find_spec("langgraph") is None:
         raise click.UsageError(f"{what} LangGraph: pip install 'ccs-stream[{extra}]'")

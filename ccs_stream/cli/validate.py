@@ -140,7 +140,7 @@ class _FileReport:
         return "tail checked"
 
     def document(self) -> dict[str, Any]:
-        """For programs."""
+        """The report for programs."""
         return {
             "source": str(self.path),
             "lines": self.checks.lines,
@@ -166,7 +166,7 @@ class _FileReport:
         }
 
     def show(self) -> None:
-        """For people."""
+        """Print the report for people."""
         checks = self.checks
         examples = [each for kind in sorted(checks.examples) for each in checks.examples[kind]]
         if examples:

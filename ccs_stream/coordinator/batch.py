@@ -1,8 +1,9 @@
-"""Deciding a batch of commands into records that continue a log.
+"""Decides a batch of commands into records that continue a log.
 
-Guarantees: pure but for the ids and times it is given; each command is decided on the state that those before it would
-leave, on an overlay, so that a batch whose append fails leaves no trace; an exception while deciding becomes a refusal,
-and the next command is served. Does not: append.
+`LocalCoordinator` uses `plan`, `ShardCoordinator` uses `plan_shard`. Guarantees: pure but for the ids and times it is
+given; each command is decided on the state that those before it would leave, on an overlay, so that a batch whose
+append fails leaves no trace; an exception while deciding becomes a refusal, and the next command is served. Does not:
+append.
 """
 
 import logging
@@ -18,17 +19,17 @@ from ccs_stream.protocol.decide import Decision, Dropped, decide, refusal_for_bu
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.events import CommandAnswered, RefusalReason
 from ccs_stream.protocol.evolve import fold_decision
-from ccs_stream.protocol.ids import DecisionIndex, Epoch, Hash, LeaderId, Micros, SequenceNumber
+from ccs_stream.protocol.ids import GENESIS_HASH, DecisionIndex, Hash, Micros, SequenceNumber
 from ccs_stream.protocol.leadership import QueuedCommand
 from ccs_stream.protocol.overlay import Overlay
 from ccs_stream.protocol.records import DecisionRecord
 
 LOG = logging.getLogger(__name__)
-_encode: Final = DEFAULT_CODEC.encode_event
+_encoders: Final = DEFAULT_CODEC.encoders
 
 
 class PlannedDecision:
-    """One command's decision; `record` and `draft` are None where it appends nothing."""
+    """The decision on one command; `record` and `draft` are None where it appends nothing."""
 
     __slots__ = ("command", "command_offset", "decision", "digest", "draft", "message", "offset", "record")
 
@@ -40,13 +41,13 @@ class PlannedDecision:
         self.draft: Draft | None = None
         self.digest: Hash | None = None
         self.message = b""
-        """Its record as one message, where the log keeps it so."""
+        """The record as one message, where the log is on Kafka."""
         self.offset = -1
-        """Where it came to stand in the log."""
+        """Offset of the record, once it is in the log."""
 
 
-class _Line:
-    """Where one workspace would stand after what was planned so far."""
+class _WorkspaceEnd:
+    """The end of one workspace as it would be after the decisions planned so far."""
 
     __slots__ = ("hash", "state", "view", "workspace")
 
@@ -54,95 +55,66 @@ class _Line:
         self.workspace = workspace
         self.state = state
         self.view: Directory | Overlay = state if alone else Overlay(state)
-        self.hash = cursor.end(workspace).hash
+        end = cursor.workspaces.get(workspace)
+        self.hash = GENESIS_HASH if end is None else end.hash
 
 
 def plan(
     state: Directory, cursor: Cursor, workspace: str, commands: Sequence[Command], now: Micros
 ) -> list[PlannedDecision]:
-    """Decide `commands` in order where `cursor` and `state` stand. Changes neither."""
+    """Decide `commands` of one workspace in order, behind the place of `cursor` and `state`. Changes neither."""
     alone = len(commands) == 1
-    line = _Line(workspace, state, cursor, alone=alone)
+    end = _WorkspaceEnd(workspace, state, cursor, alone=alone)
     index = cursor.index
-    planned: list[PlannedDecision] = []
+    batch: list[PlannedDecision] = []
     for command in commands:
-        each = _plan(line, cursor, index, PlannedDecision(command, _decide(line.view, command, now)), now)
-        planned.append(each)
-        if each.record is not None:
-            index = each.record.index
-            if not alone:
-                fold_decision(line.view, each.decision.events, each.record)
-    return planned
+        planned = PlannedDecision(command, _decide(end.view, command, now))
+        batch.append(planned)
+        if planned.decision.events:
+            index = DecisionIndex(index + 1)
+            _frame_checked(planned, end, cursor, index, now)
+            if not alone and planned.record is not None:
+                fold_decision(end.view, planned.decision.events, planned.record)
+    return batch
 
 
 def plan_shard(
-    state_of: Callable[[str], Directory], cursor: Cursor, batch: Sequence[QueuedCommand], now: Micros
+    state_of: Callable[[str], Directory], cursor: Cursor, commands: Sequence[QueuedCommand], now: Micros
 ) -> list[PlannedDecision]:
     """Decide a batch of commands of any workspaces of one shard, in order. Changes nothing.
 
-    A command that came by the commands topic gets a decision, be it one that changes nothing, so that the log always
-    answers and carries the command's offset on. A command that the log's broker would not take before is refused.
+    A command that came by the commands topic always gets a decision, even if that changes nothing, so that the log
+    answers it and carries its offset on. A command whose decision the broker did not take before is refused.
     """
-    alone = len(batch) == 1
-    lines: dict[str, _Line] = {}
+    alone = len(commands) == 1
+    ends: dict[str, _WorkspaceEnd] = {}
     index = cursor.index
-    planned: list[PlannedDecision] = []
-    for pending in batch:
-        command, offset = pending.command, pending.offset
-        line = lines.get(pending.workspace)
-        if line is None:
-            line = _Line(pending.workspace, state_of(pending.workspace), cursor, alone=alone)
-            lines[pending.workspace] = line
-        at = max(now, line.state.recorded_at)
-        if not line.view.opened and type(command) is not Open:
-            # Its author never opened the workspace: what it saw was another log. Nothing may come before sequence 1.
-            planned.append(PlannedDecision(command, Decision([], dropped=Dropped.NEVER_OPENED), offset))
+    batch: list[PlannedDecision] = []
+    for queued in commands:
+        command, offset = queued.command, queued.offset
+        end = ends.get(queued.workspace)
+        if end is None:
+            end = _WorkspaceEnd(queued.workspace, state_of(queued.workspace), cursor, alone=alone)
+            ends[queued.workspace] = end
+        at = max(now, end.state.recorded_at)
+        if not end.view.opened and type(command) is not Open:
+            # Its author never opened the workspace: it saw another log. No event may come before sequence 1.
+            batch.append(PlannedDecision(command, Decision([], dropped=Dropped.NEVER_OPENED), offset))
             continue
-        decision = _decide(line.view, command, at)
-        if pending.refused is not None and decision.repeats is None and decision.dropped is None:
-            # What was decided before stays decided: only its new record is refused.
-            decision = refusal_of(command, RefusalReason.DECISION_TOO_LARGE, pending.refused)
-        each = PlannedDecision(command, decision, offset)
+        decision = _decide(end.view, command, at)
+        if queued.refused is not None and decision.repeats is None and decision.dropped is None:
+            # A decision that is in the log stays: only a new record for it is refused.
+            decision = refusal_of(command, RefusalReason.DECISION_TOO_LARGE, queued.refused)
         if not decision.events and offset is not None:
             decision.events = [CommandAnswered(original_sequence=decision.repeats or SequenceNumber(0))]
-        planned.append(_plan(line, cursor, index, each, at))
-        if each.record is not None:
-            index = each.record.index
-            if not alone:
-                fold_decision(line.view, each.decision.events, each.record)
-    return planned
-
-
-def _plan(line: _Line, cursor: Cursor, index: DecisionIndex, each: PlannedDecision, now: Micros) -> PlannedDecision:
-    """Frame a decision that has events, behind `index`; as a refusal, where it cannot be encoded or is too large."""
-    if not each.decision.events:
-        return each
-    command, prev_hash, settings = each.command, line.hash, line.state.settings
-    index = DecisionIndex(index + 1)
-    first = SequenceNumber(line.view.sequence + 1)
-
-    def frame() -> Draft:
-        return _frame(each, line.workspace, cursor.epoch, cursor.leader_id, index, first, now, prev_hash)
-
-    try:
-        draft = frame()
-    except Exception as error:
-        LOG.exception("encoding the decision of a %s raised: it is refused as internal_error", command.KIND)
-        each.decision = refusal_for_bug(error)
-        draft = frame()
-    size = len(draft.head)
-    for body in draft.contents:
-        size += len(body)
-    if size > settings.maximum_decision_bytes:
-        each.decision = refusal_of(
-            command,
-            RefusalReason.DECISION_TOO_LARGE,
-            f"the decision is larger than the {settings.maximum_decision_bytes} bytes this workspace allows: "
-            "change fewer artifacts at once",
-        )
-        draft = frame()
-    line.hash = each.digest = chain_hash(draft.head)
-    return each
+        planned = PlannedDecision(command, decision, offset)
+        batch.append(planned)
+        if decision.events:
+            index = DecisionIndex(index + 1)
+            _frame_checked(planned, end, cursor, index, at)
+            if not alone and planned.record is not None:
+                fold_decision(end.view, planned.decision.events, planned.record)
+    return batch
 
 
 def _decide(view: Directory | Overlay, command: Command, now: Micros) -> Decision:
@@ -153,17 +125,31 @@ def _decide(view: Directory | Overlay, command: Command, now: Micros) -> Decisio
         return refusal_for_bug(error)
 
 
-def _frame(  # the fields of an envelope
-    planned: PlannedDecision,
-    workspace: str,
-    epoch: Epoch,
-    leader_id: LeaderId,
-    index: DecisionIndex,
-    first: SequenceNumber,
-    now: Micros,
-    prev_hash: Hash,
-) -> Draft:
+def _frame_checked(
+    planned: PlannedDecision, end: _WorkspaceEnd, cursor: Cursor, index: DecisionIndex, now: Micros
+) -> None:
+    """Frame a decision; where it cannot be encoded or is too large, its command is refused instead."""
+    command, limit = planned.command, end.state.settings.maximum_decision_bytes
+    try:
+        draft = _frame(planned, end, cursor, index, now)
+    except Exception as error:
+        LOG.exception("encoding the decision of a %s raised: it is refused as internal_error", command.KIND)
+        planned.decision = refusal_for_bug(error)
+        draft = _frame(planned, end, cursor, index, now)
+    size = len(draft.head)
+    for content in draft.contents:
+        size += len(content)
+    if size > limit:
+        detail = f"the decision is larger than the {limit} bytes this workspace allows: change fewer artifacts at once"
+        planned.decision = refusal_of(command, RefusalReason.DECISION_TOO_LARGE, detail)
+        draft = _frame(planned, end, cursor, index, now)
+    end.hash = planned.digest = chain_hash(draft.head)
+
+
+def _frame(planned: PlannedDecision, end: _WorkspaceEnd, cursor: Cursor, index: DecisionIndex, now: Micros) -> Draft:
+    """Put a decision into its envelope, behind the end of its workspace."""
     command, events = planned.command, planned.decision.events
+    first = SequenceNumber(end.view.sequence + 1)
     critical = False
     for event in events:
         if event.CRITICAL:
@@ -171,9 +157,9 @@ def _frame(  # the fields of an envelope
             break
     contents = tuple(planned.decision.contents)
     record = planned.record = DecisionRecord(
-        workspace=workspace,
-        epoch=epoch,
-        leader_id=leader_id,
+        workspace=end.workspace,
+        epoch=cursor.epoch,
+        leader_id=cursor.leader_id,
         index=index,
         first_sequence=first,
         session_id=command.session_id,
@@ -181,9 +167,9 @@ def _frame(  # the fields of an envelope
         command_kind=command.KIND,
         command_offset=planned.command_offset,
         recorded_at=now,
-        prev_hash=prev_hash,
+        prev_hash=end.hash,
         critical=critical,
-        events=tuple([_encode(event) for event in events]),
+        events=tuple([_encoders[type(event)](event) for event in events]),
         contents=contents,
     )
     draft = planned.draft = Draft(encode_head(record), contents, first, first + len(events) - 1)

@@ -47,12 +47,13 @@ class Codec:
     def __init__(self, registry: Registry, steps: Mapping[tuple[str, bytes], Step] = STEPS) -> None:
         self._registry = registry
         self._steps = steps
-        self._encoders = _Encoders(registry, steps)
+        self.encoders: Mapping[type[Any], Callable[[Any], bytes]] = _Encoders(registry, steps)
+        """By class of event or record; for those who encode so often that a call more would show."""
         self._decoders: dict[bytes, _Decode] = {}
 
     def encode_event(self, event: ev.Event) -> bytes:
         """One event. KeyError for `UnknownEvent`, which nobody writes."""
-        return self._encoders[type(event)](event)
+        return self.encoders[type(event)](event)
 
     def decode_event(self, data: bytes) -> ev.Event:
         """One event; an `UnknownEvent` for a schema of a later release. Raises `CorruptRecord`."""
@@ -63,7 +64,7 @@ class Codec:
 
     def encode_record(self, record: rec.LogOpened | rec.LogTruncated | rec.LeaderClaimed | rec.LeaderResigned) -> bytes:
         """A record that is not a decision; decisions are stored in two parts, see `ccs_stream.log.envelope`."""
-        return self._encoders[type(record)](record)
+        return self.encoders[type(record)](record)
 
     def decode_record(self, data: bytes) -> tuple[rec.Record, int]:
         """Any record, a decision without its contents; and where the contents begin (else the end of the record).

@@ -21,8 +21,11 @@ from ccs_stream.log.port import (
     SnapshotBlob,
     StoredRecord,
     Unknown,
+    count_records,
+    scan_shards,
 )
 from ccs_stream.protocol.errors import Closed, ContentMissing
+from ccs_stream.protocol.events import Event
 from ccs_stream.protocol.ids import LogId, Micros
 from ccs_stream.protocol.records import LogOpened
 
@@ -48,6 +51,7 @@ class MemoryLog:
     """See the module's docstring; the port is `ccs_stream.log.port.LogStore`."""
 
     serialises_writers = True
+    finds_by_sequence = True
     default_freshness = "latest"
     named_workspace = None
     instantaneous = True
@@ -69,6 +73,12 @@ class MemoryLog:
 
     def workspaces(self) -> list[str]:
         return sorted(self._shards)
+
+    def scan(self) -> Iterator[str | None]:
+        return scan_shards(self)
+
+    def record_count(self) -> int:
+        return count_records(self)
 
     def turn(self, shard: str) -> AbstractContextManager[None]:
         return self._shard(shard).turn  # type: ignore[return-value]  # a lock's __enter__ returns a bool nobody uses
@@ -111,6 +121,9 @@ class MemoryLog:
         record, _ = DEFAULT_CODEC.decode_record(stored.head)
         last = kept.first_sequences[index] + len(getattr(record, "events", ())) - 1
         return stored if sequence <= last else None
+
+    def learn(self, workspace: str, first_sequence: int, offset: int, events: Sequence[Event]) -> None:
+        del workspace, first_sequence, offset, events  # found without being told
 
     def end(self, shard: str) -> int:
         kept = self._shards.get(shard)

@@ -10,10 +10,14 @@ is all of theirs, and `find` looks for the workspace's own sequence.
 
 A store keeps four things for a log, so that one URL is always enough: records, bodies too large to travel in their
 decision, snapshots, and deliveries.
+
+A store translates the errors of its driver into those of `protocol.errors` (`LogUnavailable`, `LogBusy`, `LogFull`,
+`LogReadOnly`, `OutcomeUnknown`, ...): callers retry, queue or go degraded by their class, and know no driver.
 """
 
 import base64
 import dataclasses
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -21,6 +25,7 @@ from typing import Final, Protocol
 
 from ccs_stream.log.envelope import decode_tail, encode_tail
 from ccs_stream.protocol.errors import UsageError
+from ccs_stream.protocol.events import Event
 from ccs_stream.protocol.ids import Hash, LogId, SequenceNumber
 from ccs_stream.protocol.records import Record
 
@@ -140,6 +145,18 @@ class SnapshotBlob:
     data: bytes
 
 
+def scan_shards(store: "LogStore") -> Iterator[str | None]:
+    """`LogStore.scan` for a store whose shards hold one workspace each: the opening record, then decisions."""
+    for workspace in store.workspaces():
+        yield None
+        yield from itertools.repeat(workspace, store.end(workspace))
+
+
+def count_records(store: "LogStore") -> int:
+    """`LogStore.record_count` for such a store."""
+    return sum(store.end(workspace) + 1 for workspace in store.workspaces())
+
+
 class LogStore(Protocol):
     """A place that keeps logs. One object serves all threads of one process."""
 
@@ -153,7 +170,18 @@ class LogStore(Protocol):
 
     @property
     def serialises_writers(self) -> bool:
-        """Whether `turn` excludes all other writers, so that nobody needs to lead."""
+        """Whether `turn` excludes all other writers, in every process.
+
+        Then each record is admitted, and there are no epochs and no claims. Otherwise coordinators append under claims,
+        and a reader tells facts from void records (`protocol.admit`).
+        """
+
+    @property
+    def finds_by_sequence(self) -> bool:
+        """Whether `find` and `workspaces` are look-ups.
+
+        Otherwise both read the log; `find` reads from the last decision before the sequence that `learn` was told of.
+        """
 
     @property
     def instantaneous(self) -> bool:
@@ -168,7 +196,16 @@ class LogStore(Protocol):
         """How fresh a read is unless it says otherwise: `latest` where asking costs microseconds, else `own_writes`."""
 
     def workspaces(self) -> list[str]:
-        """Names of the workspaces in the log, sorted. May read all of it."""
+        """Names of the workspaces in the log, sorted."""
+
+    def scan(self) -> Iterator[str | None]:
+        """For each record of the log, the workspace that it decides about; None for a record that decides nothing.
+
+        The names are those of `workspaces`.
+        """
+
+    def record_count(self) -> int:
+        """How many records there are for `scan` to go through, at most: for showing progress."""
 
     def turn(self, shard: str) -> AbstractContextManager[None]:
         """The exclusive right to append to `shard`; what is appended inside is durable when the block ends.
@@ -185,6 +222,12 @@ class LogStore(Protocol):
 
     def find(self, shard: str, sequence: int) -> StoredRecord | None:
         """The decision that holds event `sequence`, if it is in the log."""
+
+    def learn(self, workspace: str, first_sequence: int, offset: int, events: Sequence[Event]) -> None:
+        """An admitted decision with these events is at `offset`; readers tell a store that does not find by sequence.
+
+        The calls come in the order of the log; what is known already is passed over. Other stores ignore them.
+        """
 
     def end(self, shard: str) -> int:
         """Offset of the shard's last record; `BEFORE_FIRST` for a shard that does not exist."""

@@ -6,8 +6,8 @@ snapshot that fails this is not used, which is said aloud, and the state is fold
 snapshot and a state from zero have in common includes the order of listings. Does not: replace anything; a log is
 complete without one. Nor does it vouch for what lies before it: that is `ccs-replay verify`, from zero.
 
-Why and when something was reclaimed is beside the state that is hashed: a snapshot that does not say gives a state that
-does not know.
+Why and when something was reclaimed, and what a process said about itself, is beside the state that is hashed: a
+snapshot that does not say gives a state that does not know.
 
 Data: 32 bytes of SHA-256 over the rest, then one single-object-encoded Avro record (`schemas/snapshot`), which holds
 the artifacts in columns: read so, 100,000 of them take a quarter of a second, and as rows two.
@@ -43,6 +43,7 @@ from ccs_stream.protocol.ids import (
     SequenceNumber,
     SessionId,
 )
+from ccs_stream.protocol.process_identity import ProcessIdentity
 from ccs_stream.protocol.statehash import STATE_HASH_VERSION, state_hash
 
 LOG = logging.getLogger(__name__)
@@ -249,6 +250,7 @@ def _session_fields(session: SessionState) -> dict[str, Any]:
         "numbers": [number for number, _ in window],
         "sequences": [packed >> _WHAT_BITS for _, packed in window],
         "whats": [packed & ((1 << _WHAT_BITS) - 1) for _, packed in window],
+        **(session.process or ProcessIdentity()).members(),
     }
 
 
@@ -292,6 +294,7 @@ def _load_session(state: Directory, fields: dict[str, Any]) -> None:
             CommandNumber(number): (sequence << _WHAT_BITS) | what
             for number, sequence, what in zip(fields["numbers"], fields["sequences"], fields["whats"], strict=True)
         },
+        ProcessIdentity.of_fields(fields),
     )
     state.sessions[session.session_id] = session
     for agent, participant in session.participants.items():

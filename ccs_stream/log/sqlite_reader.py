@@ -1,5 +1,7 @@
 """The connection of a SQLite log that reads.
 
+`SqliteLog` and its side tables hold one reader for each file.
+
 Guarantees: serves every thread of the process, and never waits for the one that writes; no call leaves a transaction
 open behind it, so that a slow consumer keeps no checkpoint from the file. Does not: see what a turn under way appended.
 """
@@ -24,23 +26,24 @@ _LAST: Final = "SELECT key, first_sequence FROM records WHERE key >= ? AND key <
 _TWO: Final = "SELECT key, first_sequence FROM records WHERE key >= ? AND key < ? ORDER BY key LIMIT 2"
 
 
-class Reader:
-    """One per `SqliteLog`. `check` raises when the log may no longer be used."""
+class SqliteReader:
+    """See the module's docstring. `check` raises where the log may not be used any more."""
 
     def __init__(self, connection: sqlite3.Connection, url: str, check: Callable[[], None]) -> None:
-        self._connection = connection
+        self.connection = connection
+        """For use under `lock`."""
+        self.lock = threading.Lock()
         self._url = url
         self._check = check
-        self._lock = threading.Lock()
 
     def query(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
         """All rows of a query that returns few. Raises `LogError`s, and what `check` raises."""
         self._check()
         try:
-            with self._lock:
-                return self._connection.execute(query, values).fetchall()
+            with self.lock:
+                return self.connection.execute(query, values).fetchall()
         except sqlite3.Error as error:
-            self._raise(error)
+            self.fail(error)
 
     def page(self, after: int, last: int, *, bodies: bool) -> tuple[list[Any], bool]:
         """Rows of key, head and tail with keys above `after`, to `last`; and whether there may be more of them."""
@@ -53,8 +56,8 @@ class Reader:
         rows, size = [], 0
         try:
             with (
-                self._lock,
-                contextlib.closing(self._connection.execute(query, (after, last, PAGE_RECORDS))) as cursor,
+                self.lock,
+                contextlib.closing(self.connection.execute(query, (after, last, PAGE_RECORDS))) as cursor,
             ):
                 for row in cursor:
                     rows.append(row)
@@ -62,13 +65,8 @@ class Reader:
                     if size > _PAGE_BYTES:
                         return rows, True
         except sqlite3.Error as error:
-            self._raise(error)
+            self.fail(error)
         return rows, len(rows) == PAGE_RECORDS
-
-    def data_version(self) -> int:
-        """SQLite's own change mark: moves with every turn of another connection, the writer's here included."""
-        version: int = self.query("PRAGMA data_version")[0][0]
-        return version
 
     def end(self, base: int) -> int:
         """Offset of the last record of the shard whose keys begin at `base`."""
@@ -108,9 +106,10 @@ class Reader:
 
     def close(self) -> None:
         """Wait for the call that is under way, and disconnect."""
-        with self._lock, contextlib.suppress(sqlite3.Error):
-            self._connection.close()
+        with self.lock, contextlib.suppress(sqlite3.Error):
+            self.connection.close()
 
-    def _raise(self, error: sqlite3.Error) -> NoReturn:
-        self._check()  # closed meanwhile, by another thread
+    def fail(self, error: sqlite3.Error) -> NoReturn:
+        """Raise the `LogError` for an error of SQLite's, or that the log was closed meanwhile, by another thread."""
+        self._check()
         raise translated(error, self._url) from error

@@ -1,16 +1,24 @@
-"""The connection of a SQLite log that writes, and whose turn it is.
+"""The connection of a SQLite log that writes, and the turns of those who write.
+
+`SqliteLog` holds one writer for each file; every thread of the process takes its turns here.
 
 Guarantees: one thread of one process writes at a time; a turn ends with everything in the file or nothing of it, or
 with `OutcomeUnknown` where a failed disk leaves that open; an error inside a turn never lets the rest of the turn write
 on its own. Does not: know what is written.
+
+How: threads of this process wait for a lock, processes for SQLite's write lock, which `BEGIN IMMEDIATE` takes. Leaving
+a turn commits, which waits for the fsync of the disk.
 """
 
 import contextlib
+import os
 import random
 import sqlite3
 import threading
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import TracebackType
 from typing import Final, NoReturn
 
 from ccs_stream.log import sqlite_schema
@@ -22,25 +30,66 @@ _RETRY_MAX_S: Final = 0.005
 """Pauses between attempts at the write lock. SQLite's own grow to 100 ms, which starves a waiter among busy writers."""
 
 
-class Writer:
-    """One per `SqliteLog`; every thread of the process takes its turns here."""
+class SqliteTurn:
+    """The exclusive right to append to one shard, as a context manager without a state of its own.
 
-    def __init__(self, path: Path, url: str, *, synchronous: str, busy_timeout_s: float) -> None:
+    A class, because entering a generator costs as much as the turn's own work.
+    """
+
+    __slots__ = ("_open_shard", "_shard", "_shards", "_writer")
+
+    def __init__(
+        self, writer: "SqliteWriter", shard: str, shards: Mapping[str, int], open_shard: Callable[[str], None]
+    ) -> None:
+        """`shards` are those met so far; `open_shard` meets one, inside the turn."""
+        self._writer = writer
+        self._shard = shard
+        self._shards = shards
+        self._open_shard = open_shard
+
+    def __enter__(self) -> None:
+        writer = self._writer
+        writer.begin()
+        if self._shard in self._shards:
+            return
+        try:
+            self._open_shard(self._shard)
+        except BaseException as error:
+            if writer.mine:
+                writer.end(commit=False)
+            if isinstance(error, sqlite3.Error):
+                writer.fail(error)
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.end(commit=kind is None)
+
+
+class SqliteWriter:
+    """See the module's docstring. `check` raises where the log may not be used any more."""
+
+    def __init__(
+        self, path: Path, url: str, check: Callable[[], None], *, synchronous: str, busy_timeout_s: float
+    ) -> None:
         self._path = path
         self._url = url
+        self._check = check
+        self._pid = os.getpid()
         self._synchronous = synchronous
         self._busy_timeout_s = busy_timeout_s
         self._lock = threading.Lock()
-        self._thread: int | None = None
-        """Whose turn it is."""
+        self.thread: int | None = None
+        """The thread whose turn it is."""
         self._closed = False
-        self._connection: sqlite3.Connection | None = None
-        """None after a disk failed so badly that the file must be opened anew."""
+        self.connection: sqlite3.Connection | None = None
+        """None after a disk failed so badly that the file must be opened anew. `in_turn` gives it, checked."""
 
     def open(self, log_id: bytes) -> None:
         """Connect; make the tables, under `log_id`, where there are none. Raises `sqlite3.Error` and `LogError`s."""
         connection = self._connect("rwc")
-        self._connection = connection
+        self.connection = connection
         if sqlite_schema.is_new(connection):
             self._begin_immediate(connection)
             try:
@@ -52,10 +101,9 @@ class Writer:
                 raise
         sqlite_schema.check(connection, str(self._path))
 
-    @property
-    def connection(self) -> sqlite3.Connection:
-        """The connection, for the thread whose turn it is. Raises `LogError` when the turn is over already."""
-        connection = self._connection
+    def in_turn(self) -> sqlite3.Connection:
+        """The connection, for the thread whose turn it is. Raises `LogError` when an error ended the turn before."""
+        connection = self.connection
         if connection is None or not connection.in_transaction:
             raise LogError(f"{self._url}: an error ended this turn before; nothing of it was written")
         return connection
@@ -63,11 +111,13 @@ class Writer:
     @property
     def mine(self) -> bool:
         """Whether the calling thread has the turn."""
-        return self._thread == threading.get_ident()
+        return self.thread == threading.get_ident()
 
     def begin(self) -> None:
-        """Take the turn. Raises `LogBusy`, `Closed`, `sqlite3.Error`."""
-        if self.mine:
+        """Take the turn. Raises `LogBusy`, `Closed`, `ForkedProcess`, and other `LogError`s."""
+        if self._closed or self._pid != os.getpid():
+            self._check()
+        if self.thread == threading.get_ident():
             raise UsageError(f"{self._url}: this thread has the turn already, and turns do not nest")
         if not self._lock.acquire(timeout=max(self._busy_timeout_s, 0)):
             raise LogBusy(
@@ -78,28 +128,35 @@ class Writer:
             self._lock.release()
             raise Closed(f"{self._url} was closed: open it again")
         try:
-            if self._connection is None:
-                self._connection = self._connect("rw")
-            self._begin_immediate(self._connection)
-        except BaseException:
+            if self.connection is None:
+                self.connection = self._connect("rw")
+            self._begin_immediate(self.connection)
+        except BaseException as error:
             self._rollback()
             self._lock.release()
+            if isinstance(error, sqlite3.Error):
+                self.fail(error)
             raise
-        self._thread = threading.get_ident()
+        self.thread = threading.get_ident()
 
     def end(self, *, commit: bool) -> None:
         """Give the turn up. Raises a `LogError` when nothing was written, or `OutcomeUnknown`."""
         try:
             if commit:
                 try:
-                    self.connection.execute("COMMIT")
+                    self.in_turn().execute("COMMIT")
                 except sqlite3.Error as error:
                     self._after_failed_commit(error)
             else:
                 self._rollback()
         finally:
-            self._thread = None
+            self.thread = None
             self._lock.release()
+
+    def fail(self, error: sqlite3.Error) -> NoReturn:
+        """Raise the `LogError` for an error of SQLite's, or that the log was closed meanwhile, by another thread."""
+        self._check()
+        raise translated(error, self._url) from error
 
     def close(self) -> None:
         """Wait for the turn that is under way, and disconnect; the last of all processes also tidies the file up."""
@@ -166,13 +223,13 @@ class Writer:
                 return
 
     def _rollback(self) -> None:
-        connection = self._connection
+        connection = self.connection
         if connection is not None and connection.in_transaction:
             with contextlib.suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
 
     def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
+        connection, self.connection = self.connection, None
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()

@@ -4,7 +4,6 @@ Guarantees: a scheme or an option nobody knows raises and names the nearest know
 scheme is no URL.
 """
 
-import difflib
 import urllib.parse
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from ccs_stream.log.archive import ArchiveLog
 from ccs_stream.log.memory import MemoryLog
 from ccs_stream.log.port import LogStore
 from ccs_stream.log.sqlite import SqliteLog
-from ccs_stream.protocol.errors import UsageError
+from ccs_stream.protocol.errors import UsageError, unknown_option
 
 SCHEMES: Final = ("memory", "sqlite", "file", "kafka")
 
@@ -74,19 +73,14 @@ def open_log(
                 f"{url!r} is no URL: write sqlite:///{url} for a log in that file, file:{url} for an archive"
             )
         case _:
-            near = difflib.get_close_matches(parts.scheme, SCHEMES, n=1)
-            hint = f"; did you mean {near[0]}:?" if near else f"; known: {', '.join(SCHEMES)}"
-            raise UsageError(f"unknown scheme {parts.scheme!r}{hint}")
+            raise unknown_option(parts.scheme, SCHEMES, what="scheme")
 
 
 def _known(options: Mapping[str, str], kinds: Mapping[str, Callable[[str], Any]], url: str) -> dict[str, Any]:
     chosen: dict[str, Any] = {}
     for name, text in options.items():
         if name not in kinds:
-            near = difflib.get_close_matches(name, kinds, n=1)
-            known = ", ".join(kinds) or "none"
-            hint = f"; did you mean {near[0]!r}?" if near else f"; its options: {known}"
-            raise UsageError(f"unknown option {name!r} in {url!r}{hint}")
+            raise unknown_option(name, kinds, where=f" in {url!r}")
         try:
             chosen[name] = kinds[name](text)
         except ValueError as error:

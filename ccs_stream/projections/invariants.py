@@ -1,11 +1,12 @@
-"""What every log must satisfy, checked on the events themselves.
+"""The invariants that every log must satisfy, checked on the events themselves.
 
-Guarantees: an independent account. It knows what the events say and nothing of how they were decided or folded, so it
-finds what a wrong `decide` or `evolve` would both believe. Memory is bounded by the state and by a few examples of each
-kind of finding. Does not: see what bodies contain, or what is not in the log; a cut tail needs an anchor.
+`ccs-replay verify` and tests use them. Guarantees: an independent account. It knows what the events say and nothing of
+how they were decided or folded, so that it finds errors that `decide` and `evolve` would make in the same way. Memory
+is bounded by the state and by a few examples of each kind of finding. Does not: look into bodies, or see records that
+are not in the log; a cut tail needs an anchor.
 
-Two severities: a `violation` means the log is not one this software writes; a `loss` is somebody's work that another's
-write replaced unseen, which last-writer-wins allows and the log records.
+Two severities: a `violation` means that this software did not write the log as it is; a `loss` is an agent's work that
+another one's write replaced unseen, which last-writer-wins allows and the log records.
 """
 
 import dataclasses
@@ -13,40 +14,19 @@ import enum
 from collections.abc import Sequence
 from typing import Final, assert_never
 
-from ccs_stream.protocol.events import (
-    ArtifactDeleted,
-    ArtifactRegistered,
-    CommandAnswered,
-    CommandRefused,
-    DeleteReason,
-    Event,
-    ExpiryExtended,
-    GrantIssued,
-    GrantReclaimed,
-    GrantsInvalidated,
-    ParticipantJoined,
-    RefusalReason,
-    ReservationAcquired,
-    ReservationEnded,
-    ReservationEndReason,
-    SessionEnded,
-    SessionRenewed,
-    UnknownEvent,
-    WorkspaceOpened,
-    WriteCommitted,
-)
+from ccs_stream.protocol import events as ev
 from ccs_stream.protocol.ids import ArtifactId, ParticipantNumber, SessionId
 from ccs_stream.protocol.records import DecisionRecord
 from ccs_stream.protocol.states import GrantState
 
 EXAMPLES_KEPT: Final = 20
-"""Findings of one kind told in full; the rest are counted."""
+"""Findings of one kind that are kept as examples; the rest are counted."""
 _NUMBERS_KEPT: Final = 1_024
 """Command numbers of a session remembered to notice one used twice; at least the widest dedupe window in use."""
 
 
 class Kind(enum.StrEnum):
-    """What was found; see `severity`."""
+    """The kinds of findings; see `severity`."""
 
     LOST_UPDATE = "lost_update"
     VOID_RECORD = "void_record"
@@ -72,11 +52,11 @@ class Kind(enum.StrEnum):
     REFUSAL = "refusal"
     UNKNOWN_EVENT = "unknown_event"
     DELIVERY = "delivery"
-    """Somebody was given what the log does not have."""
+    """An agent was given a version that the log does not have."""
     STALE_DELIVERY = "stale_delivery"
-    """Somebody was given as current what was replaced before."""
+    """An agent was given, as the current one, a version that had been replaced."""
     DELIVERY_GAP = "delivery_gap"
-    """It is not on record what somebody was given."""
+    """Deliveries of a session are missing from the record."""
 
     @property
     def severity(self) -> str:
@@ -86,7 +66,7 @@ class Kind(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that does not hold."""
+    """One violated invariant or lost update."""
 
     kind: Kind
     sequence: int
@@ -111,7 +91,7 @@ class _Artifact:
 
 
 class Invariants:
-    """Feed it every admitted decision in order; read `findings` and `counts`."""
+    """Call `decision` for every admitted decision in order; then read `counts` and `examples`."""
 
     def __init__(self) -> None:
         self.counts: dict[Kind, int] = {}
@@ -123,7 +103,7 @@ class Invariants:
         self._agents: dict[ParticipantNumber, str] = {}
         self._sessions: dict[SessionId, set[ParticipantNumber]] = {}
         self._numbers: dict[SessionId, dict[int, None]] = {}
-        # What a decision's own write or delete leaves to be named by its GrantsInvalidated, checked at its end.
+        # Holders that a decision's writes and deletes made stale; its GrantsInvalidated must name them by its end.
         self._stale: dict[ArtifactId, tuple[int, GrantState, set[int]]] = {}
 
     @property
@@ -144,17 +124,17 @@ class Invariants:
             at = self._sequence if sequence is None else sequence
             examples.append(Finding(kind=kind, sequence=at, detail=detail))
 
-    def decision(self, record: DecisionRecord, events: Sequence[Event]) -> None:
+    def decision(self, record: DecisionRecord, events: Sequence[ev.Event]) -> None:
         """Check one admitted decision."""
         if record.recorded_at < self._recorded_at:
             self.find(Kind.CLOCK, f"recorded {self._recorded_at - record.recorded_at} us before the decision before it")
         self._recorded_at = max(self._recorded_at, record.recorded_at)
-        if len(events) > 1 and any(type(event) is CommandRefused for event in events):
+        if len(events) > 1 and any(type(event) is ev.CommandRefused for event in events):
             self.find(Kind.REFUSAL, "a refused command left more than its refusal")
         for event in events:
             self._sequence += 1
             self.events += 1
-            if self._sequence == 1 and type(event) is not WorkspaceOpened:
+            if self._sequence == 1 and type(event) is not ev.WorkspaceOpened:
                 self.find(Kind.FIRST_EVENT, f"sequence 1 is a {type(event).__name__}, not WorkspaceOpened")
             self._event(event)
         if record.number and record.session_id in self._sessions:
@@ -168,10 +148,10 @@ class Invariants:
                 )
             self._stale.clear()
 
-    def _number(self, record: DecisionRecord, events: Sequence[Event]) -> None:
-        """A number is decided once, except to say that it was taken; after its session's end only refusals follow."""
+    def _number(self, record: DecisionRecord, events: Sequence[ev.Event]) -> None:
+        """Check that a number is decided once, apart from refusals that say that it was used."""
         first = events[0] if events else None
-        if type(first) is CommandRefused and first.reason is RefusalReason.NUMBER_REUSED:
+        if type(first) is ev.CommandRefused and first.reason is ev.RefusalReason.NUMBER_REUSED:
             return
         numbers = self._numbers.setdefault(record.session_id, {})
         if record.number in numbers:
@@ -181,42 +161,42 @@ class Invariants:
         if len(numbers) > _NUMBERS_KEPT:
             del numbers[next(iter(numbers))]
 
-    def _event(self, event: Event) -> None:  # one case for each event
+    def _event(self, event: ev.Event) -> None:
         match event:
-            case WriteCommitted():
+            case ev.WriteCommitted():
                 self._write(event)
-            case GrantIssued():
+            case ev.GrantIssued():
                 self._grant(event)
-            case GrantsInvalidated():
+            case ev.GrantsInvalidated():
                 self._invalidated(event)
-            case ArtifactDeleted():
+            case ev.ArtifactDeleted():
                 self._deleted(event)
-            case ArtifactRegistered():
+            case ev.ArtifactRegistered():
                 if event.artifact in self._artifacts:
                     self.find(Kind.UNKNOWN_ARTIFACT, f"{event.key!r} was registered twice")
                 else:
                     self._artifacts[event.artifact] = _Artifact("/".join((*event.scope, event.key)))
-            case ReservationAcquired():
+            case ev.ReservationAcquired():
                 self._acquired(event)
-            case ReservationEnded():
+            case ev.ReservationEnded():
                 self._ended(event)
-            case GrantReclaimed():
+            case ev.GrantReclaimed():
                 self._reclaimed(event)
-            case ParticipantJoined():
+            case ev.ParticipantJoined():
                 if event.participant in self._agents:
                     self.find(Kind.UNKNOWN_PARTICIPANT, f"participant {event.participant} joined twice")
                 self._agents[event.participant] = event.agent
                 self._sessions.setdefault(event.session_id, set()).add(event.participant)
-            case SessionEnded():
+            case ev.SessionEnded():
                 self._session_ended(event)
-            case ExpiryExtended():
+            case ev.ExpiryExtended():
                 self._artifact(event.artifact)
-            case UnknownEvent():
+            case ev.UnknownEvent():
                 self.find(Kind.UNKNOWN_EVENT, f"an event of unknown schema {event.fingerprint.hex()}")
-            case WorkspaceOpened():
+            case ev.WorkspaceOpened():
                 if self._sequence != 1:
                     self.find(Kind.FIRST_EVENT, "the workspace was opened twice")
-            case SessionRenewed() | CommandRefused() | CommandAnswered():
+            case ev.SessionRenewed() | ev.CommandRefused() | ev.CommandAnswered():
                 pass
             case _:
                 assert_never(event)
@@ -252,7 +232,7 @@ class Invariants:
             who = self._who(ParticipantNumber(participant))
             self.find(Kind.RESERVATION, f"{artifact.name}: {who!r} wrote while another held the reservation")
 
-    def _write(self, event: WriteCommitted) -> None:
+    def _write(self, event: ev.WriteCommitted) -> None:
         artifact, writer = self._artifact(event.artifact), event.participant
         who = self._who(writer)
         self._may_write(artifact, writer)
@@ -273,9 +253,9 @@ class Invariants:
             artifact.sharers = set()
         artifact.owner, artifact.owner_state, artifact.writer = writer, GrantState.MODIFIED, writer
 
-    def _deleted(self, event: ArtifactDeleted) -> None:
+    def _deleted(self, event: ev.ArtifactDeleted) -> None:
         artifact = self._artifact(event.artifact)
-        if event.reason is DeleteReason.DELETED:
+        if event.reason is ev.DeleteReason.DELETED:
             self._who(event.participant)
             self._may_write(artifact, event.participant)
         if artifact.deleted or artifact.version == 0:
@@ -286,7 +266,7 @@ class Invariants:
             self._stale[event.artifact] = (artifact.owner, artifact.owner_state, artifact.sharers)
             artifact.owner, artifact.owner_state, artifact.sharers = 0, GrantState.INVALID, set()
 
-    def _invalidated(self, event: GrantsInvalidated) -> None:
+    def _invalidated(self, event: ev.GrantsInvalidated) -> None:
         artifact = self._artifact(event.artifact)
         stale = self._stale.pop(event.artifact, None)
         if stale is None:
@@ -300,7 +280,7 @@ class Invariants:
                 f"were owner {owner} and sharers {sorted(sharers)[:10]}",
             )
 
-    def _grant(self, event: GrantIssued) -> None:
+    def _grant(self, event: ev.GrantIssued) -> None:
         artifact, reader = self._artifact(event.artifact), event.participant
         self._who(reader)
         artifact.reclaimed.discard(reader)
@@ -337,7 +317,7 @@ class Invariants:
             self.find(Kind.FENCE, f"{artifact.name}: fence {fence} follows fence {artifact.fence}")
         artifact.fence = fence
 
-    def _acquired(self, event: ReservationAcquired) -> None:
+    def _acquired(self, event: ev.ReservationAcquired) -> None:
         artifact = self._artifact(event.artifact)
         self._who(event.participant)
         if artifact.reserved_by:
@@ -345,11 +325,11 @@ class Invariants:
         self._fence(artifact, event.fence)
         artifact.reserved_by, artifact.reserved_until = event.participant, event.until
 
-    def _ended(self, event: ReservationEnded) -> None:
+    def _ended(self, event: ev.ReservationEnded) -> None:
         artifact = self._artifact(event.artifact)
         if artifact.reserved_by != event.participant:
             self.find(Kind.RESERVATION, f"{artifact.name}: ended for participant {event.participant}, who held none")
-        expired = event.reason is ReservationEndReason.EXPIRED
+        expired = event.reason is ev.ReservationEndReason.EXPIRED
         if expired and artifact.reserved_until > self._recorded_at:
             self.find(Kind.RESERVATION, f"{artifact.name}: expired before its time")
         self._fence(artifact, event.fence)
@@ -357,7 +337,7 @@ class Invariants:
         if expired:
             artifact.reclaimed.add(event.participant)
 
-    def _reclaimed(self, event: GrantReclaimed) -> None:
+    def _reclaimed(self, event: ev.GrantReclaimed) -> None:
         artifact = self._artifact(event.artifact)
         if artifact.owner != event.participant or artifact.owner_state is not event.from_state:
             self.find(
@@ -366,7 +346,7 @@ class Invariants:
         artifact.owner, artifact.owner_state = 0, GrantState.INVALID
         artifact.reclaimed.add(event.participant)
 
-    def _session_ended(self, event: SessionEnded) -> None:
+    def _session_ended(self, event: ev.SessionEnded) -> None:
         participants = self._sessions.pop(event.session_id, None)
         self._numbers.pop(event.session_id, None)
         if participants is None:

@@ -1,15 +1,15 @@
-"""Which grant went from which state to which, and why: the state log, folded from the events.
+"""The transitions of grants, with their triggers: the state log, folded from the events.
 
-Guarantees: fed every admitted decision in order, from the first or from where a directory stands, it yields the same
-transitions on every host; what its transitions leave each participant in is what the directory holds at that decision's
-end; a write costs as many transitions as there are holders, once each. What it keeps is bounded by what is held and by
-who is alive. Does not: show what changes nothing (a sharer stays one while another reads), or what concerns no grant
-(reservations, refusals, lives that are extended).
+The client's state log and `ccs-replay transitions` show them. Guarantees: fed every admitted decision in order, from
+the first or from the place of a directory, it yields the same transitions on every host; the states that they leave are
+those of the directory at that decision's end; a write costs as many transitions as there are holders, once each. Memory
+is bounded by the grants that are held and the participants that are alive. Does not: show events that change no grant's
+state (another reader beside a sharer) or concern no grant (reservations, refusals, extended lives).
 
-The order in which one call's transitions come, and their triggers, are those of agent-coherence 0.6, whose users read
-such logs: a write takes the copies of others, then takes hold of the artifact, then commits, and then each of the
-others hears of it. There the versions begin at 2, here at 1, and there a delete is not shown. Of its triggers,
-`register`, `update`, `timeout` and `unknown` have no event here and are never yielded.
+The order of one call's transitions, and their triggers, are those of agent-coherence 0.6, whose users read such logs: a
+write takes the copies of others, then takes hold of the artifact, then commits, and then each of the others is
+notified. There the versions begin at 2, here at 1, and there a delete is not shown. Of its triggers, `register`,
+`update`, `timeout` and `unknown` have no event here and are never yielded.
 """
 
 import dataclasses
@@ -17,33 +17,14 @@ import enum
 from collections.abc import Sequence
 from typing import Final, Self, assert_never
 
+from ccs_stream.protocol import events as ev
 from ccs_stream.protocol.directory import Directory
-from ccs_stream.protocol.events import (
-    ArtifactDeleted,
-    ArtifactRegistered,
-    CommandAnswered,
-    CommandRefused,
-    Event,
-    ExpiryExtended,
-    GrantIssued,
-    GrantReclaimed,
-    GrantsInvalidated,
-    ParticipantJoined,
-    ReclaimTrigger,
-    ReservationAcquired,
-    ReservationEnded,
-    SessionEnded,
-    SessionRenewed,
-    UnknownEvent,
-    WorkspaceOpened,
-    WriteCommitted,
-)
 from ccs_stream.protocol.ids import NOBODY, ArtifactId, Micros, ParticipantNumber, SequenceNumber, SessionId, Version
 from ccs_stream.protocol.states import GrantState
 
 
 class Trigger(enum.StrEnum):
-    """What a transition is due to."""
+    """The causes of transitions."""
 
     REGISTER = "register"
     FETCH = "fetch"
@@ -57,7 +38,7 @@ class Trigger(enum.StrEnum):
     UNKNOWN = "unknown"
 
 
-# Names of the module cost a third of what members of an enum cost to look up, and this is what a fold does most.
+# A name of the module costs a third of what a member of an enum costs to look up, and a fold does that most of all.
 _M: Final = GrantState.MODIFIED
 _E: Final = GrantState.EXCLUSIVE
 _S: Final = GrantState.SHARED
@@ -67,14 +48,14 @@ _WRITE: Final = Trigger.WRITE
 _COMMIT: Final = Trigger.COMMIT
 _INVALIDATE: Final = Trigger.INVALIDATE
 _RECLAIM: Final = {
-    ReclaimTrigger.SESSION_SILENT: Trigger.RECLAIM_HEARTBEAT,
-    ReclaimTrigger.MAXIMUM_HOLD: Trigger.RECLAIM_MAX_HOLD,
+    ev.ReclaimTrigger.SESSION_SILENT: Trigger.RECLAIM_HEARTBEAT,
+    ev.ReclaimTrigger.MAXIMUM_HOLD: Trigger.RECLAIM_MAX_HOLD,
 }
 
 
 @dataclasses.dataclass(slots=True)
 class Transition:
-    """One grant that changed, or that a commit or an invalidation confirmed. Nobody changes one."""
+    """One grant that changed, or that a commit or an invalidation confirmed. Not to be changed."""
 
     artifact: ArtifactId
     agent: str
@@ -84,16 +65,16 @@ class Transition:
     to_state: GrantState
     trigger: Trigger
     version: Version
-    """Of the artifact at that moment."""
+    """Version of the artifact at that moment."""
     content_hash: str | None
     """SHA-256 in hex, on the committer's own commit; else None."""
     sequence: SequenceNumber
-    """Log sequence of the event it is due to."""
+    """Log sequence of the event that caused it."""
     recorded_at: Micros
 
 
 class _Grants:
-    """Who holds one artifact; kept only while somebody does."""
+    """The holders of one artifact; kept only while there are any."""
 
     __slots__ = ("owner", "owner_state", "sharers", "version")
 
@@ -122,7 +103,7 @@ class _Holder:
 
 
 class Transitions:
-    """See the module's docstring."""
+    """Folds decisions into transitions."""
 
     def __init__(self) -> None:
         self._artifacts: dict[ArtifactId, _Grants] = {}
@@ -130,8 +111,8 @@ class Transitions:
         self._sessions: dict[SessionId, dict[str, ParticipantNumber]] = {}
 
     @classmethod
-    def standing_at(cls, directory: Directory) -> Self:
-        """One that goes on from where `directory` is folded to; the directory is not kept."""
+    def from_directory(cls, directory: Directory) -> Self:
+        """A fold that goes on from the place up to which `directory` is folded. The directory is not kept."""
         made = cls()
         for artifact in directory.artifacts.values():
             if artifact.owner != NOBODY or artifact.sharers:
@@ -145,9 +126,9 @@ class Transitions:
         return made
 
     def decision(
-        self, first_sequence: SequenceNumber, recorded_at: Micros, events: Sequence[Event]
+        self, first_sequence: SequenceNumber, recorded_at: Micros, events: Sequence[ev.Event]
     ) -> list[Transition]:
-        """Fold one admitted decision: its transitions, in order."""
+        """Fold one admitted decision; returns its transitions, in order."""
         found: list[Transition] = []
         sequence = first_sequence
         for event in events:
@@ -155,39 +136,39 @@ class Transitions:
             sequence = SequenceNumber(sequence + 1)
         return found
 
-    def _event(self, event: Event, sequence: SequenceNumber, at: Micros, found: list[Transition]) -> None:
+    def _event(self, event: ev.Event, sequence: SequenceNumber, at: Micros, found: list[Transition]) -> None:
         match event:
-            case WriteCommitted():
+            case ev.WriteCommitted():
                 self._written(event, sequence, at, found)
-            case GrantIssued():
+            case ev.GrantIssued():
                 self._issued(event, sequence, at, found)
-            case GrantsInvalidated():
+            case ev.GrantsInvalidated():
                 self._invalidated(event, sequence, at, found)
-            case ParticipantJoined():
+            case ev.ParticipantJoined():
                 self._holders[event.participant] = _Holder(event.agent, set())
                 self._sessions.setdefault(event.session_id, {})[event.agent] = event.participant
-            case SessionEnded():
+            case ev.SessionEnded():
                 self._session_ended(event, sequence, at, found)
-            case GrantReclaimed():
+            case ev.GrantReclaimed():
                 self._lose(event.artifact, event.participant, _RECLAIM[event.trigger], None, sequence, at, found)
             case (
                 # A delete's holders are named by the event that follows it.
-                ArtifactDeleted()
-                | ArtifactRegistered()
-                | CommandAnswered()
-                | CommandRefused()
-                | ExpiryExtended()
-                | ReservationAcquired()
-                | ReservationEnded()
-                | SessionRenewed()
-                | UnknownEvent()
-                | WorkspaceOpened()
+                ev.ArtifactDeleted()
+                | ev.ArtifactRegistered()
+                | ev.CommandAnswered()
+                | ev.CommandRefused()
+                | ev.ExpiryExtended()
+                | ev.ReservationAcquired()
+                | ev.ReservationEnded()
+                | ev.SessionRenewed()
+                | ev.UnknownEvent()
+                | ev.WorkspaceOpened()
             ):
                 pass
             case _:
                 assert_never(event)
 
-    def _written(self, event: WriteCommitted, sequence: SequenceNumber, at: Micros, found: list[Transition]) -> None:
+    def _written(self, event: ev.WriteCommitted, sequence: SequenceNumber, at: Micros, found: list[Transition]) -> None:
         artifact, writer, version = event.artifact, event.participant, event.version
         before = Version(version - 1)
         holder = self._holder(writer)
@@ -226,7 +207,7 @@ class Transitions:
         at: Micros,
         found: list[Transition],
     ) -> None:
-        """A writer takes the copies of all others."""
+        """Take the copies of all holders but the writer."""
         if grants.owner != NOBODY:
             holder = self._holder(grants.owner)
             holder.held.discard(artifact)
@@ -245,7 +226,7 @@ class Transitions:
                     )
             grants.sharers = set()
 
-    def _issued(self, event: GrantIssued, sequence: SequenceNumber, at: Micros, found: list[Transition]) -> None:
+    def _issued(self, event: ev.GrantIssued, sequence: SequenceNumber, at: Micros, found: list[Transition]) -> None:
         artifact, reader, to_state = event.artifact, event.participant, event.to_state
         if to_state is _I:
             return
@@ -254,7 +235,7 @@ class Transitions:
             grants = self._artifacts[artifact] = _Grants(event.version, NOBODY, _I, set())
         from_state = grants.state_of(reader)
         if from_state is to_state:
-            return  # a reader whose reservation was reclaimed has read again, and held a copy all along
+            return  # a reader whose reservation was reclaimed has read again, and held its copy all along
         owner = grants.owner
         if owner not in (NOBODY, reader):
             agent = self._holder(owner).agent
@@ -275,16 +256,16 @@ class Transitions:
         )
 
     def _invalidated(
-        self, event: GrantsInvalidated, sequence: SequenceNumber, at: Micros, found: list[Transition]
+        self, event: ev.GrantsInvalidated, sequence: SequenceNumber, at: Micros, found: list[Transition]
     ) -> None:
-        """Each is told once: after a write from I, which took its copy; after a delete from what it held."""
+        """One transition a holder: after a write from I, as its copy was taken; after a delete from its state."""
         artifact, version = event.artifact, event.version
         named = event.sharers if event.owner == NOBODY else [event.owner, *event.sharers]
         for number in named:
             self._lose(artifact, number, _INVALIDATE, version, sequence, at, found)
 
     def _session_ended(
-        self, event: SessionEnded, sequence: SequenceNumber, at: Micros, found: list[Transition]
+        self, event: ev.SessionEnded, sequence: SequenceNumber, at: Micros, found: list[Transition]
     ) -> None:
         for number in sorted(self._sessions.pop(event.session_id, {}).values()):
             # Sorted, because the order of a set is another one in each process.
@@ -302,7 +283,7 @@ class Transitions:
         at: Micros,
         found: list[Transition],
     ) -> None:
-        """Somebody holds nothing from now on; `version` is None for the one it held."""
+        """A participant holds no copy from now on; `version` None stands for the version of the copy it held."""
         holder = self._holder(number)
         grants, from_state = self._artifacts.get(artifact), _I
         if grants is not None:

@@ -1,14 +1,15 @@
-"""Which records of a log are facts.
+"""The rules that say which records of a log are facts.
 
-Guarantees: `admit` is one pure function that every reader of a log shares, so all readers agree on what happened,
-whoever wrote to the log and in whatever order the records arrived. It never looks into events.
-Does not: repair. A void record is kept, counted and never applied; a break of the hash chain in an admitted record
-stops the reader (`LogDiverged`), because it means that two readers no longer read the same log.
+`log.reader` applies them to every record it reads. Guarantees: `admit` is one pure function that every reader of a log
+shares, so that all readers agree on what happened, whoever wrote to the log and in whatever order the records arrived.
+It never looks into events. Does not: repair. A void record is kept, counted and never applied; a break of the hash
+chain in an admitted record stops the reader (`LogDiverged`), because it means that two readers no longer read the same
+log.
 
 The rules: a claim is admitted iff its epoch is the next one (first in log order wins); a decision is admitted iff its
 epoch and leader are the current ones, its index is the epoch's next in this shard, and its first sequence is the
-workspace's next. So an epoch ends at its first gap. Where a log serialises its writers itself nobody claims: its only
-epoch is 0, led by `NO_LEADER`.
+workspace's next. So an epoch ends at its first gap. Where a log serialises its writers itself there are no claims: its
+only epoch is 0, led by `NO_LEADER`.
 """
 
 import dataclasses
@@ -47,7 +48,7 @@ class Verdict(enum.StrEnum):
     INDEX_GAP = "index_gap"
     SEQUENCE_GAP = "sequence_gap"
     FOREIGN = "foreign"
-    """No record of a log at all: something else wrote to the topic."""
+    """Bytes that are not a record of a log: something else wrote to the topic."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -60,7 +61,7 @@ class ChainEnd:
 
 @dataclasses.dataclass(slots=True)
 class Cursor:
-    """What admission remembers of one shard."""
+    """The place up to which a reader has admitted one shard, with what the rules need to know of it."""
 
     log_id: LogId | None = None
     epoch: Epoch = Epoch(0)
@@ -72,28 +73,25 @@ class Cursor:
     void: int = 0
     workspaces: dict[str, ChainEnd] = dataclasses.field(default_factory=dict)
     midway: bool = False
-    """Whether reading began in the middle, where only one workspace's end was known: another's is then taken from its
-    first decision met, which the epoch, the leader and the index still have to admit."""
+    """Whether reading began in the middle, where the end of only one workspace was known. The end of another one is
+    then taken from its first decision met, which the epoch, the leader and the index still have to admit."""
     commands_log_id: LogId = NO_LOG
     """The commands topic that the leader named in its claim."""
     command_offset: int = -1
-    """Highest offset of that topic that an admitted decision carries: whoever leads next goes on behind it."""
+    """Highest offset of that topic that an admitted decision carries: the next leader goes on behind it."""
 
     def end(self, workspace: str) -> ChainEnd:
         """Where `workspace` stands; at the beginning if it has no decision yet."""
         return self.workspaces.get(workspace) or ChainEnd()
 
     def copy(self) -> "Cursor":
-        """A cursor that stands at the same place and moves by itself."""
+        """A cursor at the same place that moves independently."""
         ends = {name: ChainEnd(end.sequence, end.hash) for name, end in self.workspaces.items()}
         return dataclasses.replace(self, workspaces=ends)
 
 
 def admit(cursor: Cursor, record: Record) -> Verdict:
-    """Say whether `record` is a fact where `cursor` stands. Changes nothing; `advance` does.
-
-    Shape: the record as decoded, its events still opaque bytes. Raises nothing.
-    """
+    """Judge whether `record` is a fact at the place of `cursor`. Changes nothing; `advance` does. Raises nothing."""
     match record:
         case DecisionRecord():
             return _admit_decision(cursor, record)

@@ -1,30 +1,14 @@
-"""The command table: what each command is decided as, and what that does when folded.
+"""The command table: the events that each command is decided as, and their effect on the state.
 
-Guarantees: one row for each `CommandKind`; the documentation shows this very table (tested). Does not: execute; the
-rules are in `decide` and `evolve`, and the table is how people find them.
+The documentation shows it. Guarantees: one row for each `CommandKind` (tested). Does not: execute; the rules are in
+`decide` and `evolve`, and the table is how people find them.
 """
 
 import dataclasses
 from typing import Final
 
+from ccs_stream.protocol import events as ev
 from ccs_stream.protocol.commands import CommandKind
-from ccs_stream.protocol.events import (
-    ArtifactDeleted,
-    ArtifactRegistered,
-    CommandRefused,
-    Event,
-    ExpiryExtended,
-    GrantIssued,
-    GrantReclaimed,
-    GrantsInvalidated,
-    ParticipantJoined,
-    ReservationAcquired,
-    ReservationEnded,
-    SessionEnded,
-    SessionRenewed,
-    WorkspaceOpened,
-    WriteCommitted,
-)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,51 +16,51 @@ class Row:
     """One command."""
 
     kind: CommandKind
-    events: tuple[type[Event], ...]
+    events: tuple[type[ev.Event], ...]
     """Events it may be decided as, besides `CommandRefused`, which any command may be."""
     effect: str
-    """What they do when folded."""
+    """Their effect on the state."""
 
 
-_EXPIRY: Final = (ReservationEnded, ArtifactDeleted, GrantsInvalidated)
-"""What any command may find run out, and ends in its own decision."""
+_EXPIRY: Final = (ev.ReservationEnded, ev.ArtifactDeleted, ev.GrantsInvalidated)
+"""Events for reservations and lives that have run out: any command that meets one ends it in its own decision."""
 
 COMMAND_TABLE: Final = (
-    Row(CommandKind.OPEN, (WorkspaceOpened,), "sequence 1: the limits everybody works under"),
-    Row(CommandKind.JOIN, (ParticipantJoined,), "the agent may hold grants in this session"),
-    Row(CommandKind.LEAVE, (SessionEnded,), "the session's grants and reservations end"),
-    Row(CommandKind.EVICT, (SessionEnded,), "the same, for another session"),
-    Row(CommandKind.READ, (GrantIssued, *_EXPIRY), "reader to S, or E if alone; an M or E holder to S"),
+    Row(CommandKind.OPEN, (ev.WorkspaceOpened,), "sequence 1: the limits everybody works under"),
+    Row(CommandKind.JOIN, (ev.ParticipantJoined,), "the agent may hold grants in this session"),
+    Row(CommandKind.LEAVE, (ev.SessionEnded,), "the session's grants and reservations end"),
+    Row(CommandKind.EVICT, (ev.SessionEnded,), "the same, for another session"),
+    Row(CommandKind.READ, (ev.GrantIssued, *_EXPIRY), "reader to S, or E if alone; an M or E holder to S"),
     Row(
         CommandKind.COMMIT,
-        (ArtifactRegistered, WriteCommitted, GrantsInvalidated, ReservationEnded, ArtifactDeleted),
+        (ev.ArtifactRegistered, ev.WriteCommitted, ev.GrantsInvalidated, ev.ReservationEnded, ev.ArtifactDeleted),
         "version + 1; writer to M; the holders named to I",
     ),
     Row(
         CommandKind.COMMIT_ALL,
-        (ArtifactRegistered, WriteCommitted, GrantsInvalidated, ReservationEnded, ArtifactDeleted),
+        (ev.ArtifactRegistered, ev.WriteCommitted, ev.GrantsInvalidated, ev.ReservationEnded, ev.ArtifactDeleted),
         "those of each change, all or none",
     ),
     Row(
         CommandKind.DELETE,
-        (ArtifactDeleted, GrantsInvalidated, ReservationEnded),
+        (ev.ArtifactDeleted, ev.GrantsInvalidated, ev.ReservationEnded),
         "version + 1, a tombstone; every holder to I, the deleter too",
     ),
-    Row(CommandKind.REFRESH, (ExpiryExtended, *_EXPIRY), "the life goes on; at most once per tenth of it"),
+    Row(CommandKind.REFRESH, (ev.ExpiryExtended, *_EXPIRY), "the life goes on; at most once per tenth of it"),
     Row(
         CommandKind.ACQUIRE,
-        (ArtifactRegistered, ReservationEnded, ReservationAcquired),
+        (ev.ArtifactRegistered, ev.ReservationEnded, ev.ReservationAcquired),
         "an exclusive right to write, with a higher fence",
     ),
-    Row(CommandKind.RELEASE, (ReservationEnded,), "the right ends; the fence rises"),
-    Row(CommandKind.HEARTBEAT, (SessionRenewed,), "the session counts as alive; at most once an interval"),
+    Row(CommandKind.RELEASE, (ev.ReservationEnded,), "the right ends; the fence rises"),
+    Row(CommandKind.HEARTBEAT, (ev.SessionRenewed,), "the session counts as alive; at most once an interval"),
     Row(
         CommandKind.SWEEP,
-        (*_EXPIRY, SessionEnded, GrantReclaimed),
+        (*_EXPIRY, ev.SessionEnded, ev.GrantReclaimed),
         "what has run out ends; finding nothing decides nothing",
     ),
 )
 """Every command, in the order of `CommandKind`."""
 
-ANY_COMMAND: Final[tuple[type[Event], ...]] = (CommandRefused,)
-"""What any command may be decided as instead: nothing else changes then."""
+ANY_COMMAND: Final[tuple[type[ev.Event], ...]] = (ev.CommandRefused,)
+"""Any command may be decided as this instead, and then changes nothing."""

@@ -1,7 +1,8 @@
-"""What participants ask for: the commands, imperative, each of which may be refused.
+"""The commands: requests of participants, named in the imperative, each of which may be refused.
 
-Guarantees: a command carries everything `decide` needs besides the folded state and the decider's clock: ids come from
-the caller, durations are relative. Does not: carry the author's clock; instants are stamped by the decider.
+Clients make them, `decide` answers them. Guarantees: a command carries everything `decide` needs besides the folded
+state and the decider's clock: ids come from the caller, durations are relative. Does not: carry the author's clock;
+instants are stamped by the decider.
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ from ccs_stream.protocol.settings import WorkspaceSettings
 
 
 class CommandKind(enum.StrEnum):
-    """Symbol of a command in the envelope."""
+    """The name of a command, as the envelope of its decision records it."""
 
     OPEN = "open"
     JOIN = "join"
@@ -40,6 +41,8 @@ class CommandKind(enum.StrEnum):
 
 
 class WriteMode(enum.StrEnum):
+    """How a change treats a version that is newer than its base."""
+
     LAST_WRITER_WINS = "last_writer_wins"
     """Accepted over any version; the base is recorded, so a lost update shows."""
     COMPARE_AND_SET = "compare_and_set"
@@ -77,7 +80,7 @@ class Write:
     index_fields: tuple[str, ...] | None = None
     reason: str | None = None
     trace_parent: str | None = None
-    """W3C Trace Context of the span that writes; not part of what the command is about."""
+    """W3C Trace Context of the span that writes; it does not make the command another one."""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -110,6 +113,12 @@ class Join:
     session_id: SessionId
     number: CommandNumber
     agent: str
+    host: str | None = None
+    """What the process says about itself; see `protocol.process_identity`."""
+    pid: int | None = None
+    program: str | None = None
+    release: str | None = None
+    labels: dict[str, str] | None = None
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -131,7 +140,7 @@ class Evict:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Read:
-    """Ask for a copy. Changes nothing where the reader already holds one, or nothing exists."""
+    """Ask for a copy. Changes nothing where the reader already holds one, or where there is nothing to read."""
 
     KIND: ClassVar[CommandKind] = CommandKind.READ
     session_id: SessionId

@@ -1,9 +1,10 @@
-"""What a command leads to: events, or a refusal, which is an event too.
+"""The decision on a command: events, or a refusal, which is an event too.
 
-Guarantees: pure. `decide` reads the state through `View`, is given the time, and returns the events of one decision,
-atomic; it never raises on any command and any state (an exception inside is a bug, which the caller turns into the
-refusal `internal_error` with `refusal_for_bug`). A refused command leads to its refusal alone: nothing half-applied.
-Does not: append, encode or answer.
+`coordinator.batch` calls it for every command. Guarantees: pure. `decide` reads the state through `View`, is given the
+time, and returns the events of one decision, which are appended together or not at all; it never raises, whatever the
+command and the state (an exception inside is a bug, which the caller turns into the refusal `internal_error` with
+`refusal_for_bug`). A refused command leads to its refusal alone: nothing half-applied. Does not: append, encode or
+answer.
 
 The rules are those of `docs/protocol.md`; the names of the checks are the names of the refusals.
 """
@@ -36,7 +37,8 @@ from ccs_stream.protocol.decide_grants import (
     decide_sweep,
 )
 from ccs_stream.protocol.decide_writes import decide_commit
-from ccs_stream.protocol.directory import View
+from ccs_stream.protocol.directory import ParticipantState, SessionState, View
+from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.events import (
     CommandRefused,
     Event,
@@ -47,25 +49,26 @@ from ccs_stream.protocol.events import (
     WorkspaceOpened,
 )
 from ccs_stream.protocol.ids import NO_SESSION, Micros, ParticipantNumber, SequenceNumber
+from ccs_stream.protocol.process_identity import ProcessIdentity
 from ccs_stream.protocol.refusal import Refusal
 
 
 class Dropped(enum.StrEnum):
-    """Why a command is decided as nothing at all, and leaves no event."""
+    """Why a command is passed over without a decision, and leaves no event."""
 
     STALE_NUMBER = "stale_number"
-    """A copy, older than its session's window: its author has long been answered."""
+    """A late copy, older than its session's window: its author was answered long ago."""
     NEVER_OPENED = "never_opened"
-    """Its workspace has no sequence 1 in this log, before which nothing may come: its author saw another log."""
+    """Its workspace has no sequence 1 in this log, before which no event may come: its author saw another log."""
 
 
 @dataclasses.dataclass(slots=True)
 class Decision:
-    """What a command leads to.
+    """The outcome of one command.
 
     `events` empty and `repeats` None: the command changes nothing, and is answered from the state. `repeats` set: the
-    command was decided before, in the decision that ends at that sequence. `dropped`: it is not decided, and whoever
-    asked counts and tells that.
+    command was decided before, in the decision that ends at that sequence. `dropped` set: the command is passed over,
+    and the coordinator counts it.
     """
 
     events: list[Event]
@@ -75,7 +78,7 @@ class Decision:
 
     @property
     def refusal(self) -> CommandRefused | None:
-        """The refusal, if that is what was decided."""
+        """The refusal, if the command is refused."""
         last = self.events[-1] if self.events else None
         return last if type(last) is CommandRefused else None
 
@@ -87,27 +90,27 @@ def decide(view: View, command: Command, now: Micros) -> Decision:
     """
     now = max(now, view.recorded_at)
     number = command.number
-    if number:
-        session = view.session(command.session_id)
-        if session is not None:
-            packed = session.window.get(number)
-            if packed is not None:
-                return _repeated(command, packed)
-            if number <= session.highest - view.settings.dedupe_window:
-                return Decision([], dropped=Dropped.STALE_NUMBER)
+    session = view.sessions.get(command.session_id)
+    if number and session is not None:
+        packed = session.window.get(number)
+        if packed is not None:
+            return _repeated(command, packed)
+        if number <= session.highest - view.settings.dedupe_window:
+            return Decision([], dropped=Dropped.STALE_NUMBER)
     try:
         if type(command) is Commit:
             contents: list[bytes] = []
-            return Decision(decide_commit(view, command, now, contents), contents)
-        return Decision(_decide_other(view, command, now))
+            author = _participant(view, session, command)
+            return Decision(decide_commit(view, command, author, now, contents), contents)
+        return Decision(_decide_other(view, session, command, now))
     except Refusal as refusal:
         return Decision([refusal.event(command)])
 
 
 def refusal_for_bug(error: Exception) -> Decision:
-    """The refusal for a command whose decision raised: answered, recorded, and the next command is served.
+    """The refusal of a command on which `decide` raised: it is recorded and answered, and the next command is served.
 
-    It takes nothing from the command, which may be what is broken.
+    It takes nothing from the command, because the command may be the cause.
     """
     detail = f"{type(error).__name__} while deciding: this is a bug of ccs-stream, and a retry does not help"
     refused = CommandRefused(
@@ -123,7 +126,7 @@ def refusal_for_bug(error: Exception) -> Decision:
 
 
 def refusal_of(command: Command, reason: RefusalReason, detail: str) -> Decision:
-    """A refusal that the shell around `decide` found out, such as a decision too large for the log."""
+    """The refusal of a command for a reason found outside `decide`, such as a decision too large for the log."""
     return Decision([Refusal(reason, detail).event(command)])
 
 
@@ -134,10 +137,25 @@ def _repeated(command: Command, packed: int) -> Decision:
     return refusal_of(command, RefusalReason.NUMBER_REUSED, detail)
 
 
-def _decide_other(view: View, command: Command, now: Micros) -> list[Event]:
+def _participant(
+    view: View, session: SessionState | None, command: Commit | Read | Refresh | Acquire | Release
+) -> ParticipantState:
+    """The participant that acts. Raises the `Refusal` that says why it may not."""
+    if session is None:
+        if view.has_ended(command.session_id):
+            raise Refusal(RefusalReason.SESSION_ENDED, "this session has ended: start a new one and join again")
+        raise Refusal(RefusalReason.UNKNOWN_SESSION, "no such session: join before acting")
+    number = session.participants.get(command.agent)
+    participant = None if number is None else view.participants.get(number)
+    if participant is None:
+        raise Refusal(RefusalReason.UNKNOWN_PARTICIPANT, f"agent {command.agent!r} has not joined in this session")
+    return participant
+
+
+def _decide_other(view: View, session: SessionState | None, command: Command, now: Micros) -> list[Event]:
     match command:
         case Read():
-            return decide_read(view, command, now)
+            return decide_read(view, command, _participant(view, session, command), now)
         case Open():
             return _decide_open(view, command)
         case Join():
@@ -147,17 +165,18 @@ def _decide_other(view: View, command: Command, now: Micros) -> list[Event]:
         case Evict():
             return _decide_end(view, command, SessionEndReason.EVICTED)
         case Refresh():
+            _participant(view, session, command)
             return decide_refresh(view, command, now)
         case Acquire():
-            return decide_acquire(view, command, now)
+            return decide_acquire(view, command, _participant(view, session, command), now)
         case Release():
-            return decide_release(view, command, now)
+            return decide_release(view, command, _participant(view, session, command), now)
         case Heartbeat():
             return decide_heartbeat(view, command, now)
         case Sweep():
             return decide_sweep(view, command, now)
         case Commit():
-            return decide_commit(view, command, now, [])
+            return decide_commit(view, command, _participant(view, session, command), now, [])
         case _:
             assert_never(command)
 
@@ -179,15 +198,22 @@ def _decide_join(view: View, command: Join) -> list[Event]:
         raise Refusal(RefusalReason.UNKNOWN_SESSION, "a session id of zeros names nobody: use 16 random bytes")
     if view.has_ended(command.session_id):
         raise Refusal(RefusalReason.SESSION_ENDED, "this session has ended: start a new one")
-    session = view.session(command.session_id)
+    session = view.sessions.get(command.session_id)
     if session is not None and command.agent in session.participants:
         return []
+    identity = ProcessIdentity.of(command) or ProcessIdentity()
+    try:
+        identity.check()
+    except UsageError as error:
+        raise Refusal(RefusalReason.DECISION_TOO_LARGE, str(error)) from error
     number = ParticipantNumber(view.participants_ever + 1)
-    return [ParticipantJoined(participant=number, agent=command.agent, session_id=command.session_id)]
+    return [
+        ParticipantJoined(participant=number, agent=command.agent, session_id=command.session_id, **identity.members())
+    ]
 
 
 def _decide_end(view: View, command: Leave | Evict, reason: SessionEndReason) -> list[Event]:
     target = command.target if type(command) is Evict else command.session_id
-    if view.session(target) is None:
+    if view.sessions.get(target) is None:
         return []
     return [SessionEnded(session_id=target, reason=reason)]

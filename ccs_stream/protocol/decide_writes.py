@@ -1,24 +1,13 @@
-"""The rules for changing artifacts: commit, commit_all, delete, and the end of what has expired.
+"""The rules for changing artifacts: commit, commit_all, delete, and the end of reservations and lives that ran out.
 
-Guarantees: all changes of one command or none; a change made under a standing reservation carries its fence; a
-participant whose reservation or grant was reclaimed writes nothing until it has read again, in every mode.
+`decide` calls them. Guarantees: all changes of one command or none; a change made under a standing reservation carries
+its fence; a participant whose reservation or grant was reclaimed writes nothing until it has read again, in every mode.
 Does not: judge a last-writer-wins write over a newer version; it records the base, so that the loss shows.
 """
 
+from ccs_stream.protocol import events as ev
 from ccs_stream.protocol.commands import ArtifactChange, Commit, Content, Erase, Write, WriteMode
 from ccs_stream.protocol.directory import ArtifactState, ParticipantState, View
-from ccs_stream.protocol.events import (
-    ArtifactDeleted,
-    ArtifactRegistered,
-    DeleteReason,
-    Event,
-    GrantsInvalidated,
-    RefusalReason,
-    ReservationEnded,
-    ReservationEndReason,
-    WriteCommitted,
-    WriteOptions,
-)
 from ccs_stream.protocol.ids import (
     NOBODY,
     Fence,
@@ -28,21 +17,22 @@ from ccs_stream.protocol.ids import (
     Version,
 )
 from ccs_stream.protocol.reclaims import reclaim_sentence
-from ccs_stream.protocol.refusal import Refusal, reclaim_of, require_participant
+from ccs_stream.protocol.refusal import Refusal, reclaim_of
 from ccs_stream.protocol.states import GrantState
 
 
-def decide_commit(view: View, command: Commit, now: Micros, contents: list[bytes]) -> list[Event]:
-    """Events of a commit; inline bodies are appended to `contents`. Raises `Refusal`."""
-    participant = require_participant(view, command.session_id, command.agent)
-    writer = participant.number
+def decide_commit(
+    view: View, command: Commit, author: ParticipantState, now: Micros, contents: list[bytes]
+) -> list[ev.Event]:
+    """Events of a commit of `author`; inline bodies are appended to `contents`. Raises `Refusal`."""
+    writer = author.number
     changes = command.changes
     if len(changes) > 1:
         _check_changes(view, changes)
-    events: list[Event] = []
+    events: list[ev.Event] = []
     for change in changes:
-        artifact = view.artifact(change.artifact)
-        _check_permission(artifact, change, participant, now)
+        artifact = view.artifacts.get(change.artifact)
+        _check_permission(artifact, change, author, now)
         version = end_expired(artifact, now, events)
         _check_base(artifact, change, version, now)
         if isinstance(change, Write):
@@ -56,10 +46,10 @@ def decide_commit(view: View, command: Commit, now: Micros, contents: list[bytes
 def _check_changes(view: View, changes: tuple[ArtifactChange, ...]) -> None:
     if len(changes) > view.settings.maximum_changes:
         detail = f"{len(changes)} changes in one commit, at most {view.settings.maximum_changes} are allowed: split it"
-        raise Refusal(RefusalReason.TOO_MANY_CHANGES, detail)
+        raise Refusal(ev.RefusalReason.TOO_MANY_CHANGES, detail)
     if len({change.artifact for change in changes}) != len(changes):
         detail = "the commit changes one artifact twice: keep the last change of each"
-        raise Refusal(RefusalReason.DUPLICATE_ARTIFACT, detail)
+        raise Refusal(ev.RefusalReason.DUPLICATE_ARTIFACT, detail)
 
 
 def _check_permission(
@@ -67,25 +57,25 @@ def _check_permission(
 ) -> None:
     if artifact is None:
         if change.fence is not None:
-            raise Refusal(RefusalReason.FENCED, "no reservation stands for this artifact")
+            raise Refusal(ev.RefusalReason.FENCED, "no reservation stands for this artifact")
         return
     writer, standing = author.number, artifact.reserved_by
     lapsed = standing != NOBODY and artifact.reserved_until <= now
     if writer in artifact.reclaimed or (lapsed and standing == writer):
-        raise Refusal(RefusalReason.RECLAIMED, reclaim_sentence(reclaim_of(author, artifact, now)), artifact)
+        raise Refusal(ev.RefusalReason.RECLAIMED, reclaim_sentence(reclaim_of(author, artifact, now)), artifact)
     if standing != NOBODY and not lapsed:
         if change.fence == artifact.fence and standing == writer:
             return
         if change.fence is None:
             detail = "the artifact is reserved: wait for the release, or change it with the reservation's fence"
-            raise Refusal(RefusalReason.RESERVED, detail, artifact)
+            raise Refusal(ev.RefusalReason.RESERVED, detail, artifact)
     if change.fence is not None:
         detail = f"fence {change.fence} is not that of a standing reservation of yours: acquire again"
-        raise Refusal(RefusalReason.FENCED, detail, artifact)
+        raise Refusal(ev.RefusalReason.FENCED, detail, artifact)
 
 
 def _check_base(artifact: ArtifactState | None, change: ArtifactChange, version: Version, now: Micros) -> None:
-    """compare_and_set: equality with the current version, tombstones included; None wants nothing to exist."""
+    """compare_and_set: the base equals the current version, tombstones included; None: nothing may exist."""
     if change.mode is not WriteMode.COMPARE_AND_SET:
         return
     base = change.base_version
@@ -97,21 +87,21 @@ def _check_base(artifact: ArtifactState | None, change: ArtifactChange, version:
         return
     else:
         detail = f"the author read version {base}, the current version is {version}"
-    raise Refusal(RefusalReason.VERSION_CONFLICT, f"{detail}: read again, merge, write again", artifact)
+    raise Refusal(ev.RefusalReason.VERSION_CONFLICT, f"{detail}: read again, merge, write again", artifact)
 
 
 def _check_content(view: View, content: Content, now: Micros) -> None:
     settings = view.settings
     if content.size > settings.maximum_content_bytes:
         detail = f"the body has {content.size} bytes, the workspace allows {settings.maximum_content_bytes}"
-        raise Refusal(RefusalReason.CONTENT_TOO_LARGE, detail)
+        raise Refusal(ev.RefusalReason.CONTENT_TOO_LARGE, detail)
     if content.uploaded_at is not None and now - content.uploaded_at > settings.content_grace_us:
         detail = "the upload is older than the grace time and may be collected: upload the body again"
-        raise Refusal(RefusalReason.CONTENT_TOO_OLD, detail)
+        raise Refusal(ev.RefusalReason.CONTENT_TOO_OLD, detail)
 
 
-def end_expired(artifact: ArtifactState | None, now: Micros, events: list[Event]) -> Version:
-    """End a lapsed reservation and an expired life that a command has met; returns the version after that."""
+def end_expired(artifact: ArtifactState | None, now: Micros, events: list[ev.Event]) -> Version:
+    """End a reservation and a life that have run out where a command meets them; returns the version after that."""
     if artifact is None:
         return Version(0)
     if artifact.reserved_by != NOBODY and artifact.reserved_until <= now:
@@ -122,39 +112,39 @@ def end_expired(artifact: ArtifactState | None, now: Micros, events: list[Event]
     return artifact.version
 
 
-def reservation_expired(artifact: ArtifactState) -> ReservationEnded:
+def reservation_expired(artifact: ArtifactState) -> ev.ReservationEnded:
     """The end of a reservation whose time is over."""
-    return ReservationEnded(
+    return ev.ReservationEnded(
         artifact=artifact.artifact,
         participant=artifact.reserved_by,
         fence=Fence(artifact.fence + 1),
-        reason=ReservationEndReason.EXPIRED,
+        reason=ev.ReservationEndReason.EXPIRED,
     )
 
 
-def expire(artifact: ArtifactState, events: list[Event]) -> None:
-    """The tombstone of an artifact whose life is over, and whose copies that makes stale."""
+def expire(artifact: ArtifactState, events: list[ev.Event]) -> None:
+    """The tombstone of an artifact whose life is over, and the event for the copies that it makes stale."""
     version = Version(artifact.version + 1)
     events.append(
-        ArtifactDeleted(
+        ev.ArtifactDeleted(
             artifact=artifact.artifact,
             participant=NOBODY,
             version=version,
             base_version=None,
             previous_sequence=artifact.sequence,
-            reason=DeleteReason.EXPIRED,
+            reason=ev.DeleteReason.EXPIRED,
         )
     )
     _invalidate(artifact, version, NOBODY, events)
 
 
-def _replaced(view: View, artifact: ArtifactState | None, version: Version, events: list[Event]) -> SequenceNumber:
+def _replaced(view: View, artifact: ArtifactState | None, version: Version, events: list[ev.Event]) -> SequenceNumber:
     """Sequence of the event that made `version`, which may be the tombstone just decided."""
     if artifact is None:
         return SequenceNumber(0)
     if version == artifact.version:
         return artifact.sequence
-    index = next(i for i in range(len(events) - 1, -1, -1) if type(events[i]) is ArtifactDeleted)
+    index = next(i for i in range(len(events) - 1, -1, -1) if type(events[i]) is ev.ArtifactDeleted)
     return SequenceNumber(view.sequence + index + 1)
 
 
@@ -166,10 +156,10 @@ def _write(
     version: Version,
     now: Micros,
     contents: list[bytes],
-    events: list[Event],
+    events: list[ev.Event],
 ) -> None:
     if artifact is None:
-        events.append(ArtifactRegistered(artifact=change.artifact, scope=change.scope, key=change.key))
+        events.append(ev.ArtifactRegistered(artifact=change.artifact, scope=change.scope, key=change.key))
     content = change.content
     content_index: int | None = None
     if content.body is not None:
@@ -177,7 +167,7 @@ def _write(
         contents.append(content.body)
     written = Version(version + 1)
     events.append(
-        WriteCommitted(
+        ev.WriteCommitted(
             artifact=change.artifact,
             participant=writer,
             version=written,
@@ -192,17 +182,17 @@ def _write(
             options=_options(change, now),
         )
     )
-    # An expired life has named its holders already, with its own tombstone.
+    # The tombstone of an expired life has named the holders already.
     if artifact is not None and version == artifact.version:
         _invalidate(artifact, written, writer, events)
 
 
-def _options(change: Write, now: Micros) -> WriteOptions | None:
-    """None for a write without any, as most are."""
+def _options(change: Write, now: Micros) -> ev.WriteOptions | None:
+    """The options of a write; None where it has none, as most writes."""
     ttl_us, index_fields = change.ttl_us, change.index_fields
     if ttl_us is None and index_fields is None and change.reason is None and change.trace_parent is None:
         return None
-    return WriteOptions(
+    return ev.WriteOptions(
         expires_at=None if ttl_us is None else Micros(now + ttl_us),
         ttl_us=ttl_us,
         index_fields=index_fields,
@@ -211,23 +201,23 @@ def _options(change: Write, now: Micros) -> WriteOptions | None:
     )
 
 
-def _erase(artifact: ArtifactState, change: Erase, writer: ParticipantNumber, events: list[Event]) -> None:
+def _erase(artifact: ArtifactState, change: Erase, writer: ParticipantNumber, events: list[ev.Event]) -> None:
     version = Version(artifact.version + 1)
     events.append(
-        ArtifactDeleted(
+        ev.ArtifactDeleted(
             artifact=artifact.artifact,
             participant=writer,
             version=version,
             base_version=change.base_version,
             previous_sequence=artifact.sequence,
-            reason=DeleteReason.DELETED,
+            reason=ev.DeleteReason.DELETED,
             note=change.reason,
         )
     )
     _invalidate(artifact, version, NOBODY, events)
 
 
-def _invalidate(artifact: ArtifactState, version: Version, writer: ParticipantNumber, events: list[Event]) -> None:
+def _invalidate(artifact: ArtifactState, version: Version, writer: ParticipantNumber, events: list[ev.Event]) -> None:
     """One event for all holders but the writer: a write costs O(holders) bytes once."""
     owner = artifact.owner if artifact.owner != writer else NOBODY
     sharers = artifact.sharers
@@ -237,7 +227,7 @@ def _invalidate(artifact: ArtifactState, version: Version, writer: ParticipantNu
     if writer in sharers:
         named.remove(writer)
     events.append(
-        GrantsInvalidated(
+        ev.GrantsInvalidated(
             artifact=artifact.artifact,
             version=version,
             owner=owner,

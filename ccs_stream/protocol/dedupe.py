@@ -1,14 +1,16 @@
-"""Recognising a repeated command: same session, same number, same subject.
+"""The window of a session: how a repeated command is recognised by its number, kind and subject.
 
-Guarantees: what the fold derives from a decision's events (`subject_of_events`) equals what `decide` derives from the
-command that led to it (`subject_of_command`), so that a repeat is told from another command under the same number.
-Does not: protect against an adversary; the subject is a CRC-32, meant for mistakes.
+`decide` looks commands up in it, `evolve` adds them. Guarantees: the fingerprint that the fold makes of a decision's
+events (`subject_of_events`) equals the one that `decide` makes of the command (`subject_of_command`), so that a repeat
+can be told from another command under the same number. Does not: protect against an adversary; the fingerprint is a
+CRC-32, meant for mistakes.
 """
 
 from binascii import crc32
 from collections.abc import Sequence
 from typing import Final
 
+from ccs_stream.protocol import events as ev
 from ccs_stream.protocol.commands import (
     Acquire,
     Command,
@@ -21,19 +23,6 @@ from ccs_stream.protocol.commands import (
     Write,
 )
 from ccs_stream.protocol.directory import SessionState
-from ccs_stream.protocol.events import (
-    ArtifactDeleted,
-    CommandRefused,
-    DeleteReason,
-    Event,
-    ExpiryExtended,
-    GrantIssued,
-    ParticipantJoined,
-    ReservationAcquired,
-    ReservationEnded,
-    ReservationEndReason,
-    WriteCommitted,
-)
 from ccs_stream.protocol.ids import CommandNumber, SequenceNumber
 
 _KINDS: Final = tuple(CommandKind)
@@ -43,12 +32,12 @@ _KIND_BITS: Final = 8
 
 
 def entry(last_sequence: SequenceNumber, kind: CommandKind, subject: int) -> int:
-    """Pack what a session's window keeps for one number into one int: small in memory, exact in the state hash."""
+    """The entry of one number in a session's window, as one int: small in memory, exact in the state hash."""
     return (((last_sequence << _KIND_BITS) | _KIND_CODES[kind]) << _SUBJECT_BITS) | subject
 
 
 def original_sequence(packed: int) -> SequenceNumber:
-    """Last sequence of the decision an entry stands for."""
+    """Last sequence of the decision that an entry stands for."""
     return SequenceNumber(packed >> (_KIND_BITS + _SUBJECT_BITS))
 
 
@@ -59,7 +48,7 @@ def same_command(packed: int, kind: CommandKind, subject: int) -> bool:
 
 
 def subject_of_command(command: Command) -> int:
-    """Fingerprint of what the command is about."""
+    """Fingerprint of a command: of the artifacts, contents or agent that it names."""
     match command:
         case Commit(changes=(Write() as write,)):
             return crc32(write.content.content_hash, crc32(write.artifact))
@@ -79,22 +68,22 @@ def subject_of_command(command: Command) -> int:
             return 0
 
 
-def subject_of_events(kind: CommandKind, events: Sequence[Event]) -> int:
+def subject_of_events(kind: CommandKind, events: Sequence[ev.Event]) -> int:
     """The same fingerprint, from the events of the command's decision."""
     subject = 0
     for event in events:
         match event:
-            case WriteCommitted():
+            case ev.WriteCommitted():
                 subject = crc32(event.content_hash, crc32(event.artifact, subject))
-            case CommandRefused():
+            case ev.CommandRefused():
                 return event.subject
-            case GrantIssued() | ReservationAcquired() | ExpiryExtended():
+            case ev.GrantIssued() | ev.ReservationAcquired() | ev.ExpiryExtended():
                 return crc32(event.artifact)
-            case ArtifactDeleted(reason=DeleteReason.DELETED) if kind is CommandKind.DELETE:
+            case ev.ArtifactDeleted(reason=ev.DeleteReason.DELETED) if kind is CommandKind.DELETE:
                 return crc32(event.artifact)
-            case ReservationEnded(reason=ReservationEndReason.RELEASED):
+            case ev.ReservationEnded(reason=ev.ReservationEndReason.RELEASED):
                 return crc32(event.artifact)
-            case ParticipantJoined():
+            case ev.ParticipantJoined():
                 return crc32(event.agent.encode())
             case _:
                 pass
@@ -106,7 +95,7 @@ def remember_command(
     window: int,
     number: CommandNumber,
     kind: CommandKind,
-    events: Sequence[Event],
+    events: Sequence[ev.Event],
     sequence: SequenceNumber,
 ) -> None:
     """Put a decided command into its session's window, and drop the numbers that the window has moved past.

@@ -1,7 +1,7 @@
-"""Deliveries: who was given which version of what, when, and from where. The second stream, beside the log.
+"""Deliveries: which agent was given which version of which artifact, when, and from where. The stream beside the log.
 
-Guarantees: field names and order are those of the schema in `schemas/deliveries` (tested). Evidence, not state: nothing
-is decided by it. Does not: say what a model did with what it was given.
+The client records them. Guarantees: field names and order are those of the schema in `schemas/deliveries` (tested).
+They are evidence and not state: nothing is decided by them. Does not: say what a model did with the content.
 """
 
 import dataclasses
@@ -11,12 +11,12 @@ from ccs_stream.protocol.ids import ArtifactId, Micros, SequenceNumber, SessionI
 
 
 class DeliverySource(enum.StrEnum):
-    """Where what was given came from."""
+    """Where the content came from."""
 
     CACHE_HIT = "cache_hit"
     """The agent's copy, which was current."""
     FETCH = "fetch"
-    """The log: the agent held no copy, or one that it might not be served any more."""
+    """The log: the agent held no copy, or its copy might not be served any more."""
     BROADCAST = "broadcast"
     """Pushed, because another agent had written."""
     WRITE = "write"
@@ -26,28 +26,28 @@ class DeliverySource(enum.StrEnum):
 
 
 class DeliveryOutcome(enum.StrEnum):
-    """What came of it."""
+    """The result of a read or search."""
 
     CONTENT = "content"
     EMPTY = "empty"
-    """There is nothing: never was, or not any more."""
+    """The artifact does not exist: it never did, or not any more."""
     ERROR = "error"
     """The body is gone."""
 
 
 class DeliveryFreshness(enum.StrEnum):
-    """What the reader asked for."""
+    """The freshness that the reader asked for."""
 
     LATEST = "latest"
     OWN_WRITES = "own_writes"
     LOCAL = "local"
     AT_LEAST = "at_least"
     STALE = "stale"
-    """The log could not be asked."""
+    """The log could not be reached, so the copy may be older than asked for."""
 
 
 class DeliveryForm(enum.StrEnum):
-    """What was handed over."""
+    """The form in which the content was given."""
 
     FULL = "full"
     DELTA = "delta"
@@ -64,14 +64,14 @@ class DeliveryRecorded:
     agent: str
     artifact: ArtifactId
     version: Version
-    """Where there is nothing, that of the tombstone, or 0."""
+    """Where the artifact does not exist, the version of its tombstone, or 0."""
     content_hash: bytes
-    """SHA-256 of the body; empty where nothing was given."""
+    """SHA-256 of the body; empty where there was none."""
     source: DeliverySource
     outcome: DeliveryOutcome
     freshness: DeliveryFreshness
     valid_at_sequence: SequenceNumber
-    """The log sequence at which it was so."""
+    """The log sequence at which this version was the current one."""
     at: Micros
     """By the clock of the reader."""
     conversation: str | None = None

@@ -1,19 +1,19 @@
-"""The coordinator's projection: who holds what, at which version, under which reservation.
+"""The directory: the state of a workspace, with who holds which copy, at which version, under which reservation.
 
-Guarantees: the whole state is a fold of the log (`evolve`), read by `decide` through `View`. Does not: hold bodies. It
-holds their hashes and where the log keeps them.
+Coordinators keep one for each workspace. Guarantees: the whole state is a fold of the log (`evolve`), read by `decide`
+through `View`. Does not: hold bodies; it holds their hashes and where the log keeps them.
 
 Three indexes are derived and not part of the state hash: what each participant holds, what exists under each scope,
-and the heap of times at which a reservation or a life ends. `rebuild_indexes` makes them anew from the rest. What is
-kept with them and cannot be derived (why and when something was reclaimed, and since when an M copy was held in E
-before) is known from the log or from a snapshot that says it.
+and the heap of times at which a reservation or a life ends. `rebuild_indexes` makes them anew from the rest. Two facts
+beside the hashed state cannot be derived again: why and when a grant was reclaimed, and when an owner's E grant began.
+They come from folding the log, or from a snapshot new enough to contain them.
 """
 
 import dataclasses
 import heapq
 import operator
 from collections.abc import Iterable, Iterator, MutableMapping, MutableSet
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from ccs_stream.protocol.ids import (
     NOBODY,
@@ -28,12 +28,17 @@ from ccs_stream.protocol.ids import (
     SessionId,
     Version,
 )
+from ccs_stream.protocol.process_identity import ProcessIdentity
 from ccs_stream.protocol.reclaims import Reclaim
 from ccs_stream.protocol.settings import DEFAULT_SETTINGS, WorkspaceSettings
 from ccs_stream.protocol.states import GrantState
 
+K_contra = TypeVar("K_contra", contravariant=True)
+V_co = TypeVar("V_co", covariant=True)
+
 ENDED_SESSIONS_KEPT = 65_536
-"""Ids of ended sessions remembered so that a late command of one is told so; older ones are unknown sessions."""
+"""Ids of ended sessions that are remembered, for the refusals of their late commands; older ones are unknown
+sessions."""
 
 
 NO_PARTICIPANTS: Final[frozenset[ParticipantNumber]] = frozenset()
@@ -42,7 +47,7 @@ NO_PARTICIPANTS: Final[frozenset[ParticipantNumber]] = frozenset()
 
 @dataclasses.dataclass(slots=True)
 class ArtifactState:
-    """One artifact. `version` 0 means registered (somebody reserved it) but never written."""
+    """One artifact. `version` 0 means that it was registered by a reservation and never written."""
 
     artifact: ArtifactId
     scope: Scope
@@ -73,15 +78,15 @@ class ArtifactState:
     reserved_by: ParticipantNumber = NOBODY
     reserved_until: Micros = Micros(0)
     reclaimed: frozenset[ParticipantNumber] = NO_PARTICIPANTS
-    """Who lost a reservation or a grant here and has not read since: their writes are refused."""
+    """The participants that lost a reservation or a grant here and have not read since: their writes are refused."""
 
     @property
     def exists(self) -> bool:
-        """Whether there is something to read, expiry aside."""
+        """Whether there is something to read, expired or not."""
         return self.version > 0 and not self.deleted
 
     def expired(self, now: Micros) -> bool:
-        """Whether its life is over at `now`, ended on the log or not."""
+        """Whether its life is over at `now`, whether the log has an event for that or not."""
         return self.expires_at is not None and self.expires_at <= now
 
     def readable(self, now: Micros) -> bool:
@@ -89,7 +94,7 @@ class ArtifactState:
         return self.version > 0 and not self.deleted and (self.expires_at is None or self.expires_at > now)
 
     def reserved(self, now: Micros) -> bool:
-        """Whether a reservation stands at `now`."""
+        """Whether a reservation is in force at `now`."""
         return self.reserved_by != NOBODY and self.reserved_until > now
 
     def state_of(self, participant: ParticipantNumber) -> GrantState:
@@ -103,19 +108,19 @@ class ArtifactState:
         return participant == self.owner or participant in self.sharers
 
     def share(self, participant: ParticipantNumber) -> None:
-        """`participant` holds a copy in S."""
+        """Record that `participant` holds a copy in S."""
         if isinstance(self.sharers, set):
             self.sharers.add(participant)
         else:
             self.sharers = {participant}
 
     def unshare(self, participants: Iterable[ParticipantNumber]) -> None:
-        """None of `participants` holds a copy in S."""
+        """Record that none of `participants` holds a copy in S."""
         if self.sharers:
             self.sharers = self.sharers.difference(participants) or NO_PARTICIPANTS
 
     def copy(self) -> "ArtifactState":
-        """A copy for whoever only looks at it."""
+        """A copy for a reader without the lock. It shares the sets of holders; do not change it."""
         # copy.copy goes by way of pickling, and takes six times as long.
         return ArtifactState(*_ARTIFACT_VALUES(self))
 
@@ -137,9 +142,9 @@ class ParticipantState:
     held: MutableSet[ArtifactId] = dataclasses.field(default_factory=set)
     reserved: set[ArtifactId] = dataclasses.field(default_factory=set)
     reclaimed: dict[ArtifactId, Reclaim | None] = dataclasses.field(default_factory=dict)
-    """Why and when it lost what it has not read since; None where that is not known."""
+    """Why and when it lost each artifact that it has not read since; None where that is not known."""
     owned: MutableMapping[ArtifactId, Micros] = dataclasses.field(default_factory=dict)
-    """What it holds in M or E, since when, longest first. Kept only with crash recovery on, which asks for it."""
+    """Artifacts that it holds in M or E, and since when, longest first. Kept only with crash recovery on."""
 
     def fork(self) -> "ParticipantState":
         """A copy whose changes do not show here."""
@@ -165,7 +170,9 @@ class SessionState:
     highest: CommandNumber = CommandNumber(0)
     participants: dict[str, ParticipantNumber] = dataclasses.field(default_factory=dict)
     window: dict[CommandNumber, int] = dataclasses.field(default_factory=dict)
-    """Number to what `dedupe.entry` packed: last sequence, kind and subject of its decision."""
+    """By number, the `dedupe.entry` of its decision: last sequence, kind and subject."""
+    process: ProcessIdentity | None = None
+    """What its process said about itself; not part of the state hash."""
 
     def fork(self) -> "SessionState":
         """A copy whose changes do not show here."""
@@ -177,14 +184,22 @@ class SessionState:
             self.highest,
             dict(self.participants),
             dict(self.window),
+            self.process,
         )
 
 
 _ARTIFACT_VALUES: Final = operator.attrgetter(*(field.name for field in dataclasses.fields(ArtifactState)))
 
 
+class Lookup(Protocol[K_contra, V_co]):
+    """A mapping as far as the rules need it."""
+
+    def get(self, key: K_contra, /) -> V_co | None:
+        """The value of a key, if it is there."""
+
+
 class View(Protocol):
-    """What `decide` may ask of the state."""
+    """The state as `decide` reads it: a `Directory`, or an `Overlay` on one."""
 
     sequence: SequenceNumber
     recorded_at: Micros
@@ -193,20 +208,23 @@ class View(Protocol):
     participants_ever: int
     unknown_events: int
 
-    def artifact(self, artifact: ArtifactId) -> ArtifactState | None:
-        """The artifact, if its address was ever registered."""
+    @property
+    def artifacts(self) -> Lookup[ArtifactId, ArtifactState]:
+        """Every artifact whose address was ever registered."""
 
-    def session(self, session_id: SessionId) -> SessionState | None:
-        """The session, if it is alive."""
+    @property
+    def sessions(self) -> Lookup[SessionId, SessionState]:
+        """The live sessions."""
 
-    def participant(self, number: ParticipantNumber) -> ParticipantState | None:
-        """The participant, if its session is alive."""
+    @property
+    def participants(self) -> Lookup[ParticipantNumber, ParticipantState]:
+        """The participants of live sessions."""
 
     def has_ended(self, session_id: SessionId) -> bool:
         """Whether the session is known to have ended."""
 
     def due(self, now: Micros) -> Iterator[ArtifactId]:
-        """Artifacts something of which may have run out at `now`, earliest first; each must be looked at again."""
+        """Artifacts whose reservation or life may have run out at `now`, earliest first. Look at each of them again."""
 
     def sessions_alive(self) -> Iterator[SessionState]:
         """Every live session."""
@@ -216,46 +234,46 @@ class View(Protocol):
 
 
 class MutableState(View, Protocol):
-    """A state that `evolve` can change: what is edited belongs to it alone."""
+    """A state that `evolve` can change: whatever an `edit_...` method returns belongs to this state alone."""
 
     last_complete_sequence: SequenceNumber
-    """Sequence of the last decision that is folded to its end: what a reader without the lock may rely on."""
+    """Sequence of the last decision that is folded to its end: a reader without the lock may rely on it."""
 
     def add_artifact(self, artifact: ArtifactState) -> None:
-        """Keep a newly registered artifact."""
+        """Add a newly registered artifact."""
 
     def edit_artifact(self, artifact: ArtifactId) -> ArtifactState:
-        """The artifact, for changing. KeyError when it was never registered."""
+        """The artifact, to be changed. Raises `KeyError` when it was never registered."""
 
     def mark_existing(self, artifact: ArtifactState) -> None:
-        """The artifact has come into being."""
+        """Enter an artifact that has come into being into the index of what exists."""
 
     def mark_deleted(self, artifact: ArtifactState) -> None:
-        """The artifact was deleted."""
+        """Remove a deleted artifact from the index of what exists."""
 
     def add_session(self, session: SessionState) -> None:
-        """Keep a new session."""
+        """Add a new session."""
 
     def edit_session(self, session_id: SessionId) -> SessionState | None:
-        """The session, for changing."""
+        """The session, to be changed."""
 
     def drop_session(self, session_id: SessionId) -> None:
         """Forget a session and remember that it ended."""
 
     def add_participant(self, participant: ParticipantState) -> None:
-        """Keep a new participant."""
+        """Add a new participant."""
 
     def edit_participant(self, number: ParticipantNumber) -> ParticipantState | None:
-        """The participant, for changing."""
+        """The participant, to be changed."""
 
     def drop_participant(self, number: ParticipantNumber) -> None:
         """Forget a participant."""
 
     def drop_copies(self, artifact: ArtifactId, numbers: Iterable[ParticipantNumber]) -> None:
-        """These participants no longer hold `artifact`. Ended ones are passed over."""
+        """Record that these participants no longer hold `artifact`. Participants of ended sessions are passed over."""
 
     def schedule(self, at: Micros, artifact: ArtifactId) -> None:
-        """Remember that something of `artifact` runs out at `at`."""
+        """Remember that a reservation or life of `artifact` runs out at `at`."""
 
 
 class Directory:
@@ -290,20 +308,11 @@ class Directory:
         self.sessions: dict[SessionId, SessionState] = {}
         self.participants: dict[ParticipantNumber, ParticipantState] = {}
         self.agents: dict[ParticipantNumber, str] = {}
-        """Name of every participant there ever was: history names its authors long after their sessions ended."""
+        """Agent of every participant there ever was: history names authors long after their sessions ended."""
         self.ended_sessions: dict[SessionId, None] = {}
         self.deadlines: list[tuple[Micros, ArtifactId]] = []
         self.existing: dict[Scope, dict[str, ArtifactId]] = {}
-        """What exists (expired or not), by scope and key, in the order in which it came into being."""
-
-    def artifact(self, artifact: ArtifactId) -> ArtifactState | None:
-        return self.artifacts.get(artifact)
-
-    def session(self, session_id: SessionId) -> SessionState | None:
-        return self.sessions.get(session_id)
-
-    def participant(self, number: ParticipantNumber) -> ParticipantState | None:
-        return self.participants.get(number)
+        """By scope and key, the artifacts that exist (expired or not), in the order in which they came into being."""
 
     def has_ended(self, session_id: SessionId) -> bool:
         return session_id in self.ended_sessions
@@ -318,7 +327,7 @@ class Directory:
         return iter(self._take_due(now))
 
     def next_deadline(self) -> Micros | None:
-        """The earliest time at which something may run out; a deadline since moved counts until it passes."""
+        """The earliest time at which something may run out. A deadline that has moved since counts until it passes."""
         return self.deadlines[0][0] if self.deadlines else None
 
     def add_artifact(self, artifact: ArtifactState) -> None:
@@ -396,10 +405,11 @@ class Directory:
                 self.participants[artifact.owner].owned[artifact.artifact] = since
 
     def _take_due(self, now: Micros) -> list[ArtifactId]:
-        """Whose deadlines passed and still stand; those moved or met meanwhile are dropped, so the heap cannot grow.
+        """The artifacts whose deadlines have passed and still hold.
 
-        A reservation and a life that both ran out stay two entries: dropping one with the other's end would leave the
-        life without a deadline, should this look have been at a later time than the next one.
+        Deadlines that were moved or met meanwhile are dropped, so that the heap cannot grow. A reservation and a life
+        that have both run out stay two entries: dropping one with the other's end would leave the life without a
+        deadline, should the clock of the next call be behind that of this one.
         """
         standing: dict[tuple[Micros, ArtifactId], None] = {}
         while self.deadlines and self.deadlines[0][0] <= now:

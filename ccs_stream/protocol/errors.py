@@ -22,6 +22,26 @@ class UsageError(CcsError, ValueError):
     """The call is wrong: an unknown option, a bad URL, a value that cannot be stored."""
 
 
+def unknown_option(
+    name: str, known: Iterable[str], *, what: str = "option", where: str = "", advice: str = ""
+) -> UsageError:
+    """The error for an option, or another word of `what`, that is not known; for the caller to raise.
+
+    It names the nearest known word, or all of them where none is near. `where` follows the word, as in `" in URL"`, and
+    `advice` ends the message.
+    """
+    known = tuple(known)
+    near = nearest(name, known)
+    hint = f"did you mean {near!r}?" if near is not None else f"known: {', '.join(known) or 'none'}"
+    return UsageError(f"unknown {what} {name!r}{where}; {hint}{advice}")
+
+
+def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """The one of `known` that `name` was probably meant to be; None where nothing is near."""
+    near = difflib.get_close_matches(name, tuple(known), n=1, cutoff=cutoff)
+    return near[0] if near else None
+
+
 class Closed(CcsError):
     """The workspace or log was closed: connect again."""
 
@@ -43,10 +63,10 @@ class OutcomeUnknown(CcsError):
         self._later = later
 
     def outcome(self, timeout_s: float) -> object:
-        """What the log says in the end: the `Answer` of the command, with its `position` and its `refusal`, if any.
+        """Wait for the command's `Answer` in the log, with its `position` and its `refusal`, if any.
 
-        None when it says nothing within `timeout_s`. The command goes on being asked for meanwhile, under its number,
-        so that it happens at most once.
+        Returns None when the log shows none within `timeout_s`. Meanwhile the command goes on being sent, under its
+        number, so that it happens at most once.
         """
         return None if self._later is None else self._later(timeout_s)
 
@@ -77,7 +97,7 @@ class VersionConflict(Refused):
 
 
 class Reserved(Refused):
-    """Somebody holds a reservation: wait for its release."""
+    """Another participant holds a reservation: wait for its release."""
 
     retryable = True
 
@@ -159,17 +179,17 @@ class LogReadOnly(LogError):
 
 
 class LogUnavailable(LogError):
-    """No broker answered in time; what was asked may be asked again."""
+    """No broker answered in time; the call may be made again."""
 
     retryable = True
 
 
 class NotAuthorised(LogError):
-    """The broker refuses who we say we are, or what we may do; the message names the setting or the ACL."""
+    """The broker refuses our credentials or our permissions; the message names the setting or the ACL."""
 
 
 class RefusedByBroker(LogError):
-    """The broker will never take this message, for its size; nothing was appended."""
+    """The broker will never take this message, because of its size; nothing was appended."""
 
 
 class ContentMissing(LogError):

@@ -1,10 +1,11 @@
-"""What happened: the events of the log, one dataclass for each Avro schema in `schemas/log`.
+"""The events of the log, in the past tense, one dataclass for each Avro schema in `schemas/log`.
 
-Guarantees: field names and order are those of the schema (tested); an event is a fact, and a reader that admitted its
-decision folds it without asking whether it may. Does not: say why it was allowed; that is `decide`.
+`decide` makes them, `evolve` folds them. Guarantees: field names and order are those of the schema (tested); an event
+is a fact, and a reader that admitted its decision folds it without checking whether it was allowed. Does not: say why
+it was allowed; the rules are in `decide`.
 
 Events are slotted but not frozen: a frozen dataclass costs four times as much to make, and the rebuild of a long log
-makes millions. Nobody changes one.
+makes millions. No code changes one.
 """
 
 import dataclasses
@@ -66,7 +67,7 @@ class RefusalReason(enum.StrEnum):
     FENCED = "fenced"
     """The fence is not that of the standing reservation."""
     RESERVED = "reserved"
-    """Somebody holds the artifact: wait for the release, or for the time it ends."""
+    """Another participant has reserved the artifact: wait for the release, or until its time is over."""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -90,10 +91,18 @@ class WorkspaceOpened:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class ParticipantJoined:
+    """An agent has joined in a session, and got its number as a participant."""
+
     CRITICAL: ClassVar[bool] = True
     participant: ParticipantNumber
     agent: str
     session_id: SessionId
+    host: str | None = None
+    """What the process says about itself; see `protocol.process_identity`."""
+    pid: int | None = None
+    program: str | None = None
+    release: str | None = None
+    labels: dict[str, str] | None = None
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -107,6 +116,8 @@ class SessionEnded:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class SessionRenewed:
+    """A session gave a sign of life; its M and E grants are safe until then, unless held for too long."""
+
     CRITICAL: ClassVar[bool] = True
     session_id: SessionId
     until: Micros
@@ -131,9 +142,9 @@ class WriteOptions:
     index_fields: tuple[str, ...] | None = None
     """Paths to embed for semantic search: None for the store's default, () for none."""
     reason: str | None = None
-    """Why, in the author's words."""
+    """Why the author made the change, in the author's words."""
     trace_parent: str | None = None
-    """W3C Trace Context of the span that wrote it. As the author gave it: whoever uses it parses it."""
+    """W3C Trace Context of the span that wrote it, as the author gave it and not checked."""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -145,7 +156,7 @@ class WriteCommitted:
     participant: ParticipantNumber
     version: Version
     base_version: Version | None
-    """What the author had last read: None never, 0 read and it had never existed, else the version seen."""
+    """The version that the author had last read: None: never read; 0: read, and it had never existed."""
     previous_sequence: SequenceNumber
     """Sequence of the event that made the version this one replaces; 0 for the first."""
     content_type: str
@@ -169,11 +180,13 @@ class ArtifactDeleted:
     previous_sequence: SequenceNumber
     reason: DeleteReason
     note: str | None = None
-    """Why, in the author's words."""
+    """Why the author made the change, in the author's words."""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class ExpiryExtended:
+    """The artifact's life goes on until `expires_at`."""
+
     CRITICAL: ClassVar[bool] = True
     artifact: ArtifactId
     expires_at: Micros
@@ -181,7 +194,10 @@ class ExpiryExtended:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class GrantIssued:
-    """`to_state` I grants nothing: it records that a reclaimed participant has seen that nothing is there."""
+    """A reader may hold a copy.
+
+    `to_state` I grants no copy: it records that a reclaimed participant has seen that the artifact does not exist.
+    """
 
     CRITICAL: ClassVar[bool] = True
     artifact: ArtifactId
@@ -192,7 +208,7 @@ class GrantIssued:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class GrantsInvalidated:
-    """Whose copies a write or delete made stale: the one M or E holder, if any, and all S holders."""
+    """The holders whose copies a write or delete made stale: the one M or E holder, if any, and all S holders."""
 
     CRITICAL: ClassVar[bool] = True
     artifact: ArtifactId
@@ -206,6 +222,8 @@ class GrantsInvalidated:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class GrantReclaimed:
+    """A grant was taken back from a silent holder, or from one that held it for too long."""
+
     CRITICAL: ClassVar[bool] = True
     artifact: ArtifactId
     participant: ParticipantNumber
@@ -215,6 +233,8 @@ class GrantReclaimed:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class ReservationAcquired:
+    """A participant alone may write the artifact until then, with this fence."""
+
     CRITICAL: ClassVar[bool] = True
     artifact: ArtifactId
     participant: ParticipantNumber
@@ -224,6 +244,8 @@ class ReservationAcquired:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class ReservationEnded:
+    """The reservation is over, released or expired."""
+
     CRITICAL: ClassVar[bool] = True
     artifact: ArtifactId
     participant: ParticipantNumber
@@ -244,7 +266,7 @@ class CommandRefused:
     current_version: Version | None
     fence: Fence | None
     subject: int
-    """Fingerprint of what the command was about, see `protocol.dedupe`."""
+    """Fingerprint of the command, see `protocol.dedupe`."""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)

@@ -1,35 +1,17 @@
-"""The fold: what each event does to the directory.
+"""The fold: the effect of each event on the state.
 
-Guarantees: never fails on an event that was admitted and decided by `decide`; depends on nothing but state and event,
-so every reader of a log arrives at the same state. Does not: check permissions; facts need none.
+Every reader of a log runs it. Guarantees: never fails on an event that was admitted and decided by `decide`; depends on
+nothing but state and event, so every reader of a log arrives at the same state. Does not: check permissions; facts need
+none.
 """
 
 from collections.abc import Sequence
 from typing import assert_never
 
+from ccs_stream.protocol import events as ev
 from ccs_stream.protocol.commands import CommandKind
 from ccs_stream.protocol.dedupe import remember_command
 from ccs_stream.protocol.directory import ArtifactState, MutableState, ParticipantState, SessionState
-from ccs_stream.protocol.events import (
-    ArtifactDeleted,
-    ArtifactRegistered,
-    CommandAnswered,
-    CommandRefused,
-    Event,
-    ExpiryExtended,
-    GrantIssued,
-    GrantReclaimed,
-    GrantsInvalidated,
-    ParticipantJoined,
-    ReservationAcquired,
-    ReservationEnded,
-    ReservationEndReason,
-    SessionEnded,
-    SessionRenewed,
-    UnknownEvent,
-    WorkspaceOpened,
-    WriteCommitted,
-)
 from ccs_stream.protocol.ids import (
     NOBODY,
     ArtifactId,
@@ -41,13 +23,14 @@ from ccs_stream.protocol.ids import (
     SequenceNumber,
     SessionId,
 )
+from ccs_stream.protocol.process_identity import ProcessIdentity
 from ccs_stream.protocol.reclaims import REASON_OF, Reclaim, ReclaimReason
 from ccs_stream.protocol.records import DecisionRecord
 from ccs_stream.protocol.settings import WorkspaceSettings
 from ccs_stream.protocol.states import GrantState
 
 
-def fold_decision(state: MutableState, events: Sequence[Event], record: DecisionRecord) -> None:
+def fold_decision(state: MutableState, events: Sequence[ev.Event], record: DecisionRecord) -> None:
     """Fold one admitted decision, whose record holds `events`. Raises nothing."""
     fold(
         state,
@@ -61,7 +44,7 @@ def fold_decision(state: MutableState, events: Sequence[Event], record: Decision
 
 def fold(
     state: MutableState,
-    events: Sequence[Event],
+    events: Sequence[ev.Event],
     *,
     recorded_at: Micros,
     session_id: SessionId,
@@ -83,54 +66,54 @@ def fold(
     state.last_complete_sequence = sequence
 
 
-def evolve(state: MutableState, event: Event) -> None:
+def evolve(state: MutableState, event: ev.Event) -> None:
     """Fold one event. `state.sequence` and `state.recorded_at` are already those of the event."""
     match event:
-        case WriteCommitted():
+        case ev.WriteCommitted():
             _write_committed(state, event)
-        case GrantIssued():
+        case ev.GrantIssued():
             _grant_issued(state, event)
-        case GrantsInvalidated():
+        case ev.GrantsInvalidated():
             _grants_invalidated(state, event)
-        case ArtifactRegistered():
+        case ev.ArtifactRegistered():
             state.add_artifact(ArtifactState(event.artifact, tuple(event.scope), event.key))
-        case ArtifactDeleted():
+        case ev.ArtifactDeleted():
             _artifact_deleted(state, event)
-        case CommandRefused() | CommandAnswered():
+        case ev.CommandRefused() | ev.CommandAnswered():
             pass
-        case ReservationAcquired():
+        case ev.ReservationAcquired():
             _reservation_acquired(state, event)
-        case ReservationEnded():
+        case ev.ReservationEnded():
             _reservation_ended(state, event)
-        case ParticipantJoined():
+        case ev.ParticipantJoined():
             _participant_joined(state, event)
-        case SessionEnded():
+        case ev.SessionEnded():
             _session_ended(state, event)
-        case SessionRenewed():
+        case ev.SessionRenewed():
             if (session := state.edit_session(event.session_id)) is not None:
                 session.renewed_until = event.until
-        case ExpiryExtended():
+        case ev.ExpiryExtended():
             state.edit_artifact(event.artifact).expires_at = event.expires_at
             state.schedule(event.expires_at, event.artifact)
-        case GrantReclaimed():
+        case ev.GrantReclaimed():
             artifact = state.edit_artifact(event.artifact)
             _drop_grant(state, artifact, event.participant)
             _mark_reclaimed(state, artifact, event.participant, Reclaim(REASON_OF[event.trigger], state.recorded_at))
-        case WorkspaceOpened():
+        case ev.WorkspaceOpened():
             state.opened = True
             state.settings = settings_of(event)
-        case UnknownEvent():
+        case ev.UnknownEvent():
             state.unknown_events += 1
         case _:
             assert_never(event)
 
 
-def settings_of(event: WorkspaceOpened) -> WorkspaceSettings:
-    """The settings an event opened the workspace with."""
-    return WorkspaceSettings(**{name: getattr(event, name) for name in WorkspaceOpened.__slots__})
+def settings_of(event: ev.WorkspaceOpened) -> WorkspaceSettings:
+    """The settings with which an event opened the workspace."""
+    return WorkspaceSettings(**{name: getattr(event, name) for name in ev.WorkspaceOpened.__slots__})
 
 
-def _write_committed(state: MutableState, event: WriteCommitted) -> None:
+def _write_committed(state: MutableState, event: ev.WriteCommitted) -> None:
     artifact = state.edit_artifact(event.artifact)
     writer = event.participant
     if artifact.deleted or artifact.version == 0:
@@ -162,12 +145,12 @@ def _write_committed(state: MutableState, event: WriteCommitted) -> None:
         artifact.owned_since = state.recorded_at
     if artifact.writer != writer:
         artifact.writer = writer
-        participant = state.participant(writer)
+        participant = state.participants.get(writer)
         artifact.writer_agent = participant.agent if participant is not None else ""
     _hold(state, writer, event.artifact)
 
 
-def _grant_issued(state: MutableState, event: GrantIssued) -> None:
+def _grant_issued(state: MutableState, event: ev.GrantIssued) -> None:
     artifact = state.edit_artifact(event.artifact)
     reader = event.participant
     if reader in artifact.reclaimed:
@@ -191,7 +174,7 @@ def _grant_issued(state: MutableState, event: GrantIssued) -> None:
 
 
 def _hold(state: MutableState, number: ParticipantNumber, artifact: ArtifactId) -> None:
-    participant = state.participant(number)
+    participant = state.participants.get(number)
     if participant is not None and artifact not in participant.held:
         editable = state.edit_participant(number)
         if editable is not None:
@@ -199,7 +182,7 @@ def _hold(state: MutableState, number: ParticipantNumber, artifact: ArtifactId) 
 
 
 def _own(state: MutableState, number: ParticipantNumber, artifact: ArtifactId) -> None:
-    """It comes to hold the only copy, and does so from now on whatever it makes of it."""
+    """Record since when this participant has owned the artifact. A later write of its own does not change that."""
     if state.settings.crash_recovery and (participant := state.edit_participant(number)) is not None:
         participant.owned[artifact] = state.recorded_at
 
@@ -220,7 +203,7 @@ def _drop_grant(state: MutableState, artifact: ArtifactState, number: Participan
             participant.owned.pop(artifact.artifact, None)
 
 
-def _grants_invalidated(state: MutableState, event: GrantsInvalidated) -> None:
+def _grants_invalidated(state: MutableState, event: ev.GrantsInvalidated) -> None:
     artifact = state.edit_artifact(event.artifact)
     if event.owner != NOBODY:
         _drop_grant(state, artifact, event.owner)
@@ -228,7 +211,7 @@ def _grants_invalidated(state: MutableState, event: GrantsInvalidated) -> None:
     state.drop_copies(event.artifact, event.sharers)
 
 
-def _artifact_deleted(state: MutableState, event: ArtifactDeleted) -> None:
+def _artifact_deleted(state: MutableState, event: ev.ArtifactDeleted) -> None:
     artifact = state.edit_artifact(event.artifact)
     artifact.version = event.version
     artifact.sequence = state.sequence
@@ -240,12 +223,12 @@ def _artifact_deleted(state: MutableState, event: ArtifactDeleted) -> None:
     artifact.expires_at = artifact.ttl_us = artifact.index_fields = None
     artifact.updated_at = state.recorded_at
     if event.participant != NOBODY:
-        participant = state.participant(event.participant)
+        participant = state.participants.get(event.participant)
         artifact.writer = event.participant
         artifact.writer_agent = participant.agent if participant is not None else ""
 
 
-def _reservation_acquired(state: MutableState, event: ReservationAcquired) -> None:
+def _reservation_acquired(state: MutableState, event: ev.ReservationAcquired) -> None:
     artifact = state.edit_artifact(event.artifact)
     artifact.fence = event.fence
     artifact.reserved_by = event.participant
@@ -256,14 +239,14 @@ def _reservation_acquired(state: MutableState, event: ReservationAcquired) -> No
         participant.reserved.add(event.artifact)
 
 
-def _reservation_ended(state: MutableState, event: ReservationEnded) -> None:
+def _reservation_ended(state: MutableState, event: ev.ReservationEnded) -> None:
     artifact = state.edit_artifact(event.artifact)
     ended_at = artifact.reserved_until
     _free(artifact, event.fence)
     participant = state.edit_participant(event.participant)
     if participant is not None:
         participant.reserved.discard(event.artifact)
-        if event.reason is ReservationEndReason.EXPIRED:
+        if event.reason is ev.ReservationEndReason.EXPIRED:
             _mark_reclaimed(state, artifact, event.participant, Reclaim(ReclaimReason.EXPIRED, ended_at))
 
 
@@ -279,22 +262,23 @@ def _free(artifact: ArtifactState, fence: Fence) -> None:
     artifact.reserved_by, artifact.reserved_until = NOBODY, Micros(0)
 
 
-def _participant_joined(state: MutableState, event: ParticipantJoined) -> None:
-    if state.session(event.session_id) is None:
+def _participant_joined(state: MutableState, event: ev.ParticipantJoined) -> None:
+    if state.sessions.get(event.session_id) is None:
         state.add_session(SessionState(event.session_id, state.recorded_at, state.recorded_at))
     session = state.edit_session(event.session_id)
     if session is not None:
         session.participants[event.agent] = event.participant
+        session.process = session.process or ProcessIdentity.of(event)
     state.participants_ever = max(state.participants_ever, event.participant)
     state.add_participant(ParticipantState(event.participant, event.agent, event.session_id))
 
 
-def _session_ended(state: MutableState, event: SessionEnded) -> None:
-    session = state.session(event.session_id)
+def _session_ended(state: MutableState, event: ev.SessionEnded) -> None:
+    session = state.sessions.get(event.session_id)
     if session is None:
         return
     for number in session.participants.values():
-        participant = state.participant(number)
+        participant = state.participants.get(number)
         if participant is None:
             continue
         for held in tuple(participant.held):

@@ -25,11 +25,11 @@ SequenceNumber = NewType("SequenceNumber", int)
 Version = NewType("Version", int)
 """Per artifact, one more for every committed write or delete; 0 is "never existed"."""
 Epoch = NewType("Epoch", int)
-"""Leadership term of a shard; 0 where nobody leads because the log itself serialises writers."""
+"""Leadership term of a shard; 0 where there are no leaders because the log itself serialises writers."""
 DecisionIndex = NewType("DecisionIndex", int)
 """Number of a decision in its epoch and shard: 1, 2, 3, ..."""
 ParticipantNumber = NewType("ParticipantNumber", int)
-"""Number a workspace gives to an (agent, session) when it joins; 0 is nobody."""
+"""Number a workspace gives to an (agent, session) when it joins; 0 stands for none."""
 CommandNumber = NewType("CommandNumber", int)
 """Number a session gives to its commands; 0 marks a command without a session (open, sweep)."""
 Fence = NewType("Fence", int)
@@ -44,6 +44,7 @@ NO_LOG: Final = LogId(bytes(16))
 NO_SESSION: Final = SessionId(bytes(16))
 """Session of commands the coordinator gives itself."""
 NOBODY: Final = ParticipantNumber(0)
+"""No participant: the author of an expiry, the owner of an artifact without one."""
 GENESIS_HASH: Final = Hash(bytes(32))
 """`prev_hash` of a workspace's first decision."""
 

@@ -1,11 +1,12 @@
 """The loop of a coordinator that leads a shard: claim, decide, append, read back, answer.
 
-Guarantees: pure. What happens to a coordinator comes in as inputs, what it is to do goes out as effects, so that fault
-simulation runs this very loop. It never answers from anything but decisions it has read back, admitted; it never claims
-twice on one proof of membership; after a produce error it does not guess, but claims anew. Does not: decide (the shell
-calls `decide` for a batch it is told to decide), and does not know who should lead; the log says who does.
+`ShardCoordinator` is the shell around it. Guarantees: pure. Whatever happens to a coordinator comes in as an input,
+whatever it has to do goes out as an effect, so that fault simulation runs this very loop. It never answers from
+anything but decisions it has read back, admitted; it never claims twice on one proof of membership; after a produce
+error it does not guess, but claims anew. Does not: decide (the shell calls `decide` for the batch of an effect), or
+know who should lead; the log says who does.
 
-Where a log serialises its writers itself (memory, SQLite) nobody leads, and this loop is not used.
+A log that serialises its writers itself (memory, SQLite) has no leaders, and does not use this loop.
 
 Source of the rules: epochs claimed by compare-and-set in the log, in the manner of KRaft's claim and renounce and of
 XTDB's term fence; see `docs/decisions/0005-leaders-claim-in-the-log.md`.
@@ -20,53 +21,53 @@ from ccs_stream.protocol.commands import Command
 from ccs_stream.protocol.ids import DecisionIndex, Epoch, LeaderId
 
 PENDING_MAX: Final = 10_000
-"""Commands waiting in one shard; beyond this the shell is told to stop taking them."""
-BATCH_MAX: Final = 512
-"""Commands in one batch: enough to hide the round trip to the log, few enough that those who wait are not kept long."""
+"""Commands waiting in one shard; beyond this the loop is `full`, and the shell fetches no more."""
+COMMANDS_PER_DECIDED_BATCH: Final = 512
+"""Commands in one batch: enough to hide the round trip to the log, few enough that the next ones do not wait long."""
 
 
 class Role(enum.StrEnum):
-    """What a coordinator is for a shard."""
+    """The role of a coordinator for a shard."""
 
     FOLLOWING = "following"
-    """It reads, and nothing else."""
+    """It only reads."""
     CLAIMING = "claiming"
     """It has appended a claim, and waits to read it back."""
     LEADING = "leading"
     """It has read its claim back, admitted."""
     RECOVERING = "recovering"
-    """It led, and something it appended may or may not be in the log: it must claim anew."""
+    """It led, and it is not known whether a record it appended is in the log: it must claim anew."""
     STOPPED = "stopped"
-    """It has resigned, or never will lead again."""
+    """It will not lead again."""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True, eq=False)
 class QueuedCommand:
-    """A command on its way, and where it came from."""
+    """A command that waits to be decided, and where it came from."""
 
     workspace: str
     command: Command
     offset: int | None
     """Offset in the commands topic; None when it was handed over directly."""
     refused: str | None = None
-    """Why the broker would not take its decision, in an earlier attempt: it is to be decided as a refusal."""
+    """Why the broker did not take its decision in an earlier attempt: the command is to be decided as a refusal."""
 
 
-# Effects: what the shell is to do, in order.
+# Effects: orders to the shell, to be carried out in their order.
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ProveMembership:
-    """Commit an offset synchronously; when that succeeds, say `membership_proved`.
+    """Commit an offset synchronously; when that succeeds, call `membership_proved`.
 
-    Where the group knows this member no longer, see to it that `assignment_lost` is said: until then, what was handed
-    over directly waits.
+    Where the group does not know this member any more, `assignment_lost` must be called: until then, commands that were
+    handed over directly wait.
     """
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AppendClaim:
-    """Append a claim of this epoch under this id, fresh for every claim."""
+    """Append a claim of this epoch under this id, which is fresh for every claim."""
 
     epoch: Epoch
     leader_id: LeaderId
@@ -82,7 +83,7 @@ class AppendResignation:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DecideAndAppend:
-    """Decide these commands on an overlay and append their decisions; then say `appended`.
+    """Decide these commands on an overlay and append their decisions; then call `appended`.
 
     One that is marked `refused` is decided as a refusal. Decisions carry the loop's epoch and leader id, and indexes
     that continue from the cursor.
@@ -93,7 +94,7 @@ class DecideAndAppend:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AnswerBatch:
-    """These commands' decisions were read back, admitted, or needed none: answer from the admitted state."""
+    """Answer these commands from the admitted state: their decisions were read back, or they needed none."""
 
     batch: tuple[QueuedCommand, ...]
 
@@ -107,14 +108,14 @@ class ForwardToTopic:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DestroyProducer:
-    """Throw the producer away, and with it whatever it may still send late of its own accord."""
+    """Destroy the producer, and with it every message that it might still send late."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SeekCommands:
-    """Read the commands topic from the folded offset + 1: what was taken and not decided comes again.
+    """Read the commands topic from the folded offset + 1: commands that were taken and not decided come again.
 
-    Until that is done, hand over nothing from the topic: the decision on a later command would carry the offset to
+    Until that is done, hand over no command from the topic: the decision on a later one would carry the offset to
     resume from past those that were not decided.
     """
 
@@ -150,7 +151,8 @@ class LeadershipLoop:
         self._unread: list[DecisionIndex] = []
         """Indexes appended and not read back yet."""
         self._refused: dict[int, str] = {}
-        """By offset in the commands topic, what the broker would not take; kept until it was decided otherwise."""
+        """By offset in the commands topic, why the broker did not take a decision; kept until it was decided as a
+        refusal."""
 
     @property
     def batch(self) -> tuple[QueuedCommand, ...]:
@@ -159,7 +161,7 @@ class LeadershipLoop:
 
     @property
     def full(self) -> bool:
-        """Whether the shell should take no more commands for now."""
+        """Whether the shell should fetch no more commands for now."""
         return len(self._pending) >= PENDING_MAX
 
     @property
@@ -187,7 +189,7 @@ class LeadershipLoop:
         return []
 
     def caught_up(self, current: Epoch, leader_id: LeaderId) -> list[Effect]:
-        """The log has been read to its end; `leader_id` is fresh, for a claim. Claims where that is due.
+        """The log has been read to its end; `leader_id` is fresh, for a claim. Claims where a claim is due.
 
         Call it on a timer, too: an assigned coordinator that the log does not call its leader claims (a dead process's
         late claim may have won).
@@ -224,7 +226,7 @@ class LeadershipLoop:
         return []
 
     def resignation_read(self, leader_id: LeaderId, verdict: Verdict) -> list[Effect]:
-        """A resignation was read: if it is ours, others lead now."""
+        """A resignation was read. If it is this coordinator's, it leads no more."""
         if verdict is Verdict.ADMITTED and leader_id == self.leader_id and self.role is not Role.CLAIMING:
             return self._renounce()
         return []
@@ -249,7 +251,7 @@ class LeadershipLoop:
     # Producing.
 
     def appended(self, indexes: tuple[DecisionIndex, ...]) -> list[Effect]:
-        """The batch was decided, and its decisions, of these indexes (none, if it needs none), are being produced."""
+        """The batch was decided, and decisions with these indexes (none where it needs none) are being produced."""
         if self.role is not Role.LEADING or not self._batch:
             return []
         if not indexes:
@@ -259,7 +261,7 @@ class LeadershipLoop:
         return []
 
     def append_unknown(self) -> list[Effect]:
-        """A produce error or time-out: what was appended may be there, or come to be there, or not."""
+        """A produce error or time-out: it is not known whether the appended records are in the log or will be."""
         if self.role is Role.CLAIMING:
             self.role = Role.RECOVERING
             return [DestroyProducer()]
@@ -290,7 +292,7 @@ class LeadershipLoop:
             self._pending.append(pending)
             return self._next_batch()
         if pending.offset is not None:
-            return []  # whoever leads reads it from the topic
+            return []  # the leader reads it from the topic
         if self.role in (Role.CLAIMING, Role.RECOVERING):
             self._pending.append(pending)
             return []
@@ -310,34 +312,37 @@ class LeadershipLoop:
     # Within.
 
     def _next_batch(self) -> list[Effect]:
-        """Stop and wait: one batch is in the air at a time, so that a failure leaves one batch to sort out."""
+        """Begin the next batch where none is under way: one at a time, so that a failure leaves one to sort out."""
         if self.role is not Role.LEADING or self._batch or not self._pending:
             return []
-        self._batch, self._pending = tuple(self._pending[:BATCH_MAX]), self._pending[BATCH_MAX:]
+        self._batch, self._pending = (
+            tuple(self._pending[:COMMANDS_PER_DECIDED_BATCH]),
+            self._pending[COMMANDS_PER_DECIDED_BATCH:],
+        )
         return [DecideAndAppend(self._batch)]
 
     def _recover(self) -> list[Effect]:
-        """Claim anew: that voids whatever may still arrive late, and what is read to the claim is all there is."""
+        """Claim anew: the claim voids records that arrive late, so that the log up to it holds everything there is."""
         self.role = Role.RECOVERING
         self._unread = []
         return [DestroyProducer(), ProveMembership()]
 
     def _renounce(self) -> list[Effect]:
-        """Stop leading, keep following. Nobody is told that anything failed."""
+        """Stop leading, keep following. No command is failed."""
         match self.role:
             case Role.STOPPED | Role.FOLLOWING:
                 return []
             case Role.LEADING | Role.CLAIMING | Role.RECOVERING:
-                in_the_air = bool(self._unread) or self.role is not Role.LEADING
+                under_way = bool(self._unread) or self.role is not Role.LEADING
                 self.role = Role.FOLLOWING
                 self.leader_id = None
                 self._unread = []
-                return [*([DestroyProducer()] if in_the_air else []), *self._release_pending()]
+                return [*([DestroyProducer()] if under_way else []), *self._release_pending()]
             case _:
                 assert_never(self.role)
 
     def _release_pending(self) -> list[Effect]:
-        """Hand on what was handed over directly; what came from the topic is still there."""
+        """Put commands that were handed over directly into the topic; those that came from it are still there."""
         own = tuple(each for each in (*self._batch, *self._pending) if each.offset is None)
         self._batch, self._pending = (), []
         return [ForwardToTopic(own)] if own else []

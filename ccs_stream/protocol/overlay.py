@@ -1,12 +1,12 @@
 """The state as it would be after decisions that are not in the log yet.
 
-Guarantees: an `Overlay` answers like the directory it lies on and never changes it, so that a batch of commands can be
-decided on it and thrown away; making one, and editing a participant on it, costs nothing that grows with what there
-is. Does not: answer anybody; only what is in the log does.
+`coordinator.batch` decides a batch of commands on an `Overlay`. Guarantees: an overlay answers like the directory it
+lies on and never changes it, so that it can be thrown away; making one, and editing a participant on it, costs nothing
+that grows with the size of the state. Does not: answer commands; only decisions that are in the log do.
 """
 
-from collections.abc import Iterable, Iterator, MutableMapping, MutableSet
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, MutableSet
+from typing import Generic, TypeVar
 
 from ccs_stream.protocol.directory import ArtifactState, Directory, ParticipantState, SessionState
 from ccs_stream.protocol.ids import ArtifactId, Micros, ParticipantNumber, SessionId
@@ -15,7 +15,7 @@ T = TypeVar("T")
 V = TypeVar("V")
 
 
-class Layered(MutableSet[T]):
+class LayeredSet(MutableSet[T]):
     """A set with changes laid over another one, which stays as it is: a participant may hold 100,000 copies."""
 
     __slots__ = ("_added", "_below", "_gone")
@@ -43,7 +43,7 @@ class Layered(MutableSet[T]):
         self._gone.discard(value)
 
     def discard(self, value: T) -> None:
-        """Take it away here."""
+        """Remove it here."""
         self._added.discard(value)
         self._gone.add(value)
 
@@ -88,16 +88,31 @@ class LayeredMap(MutableMapping[T, V]):
 
 
 def _laid_over(participant: ParticipantState) -> ParticipantState:
-    """As `fork`, without a copy of all it holds."""
+    """Like `ParticipantState.fork`, without copying everything the participant holds."""
     return ParticipantState(
         participant.number,
         participant.agent,
         participant.session_id,
-        Layered(participant.held),
+        LayeredSet(participant.held),
         set(participant.reserved),
         dict(participant.reclaimed),
         LayeredMap(participant.owned),
     )
+
+
+class _Overlaid(Generic[T, V]):
+    """A mapping with changes laid over another one: what was edited here, and None for what was dropped here."""
+
+    __slots__ = ("below", "own")
+
+    def __init__(self, below: Mapping[T, V]) -> None:
+        self.below = below
+        self.own: dict[T, V | None] = {}
+
+    def get(self, key: T, /) -> V | None:
+        """The value of a key, if it is there."""
+        own = self.own
+        return own[key] if key in own else self.below.get(key)
 
 
 class Overlay:
@@ -107,16 +122,16 @@ class Overlay:
     """
 
     __slots__ = (
-        "_artifacts",
         "_base",
         "_ended",
-        "_participants",
-        "_sessions",
+        "artifacts",
         "last_complete_sequence",
         "opened",
+        "participants",
         "participants_ever",
         "recorded_at",
         "sequence",
+        "sessions",
         "settings",
         "unknown_events",
     )
@@ -129,33 +144,21 @@ class Overlay:
         self.settings = base.settings
         self.participants_ever = base.participants_ever
         self.unknown_events = base.unknown_events
-        self._artifacts: dict[ArtifactId, ArtifactState] = {}
-        self._sessions: dict[SessionId, SessionState | None] = {}
-        self._participants: dict[ParticipantNumber, ParticipantState | None] = {}
+        self.artifacts = _Overlaid(base.artifacts)
+        self.sessions = _Overlaid(base.sessions)
+        self.participants = _Overlaid(base.participants)
         self._ended: set[SessionId] = set()
-
-    def artifact(self, artifact: ArtifactId) -> ArtifactState | None:
-        return self._artifacts.get(artifact) or self._base.artifact(artifact)
-
-    def session(self, session_id: SessionId) -> SessionState | None:
-        if session_id in self._sessions:
-            return self._sessions[session_id]
-        return self._base.session(session_id)
-
-    def participant(self, number: ParticipantNumber) -> ParticipantState | None:
-        if number in self._participants:
-            return self._participants[number]
-        return self._base.participant(number)
 
     def has_ended(self, session_id: SessionId) -> bool:
         return session_id in self._ended or self._base.has_ended(session_id)
 
     def sessions_alive(self) -> Iterator[SessionState]:
-        for session in self._sessions.values():
+        own = self.sessions.own
+        for session in own.values():
             if session is not None:
                 yield session
         for session in self._base.sessions_alive():
-            if session.session_id not in self._sessions:
+            if session.session_id not in own:
                 yield session
 
     def session_count(self) -> int:
@@ -165,44 +168,46 @@ class Overlay:
         return self._base.due(now)
 
     def add_artifact(self, artifact: ArtifactState) -> None:
-        self._artifacts[artifact.artifact] = artifact
+        self.artifacts.own[artifact.artifact] = artifact
 
     def edit_artifact(self, artifact: ArtifactId) -> ArtifactState:
-        own = self._artifacts.get(artifact)
+        own = self.artifacts.own.get(artifact)
         if own is None:
-            own = self._artifacts[artifact] = self._base.edit_artifact(artifact).fork()
+            own = self.artifacts.own[artifact] = self._base.edit_artifact(artifact).fork()
         return own
 
     def mark_existing(self, artifact: ArtifactState) -> None:
-        """Nothing: `decide` asks for no addresses."""
+        """Nothing: `decide` looks nothing up by its address."""
 
     def mark_deleted(self, artifact: ArtifactState) -> None:
-        """Nothing, likewise."""
+        """Nothing, for the same reason."""
 
     def add_session(self, session: SessionState) -> None:
-        self._sessions[session.session_id] = session
+        self.sessions.own[session.session_id] = session
 
     def edit_session(self, session_id: SessionId) -> SessionState | None:
-        if session_id not in self._sessions:
-            below = self._base.session(session_id)
-            self._sessions[session_id] = None if below is None else below.fork()
-        return self._sessions[session_id]
+        own = self.sessions.own
+        if session_id not in own:
+            below = self.sessions.below.get(session_id)
+            own[session_id] = None if below is None else below.fork()
+        return own[session_id]
 
     def drop_session(self, session_id: SessionId) -> None:
-        self._sessions[session_id] = None
+        self.sessions.own[session_id] = None
         self._ended.add(session_id)
 
     def add_participant(self, participant: ParticipantState) -> None:
-        self._participants[participant.number] = participant
+        self.participants.own[participant.number] = participant
 
     def edit_participant(self, number: ParticipantNumber) -> ParticipantState | None:
-        if number not in self._participants:
-            below = self._base.participant(number)
-            self._participants[number] = None if below is None else _laid_over(below)
-        return self._participants[number]
+        own = self.participants.own
+        if number not in own:
+            below = self.participants.below.get(number)
+            own[number] = None if below is None else _laid_over(below)
+        return own[number]
 
     def drop_participant(self, number: ParticipantNumber) -> None:
-        self._participants[number] = None
+        self.participants.own[number] = None
 
     def drop_copies(self, artifact: ArtifactId, numbers: Iterable[ParticipantNumber]) -> None:
         for number in numbers:

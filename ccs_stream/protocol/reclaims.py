@@ -1,8 +1,8 @@
-"""Why and when a participant lost a reservation or a grant, and the sentence that tells it so.
+"""Why and when a participant lost a reservation or a grant, and the sentence for its refusal.
 
 Guarantees: the words are the same in refusals, in `Reclaimed.trigger` and in `ccs-replay`. Does not: decide anything.
-That somebody lost something is state; why and when is kept beside it, outside the state hash, and is unknown where the
-state came from a snapshot that does not say.
+The loss itself is state; its reason and time are kept beside the state, outside the state hash, and are unknown where
+the state came from a snapshot that does not contain them.
 """
 
 import datetime as dt
@@ -17,10 +17,10 @@ _READ_AGAIN: Final = "read the artifact again before changing it"
 
 
 class ReclaimReason(enum.StrEnum):
-    """What people are told; the log's own symbols are those of `ReclaimTrigger`."""
+    """The reason in words for people; the log's own symbols are those of `ReclaimTrigger`."""
 
     HEARTBEAT = "reclaim_heartbeat"
-    """Its session gave no sign of life for the workspace's time-out."""
+    """Its session sent no heartbeat for the workspace's time-out."""
     MAXIMUM_HOLD = "reclaim_max_hold"
     """It was held for longer than the workspace allows, alive or not."""
     EXPIRED = "expired"
@@ -46,7 +46,7 @@ class Reclaim(NamedTuple):
 
 
 def reclaim_sentence(reclaim: Reclaim | None) -> str:
-    """What a refusal says, with as much as is known."""
+    """The detail of a refusal, with as much as is known of the reclaim."""
     if reclaim is None:
         return f"your reservation or grant was reclaimed: {_READ_AGAIN}"
     what = "reservation" if reclaim.reason is ReclaimReason.EXPIRED else "grant"

@@ -27,7 +27,7 @@ class LogOpened:
     log_id: LogId
     shards: int
     partitioner: str
-    """How a workspace finds its shard: `workspace` (a shard each) or `murmur2` (Kafka partitions)."""
+    """How a workspace finds its shard: `workspace` (a shard for each) or `murmur2` (Kafka partitions)."""
     format: int
     opened_at: Micros
 
@@ -48,7 +48,7 @@ class LogTruncated:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class LeaderClaimed:
-    """Somebody claims to lead a shard for one epoch; admitted only if the epoch is the next one."""
+    """A coordinator claims to lead a shard for one epoch; admitted only if the epoch is the next one."""
 
     log_id: LogId
     epoch: Epoch
@@ -60,6 +60,8 @@ class LeaderClaimed:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class LeaderResigned:
+    """A leader stops leading, so that the next claim need not wait for its session to run out."""
+
     epoch: Epoch
     leader_id: LeaderId
 
@@ -96,7 +98,7 @@ Record = LogOpened | LogTruncated | LeaderClaimed | LeaderResigned | DecisionRec
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class ForeignRecord:
-    """Bytes in a shard that are no record. Void for every reader, because every reader judges the same bytes."""
+    """Bytes in a shard that are not a record: void for every reader, because all readers judge the same bytes."""
 
     size: int
     why: str

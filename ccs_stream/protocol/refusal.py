@@ -1,4 +1,4 @@
-"""How a rule of the protocol says no.
+"""The exception by which a rule refuses a command.
 
 Guarantees: a refusal becomes one `CommandRefused` that carries what the author needs to go on: the reason, a sentence,
 the current version, the fence. Does not: leave this package; `decide` catches it.
@@ -8,13 +8,14 @@ from typing import Final
 
 from ccs_stream.protocol import dedupe
 from ccs_stream.protocol.commands import Command
-from ccs_stream.protocol.directory import ArtifactState, ParticipantState, View
+from ccs_stream.protocol.directory import ArtifactState, ParticipantState
 from ccs_stream.protocol.events import CommandRefused, RefusalReason
-from ccs_stream.protocol.ids import ArtifactId, Fence, Micros, SessionId, Version
+from ccs_stream.protocol.ids import ArtifactId, Fence, Micros, Version
 from ccs_stream.protocol.reclaims import Reclaim, ReclaimReason
 
 TEXT_MAX: Final = 1_000
-"""Characters of an author's own text that a refusal repeats: what refuses a record too large must never be one."""
+"""Characters of an author's own text that a refusal repeats: the refusal of a record too large must not be too
+large."""
 
 
 class Refusal(Exception):
@@ -45,24 +46,10 @@ class Refusal(Exception):
 
 
 def reclaim_of(participant: ParticipantState, artifact: ArtifactState, now: Micros) -> Reclaim | None:
-    """Why and when `participant` lost what it held here; None where it lost nothing, or that is not known.
+    """Why and when `participant` lost its reservation or grant here; None where it lost none, or that is not known.
 
-    A reservation whose time is over is lost, ended on the log or not.
+    A reservation whose time is over is lost, whether the log has an event for its end or not.
     """
     if artifact.reserved_by == participant.number and artifact.reserved_until <= now:
         return Reclaim(ReclaimReason.EXPIRED, artifact.reserved_until)
     return participant.reclaimed.get(artifact.artifact)
-
-
-def require_participant(view: View, session_id: SessionId, agent: str) -> ParticipantState:
-    """The participant that acts, or the refusal that says why it may not."""
-    session = view.session(session_id)
-    if session is None:
-        if view.has_ended(session_id):
-            raise Refusal(RefusalReason.SESSION_ENDED, "this session has ended: start a new one and join again")
-        raise Refusal(RefusalReason.UNKNOWN_SESSION, "no such session: join before acting")
-    number = session.participants.get(agent)
-    participant = None if number is None else view.participant(number)
-    if participant is None:
-        raise Refusal(RefusalReason.UNKNOWN_PARTICIPANT, f"agent {agent!r} has not joined in this session")
-    return participant

@@ -29,9 +29,9 @@ class WorkspaceSettings:
     dedupe_window: int = 256
     """Numbers a session's window spans: a client never sends n + window while n is unresolved."""
     maximum_sessions: int = 10_000
-    """With more live sessions than this, a sweep ends the ones idle for longest."""
+    """With more live sessions than this, a sweep ends those that have been idle for longest."""
     content_grace_us: Micros = Micros(3_600 * SECOND_US)
-    """An upload no admitted record names may be collected after this time; a later commit of it is refused."""
+    """An upload that no admitted record names may be collected after this time; a later commit of it is refused."""
     crash_recovery: bool = False
     """Whether a sweep may reclaim the M and E grants of sessions that stopped renewing themselves."""
     heartbeat_interval_us: Micros = Micros(5 * SECOND_US)

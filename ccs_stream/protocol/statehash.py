@@ -30,7 +30,7 @@ def state_hash(state: Directory) -> str:
     for artifact_id in sorted(artifacts):
         row = _artifact_row(artifacts[artifact_id])
         line = orjson.dumps(row)
-        # Twelve times as fast, and the same for what json.dumps would not escape.
+        # Twelve times as fast as json.dumps, and the same for text that json.dumps would not escape.
         digest.update(line if line.isascii() and b"\x7f" not in line else _json(row))
         digest.update(b"\n")
     return f"{STATE_HASH_VERSION}:{digest.hexdigest()}"

@@ -10,7 +10,7 @@ from typing import Final
 
 
 class GrantState(enum.StrEnum):
-    """What the directory records for (artifact, participant)."""
+    """The state that the directory records for an artifact and a participant."""
 
     MODIFIED = "M"
     """It wrote the current version, and nobody has read it since."""
@@ -23,7 +23,7 @@ class GrantState(enum.StrEnum):
 
 
 class Act(enum.StrEnum):
-    """What can happen to a grant."""
+    """The things that can happen to a grant."""
 
     OWN_READ = "own read"
     OWN_WRITE = "own write"

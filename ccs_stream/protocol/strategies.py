@@ -1,18 +1,18 @@
-"""Strategies: when a client may serve its copy of an artifact, and when it fetches.
+"""Strategies: when a client may serve its copy of an artifact, and when it fetches the artifact again.
 
-Guarantees: a strategy looks at one copy and the time, and at nothing else; it never changes what is in the directory.
-Does not: serve a copy that was invalidated; under every strategy that one is fetched again.
+`client.cache.copy_tracker` asks them. Guarantees: a strategy looks at one copy and the time, and at nothing else; it
+never changes what is in the directory. Does not: know of invalidations; a copy that was invalidated is forgotten, and
+so is fetched again under every strategy.
 
 Source of the names and of the truth table: agent-coherence 0.6 (`docs/strategies.md` holds the table, tested per cell).
 """
 
 import dataclasses
 import datetime as dt
-import difflib
 import enum
-from typing import Final
+from typing import Final, Literal, assert_never, get_args
 
-from ccs_stream.protocol.errors import UsageError
+from ccs_stream.protocol.errors import UsageError, unknown_option
 from ccs_stream.protocol.ids import Micros
 
 LEASE_TTL_TICKS: Final = 300
@@ -22,7 +22,7 @@ ACCESS_COUNT_MAX_ACCESSES: Final = 100
 
 
 class Unit(enum.StrEnum):
-    """What a strategy's time is counted in."""
+    """The unit of a strategy's time."""
 
     NONE = "none"
     TICKS = "ticks"
@@ -32,11 +32,9 @@ class Unit(enum.StrEnum):
 
 @dataclasses.dataclass(slots=True)
 class Copy:
-    """What a client knows of a copy it holds for one agent. Times are in the strategy's unit."""
+    """A current copy that a client holds for one agent. Times are in the strategy's unit."""
 
     acquired_at: int
-    valid: bool = True
-    """Whether the directory records a grant: state M, E or S rather than I."""
     access_count: int = 0
     """How often it was served since it was fetched."""
     expires_at: int | None = None
@@ -44,58 +42,52 @@ class Copy:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Strategy:
-    """The base of all: serve what is valid. As it stands it is `lazy`."""
+    """The base of all: serve the copy as long as it is current. As it stands it is `lazy`."""
 
     name: str = "lazy"
-    invalidates_peers_on_commit: bool = True
-    """Whether others merely learn that their copy is not current."""
     broadcasts_content_on_commit: bool = False
     """Whether others are given the new content at once."""
-    broadcasts_every_tick: bool = False
-    """In the simulation: whether everything is given to everybody at every tick."""
     pushes_to_everybody: bool = False
     """Of those that broadcast: also to agents that never read the artifact."""
-    staleness_bound: int | None = None
-    """Steps (reads, or units of its time) a copy may be behind if a signal is lost; None for unbounded."""
     unit: Unit = Unit.NONE
 
     def requires_refresh(self, copy: Copy, now: int) -> bool:
-        """Whether the copy must be fetched again before it is served."""
-        del now
-        return not copy.valid
+        """Whether the copy, though current as far as is known, must be fetched again before it is served."""
+        del copy, now
+        return False
 
     def on_fetch(self, now: int) -> Copy:
-        """A new copy."""
+        """Make the copy of a fetch."""
         return Copy(now)
 
     def on_read(self, copy: Copy, now: int) -> None:
-        """The copy was served."""
+        """Note that the copy was served."""
         del now
         copy.access_count += 1
 
     @property
     def tracks_copies(self) -> bool:
-        """Whether it needs to know more of a copy than that it is valid."""
+        """Whether it needs to know more of a copy than that it is current."""
         return False
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Lease(Strategy):
-    """A copy is served until its time is over, and then fetched again, invalidated or not."""
+    """A copy is served until its time is over, and then fetched again."""
 
     name: str = "lease"
     ttl: int = LEASE_TTL_TICKS
     unit: Unit = Unit.TICKS
 
     def requires_refresh(self, copy: Copy, now: int) -> bool:
-        return not copy.valid or copy.expires_at is None or now >= copy.expires_at
+        return copy.expires_at is None or now >= copy.expires_at
 
     def on_fetch(self, now: int) -> Copy:
         return Copy(now, expires_at=now + self.ttl)
 
     def on_read(self, copy: Copy, now: int) -> None:
         copy.access_count += 1
-        if copy.expires_at is None:  # never renewed
+        if copy.expires_at is None:  # an end is set once and not moved by later reads
             copy.expires_at = now + self.ttl
 
     @property
@@ -104,7 +96,7 @@ class Lease(Strategy):
 
     @property
     def ttl_us(self) -> Micros | None:
-        """The time in microseconds, where it is not in ticks."""
+        """The time in microseconds; None where it is in ticks."""
         return Micros(self.ttl) if self.unit is Unit.MICROSECONDS else None
 
 
@@ -117,7 +109,7 @@ class AccessCount(Strategy):
 
     def requires_refresh(self, copy: Copy, now: int) -> bool:
         del now
-        return not copy.valid or copy.access_count >= self.max_accesses
+        return copy.access_count >= self.max_accesses
 
     @property
     def tracks_copies(self) -> bool:
@@ -125,24 +117,16 @@ class AccessCount(Strategy):
 
 
 LAZY: Final = Strategy()
-EAGER: Final = Strategy(
-    name="eager", invalidates_peers_on_commit=False, broadcasts_content_on_commit=True, staleness_bound=0
-)
-BROADCAST: Final = Strategy(
-    name="broadcast",
-    invalidates_peers_on_commit=False,
-    broadcasts_content_on_commit=True,
-    broadcasts_every_tick=True,
-    pushes_to_everybody=True,
-    staleness_bound=0,
-)
+EAGER: Final = Strategy(name="eager", broadcasts_content_on_commit=True)
+BROADCAST: Final = Strategy(name="broadcast", broadcasts_content_on_commit=True, pushes_to_everybody=True)
 
-NAMES: Final = ("lazy", "eager", "lease", "access_count", "broadcast")
-_ALIASES: Final = {"access-count": "access_count", "accesscount": "access_count"}
+StrategyName = Literal["lazy", "eager", "lease", "access_count", "broadcast"]
+NAMES: Final[tuple[StrategyName, ...]] = get_args(StrategyName)
+_ALIASES: Final[dict[str, StrategyName]] = {"access-count": "access_count", "accesscount": "access_count"}
 
 
 def lease(ttl: dt.timedelta | None = None, *, ttl_ticks: int | None = None) -> Lease:
-    """A lease of a time, or of so many calls (300 unless given). Raises `UsageError`."""
+    """A lease for a time, or for so many calls (300 unless given). Raises `UsageError`."""
     if ttl is not None and ttl_ticks is not None:
         raise UsageError("a lease has a time (ttl) or a number of calls (ttl_ticks): give one of them")
     if ttl is not None:
@@ -154,16 +138,16 @@ def lease(ttl: dt.timedelta | None = None, *, ttl_ticks: int | None = None) -> L
         ttl_us = ttl // dt.timedelta(microseconds=1)
         if ttl_us < 1:
             raise UsageError(f"the time of a lease is more than 0, got {ttl!r}")
-        return Lease(ttl=ttl_us, unit=Unit.MICROSECONDS, staleness_bound=ttl_us)
+        return Lease(ttl=ttl_us, unit=Unit.MICROSECONDS)
     ticks = _count(LEASE_TTL_TICKS if ttl_ticks is None else ttl_ticks, "lease_ttl_ticks")
-    return Lease(ttl=ticks, staleness_bound=ticks)
+    return Lease(ttl=ticks)
 
 
 def access_count(max_accesses: int | None = None) -> AccessCount:
-    """So many times (100 unless given). Raises `UsageError`."""
+    """A strategy that serves a copy so many times (100 unless given). Raises `UsageError`."""
     limit = ACCESS_COUNT_MAX_ACCESSES if max_accesses is None else max_accesses
     limit = _count(limit, "access_count_max_accesses")
-    return AccessCount(max_accesses=limit, staleness_bound=limit)
+    return AccessCount(max_accesses=limit)
 
 
 def build_strategy(
@@ -173,15 +157,11 @@ def build_strategy(
     lease_ttl_ticks: int | None = None,
     access_count_max_accesses: int | None = None,
 ) -> Strategy:
-    """The strategy of a name or alias, case and spaces around it aside. Raises `UsageError`, options of others too."""
-    if type(name) is not str:
-        raise UsageError(f"a strategy is named by one of {', '.join(NAMES)}, got {name!r}")
-    wanted = name.strip().lower()
-    wanted = _ALIASES.get(wanted, wanted)
-    if wanted not in NAMES:
-        near = difflib.get_close_matches(wanted, NAMES, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"they are {', '.join(NAMES)}"
-        raise UsageError(f"unknown strategy {name!r}: {hint}")
+    """The strategy of a name or alias; case and spaces around the name do not matter.
+
+    Raises `UsageError`, also for an option of another strategy.
+    """
+    wanted = _strategy_name(name)
     if wanted != "lease" and (lease_ttl is not None or lease_ttl_ticks is not None):
         raise UsageError(f"lease_ttl and lease_ttl_ticks are options of strategy='lease', not of {wanted!r}")
     if wanted != "access_count" and access_count_max_accesses is not None:
@@ -195,8 +175,20 @@ def build_strategy(
             return EAGER
         case "broadcast":
             return BROADCAST
-        case _:
+        case "lazy":
             return LAZY
+        case _:
+            assert_never(wanted)
+
+
+def _strategy_name(name: object) -> StrategyName:
+    if type(name) is not str:
+        raise UsageError(f"a strategy is named by one of {', '.join(NAMES)}, got {name!r}")
+    wanted = name.strip().lower()
+    wanted = _ALIASES.get(wanted, wanted)
+    if wanted not in NAMES:
+        raise unknown_option(name, NAMES, what="strategy")
+    return wanted
 
 
 def _count(number: object, what: str) -> int:

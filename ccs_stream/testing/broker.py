@@ -3,13 +3,13 @@
     with start_broker() as broker:
         producer = Producer({"bootstrap.servers": broker.bootstrap_servers})
 
-Guarantees: never a stand-in; `how` says which source was taken, and `NoBroker` what each source lacks. Does not: keep
-anything when it stops.
+Guarantees: the broker is a real Kafka; `how` says which source it came from, and `NoBroker` what each source lacks.
+Does not: keep any data when it stops.
 
 Sources, in this order:
 
-1. the address in the environment variable `CCS_TEST_KAFKA`, and then no other;
-2. a container, when a Docker engine answers and the image can be had;
+1. the address in the environment variable `CCS_TEST_KAFKA`; if it is set, no other source is tried;
+2. a container, if a Docker engine answers and the image can be pulled;
 3. Java and, the first time, Maven.
 """
 
@@ -59,13 +59,13 @@ def start_broker(
     listeners: Mapping[str, str] | None = None,
     format_arguments: Sequence[str] = (),
 ) -> Broker:
-    """A running broker, from the first source that has one.
+    """A running broker, from the first source that can start one.
 
-    `settings` are lines of server.properties, which win over ours. `listeners` adds listeners: a name in capital
-    letters, and its protocol; `Broker.listener` has the address. `format_arguments` go to the tool that formats the
-    storage: `["--add-scram", "SCRAM-SHA-512=[name=admin,password=secret]"]`.
+    `settings` are lines of server.properties; they win over those of the kit. `listeners` adds listeners: a name in
+    capital letters, and its protocol; `Broker.listener` has the address. `format_arguments` go to the tool that formats
+    the storage: `["--add-scram", "SCRAM-SHA-512=[name=admin,password=secret]"]`.
 
-    Raises `NoBroker`, and `BrokerFailed` with the node's log when what was asked for does not start.
+    Raises `NoBroker` if no source can start one, and `BrokerFailed` with the node's log if a broker does not start.
     """
     options = BrokerOptions(
         nodes=nodes, settings=settings or {}, listeners=listeners or {}, format_arguments=format_arguments
@@ -83,7 +83,7 @@ def start_broker(
 
 
 def prepare() -> None:
-    """Download what `start_broker()` would have to. Where there is no broker to be had, that call will say so."""
+    """Download what `start_broker()` would download. Raises nothing: `start_broker` reports if there is no broker."""
     if os.environ.get(ADDRESS_VARIABLE):
         return
     for source in _SOURCES.values():

@@ -1,7 +1,7 @@
-"""What every test broker can do, whatever it runs on, and the error that there is none.
+"""What every test broker can do, whatever it runs on, and the errors when there is none.
 
-Guarantees: one vocabulary for Java processes, containers and brokers of somebody else's; whoever does not own a broker
-cannot hurt it. Does not: start anything (`broker` does).
+Guarantees: Java processes, containers and borrowed brokers have one interface; a borrowed broker cannot be stopped or
+killed. Does not: start anything; `broker` does.
 """
 
 from abc import ABC, abstractmethod
@@ -14,30 +14,30 @@ from typing import Final, Self
 from ccs_stream.protocol.errors import CcsError, UsageError
 
 KAFKA_VERSION: Final = "4.3.1"
-"""Of the jars and of the image: the one place that says what is tested against."""
+"""The version of the jars and of the image that everything is tested against."""
 
 PLAINTEXT: Final = "PLAINTEXT"
-"""The name of the listener that every broker has; its clients need no credentials and are `User:ANONYMOUS`."""
+"""The listener that every broker has. Its clients need no credentials, and are `User:ANONYMOUS`."""
 
 
 STARTED: Final = b"Kafka Server started"
-"""What a node says in its log when it serves, at each start."""
+"""The line in a node's log that says it serves, at each start."""
 
 
 _COMPLAINTS: Final = 10
 
 
 class NoBroker(CcsError):
-    """No broker can be had, or not one as asked for; the message names each source and what it lacks."""
+    """No broker can be started, or not with these options; the message names each source and what it lacks."""
 
 
 class BrokerFailed(CcsError):
-    """A node did not start, though everything that it needs is here; the message ends with the end of its log."""
+    """A node did not start although everything it needs is there; the message ends with the end of its log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerOptions:
-    """What `start_broker` was asked for."""
+    """The options of `start_broker`."""
 
     nodes: int = 1
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Broker(ABC):
         self.how = how
         """Where this broker came from, in a few words."""
         self.nodes = tuple(range(1, nodes + 1))
-        """The numbers of its nodes; none for a broker at an address that was given."""
+        """The numbers of its nodes; empty for a broker at an address that was given."""
         self._addresses = dict(addresses)
 
     @property
@@ -86,25 +86,25 @@ class Broker(ABC):
 
     @abstractmethod
     def kill(self, node: int) -> None:
-        """SIGKILL: the node ends with no time to say so."""
+        """Send SIGKILL: the node ends without notice."""
 
     @abstractmethod
     def terminate(self, node: int) -> None:
-        """SIGTERM: the node hands over what it leads, and ends."""
+        """Send SIGTERM: the node hands over what it leads, and ends."""
 
     @abstractmethod
     def pause(self, node: int) -> None:
-        """SIGSTOP: the node stands still; its connections stay open."""
+        """Send SIGSTOP: the node stands still; its connections stay open."""
 
     @abstractmethod
     def resume(self, node: int) -> None:
-        """SIGCONT: the node goes on as if no time had passed."""
+        """Send SIGCONT: the node continues as if no time had passed."""
 
     @abstractmethod
     def restart(self, node: int, *, wait: bool = True) -> None:
-        """Start the node again, with the same data and ports; a running one is terminated first.
+        """Start the node again, with the same data and ports; a running node is terminated first.
 
-        Without `wait`, return before it serves: for when several must come back to have a majority.
+        Without `wait`, return before it serves: needed if several nodes must come back to have a majority.
         """
 
     @abstractmethod
@@ -121,7 +121,7 @@ class Broker(ABC):
 
 
 class BorrowedBroker(Broker):
-    """A broker that somebody else started: it can be used, and neither hurt nor stopped."""
+    """A broker that was started elsewhere: it can be used, and neither stopped nor killed."""
 
     def __init__(self, *, how: str, addresses: Mapping[str, str], refusal: CcsError, logs: Sequence[str] = ()) -> None:
         super().__init__(how=how, addresses=addresses, nodes=len(logs))
@@ -129,7 +129,7 @@ class BorrowedBroker(Broker):
         self._logs = [Path(log) for log in logs]
 
     def stop(self) -> None:
-        """Nothing: its owner stops it."""
+        """Do nothing: the owner stops it."""
 
     def kill(self, node: int) -> None:  # noqa: ARG002
         raise self._refusal
@@ -153,7 +153,7 @@ class BorrowedBroker(Broker):
 
 
 def telling_lines(log: bytes) -> str:
-    """What a log says about why a node did not start: its first complaints, and its end."""
+    """The lines of a log that say why a node did not start: its first errors, and its end."""
     lines = log.decode(errors="replace").splitlines()
     complaints = [line for line in lines if "ERROR" in line or "FATAL" in line or "xception" in line]
     return "\n".join([*complaints[:_COMPLAINTS], "...", *lines[-_COMPLAINTS:]])

@@ -1,7 +1,7 @@
-"""The settings of a broker's nodes: its ports and its server.properties.
+"""The settings of a broker's nodes: ports and server.properties.
 
-Guarantees: nodes fit into 256 MB of heap each and form groups at once; what the caller sets comes last and wins.
-Does not: resemble production in speed or durability settings, apart from what Kafka does by itself.
+Guarantees: each node fits into 256 MB of heap and forms groups at once; settings of the caller come last and win. Does
+not: resemble production in speed or durability.
 """
 
 import contextlib
@@ -18,8 +18,9 @@ from ccs_stream.testing.broker_base import PLAINTEXT, BrokerOptions, NoBroker
 CONTROLLER: Final = "CONTROLLER"
 
 _PORTS: Final = range(20_000, 32_000)
-"""Below what systems give to outgoing connections: otherwise, while a node is down, a client's connection could take
-the node's port, even one to that very port, and the node could not come back."""
+"""These lie below the ports that systems give to outgoing connections. Otherwise, while a node is down, a client's
+connection could take the node's port, even one to that very port, and the node could not come back.
+"""
 
 _ATTEMPTS_PER_PORT: Final = 100
 
@@ -39,13 +40,14 @@ QUICK_FAILOVER: Final[Mapping[str, str]] = {
     "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
 }
-"""For tests that kill a node: its partitions move after 3 s. With Kafka's 9 s such a test waits longer, and with less
-than this a busy machine declares nodes dead that only had to wait for a processor."""
+"""For tests that kill a node: its partitions move after 3 s. With Kafka's 9 s such a test takes longer; with less than
+3 s a busy machine declares nodes dead that only had to wait for a processor.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """Which listener is where: node by node, the port by the listener's name."""
+    """The port of each listener of each node."""
 
     ports: Mapping[int, Mapping[str, int]]
 
@@ -56,7 +58,7 @@ class Layout:
 
 
 def layout(options: BrokerOptions) -> Layout:
-    """Free ports for every listener of every node."""
+    """Choose free ports for every listener of every node."""
     if options.nodes not in (1, 3):
         raise UsageError(f"a test broker has 1 or 3 nodes, not {options.nodes}")
     for name in options.listeners:
@@ -90,7 +92,7 @@ def _is_free(port: int) -> bool:
 def server_settings(
     options: BrokerOptions, ports: Layout, node: int, data: str, *, bind: str = "127.0.0.1"
 ) -> dict[str, str]:
-    """The settings of one node. It listens at `bind` and tells everybody 127.0.0.1."""
+    """The settings of one node. It listens at `bind` and advertises 127.0.0.1."""
     own = ports.ports[node]
     protocols = {PLAINTEXT: PLAINTEXT, CONTROLLER: PLAINTEXT, **options.listeners}
     clients = [name for name in own if name != CONTROLLER]
@@ -125,7 +127,7 @@ def write_properties(path: Path, settings: Mapping[str, str]) -> None:
 
 
 def escaped(text: str) -> str:
-    """Java reads these files as Latin-1, with backslashes for everything special."""
+    """The text as Java's properties files need it: Latin-1, with backslashes for everything special."""
     special = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
     units = "".join(special.get(char, char) for char in text.strip(" "))
     return "".join(char if char.isascii() else _utf16(char) for char in units)

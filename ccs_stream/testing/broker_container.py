@@ -1,8 +1,8 @@
-"""A broker in a container, by testcontainers.
+"""Starts a broker in a container, by testcontainers.
 
-Guarantees: the container's ports are open on 127.0.0.1 only; it is removed when the broker is stopped, when the process
-that started it exits, and when that process is killed. Does not: run several nodes, add
-listeners, or format the storage otherwise than the image does; Java does all of that.
+Guarantees: the container's ports are open on 127.0.0.1 only; the container is removed when the broker is stopped, when
+the process that started it exits, and when that process is killed. Does not: run several nodes, add listeners, or
+format the storage otherwise than the image does; `broker_java` can do all of that.
 """
 
 import atexit
@@ -46,7 +46,7 @@ _COMMAND: Final = (
     "then exec /opt/kafka/bin/kafka-server-start.sh /opt/kafka/config/server.properties; "
     "else touch /tmp/was-started; exec /etc/kafka/docker/run; fi"
 )
-"""The image's own command, which makes settings of the environment and formats the storage, the first time only."""
+"""The image's own command, which makes settings from the environment and formats the storage, only the first time."""
 
 _JVM: Final = {
     "KAFKA_HEAP_OPTS": "-Xmx256m",
@@ -55,10 +55,10 @@ _JVM: Final = {
 }
 
 _ENGINE_TIMEOUT_S: Final = 120
-"""Of one answer; while an image is pulled the engine says something more often than that."""
+"""For one answer of the engine; while it pulls an image it answers more often than that."""
 
 _START_TIMEOUT_S: Final = 90
-"""Some six seconds on an idle machine."""
+"""It takes some six seconds on an idle machine."""
 
 _END_TIMEOUT_S: Final = 60
 
@@ -66,13 +66,13 @@ _POLL_S: Final = 0.2
 
 
 def prepare() -> None:
-    """Pull now what the first start would have to. Raises `NoBroker`."""
+    """Pull the images that the first start would pull. Raises `NoBroker`."""
     with contextlib.closing(_container().get_docker_client().client):
         pass
 
 
 def start(options: BrokerOptions) -> Broker:
-    """Start a broker. Raises `NoBroker` where it cannot be done, `BrokerFailed` where it should have worked."""
+    """Start a broker. Raises `NoBroker` if that is not possible here, `BrokerFailed` if it should have worked."""
     if options.nodes > 1 or options.listeners or options.format_arguments:
         raise NoBroker("it would have one node, no further listeners and no arguments for its storage")
     broker = ContainerBroker(_container(), options, layout(options))
@@ -85,7 +85,7 @@ def start(options: BrokerOptions) -> Broker:
 
 
 def _container() -> Any:
-    """A container that could be started: an engine answers, and the image is there."""
+    """A container that can be started: an engine answers, and the image is there."""
     _knock(os.environ.get("DOCKER_HOST") or _DEFAULT_ENGINE)
     try:
         from docker.errors import DockerException  # noqa: PLC0415  # an extra
@@ -106,14 +106,14 @@ def _container() -> Any:
         if container.image in str(error):
             client.close()
             raise
-        # What would remove containers of dead processes cannot be had; our own watch removes this one.
+        # The image that removes containers of dead processes cannot be pulled; our own watch removes this one.
         os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"
         testcontainers_config.ryuk_disabled = True
     return container
 
 
 def _knock(engine: str) -> None:
-    """Raise `NoBroker` where nobody listens. Docker's own client would leave a socket open then."""
+    """Raise `NoBroker` if nothing listens at the engine's address. Docker's own client would leave a socket open."""
     address = urllib.parse.urlsplit(engine)
     try:
         if address.scheme == "unix":
@@ -139,7 +139,7 @@ def _pull(client: Any, image: str) -> None:
 
 
 class ContainerBroker(Broker):
-    """See the module."""
+    """A broker of one node in a container."""
 
     def __init__(self, container: Any, options: BrokerOptions, ports: Layout) -> None:
         how = f"Apache Kafka {KAFKA_VERSION}, in a container of {IMAGE}"
@@ -245,7 +245,7 @@ class ContainerBroker(Broker):
 
 
 def _variable(setting: str) -> str:
-    """The environment variable that the image makes this setting from."""
+    """The environment variable from which the image makes this setting."""
     return "KAFKA_" + setting.replace("_", "__").replace("-", "___").replace(".", "_").upper()
 
 

@@ -1,9 +1,9 @@
-"""Removes a container when the process that started it is gone, however that one ended.
+"""Removes a container when the process that started it has ended, for whatever reason.
 
     python broker_container_watch.py OWNER FOLDER CONTAINER
 
-Guarantees: soon after the process OWNER has ended, the container and FOLDER are removed. Does not:
-end by itself while the owner lives; the owner ends it once it has removed the container itself.
+Guarantees: soon after the process OWNER has ended, the container and FOLDER are removed. Does not: end by itself while
+OWNER lives; OWNER ends it after removing the container itself.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""Kafka's jars, by Maven, in the user's cache directory.
+"""Kafka's jars, fetched by Maven into the user's cache directory.
 
-Guarantees: a folder that exists is complete, however many processes ask at once and wherever one is killed. Does not:
-renew or delete what it once made; the folder is named after Kafka's version.
+Guarantees: a folder that exists is complete, even if many processes fetch at once or one is killed. Does not: update or
+delete what it fetched; the folder is named after Kafka's version.
 """
 
 import contextlib
@@ -16,10 +16,10 @@ from typing import Final
 from ccs_stream.testing.broker_base import KAFKA_VERSION, NoBroker
 
 _LOG4J_VERSION: Final = "2.25.4"
-"""Kafka's jars bring the API of its log only: without a binding the broker would say nothing."""
+"""Kafka's jars contain only the API of its logging: without a binding the broker would log nothing."""
 
 _MAVEN_TIMEOUT_S: Final = 600
-"""For some 55 MB: about 20 s on a good line."""
+"""For some 55 MB, which take about 20 s on a good line."""
 
 _ARTIFACTS: Final = (
     ("org.apache.kafka", "kafka_2.13", KAFKA_VERSION),
@@ -29,14 +29,14 @@ _ARTIFACTS: Final = (
 
 
 def jars_folder() -> Path:
-    """Where the jars are, or will be."""
+    """The folder of the jars, whether it exists or not."""
     cache = os.environ.get("XDG_CACHE_HOME", "")
     base = Path(cache) if Path(cache).is_absolute() else Path.home() / ".cache"
     return base / "ccs-stream" / f"kafka-{KAFKA_VERSION}"
 
 
 def kafka_jars() -> Path:
-    """The folder with the jars, fetched when they are not there yet. Raises `NoBroker`."""
+    """The folder with the jars, fetched if they are not there yet. Raises `NoBroker`."""
     folder = jars_folder()
     if folder.is_dir():
         return folder
@@ -55,7 +55,7 @@ def kafka_jars() -> Path:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Only one process at a time. The lock ends with its process, too; the file stays."""
+    """Let one process in at a time. The lock ends with its process; the file stays."""
     import fcntl  # noqa: PLC0415  # POSIX only, and this module is imported everywhere
 
     with path.open("w") as file:
@@ -64,7 +64,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _fetch(maven: str, folder: Path) -> None:
-    """Under the lock, so that what another process left half done can be thrown away."""
+    """Fetch the jars. The caller holds the lock, so what another process left unfinished can be thrown away."""
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="ccs-kafka-pom-") as project:

@@ -1,8 +1,8 @@
-"""A broker by this machine's Java, with jars by Maven.
+"""Starts a broker with this machine's Java, and jars by Maven.
 
-Guarantees: what it keeps in the user's cache directory (the jars, and Java's archive of their classes) is complete
-wherever it exists, however many processes ask at once and wherever one is killed. Does not: renew the jars; their
-folder is named after Kafka's version.
+Guarantees: what is kept in the user's cache directory (the jars, and Java's archive of their classes) is complete if it
+exists, even if many processes make it at once or one is killed. Does not: update the jars; their folder is named after
+Kafka's version.
 """
 
 import contextlib
@@ -19,13 +19,13 @@ from ccs_stream.testing.broker_jars import kafka_jars, locked
 from ccs_stream.testing.broker_nodes import JavaBroker
 
 OLDEST_JAVA: Final = 17
-"""Kafka's brokers of this version start on no older one."""
+"""Kafka's brokers of this version do not start on an older one."""
 
 _FLAGS: Final = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
-"""Measured on two cores: one node is formatted and started in 3.1 s so, in 3.9 s with Java's defaults."""
+"""Measured on two cores: one node is formatted and started in 3.1 s with these, in 3.9 s with Java's defaults."""
 
 _ATTEMPTS: Final = 3
-"""Another process may take a port between our look at it and the node's."""
+"""Another process may take a port after it was found free and before the node takes it."""
 
 _PORT_TAKEN: Final = "Address already in use"
 
@@ -60,12 +60,12 @@ def find_java() -> Java:
 
 
 def prepare() -> None:
-    """Fetch and make now what the first start would have to. Raises `NoBroker`."""
+    """Fetch and make what the first start would. Raises `NoBroker`."""
     _command(find_java())
 
 
 def start(options: BrokerOptions) -> Broker:
-    """Start a broker. Raises `NoBroker` where it cannot be done, `BrokerFailed` where it should have worked."""
+    """Start a broker. Raises `NoBroker` if that is not possible here, `BrokerFailed` if it should have worked."""
     java = find_java()
     how = f"Apache Kafka {KAFKA_VERSION}, started here with Java {java.version}"
     return _started(options, _command(java), how)
@@ -86,7 +86,7 @@ def _started(options: BrokerOptions, command: list[str], how: str) -> JavaBroker
 
 
 def _command(java: Java) -> list[str]:
-    """What every node's command begins with."""
+    """The beginning of every node's command."""
     jars = kafka_jars()
     plain = [java.path, *_FLAGS, "-cp", f"{jars}/*"]
     archive = _archive(java, jars, plain)
@@ -94,7 +94,7 @@ def _command(java: Java) -> list[str]:
 
 
 def _archive(java: Java, jars: Path, command: list[str]) -> Path | None:
-    """Java's archive of the classes that a broker loads, made by starting one: the next starts in half the time.
+    """Java's archive of the classes that a broker loads, made by starting one: later starts take half the time.
 
     An empty file stands for a Java that cannot make one. Java ignores an archive that does not fit.
     """
@@ -110,7 +110,7 @@ def _archive(java: Java, jars: Path, command: list[str]) -> Path | None:
 
 
 def _make_archive(archive: Path, command: list[str]) -> None:
-    """Under the lock, so that what another process left half done can be thrown away."""
+    """Make the archive. The caller holds the lock, so what another process left unfinished can be thrown away."""
     part = archive.with_suffix(".part")
     part.unlink(missing_ok=True)
     with (

@@ -1,8 +1,8 @@
 """The nodes of a broker as Java processes of this machine, in KRaft's combined mode.
 
 Guarantees: nodes listen on 127.0.0.1 only; they end, and their data is deleted, when the broker is stopped, when the
-process that started it exits, and when that process is killed. A terminal's Ctrl-C does not reach them.
-Does not: look for Java or jars (`broker_java` does); run on Windows.
+process that started it exits, and when that process is killed. A terminal's Ctrl-C does not reach them. Does not: look
+for Java or jars (`broker_java` does), or run on Windows.
 """
 
 import atexit
@@ -26,7 +26,7 @@ from ccs_stream.testing.broker_base import PLAINTEXT, STARTED, Broker, BrokerFai
 from ccs_stream.testing.broker_config import layout, server_settings, write_properties
 
 _START_TIMEOUT_S: Final = 90
-"""One to three seconds on an idle machine."""
+"""It takes one to three seconds on an idle machine."""
 
 _END_TIMEOUT_S: Final = 60
 """A node that is told to end tries for a while to hand over what it leads."""
@@ -44,7 +44,7 @@ _LOG4J: Final = {
 
 
 class JavaBroker(Broker):
-    """See the module."""
+    """A broker of one or three nodes, each a Java process."""
 
     def __init__(self, options: BrokerOptions, *, java: Sequence[str], how: str) -> None:
         ports = layout(options)
@@ -117,7 +117,7 @@ class JavaBroker(Broker):
         return str(self._home(node) / "server.properties")
 
     def _launch(self, node: int) -> int:
-        """Start a node, and return where its log of this run begins."""
+        """Start a node; returns where its log of this run begins."""
         log = self.log_of(node)
         mark = log.stat().st_size if log.exists() else 0
         self._running[node] = self._run(node, ["kafka.Kafka", self._properties(node)])
@@ -153,7 +153,7 @@ class JavaBroker(Broker):
 
 
 class _Process:
-    """A Java process under a watch that ends it with this process."""
+    """A Java process beside a watch, which ends it when this process has ended."""
 
     def __init__(self, command: list[str], *, log: Path, folder: Path) -> None:
         watch = [sys.executable, "-I", "-S", broker_watch.__file__, str(os.getpid()), str(folder)]
@@ -177,7 +177,7 @@ class _Process:
         return self._watch.poll() is None
 
     def signal(self, number: signal.Signals) -> None:
-        """Signal the process itself; the watch follows it."""
+        """Signal the Java process; the watch follows it."""
         if self.is_running:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, number)

@@ -1,7 +1,12 @@
-"""One broker for all processes of a test run.
+"""Shares one broker between all processes of a test run.
 
-Guarantees: the broker is started once, by whoever asks first, and belongs to the process that holds the `BrokerHost`:
-what becomes of the processes that ask is nothing to it. Does not: let them hurt it; tests that want to start their own.
+`pytest_plugin` uses it: the main process has a `BrokerHost`, each worker of pytest-xdist a `BrokerGuest`.
+
+Guarantees: the broker is started once, at the first request, and belongs to the process of the `BrokerHost`; it
+survives the processes that ask for it. Does not: let them stop or kill it; tests that want to do so start a broker of
+their own.
+
+How: a thread of the host answers one request at a time over a local socket, and may block on starting the broker.
 """
 
 import contextlib
@@ -22,7 +27,7 @@ _REFUSAL: Final = UsageError("this broker is shared with other tests: one that h
 
 
 class Invitation(TypedDict):
-    """What another process needs to ask. Plain values, so that any channel can carry it."""
+    """What another process needs to ask for the broker. The values are plain, so that any channel can carry them."""
 
     port: int
     key: bytes
@@ -37,7 +42,7 @@ class _BrokerAnswer(TypedDict):
 
 
 class BrokerHost:
-    """Owns the broker of a run."""
+    """Owns the broker of a test run."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -49,15 +54,15 @@ class BrokerHost:
 
     @property
     def how(self) -> str | None:
-        """Which broker it is, if it was ever asked for and could be had."""
+        """Where the broker came from; None if nobody asked for it or it could not be started."""
         return (self._answer or {}).get("how")
 
     def get(self) -> Broker:
-        """The broker, started now if nobody asked before. Raises `NoBroker`, `BrokerFailed`."""
+        """The broker, started at the first call. Raises `NoBroker`, `BrokerFailed`."""
         return _borrowed(self._ask())
 
     def invite(self) -> Invitation:
-        """Make it possible for other processes to ask."""
+        """Let other processes ask for the broker."""
         with self._lock:
             if self._listener is None:
                 self._listener = Listener(("127.0.0.1", 0), backlog=_WAITING, authkey=self._key)
@@ -100,13 +105,13 @@ class BrokerHost:
 
     def _serve(self, listener: Listener) -> None:
         while not self._closing:
-            # What one process does wrong, or its death while it waits, must not cost the others their broker.
+            # An error of one process, or its death while it waits, must not cost the others their broker.
             with contextlib.suppress(OSError, EOFError, AuthenticationError), listener.accept() as connection:
                 connection.send(self._ask())
 
 
 class BrokerGuest:
-    """Asks the host of another process."""
+    """Asks the host in another process for its broker."""
 
     def __init__(self, invitation: Invitation) -> None:
         self._invitation = invitation

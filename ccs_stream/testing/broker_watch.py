@@ -1,13 +1,13 @@
-"""Runs one command on behalf of a process, and ends it when that process is gone, however that one ended.
+"""Runs one command on behalf of a process, and ends it when that process has ended, for whatever reason.
 
     python broker_watch.py OWNER FOLDER COMMAND...
 
-Guarantees: soon after the process OWNER has ended, the command is killed and FOLDER is deleted; should this process be
-killed itself, the command dies with it (on Linux). Its exit status is the command's.
-Does not: import anything but the standard library, so that it starts in no time; restart anything.
+Guarantees: soon after the process OWNER has ended, the command is killed and FOLDER is deleted; if this process is
+killed itself, the command dies with it (on Linux). Its exit status is that of the command. Does not: import anything
+but the standard library, so that it starts quickly; restart anything.
 
-A process of its own because the kernel's signal at a parent's death means the death of the *thread* that started the
-child, and because a Java process cannot be asked to look after its parent.
+It is a process of its own because the kernel's signal at a parent's death means the death of the *thread* that started
+the child, and because a Java process cannot be asked to watch its parent.
 """
 
 import ctypes
@@ -20,7 +20,7 @@ import time
 from typing import Final
 
 _POLL_S: Final = 0.05
-"""How long a death goes unnoticed; looking twenty times a second costs a thousandth of a processor."""
+"""A death goes unnoticed for so long; looking twenty times a second costs a thousandth of a processor."""
 
 _PR_SET_PDEATHSIG: Final = 1
 """From linux/prctl.h."""
@@ -33,7 +33,7 @@ def main(owner: int, folder: str, command: list[str]) -> int:
         stdout=sys.stderr,
         preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509  # there are no threads here
     )
-    # The owner reads whom to signal.
+    # The owner reads which process to signal.
     os.write(1, b"%d\n" % child.pid)
     os.close(1)
     while os.getppid() == owner:

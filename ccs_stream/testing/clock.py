@@ -1,7 +1,7 @@
 """A clock that a test moves by hand, for code that is given a `ccs_stream.clock.Clock`.
 
-Guarantees: time stands still until `advance`; whoever waits is woken when its time has come or its event is set. Does
-not: move by itself when every thread waits; the test says when.
+Guarantees: time stands still until `advance`; a waiting thread is woken when its time has come or its event is set.
+Does not: move by itself when every thread waits; the test says when.
 """
 
 import threading

@@ -6,8 +6,8 @@ A third party subclasses `LogStoreConformance` in a test module of its own and s
         def open_store(self, folder):
             return MyLog(folder / "log")
 
-Guarantees: each sentence of `ccs_stream.log.port.LogStore` has a test here. Does not: test durability, which needs to
-kill processes, or read-only stores, which have `ReadOnlyConformance`.
+Guarantees: each sentence of `ccs_stream.log.port.LogStore` has a test here. Does not: test durability, which takes
+killed processes, or read-only stores, which have `ReadOnlyConformance`.
 """
 
 import threading
@@ -23,14 +23,14 @@ from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.errors import Closed, ContentMissing, LogReadOnly
 from ccs_stream.protocol.events import CommandAnswered
 from ccs_stream.protocol.ids import SequenceNumber
-from ccs_stream.protocol.records import LogOpened
+from ccs_stream.protocol.records import DecisionRecord, LogOpened
 from ccs_stream.testing.records import Chain
 
 EVENT = CommandAnswered(original_sequence=SequenceNumber(0))
 
 
 def filled(store: LogStore, shard: str, decisions: int) -> Chain:
-    """Append so many decisions of 1, 2, 3, 1, 2, 3, ... events, with a body each."""
+    """Append so many decisions, of 1, 2, 3, 1, 2, 3, ... events, each with a body."""
     chain = Chain(shard)
     for number in range(decisions):
         draft = chain.draft([EVENT] * (number % 3 + 1), contents=(b"body %d" % number,))
@@ -40,17 +40,17 @@ def filled(store: LogStore, shard: str, decisions: int) -> Chain:
 
 
 class LogStoreConformance:
-    """Subclass it, and implement `open_store`."""
+    """The suite of a store that can be written to. Subclass it, and implement `open_store`."""
 
     durable = True
-    """Whether what one object appended is found by another one opened later."""
+    """Whether a store opened later finds what another object appended."""
     turns_are_transactions = True
-    """Whether a turn that raises takes back what was appended in it."""
+    """Whether a turn that raises undoes what was appended in it."""
     opens_shards = True
-    """Whether a shard comes into being with the first append to it, rather than with the log."""
+    """Whether a shard begins with the first append to it, rather than with the log."""
 
     def open_store(self, folder: Path) -> LogStore:
-        """Open the log that lives in `folder`, creating it where it does not exist."""
+        """Open the log in `folder`, creating it if it does not exist."""
         raise NotImplementedError
 
     @pytest.fixture
@@ -177,6 +177,23 @@ class LogStoreConformance:
         assert found is not None
         assert found.contents == (b"body 1",)
 
+    def test_a_scan_names_the_workspaces(self, store: LogStore) -> None:
+        filled(store, "b", 3)
+        filled(store, "a", 5)
+        scanned = list(store.scan())
+        assert sorted({name for name in scanned if name is not None}) == store.workspaces()
+        assert (scanned.count("a"), scanned.count("b")) == (5, 3)
+        assert len(scanned) <= store.record_count()
+
+    def test_a_decision_is_found_by_a_store_that_was_told_of_those_before_it(self, store: LogStore) -> None:
+        chain = filled(store, "w", 10)
+        for entry in ShardReader(store, "w").read():
+            if type(entry.record) is DecisionRecord:
+                for _ in range(2):
+                    store.learn("w", entry.record.first_sequence, entry.offset, entry.events)
+        found = [store.find("w", sequence) for sequence in (1, 2, chain.sequence, chain.sequence + 1)]
+        assert [None if each is None else each.offset for each in found] == [1, 2, 10, None]
+
     def test_the_change_mark_tells_of_other_writers(self, store: LogStore, tmp_path: Path) -> None:
         if not self.durable:
             pytest.skip("this store has no other writers")
@@ -259,7 +276,7 @@ class LogStoreConformance:
 
 
 class ReadOnlyConformance:
-    """For stores that only read; subclass it, and make a copy of a filled log with `copy_of`."""
+    """The suite of a store that only reads. Subclass it, and implement `copy_of`."""
 
     def copy_of(self, store: LogStore, shard: str, folder: Path) -> LogStore:
         """A read-only store holding what `store` holds of `shard`."""
@@ -277,6 +294,8 @@ class ReadOnlyConformance:
         assert copy.log_id == original.log_id
         assert copy.workspaces() == ["w"]
         assert copy.end("w") == original.end("w")
+        assert list(copy.scan()) == list(original.scan()) == [None] + ["w"] * 10
+        assert copy.record_count() == 11
         for after, until in ((BEFORE_FIRST, None), (3, None), (2, 5)):
             theirs = [(each.offset, each.head, each.tail) for each in copy.read("w", after, until=until)]
             ours = [

@@ -1,11 +1,11 @@
-"""Telling the pure core's rules as stories: given what happened, when a command comes, then these events follow.
+"""Tests of the pure core as stories: given what happened, when a command comes, then these events follow.
 
     story = Story()
     story.given(story.write("planner", "plan"))
     story.when(story.read("reviewer", "plan")).then(ParticipantJoined, GrantIssued)
 
-Guarantees: runs the real `decide` and `fold`, nothing else; no I/O, and the clock moves when told to. Does not: know
-bytes; for those there is `ccs_stream.testing.records`.
+Guarantees: it runs the real `decide` and `fold`, and nothing else; there is no I/O, and time passes only with `after`.
+Does not: encode anything; `ccs_stream.testing.records` does.
 """
 
 import hashlib
@@ -53,14 +53,14 @@ WORKSPACE = "story"
 
 
 def session_of(name: str) -> SessionId:
-    """The session id that stands for a name in stories."""
+    """The session id for a name in stories."""
     return SessionId(hashlib.sha256(name.encode()).digest()[:16])
 
 
 class Story:
     """One workspace, opened, with agents that join when they first act.
 
-    Who acts is written `agent` or `agent@session`; without a session the agent has one of its own.
+    An actor is written `agent` or `agent@session`; without a session the agent has one of its own.
     """
 
     def __init__(self, settings: WorkspaceSettings | None = None) -> None:
@@ -74,24 +74,24 @@ class Story:
     # Telling.
 
     def given(self, *commands: Command) -> Self:
-        """These happened, and were not refused."""
+        """These commands were carried out."""
         for command in commands:
             decision = self._perform(command)
             assert decision.refusal is None, f"given {command}, which was refused: {decision.refusal}"
         return self
 
     def after(self, seconds: float) -> Self:
-        """So much time passes."""
+        """So many seconds pass."""
         self.now = Micros(self.now + round(seconds * SECOND_US))
         return self
 
     def when(self, command: Command) -> Self:
-        """Ask for it: decided, and folded, refused or not."""
+        """Decide this command, and fold the decision."""
         self.decision = self._perform(command)
         return self
 
     def then(self, *expected: type[Event] | Event) -> Self:
-        """Exactly these events follow: a type for any event of it, or the very event."""
+        """Exactly these events followed: a type stands for any event of that type."""
         events = self.events
         names = [type(event).__name__ for event in events]
         assert len(events) == len(expected), f"expected {[_name(each) for each in expected]}, got {names}"
@@ -103,7 +103,7 @@ class Story:
         return self
 
     def refused(self, reason: RefusalReason) -> Self:
-        """The command is refused for this reason, and nothing else follows."""
+        """The command was refused for this reason, and nothing else followed."""
         assert [type(event) for event in self.events] == [CommandRefused], f"expected a refusal, got {self.events}"
         refusal = self.events[0]
         assert isinstance(refusal, CommandRefused)
@@ -111,18 +111,18 @@ class Story:
         return self
 
     def nothing(self) -> Self:
-        """The command changes nothing."""
+        """The command changed nothing."""
         return self.then()
 
     @property
     def events(self) -> list[Event]:
-        """What followed the last `when`."""
+        """The events that followed the last `when`."""
         assert self.decision is not None, "nothing was asked for yet"
         return self.decision.events
 
     @property
     def refusal(self) -> CommandRefused:
-        """The refusal that followed."""
+        """The refusal that followed the last `when`."""
         assert self.decision is not None
         assert self.decision.refusal is not None
         return self.decision.refusal
@@ -130,31 +130,31 @@ class Story:
     # Looking.
 
     def artifact(self, key: str) -> ArtifactState:
-        """The artifact of a key. KeyError when it was never registered."""
+        """The artifact of a key. Raises `KeyError` if it was never registered."""
         return self.state.artifacts[self.id(key)]
 
     def id(self, key: str) -> ArtifactId:
-        """Its id."""
+        """The artifact's id."""
         return artifact_id(WORKSPACE, (), key)
 
     def participant(self, who: str) -> ParticipantNumber:
-        """The number of whoever has joined. KeyError otherwise."""
+        """The number of an actor that has joined. Raises `KeyError` otherwise."""
         agent, session = self._who(who)
         return self.state.sessions[session].participants[agent]
 
     def grant(self, who: str, key: str) -> GrantState:
-        """What the directory records for `who`."""
+        """The state of an actor's copy."""
         return self.artifact(key).state_of(self.participant(who))
 
     # Commands.
 
     def join(self, who: str, *, number: int | None = None) -> Join:
-        """An agent joins in its session."""
+        """A command to join."""
         agent, session = self._who(who)
         return Join(session_id=session, number=self._number(session, number), agent=agent)
 
     def read(self, who: str, key: str, *, number: int | None = None) -> Read:
-        """A read."""
+        """A command to read."""
         agent, session = self._joined(who)
         return Read(session_id=session, number=self._number(session, number), agent=agent, artifact=self.id(key))
 
@@ -172,7 +172,7 @@ class Story:
         size: int | None = None,
         uploaded_at: Micros | None = None,
     ) -> Commit:
-        """A write; with `cas`, only over version `base`."""
+        """A command to write; with `cas`, only over version `base`."""
         change = self.change(key, text, base=base, cas=cas, fence=fence, ttl_s=ttl_s)
         if size is not None:
             change.content.size = size
@@ -219,18 +219,18 @@ class Story:
         )
 
     def commit(self, who: str, *changes: ArtifactChange, number: int | None = None) -> Commit:
-        """Several changes, all or none."""
+        """A command with several changes, all or none."""
         agent, session = self._joined(who)
         return Commit(session_id=session, number=self._number(session, number), agent=agent, changes=changes)
 
     def delete(
         self, who: str, key: str, *, base: int | None = None, cas: bool = False, fence: int | None = None
     ) -> Commit:
-        """A delete."""
+        """A command to delete."""
         return self.commit(who, self.erase(key, base=base, cas=cas, fence=fence))
 
     def acquire(self, who: str, key: str, seconds: float = 10) -> Acquire:
-        """A reservation."""
+        """A command to take a reservation."""
         agent, session = self._joined(who)
         return Acquire(
             session_id=session,
@@ -243,7 +243,7 @@ class Story:
         )
 
     def release(self, who: str, key: str, fence: int) -> Release:
-        """The end of a reservation."""
+        """A command to end a reservation."""
         agent, session = self._joined(who)
         return Release(
             session_id=session,
@@ -254,27 +254,27 @@ class Story:
         )
 
     def refresh(self, who: str, key: str) -> Refresh:
-        """A longer life."""
+        """A command to extend the life of an artifact."""
         agent, session = self._joined(who)
         return Refresh(session_id=session, number=self._number(session, None), agent=agent, artifact=self.id(key))
 
     def heartbeat(self, who: str) -> Heartbeat:
-        """A sign of life."""
+        """A command to renew the session."""
         _, session = self._who(who)
         return Heartbeat(session_id=session, number=self._number(session, None))
 
     def leave(self, who: str) -> Leave:
-        """The end of one's own session."""
+        """A command to end the actor's session."""
         _, session = self._who(who)
         return Leave(session_id=session, number=self._number(session, None))
 
     def evict(self, who: str, target: str) -> Evict:
-        """The end of another's."""
+        """A command to end another's session."""
         _, session = self._who(who)
         return Evict(session_id=session, number=self._number(session, None), target=self._who(target)[1])
 
     def sweep(self, limit: int = 100) -> Sweep:
-        """The coordinator's sweep."""
+        """The sweep that a coordinator makes."""
         return Sweep(session_id=NO_SESSION, number=CommandNumber(0), limit=limit)
 
     # Within.
@@ -285,7 +285,7 @@ class Story:
 
     def _joined(self, who: str) -> tuple[str, SessionId]:
         agent, session = self._who(who)
-        known = self.state.session(session)
+        known = self.state.sessions.get(session)
         if not self.state.has_ended(session) and (known is None or agent not in known.participants):
             self._perform(self.join(who))
         return agent, session

@@ -1,15 +1,14 @@
-"""A pytest plugin: a real Kafka broker as a fixture, and a word at the end on what ran with it.
+"""A pytest plugin: a real Kafka broker as a fixture, and a summary of what ran on it.
 
     pytest_plugins = ["ccs_stream.testing.pytest_plugin"]
 
-in the topmost conftest.py gives the fixtures `kafka_broker` and `kafka_prefix` and the marker `kafka`, which every test
-that asks for `kafka_broker` has by itself.
+This line in the topmost conftest.py gives the fixtures `kafka_broker` and `kafka_prefix`, and the marker `kafka`, which
+every test that uses `kafka_broker` gets by itself.
 
-Guarantees: one broker for all workers of pytest-xdist, owned by the process that runs them, so that it survives each
-of them and none of it survives the run; a test without a broker is skipped, counted and explained at the end of the
-run, or fails when the environment says `CCS_REQUIRE_KAFKA=1`. That holds for `start_broker()` inside a test, too.
-Does not: start a broker before a test asks for one. What has to be downloaded first is fetched before the first test,
-so that no test's time limit meets it.
+Guarantees: all workers of pytest-xdist share one broker. The process that runs the workers owns it, so it survives each
+of them and ends with the run. A test without a broker is skipped, counted and explained at the end of the run, or fails
+if `CCS_REQUIRE_KAFKA=1` is set. That holds for `start_broker()` inside a test, too. Does not: start a broker before a
+test asks for one. Downloads are made before the first test, so that no test's time limit includes them.
 """
 
 import contextlib
@@ -38,12 +37,12 @@ _SOURCE: Final = pytest.StashKey[BrokerHost | BrokerGuest]()
 _MISSING: Final = pytest.StashKey[str]()
 
 _LONGEST_NAME: Final = 80
-"""Kafka allows topics 249 characters: the rest is for whoever uses the prefix."""
+"""Kafka allows names of 249 characters; the rest is for what a test appends to the prefix."""
 
 
 @pytest.fixture(scope="session")
 def kafka_broker(pytestconfig: pytest.Config) -> Broker:
-    """The broker that all tests of a run share. It cannot be stopped or hurt."""
+    """The broker that all tests of a run share. It cannot be stopped or killed."""
     return pytestconfig.stash[_SOURCE].get()
 
 
@@ -69,7 +68,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Of pytest-xdist, in the process that runs the workers, before each starts."""
+    """A hook of pytest-xdist, called in the process that runs the workers, before each starts."""
     host = node.config.stash[_SOURCE]
     assert isinstance(host, BrokerHost)
     node.workerinput[_INVITATION] = host.invite()
@@ -121,7 +120,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 class _Summary:
-    """Counts in the process that prints."""
+    """Counts the tests, in the process that prints."""
 
     def __init__(self, host: BrokerHost) -> None:
         self._host = host

@@ -1,7 +1,7 @@
 """Valid records for tests that need a log and no coordinator.
 
-Guarantees: what `Chain` makes continues a log: gap-free, chained, admitted by every reader. Does not: decide; the
-events are whatever the test wants.
+Guarantees: the records of a `Chain` continue a log: gap-free, chained, admitted by every reader. Does not: decide; the
+test chooses the events.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from ccs_stream.protocol.ids import (
 from ccs_stream.protocol.records import DecisionRecord
 
 START: Micros = Micros(1_750_000_000_000_000)
-"""When the chains of tests begin: a time of their own, so that golden files do not change."""
+"""The time of the first record of a chain. It is fixed, so that golden files do not change."""
 
 
 class Chain:

@@ -221,7 +221,7 @@ class TestOnABroker:
                     assert time.monotonic() < deadline
                 found = examine(coordinated_alone)
                 assert found.failed == set()
-                assert "1 workspaces: what snapshots say, and what follows them, is a" in found.of("state", "ok")[0]
+                assert "1 workspaces: the state from the snapshots is the state computed" in found.of("state", "ok")[0]
                 # A state with one artifact less, at the same place, and with its own hash right.
                 workspace.agent("a").write("k", "again")
                 end = store.end("w")
@@ -242,7 +242,7 @@ class TestOnABroker:
             service.close()
         found = examine(coordinated_alone)
         assert found.failed == {"state"}
-        assert "'w': the state from a snapshot is not that of a fold" in found.of("state", "FAILED")[0]
+        assert "'w': the state from a snapshot is not the state computed" in found.of("state", "FAILED")[0]
         assert examine(coordinated_alone, "--quick").exit_code == 0
 
 

@@ -37,7 +37,7 @@ def queue_for_ever(workspace: Workspace, outbox: Outbox, first: int) -> None:
     while True:
         number += 1
         key = f"k{number % 3}"
-        known = workspace.coordinator.state.artifact(artifact_id("w", SCOPE, key))
+        known = workspace.coordinator.state.artifacts.get(artifact_id("w", SCOPE, key))
         base = Version(0) if known is None else known.version
         body = str(number).encode()
         outbox.put(

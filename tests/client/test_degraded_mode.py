@@ -402,7 +402,7 @@ def failing_write(workspace: Workspace) -> Exception:
 
 def connection_of(rig: Rig) -> sqlite3.Connection:
     assert isinstance(rig.store, SqliteLog)
-    connection = rig.store._for_writing()._connection
+    connection = rig.store._for_writing().connection
     assert connection is not None
     return connection
 

@@ -15,7 +15,7 @@ import pytest
 import ccs_stream
 from ccs_stream import CoherenceDegradedWarning, Put, UsageError
 from ccs_stream.adapters.langgraph import CCSStore, CoherentStore, StoreMetricEvent
-from ccs_stream.log.sqlite_writer import Writer
+from ccs_stream.log.sqlite_writer import SqliteWriter
 from ccs_stream.protocol.errors import LogBusy, LogError, LogUnavailable, VersionConflict
 from tests.disks import mounted
 from tests.waiting import until
@@ -85,28 +85,28 @@ def full(path: Path) -> Iterator[None]:
 def unwritable(path: Path) -> Iterator[None]:
     """SQLite is told that it may not write, by the connection of whoever has the turn."""
     del path
-    begin = Writer.begin
+    begin = SqliteWriter.begin
 
-    def begin_to_read(self: Writer) -> None:
+    def begin_to_read(self: SqliteWriter) -> None:
         begin(self)
-        self.connection.execute("PRAGMA query_only = ON")
+        self.in_turn().execute("PRAGMA query_only = ON")
 
-    def restored(self: Writer) -> None:
-        if self._connection is not None:
-            self._connection.execute("PRAGMA query_only = OFF")
+    def restored(self: SqliteWriter) -> None:
+        if self.connection is not None:
+            self.connection.execute("PRAGMA query_only = OFF")
         begin(self)
 
-    Writer.begin = begin_to_read  # type: ignore[method-assign]
+    SqliteWriter.begin = begin_to_read  # type: ignore[method-assign]
     try:
         yield
     finally:
-        Writer.begin = restored  # type: ignore[method-assign]
+        SqliteWriter.begin = restored  # type: ignore[method-assign]
 
 
 @pytest.fixture(params=["locked", "full", "read-only"])
 def away(request: pytest.FixtureRequest, path: Path, monkeypatch: pytest.MonkeyPatch) -> Away:
     """Takes the log away: nothing can be appended inside the block."""
-    monkeypatch.setattr(Writer, "begin", Writer.begin)  # put back at the end, whatever happens
+    monkeypatch.setattr(SqliteWriter, "begin", SqliteWriter.begin)  # put back at the end, whatever happens
     take = {"locked": locked, "full": full, "read-only": unwritable}[request.param]
     return lambda: take(path)
 

@@ -364,7 +364,7 @@ def sqlite_rig(tmp_path: Path) -> Iterator[Rig]:
 def writing(rig: Rig) -> sqlite3.Connection:
     """The log's connection that writes."""
     assert isinstance(rig.store, SqliteLog)
-    connection = rig.store._for_writing()._connection
+    connection = rig.store._for_writing().connection
     assert connection is not None
     return connection
 

@@ -125,7 +125,7 @@ class Queueing(RuleBasedStateMachine):
     )
     def queue(self, key: str, agent: str, knows: str, erase: bool, seen: bool) -> None:
         artifact = artifact_id("w", ("s",), key)
-        state = self.rig.ours.coordinator.state.artifact(artifact)
+        state = self.rig.ours.coordinator.state.artifacts.get(artifact)
         current = 0 if state is None else int(state.version)
         base = {"now": current, "nothing": None, "before": max(0, current - 1)}[knows]
         mark = self.mark()

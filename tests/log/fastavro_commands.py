@@ -7,6 +7,7 @@ from ccs_stream.log.schemas import MARKER, PREFIX_BYTES, Schema, registry
 from ccs_stream.protocol import commands as cmd
 from ccs_stream.protocol.commands import Command, CommandKind, WriteMode
 from ccs_stream.protocol.errors import CorruptRecord, UnknownSchema
+from ccs_stream.protocol.process_identity import ProcessIdentity
 from ccs_stream.protocol.settings import WorkspaceSettings
 
 _REGISTRY: Final = registry("commands")
@@ -96,6 +97,8 @@ def _schema_of(command: Command) -> Schema:
     """The oldest that can say it, so that a coordinator of an earlier release takes what it always took."""
     if type(command) is cmd.Commit and not any(_traced(each) for each in command.changes):
         return _REGISTRY.superseded("Commit")[0]
+    if type(command) is cmd.Join and ProcessIdentity.of(command) is None:
+        return _REGISTRY.superseded("Join")[0]
     return _SCHEMAS[_NAMES[command.KIND]]
 
 

@@ -35,6 +35,7 @@ class LedLog(MemoryLog):
     """A log in memory that is like a partition on Kafka: one shard of several workspaces, whose leaders claim."""
 
     serialises_writers = False
+    finds_by_sequence = False
 
     def __init__(self) -> None:
         super().__init__(log_id=LOG_ID)

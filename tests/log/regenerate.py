@@ -13,10 +13,11 @@ from ccs_stream.log.commands import encode_command
 from ccs_stream.log.port import Position
 from ccs_stream.log.snapshot import take_snapshot
 from ccs_stream.protocol.ids import artifact_id
+from ccs_stream.protocol.process_identity import ProcessIdentity
 from ccs_stream.protocol.statehash import state_hash
 from tests.log.led import play_led
 from tests.log.samples import COMMANDS, EVENTS, RECORDS, TRACE_PARENT
-from tests.log.scenario import LOG_ID, SWEPT_S, WORKSPACE, play
+from tests.log.scenario import IDENTITY, LOG_ID, SWEPT_S, WORKSPACE, play
 
 GOLDEN = Path(__file__).parent / "golden" / "v1"
 
@@ -40,9 +41,9 @@ def put_entries(name: str, entries: dict[str, str]) -> None:
         put(GOLDEN / f"{name}-{number}.json", json.dumps(added, indent=1) + "\n")
 
 
-def logged(trace_parent: str | None = None) -> str:
+def logged(trace_parent: str | None = None, identity: ProcessIdentity | None = None) -> str:
     """The log of the history."""
-    drafts, state, cursor = play(trace_parent=trace_parent)
+    drafts, state, cursor = play(trace_parent=trace_parent, identity=identity)
     end = cursor.end(WORKSPACE)
     log = {
         "workspace": WORKSPACE,
@@ -52,6 +53,15 @@ def logged(trace_parent: str | None = None) -> str:
         "state_hash": state_hash(state),
     }
     return json.dumps(log, indent=1) + "\n"
+
+
+def snapshot_of(identity: ProcessIdentity | None = None) -> str:
+    """A snapshot of the history where nobody has left yet."""
+    drafts, state, cursor = play(SWEPT_S, identity=identity)
+    end = cursor.end(WORKSPACE)
+    position = Position(LOG_ID, WORKSPACE, len(drafts) - 1, end.sequence, end.hash)
+    snapshot = take_snapshot(state, position, cursor=cursor, offset_of=lambda sequence: 2 * sequence)
+    return snapshot.data.hex() + "\n"
 
 
 def archived() -> str:
@@ -80,11 +90,9 @@ def main() -> None:
     put_entries("commands", {kind: encode_command("w", command).hex() for kind, command in COMMANDS.items()})
     put(GOLDEN / "log-2.json", logged())
     put(GOLDEN / "log-3.json", logged(TRACE_PARENT))
-    drafts, state, cursor = play(SWEPT_S)
-    end = cursor.end(WORKSPACE)
-    position = Position(LOG_ID, WORKSPACE, len(drafts) - 1, end.sequence, end.hash)
-    snapshot = take_snapshot(state, position, cursor=cursor, offset_of=lambda sequence: 2 * sequence)
-    put(GOLDEN / "snapshot-3.hex", snapshot.data.hex() + "\n")
+    put(GOLDEN / "log-4.json", logged(identity=IDENTITY))
+    put(GOLDEN / "snapshot-3.hex", snapshot_of())
+    put(GOLDEN / "snapshot-4.hex", snapshot_of(IDENTITY))
     put(GOLDEN / "archive-2.hex", archived() + "\n")
     schemas = Path(str(resources.files("ccs_stream.schemas")))
     for each in sorted(schemas.rglob("*.avsc")):

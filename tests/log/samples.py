@@ -86,6 +86,19 @@ EVENTS: dict[str, Event] = {
         maximum_hold_us=Micros(3600000000),
     ),
     "ParticipantJoined": ParticipantJoined(participant=P, agent="plänner", session_id=S),
+    "ParticipantJoined-identified": ParticipantJoined(
+        participant=Q,
+        agent="reviewer",
+        session_id=S,
+        host="worker-3",
+        pid=4711,
+        program="/srv/app/träin.py",
+        release="1.2.3",
+        labels={"run": "7", "": ""},
+    ),
+    "ParticipantJoined-labelled": ParticipantJoined(
+        participant=P, agent="planner", session_id=S, release="1.2.3", labels={}
+    ),
     "SessionEnded": SessionEnded(session_id=S, reason=SessionEndReason.EVICTED),
     "SessionRenewed": SessionRenewed(session_id=S, until=T),
     "ArtifactRegistered": ArtifactRegistered(artifact=A, scope=("a:b", "c"), key="k/1"),
@@ -205,6 +218,9 @@ _WRITE = Write(
 COMMANDS: dict[str, Command] = {
     "open": Open(**_COMMON, settings=WorkspaceSettings(crash_recovery=True)),
     "join": Join(**_COMMON, agent="planner"),
+    "join-identified": Join(
+        **_COMMON, agent="planner", host="worker-3", pid=4711, program="app.py", release="1.2.3", labels={"run": "7"}
+    ),
     "leave": Leave(**_COMMON),
     "evict": Evict(**_COMMON, target=SessionId(bytes(16))),
     "read": Read(**_COMMON, agent="planner", artifact=A),

@@ -42,6 +42,7 @@ from ccs_stream.protocol.ids import (
     Version,
     artifact_id,
 )
+from ccs_stream.protocol.process_identity import ProcessIdentity
 from ccs_stream.protocol.records import LogOpened
 from ccs_stream.protocol.settings import SECOND_US, WorkspaceSettings
 
@@ -155,10 +156,15 @@ def commands() -> list[tuple[float, Command]]:
     ]
 
 
-def play(until_s: float = math.inf, *, trace_parent: str | None = None) -> tuple[list[Draft], Directory, Cursor]:
+IDENTITY = ProcessIdentity(host="worker-3", pid=4711, program="app.py", release="1.2.3", labels={"run": "7"})
+
+
+def play(
+    until_s: float = math.inf, *, trace_parent: str | None = None, identity: ProcessIdentity | None = None
+) -> tuple[list[Draft], Directory, Cursor]:
     """The records of the history, beginning with the one that opens the log; its state; where it ends.
 
-    With `trace_parent`, every write carries it.
+    With `trace_parent`, every write carries it; with `identity`, every join does.
     """
     opened = LogOpened(log_id=LOG_ID, shards=0, partitioner="workspace", format=1, opened_at=Micros(T0))
     drafts = [Draft(DEFAULT_CODEC.encode_record(opened), decision=False)]
@@ -167,6 +173,9 @@ def play(until_s: float = math.inf, *, trace_parent: str | None = None) -> tuple
     for seconds, command in commands():
         if seconds > until_s:
             break
+        if isinstance(command, Join) and identity is not None:
+            for name, value in identity.members().items():
+                setattr(command, name, value)
         for change in command.changes if isinstance(command, Commit) else ():
             if isinstance(change, Write):
                 change.trace_parent = trace_parent

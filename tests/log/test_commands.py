@@ -19,7 +19,7 @@ from tests.log.samples import COMMANDS, TRACE_PARENT
 FOLDER = Path(__file__).parent / "golden" / "v1"
 GOLDEN: dict[str, str] = {
     name: data
-    for file in ("commands.json", "commands-2.json")
+    for file in ("commands.json", "commands-2.json", "commands-3.json")
     for name, data in json.loads((FOLDER / file).read_text("utf-8")).items()
 }
 FROZEN_COMMIT_PREFIX = "c3014190d52a2fe79650"

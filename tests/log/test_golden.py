@@ -27,20 +27,21 @@ from ccs_stream.protocol.records import DecisionRecord, LeaderClaimed
 from ccs_stream.protocol.statehash import state_hash
 from tests.log.led import FIRST, SECOND, SECRET, VOID
 from tests.log.samples import EVENTS, RECORDS, TRACE_PARENT
-from tests.log.scenario import SWEPT_S, play
+from tests.log.scenario import IDENTITY, SWEPT_S, play
 
 GOLDEN = Path(__file__).parent / "golden" / "v1"
 RECORDED: dict[str, str] = {
     name: data
-    for file in ("records.json", "records-2.json")
+    for file in ("records.json", "records-2.json", "records-3.json")
     for name, data in json.loads((GOLDEN / file).read_text("utf-8")).items()
 }
 LOGS: dict[str, dict[str, Any]] = {
-    name: json.loads((GOLDEN / name).read_text("utf-8")) for name in ("log.json", "log-2.json", "log-3.json")
+    name: json.loads((GOLDEN / name).read_text("utf-8"))
+    for name in ("log.json", "log-2.json", "log-3.json", "log-4.json")
 }
-"""One history; since the second, a refusal says why and when something was reclaimed; in the third, writes carry a
-trace, which changes nothing in where they lead."""
-LOG, LATEST, TRACED = LOGS["log.json"], LOGS["log-2.json"], LOGS["log-3.json"]
+"""One history; since the second, a refusal says why and when something was reclaimed. In the third, writes carry a
+trace, and in the fourth joins say which process they come from; both change nothing in the state they lead to."""
+LOG, LATEST, TRACED, IDENTIFIED = (LOGS[f"log{part}.json"] for part in ("", "-2", "-3", "-4"))
 every_log = pytest.mark.parametrize("golden", LOGS.values(), ids=LOGS)
 
 
@@ -106,9 +107,11 @@ def test_the_golden_log_breaks_no_invariant(golden: dict[str, Any]) -> None:
     assert found.losses == 1
 
 
-@pytest.mark.parametrize(("trace_parent", "golden"), [(None, LATEST), (TRACE_PARENT, TRACED)])
-def test_the_same_history_still_leads_to_the_same_bytes(trace_parent: str | None, golden: dict[str, Any]) -> None:
-    drafts, state, _ = play(trace_parent=trace_parent)
+@pytest.mark.parametrize(
+    ("said", "golden"), [({}, LATEST), ({"trace_parent": TRACE_PARENT}, TRACED), ({"identity": IDENTITY}, IDENTIFIED)]
+)
+def test_the_same_history_still_leads_to_the_same_bytes(said: dict[str, Any], golden: dict[str, Any]) -> None:
+    drafts, state, _ = play(**said)
     assert [draft.head.hex() for draft in drafts] == [head for head, _ in golden["records"]]
     assert state_hash(state) == LOG["state_hash"]
 
@@ -167,6 +170,16 @@ def test_a_golden_snapshot_knows_why_and_when_something_was_reclaimed() -> None:
     reader = ShardReader(store, LOG["workspace"])
     assert open_at_snapshot(store, LOG["workspace"], reader).sequence == state.sequence
     assert reader.offset < store.end(LOG["workspace"])
+
+
+def test_a_golden_snapshot_knows_the_processes_of_live_sessions() -> None:
+    _, state, _ = play(SWEPT_S, identity=IDENTITY)
+    read = read_snapshot(golden_snapshot("snapshot-4.hex")).state
+    assert state_hash(read) == state_hash(state) == state_hash(play(SWEPT_S)[1])
+    assert read.sessions == state.sessions
+    assert [each.process for each in read.sessions.values()] == [IDENTITY] * len(read.sessions)
+    silent = read_snapshot(golden_snapshot("snapshot-3.hex")).state
+    assert [each.process for each in silent.sessions.values()] == [None] * len(read.sessions)
 
 
 def golden_archive(name: str, folder: Path) -> ArchiveLog:

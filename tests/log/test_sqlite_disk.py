@@ -194,9 +194,9 @@ def test_a_disk_that_fails_after_the_frames_were_written_leaves_the_outcome_unkn
     writer = store._for_writing()
     draft = chain.draft()
     for _ in range(2):
-        assert writer._connection is not None
-        failing = FailingConnection(writer._connection, sqlite3.SQLITE_IOERR_FSYNC, written=written)
-        writer._connection = failing  # type: ignore[assignment]
+        assert writer.connection is not None
+        failing = FailingConnection(writer.connection, sqlite3.SQLITE_IOERR_FSYNC, written=written)
+        writer.connection = failing  # type: ignore[assignment]
         end = store.end("w")
         if end == 2:
             assert isinstance(store.append("w", [draft], 2), Unknown)
@@ -206,7 +206,7 @@ def test_a_disk_that_fails_after_the_frames_were_written_leaves_the_outcome_unkn
         failing.real.close()
         assert store.end("w") == (3 if written else 2)
         with store.turn("w"):  # by a new connection, as durable as the one before
-            connection = store._for_writing().connection
+            connection = store._for_writing().in_turn()
             assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
     store.close()
 
@@ -215,12 +215,12 @@ def test_a_disk_that_refuses_the_frames_has_written_nothing(tmp_path: Path) -> N
     store = SqliteLog(tmp_path / "log.db")
     chain = filled(store, "w", 2)
     writer = store._for_writing()
-    real = writer._connection
+    real = writer.connection
     assert real is not None
-    writer._connection = FailingConnection(real, sqlite3.SQLITE_IOERR_WRITE, written=False)  # type: ignore[assignment]
+    writer.connection = FailingConnection(real, sqlite3.SQLITE_IOERR_WRITE, written=False)  # type: ignore[assignment]
     with pytest.raises(LogError, match="nothing of this call was written"), store.turn("w"):
         store.append("w", [chain.draft()], 2)
-    writer._connection = real
+    writer.connection = real
     assert store.end("w") == 2
     store.close()
 

@@ -59,7 +59,7 @@ def digest(path: Path) -> str:
 
 def writing(store: SqliteLog) -> sqlite3.Connection:
     """The connection that writes: limits are its own, and root ignores those of the file system."""
-    connection = store._for_writing()._connection
+    connection = store._for_writing().connection
     assert connection is not None
     return connection
 
@@ -314,7 +314,7 @@ def test_a_closed_log_says_so(path: Path) -> None:
         ("sqlite:///x.db?synchronous=off", "'full'"),
         ("sqlite:///x.db?busy_timeout_s=soon", "no number"),
         ("sqlite://x.db", "names no file"),
-        ("sqlit:///x.db", "did you mean sqlite:"),
+        ("sqlit:///x.db", "did you mean 'sqlite'"),
         ("team.db", "is no URL"),
         ("postgres://me:secret@localhost/db", "known: memory, sqlite, file, kafka"),
     ],

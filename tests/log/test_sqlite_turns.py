@@ -79,16 +79,16 @@ def test_what_is_kept_beside_the_records_belongs_to_the_turn_it_is_kept_in(store
 def test_after_an_error_that_ended_it_the_rest_of_a_turn_writes_nothing(store: SqliteLog) -> None:
     chain = filled(store, "w", 1)
     writer = store._for_writing()
-    assert writer._connection is not None
-    pages = writer._connection.execute("PRAGMA page_count").fetchone()[0]
-    writer._connection.execute(f"PRAGMA max_page_count = {pages}")
+    assert writer.connection is not None
+    pages = writer.connection.execute("PRAGMA page_count").fetchone()[0]
+    writer.connection.execute(f"PRAGMA max_page_count = {pages}")
     after = chain.draft(contents=(b"x" * 50_000,))
 
     def go_on_regardless() -> None:
         with store.turn("w"):
             with pytest.raises(LogFull):
                 store.append("w", [after], 1)
-            writer.connection.execute("ROLLBACK")  # as SQLite itself does on some errors
+            writer.in_turn().execute("ROLLBACK")  # as SQLite itself does on some errors
             with pytest.raises(LogError, match="ended this turn"):
                 store.append("w", [Chain("w").draft()], 1)
 
@@ -197,7 +197,7 @@ def test_a_forked_child_that_ends_normally_takes_nothing_from_its_parent(store: 
     wal = (tmp_path / "log.db-wal").stat().st_ino
     child = os.fork()
     if child == 0:  # pragma: no cover  # in the child
-        connections = [store._reader._connection, store._for_writing()._connection]
+        connections = [store._reader.connection, store._for_writing().connection]
         store.close()
         for connection in connections:
             if connection is not None:

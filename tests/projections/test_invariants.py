@@ -8,28 +8,8 @@ import pytest
 
 from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.projections.invariants import EXAMPLES_KEPT, Invariants, Kind
+from ccs_stream.protocol import events as ev
 from ccs_stream.protocol.commands import CommandKind
-from ccs_stream.protocol.events import (
-    ArtifactDeleted,
-    ArtifactRegistered,
-    CommandRefused,
-    DeleteReason,
-    Event,
-    GrantIssued,
-    GrantReclaimed,
-    GrantsInvalidated,
-    ParticipantJoined,
-    ReclaimTrigger,
-    RefusalReason,
-    ReservationAcquired,
-    ReservationEnded,
-    ReservationEndReason,
-    SessionEnded,
-    SessionEndReason,
-    UnknownEvent,
-    WorkspaceOpened,
-    WriteCommitted,
-)
 from ccs_stream.protocol.ids import (
     ArtifactId,
     Fence,
@@ -57,14 +37,14 @@ class Log:
     def __init__(self) -> None:
         self.chain = Chain("w")
         self.found = Invariants()
-        self.decide(WorkspaceOpened(**dataclasses.asdict(WorkspaceSettings())))
-        self.decide(ParticipantJoined(participant=ONE, agent="one", session_id=S))
-        self.decide(ParticipantJoined(participant=TWO, agent="two", session_id=SessionId(b"t" * 16)))
-        self.decide(ArtifactRegistered(artifact=A, scope=(), key="k"), self.write(1))
+        self.decide(ev.WorkspaceOpened(**dataclasses.asdict(WorkspaceSettings())))
+        self.decide(ev.ParticipantJoined(participant=ONE, agent="one", session_id=S))
+        self.decide(ev.ParticipantJoined(participant=TWO, agent="two", session_id=SessionId(b"t" * 16)))
+        self.decide(ev.ArtifactRegistered(artifact=A, scope=(), key="k"), self.write(1))
 
-    def decide(self, *events: Event, number: int = 0, session: SessionId = S) -> Self:
+    def decide(self, *events: ev.Event, number: int = 0, session: SessionId = S) -> Self:
         """One decision, as it would be read from a log."""
-        known = [event for event in events if not isinstance(event, UnknownEvent)]
+        known = [event for event in events if not isinstance(event, ev.UnknownEvent)]
         draft = self.chain.draft(known or (), session_id=session, number=number, kind=CommandKind.COMMIT)
         record, _ = DEFAULT_CODEC.decode_record(draft.head)
         assert isinstance(record, DecisionRecord)
@@ -73,9 +53,9 @@ class Log:
 
     def write(
         self, version: int, *, by: ParticipantNumber = ONE, base: int | None = None, previous: int | None = None
-    ) -> WriteCommitted:
+    ) -> ev.WriteCommitted:
         """A write whose links are right unless told otherwise."""
-        return WriteCommitted(
+        return ev.WriteCommitted(
             artifact=A,
             participant=by,
             version=Version(version),
@@ -95,14 +75,14 @@ class Log:
         return 0 if known is None else known.sequence
 
 
-def read(by: ParticipantNumber, version: int, state: GrantState) -> GrantIssued:
+def read(by: ParticipantNumber, version: int, state: GrantState) -> ev.GrantIssued:
     """A grant."""
-    return GrantIssued(artifact=A, participant=by, version=Version(version), to_state=state)
+    return ev.GrantIssued(artifact=A, participant=by, version=Version(version), to_state=state)
 
 
-def named(owner: int, sharers: list[int], version: int, state: GrantState = M) -> GrantsInvalidated:
+def named(owner: int, sharers: list[int], version: int, state: GrantState = M) -> ev.GrantsInvalidated:
     """An invalidation."""
-    return GrantsInvalidated(
+    return ev.GrantsInvalidated(
         artifact=A,
         version=Version(version),
         owner=ParticipantNumber(owner),
@@ -111,39 +91,39 @@ def named(owner: int, sharers: list[int], version: int, state: GrantState = M) -
     )
 
 
-def deleted(log: Log, version: int) -> ArtifactDeleted:
+def deleted(log: Log, version: int) -> ev.ArtifactDeleted:
     """A tombstone."""
-    return ArtifactDeleted(
+    return ev.ArtifactDeleted(
         artifact=A,
         participant=ONE,
         version=Version(version),
         base_version=None,
         previous_sequence=SequenceNumber(log.last),
-        reason=DeleteReason.DELETED,
+        reason=ev.DeleteReason.DELETED,
     )
 
 
-def acquired(by: ParticipantNumber, fence: int, seconds: int = 1000) -> ReservationAcquired:
+def acquired(by: ParticipantNumber, fence: int, seconds: int = 1000) -> ev.ReservationAcquired:
     """A reservation."""
     until = Micros(START + seconds * 1_000_000)
-    return ReservationAcquired(artifact=A, participant=by, fence=Fence(fence), until=until)
+    return ev.ReservationAcquired(artifact=A, participant=by, fence=Fence(fence), until=until)
 
 
-def ended(by: ParticipantNumber, fence: int, reason: ReservationEndReason) -> ReservationEnded:
+def ended(by: ParticipantNumber, fence: int, reason: ev.ReservationEndReason) -> ev.ReservationEnded:
     """Its end."""
-    return ReservationEnded(artifact=A, participant=by, fence=Fence(fence), reason=reason)
+    return ev.ReservationEnded(artifact=A, participant=by, fence=Fence(fence), reason=reason)
 
 
 def expired_then_writes(log: Log) -> None:
     """A reservation that ran out, and a write by its holder."""
     log.decide(acquired(ONE, 1, seconds=0))
-    log.decide(ended(ONE, 2, ReservationEndReason.EXPIRED))
+    log.decide(ended(ONE, 2, ev.ReservationEndReason.EXPIRED))
     log.decide(log.write(2))
 
 
-REFUSED = CommandRefused(
+REFUSED = ev.CommandRefused(
     agent="one",
-    reason=RefusalReason.RESERVED,
+    reason=ev.RefusalReason.RESERVED,
     detail="",
     artifact=None,
     current_version=None,
@@ -169,40 +149,40 @@ BREACHES: list[tuple[Kind, Callable[[Log], object]]] = [
     (Kind.SINGLE_WRITER, lambda log: log.decide(read(TWO, 1, M))),
     (
         Kind.FENCE,
-        lambda log: log.decide(acquired(ONE, 1)).decide(ended(ONE, 1, ReservationEndReason.RELEASED)),
+        lambda log: log.decide(acquired(ONE, 1)).decide(ended(ONE, 1, ev.ReservationEndReason.RELEASED)),
     ),
     (Kind.RESERVATION, lambda log: log.decide(acquired(ONE, 1)).decide(acquired(TWO, 2))),
     (Kind.RESERVATION, lambda log: log.decide(acquired(TWO, 1)).decide(log.write(2))),
-    (Kind.RESERVATION, lambda log: log.decide(ended(TWO, 1, ReservationEndReason.RELEASED))),
+    (Kind.RESERVATION, lambda log: log.decide(ended(TWO, 1, ev.ReservationEndReason.RELEASED))),
     (
         Kind.RESERVATION,
-        lambda log: log.decide(acquired(ONE, 1)).decide(ended(ONE, 2, ReservationEndReason.EXPIRED)),
+        lambda log: log.decide(acquired(ONE, 1)).decide(ended(ONE, 2, ev.ReservationEndReason.EXPIRED)),
     ),
     (Kind.ZOMBIE_WRITE, expired_then_writes),
     (
         Kind.GRANT,
         lambda log: log.decide(
-            GrantReclaimed(artifact=A, participant=TWO, from_state=M, trigger=ReclaimTrigger.MAXIMUM_HOLD)
+            ev.GrantReclaimed(artifact=A, participant=TWO, from_state=M, trigger=ev.ReclaimTrigger.MAXIMUM_HOLD)
         ),
     ),
-    (Kind.UNKNOWN_ARTIFACT, lambda log: log.decide(ArtifactRegistered(artifact=A, scope=(), key="k"))),
+    (Kind.UNKNOWN_ARTIFACT, lambda log: log.decide(ev.ArtifactRegistered(artifact=A, scope=(), key="k"))),
     (
         Kind.UNKNOWN_ARTIFACT,
         lambda log: log.decide(dataclasses.replace(read(ONE, 0, I), artifact=ArtifactId(b"?" * 16))),
     ),
     (Kind.UNKNOWN_PARTICIPANT, lambda log: log.decide(read(ParticipantNumber(9), 1, SHARED))),
-    (Kind.UNKNOWN_PARTICIPANT, lambda log: log.decide(ParticipantJoined(participant=ONE, agent="x", session_id=S))),
+    (Kind.UNKNOWN_PARTICIPANT, lambda log: log.decide(ev.ParticipantJoined(participant=ONE, agent="x", session_id=S))),
     (
         Kind.UNKNOWN_PARTICIPANT,
-        lambda log: log.decide(SessionEnded(session_id=SessionId(b"?" * 16), reason=SessionEndReason.LEFT)),
+        lambda log: log.decide(ev.SessionEnded(session_id=SessionId(b"?" * 16), reason=ev.SessionEndReason.LEFT)),
     ),
     (
         Kind.REPEATED_COMMAND,
         lambda log: log.decide(read(ONE, 1, M), number=5).decide(read(ONE, 1, M), number=5),
     ),
     (Kind.REFUSAL, lambda log: log.decide(REFUSED, read(ONE, 1, M))),
-    (Kind.FIRST_EVENT, lambda log: log.decide(WorkspaceOpened(**dataclasses.asdict(WorkspaceSettings())))),
-    (Kind.UNKNOWN_EVENT, lambda log: log.decide(UnknownEvent(fingerprint=b"12345678", size=3))),
+    (Kind.FIRST_EVENT, lambda log: log.decide(ev.WorkspaceOpened(**dataclasses.asdict(WorkspaceSettings())))),
+    (Kind.UNKNOWN_EVENT, lambda log: log.decide(ev.UnknownEvent(fingerprint=b"12345678", size=3))),
     (Kind.LOST_UPDATE, lambda log: log.decide(log.write(2, by=TWO), named(1, [], 2))),
     (Kind.LOST_UPDATE, lambda log: log.decide(log.write(2, by=TWO, base=0), named(1, [], 2))),
 ]
@@ -245,9 +225,9 @@ def test_what_is_allowed_is_no_finding() -> None:
     log.decide(log.write(2, by=TWO, base=1), named(0, [1], 2))
     log.decide(acquired(TWO, 1))
     log.decide(log.write(3, by=TWO, base=2))
-    log.decide(ended(TWO, 2, ReservationEndReason.RELEASED))
+    log.decide(ended(TWO, 2, ev.ReservationEndReason.RELEASED))
     log.decide(deleted(log, 4), named(2, [], 4))
     log.decide(log.write(5, by=ONE))
     log.decide(REFUSED, number=9)
-    log.decide(SessionEnded(session_id=S, reason=SessionEndReason.LEFT))
+    log.decide(ev.SessionEnded(session_id=S, reason=ev.SessionEndReason.LEFT))
     assert log.found.counts == {}

@@ -45,7 +45,7 @@ class Asker(Story):
 
     def _joined(self, who: str) -> tuple[str, SessionId]:
         agent, session = self._who(who)
-        known = self.state.session(session)
+        known = self.state.sessions.get(session)
         if known is None or agent not in known.participants:
             self._waiting.append(self.join(who))
         return agent, session

@@ -17,14 +17,13 @@ def copy(**known: Any) -> Copy:
 
 
 REQUIRES_REFRESH = [
-    *((name, "invalid", copy(valid=False, expires_at=10**9), 1, True) for name in NAMES),
-    *((name, "valid, used often, long ago", copy(access_count=10**6), 10**6, False) for name in ("lazy", "eager")),
-    ("broadcast", "valid, used often, long ago", copy(access_count=10**6), 10**6, False),
-    ("lease", "valid, before its end", copy(expires_at=TTL), TTL - 1, False),
-    ("lease", "valid, at its end", copy(expires_at=TTL), TTL, True),
-    ("lease", "valid, without an end", copy(), 0, True),
-    ("access_count", "valid, one left", copy(access_count=MAX - 1), 10**6, False),
-    ("access_count", "valid, none left", copy(access_count=MAX), 0, True),
+    *((name, "used often, long ago", copy(access_count=10**6), 10**6, False) for name in ("lazy", "eager")),
+    ("broadcast", "used often, long ago", copy(access_count=10**6), 10**6, False),
+    ("lease", "before its end", copy(expires_at=TTL), TTL - 1, False),
+    ("lease", "at its end", copy(expires_at=TTL), TTL, True),
+    ("lease", "without an end", copy(), 0, True),
+    ("access_count", "one left", copy(access_count=MAX - 1), 10**6, False),
+    ("access_count", "none left", copy(access_count=MAX), 0, True),
 ]
 
 
@@ -56,19 +55,12 @@ def test_on_read_does_not_renew_a_lease() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_on_fetch_begins_anew(name: str) -> None:
     entry = build_strategy(name).on_fetch(7)
-    assert (entry.acquired_at, entry.access_count, entry.valid) == (7, 0, True)
+    assert (entry.acquired_at, entry.access_count) == (7, 0)
     assert entry.expires_at == (7 + TTL if name == "lease" else None)
 
 
-INVALIDATES = {"lazy": True, "eager": False, "broadcast": False, "lease": True, "access_count": True}
 BROADCASTS = {"lazy": False, "eager": True, "broadcast": True, "lease": False, "access_count": False}
-EVERY_TICK = {"lazy": False, "eager": False, "broadcast": True, "lease": False, "access_count": False}
-BOUND = {"lazy": None, "eager": 0, "broadcast": 0, "lease": TTL, "access_count": MAX}
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_invalidates_peers_on_commit(name: str) -> None:
-    assert build_strategy(name).invalidates_peers_on_commit is INVALIDATES[name]
+TO_EVERYBODY = {"lazy": False, "eager": False, "broadcast": True, "lease": False, "access_count": False}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -77,13 +69,8 @@ def test_broadcasts_content_on_commit(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_broadcasts_every_tick(name: str) -> None:
-    assert build_strategy(name).broadcasts_every_tick is EVERY_TICK[name]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_staleness_bound(name: str) -> None:
-    assert build_strategy(name).staleness_bound == BOUND[name]
+def test_pushes_to_everybody(name: str) -> None:
+    assert build_strategy(name).pushes_to_everybody is TO_EVERYBODY[name]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +84,7 @@ def test_aliases(alias: str, name: str) -> None:
 def test_options_reach_their_strategy() -> None:
     by_calls = build_strategy("lease", lease_ttl_ticks=7)
     assert isinstance(by_calls, Lease)
-    assert (by_calls.ttl, by_calls.unit, by_calls.staleness_bound) == (7, Unit.TICKS, 7)
+    assert (by_calls.ttl, by_calls.unit) == (7, Unit.TICKS)
     by_time = lease(dt.timedelta(seconds=2))
     assert (by_time.ttl_us, by_time.unit) == (2_000_000, Unit.MICROSECONDS)
     assert by_calls.ttl_us is None
@@ -108,7 +95,7 @@ def test_options_reach_their_strategy() -> None:
     ("name", "options", "said"),
     [
         ("lasy", {}, "did you mean 'lazy'"),
-        ("nonsense", {}, "they are lazy, eager"),
+        ("nonsense", {}, "known: lazy, eager"),
         (7, {}, "named by one of"),
         ("lease", {"lease_ttl_ticks": 0}, "1 or more"),
         ("lease", {"lease_ttl_ticks": True}, "whole number"),

@@ -1,7 +1,7 @@
-"""What the demo's child processes do: `python -m ccs_stream.cli.demo.children JOB URL WORKSPACE ...`, in JSON lines.
+"""The child processes of the demo, which talk in JSON lines: `python -m ccs_stream.cli.demo.children JOB URL ...`.
 
-Guarantees: each line is written whole and at once, so that a killed child has said everything up to the kill.
-Does not: import an agent framework; these are plain clients of the store.
+Guarantees: each line is written whole and at once, so that a killed child has reported everything up to the kill. Does
+not: import an agent framework; the children are plain clients of the store.
 """
 
 import itertools
@@ -20,13 +20,13 @@ RACE: Final = ("race",)
 RESERVED: Final = ("reserved",)
 KILLED: Final = ("killed",)
 PAUSE_S: Final = 0.004
-"""Before reading and before writing, where a real agent would ask its model: milliseconds instead of seconds."""
+"""Pause before reading and before writing, where a real agent would ask its model for seconds."""
 PAD: Final = "." * 3_000
-"""Makes a write of two values large enough to be caught half-way, if it could be."""
+"""Makes a write of two values large, so that a kill could catch it half-way if that were possible."""
 
 
 def say(**fields: Any) -> None:
-    """One line to the parent, at once."""
+    """Send one line to the parent, at once."""
     sys.stdout.write(json.dumps(fields) + "\n")
     sys.stdout.flush()
 
@@ -37,7 +37,7 @@ def told() -> str:
 
 
 def pause() -> None:
-    """Work on something else for a moment."""
+    """Wait for a moment, as if working on something else."""
     time.sleep(random.uniform(0, PAUSE_S))  # noqa: S311  # nothing is secret here
 
 
@@ -72,7 +72,7 @@ def append(workspace: Workspace, name: str, key: str, turns: str) -> None:
 
 
 def hold(workspace: Workspace, name: str, key: str, limit_s: str) -> None:
-    """Take a reservation, wait for a word, and write; being refused, read again and write what is still needed."""
+    """Take a reservation, wait for a line of the parent, and write; when refused, read again and write once more."""
     agent = workspace.agent(name)
     try:
         with agent.acquire(key, scope=RESERVED, limit_s=float(limit_s)) as reservation:
@@ -94,7 +94,7 @@ def hold(workspace: Workspace, name: str, key: str, limit_s: str) -> None:
 
 
 def take_over(workspace: Workspace, name: str, key: str, wait_s: str) -> None:
-    """Wait for somebody's reservation to run out, and do the work."""
+    """Wait until another's reservation runs out, and write."""
     agent = workspace.agent(name)
     began = time.monotonic()
     with agent.acquire(key, scope=RESERVED, wait_s=float(wait_s)) as reservation:
@@ -105,7 +105,7 @@ def take_over(workspace: Workspace, name: str, key: str, wait_s: str) -> None:
 
 
 def write(workspace: Workspace, name: str) -> None:
-    """Write two values at once, again and again, until killed; say what is asked, and what was acknowledged."""
+    """Write two values at once, again and again, until killed; report each attempt and each acknowledgement."""
     agent = workspace.agent(name)
     for key in ("left", "right"):
         agent.read(key, scope=KILLED)
@@ -120,7 +120,7 @@ def write(workspace: Workspace, name: str) -> None:
 
 
 def rebuild(url: str, workspace: str) -> None:
-    """Fold the log from its first record, and say what came out."""
+    """Fold the log from its first record, and report the result."""
     began = time.perf_counter()
     evidence = Evidence.read(url, workspace)
     say(

@@ -1,7 +1,8 @@
-"""The log of the demo, read by itself: everything the demo says about what happened comes from here.
+"""The log of the demo, read independently: everything that the demo says about what happened comes from here.
 
-Guarantees: read-only and from the first record, with no snapshot and nothing of what the run remembers; the hash chain
-is checked on the way, and every invariant that `ccs-replay verify` checks. Does not: look into bodies.
+Guarantees: the log is read from its first record, read-only, without snapshots and without anything that the run
+remembers; the hash chain and every invariant of `ccs-replay verify` are checked on the way. Does not: look into
+contents.
 """
 
 import dataclasses
@@ -21,17 +22,17 @@ from ccs_stream.protocol.statehash import state_hash
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LoggedEvent:
-    """One event and its place."""
+    """One event and its place in the log."""
 
     sequence: int
     decision: int
-    """The last sequence of its decision, which the author was told."""
+    """The last sequence of its decision, which its author got as the answer."""
     event: Event
 
 
 @dataclasses.dataclass(slots=True)
 class Evidence:
-    """One workspace of a log, folded from zero."""
+    """One workspace of a log, folded from its first record."""
 
     workspace: str
     state: Directory
@@ -42,7 +43,7 @@ class Evidence:
 
     @classmethod
     def read(cls, url: str, workspace: str) -> Self:
-        """Read the log. Raises the `LogError`s of a log that does not hold together."""
+        """Read the log. Raises the `LogError`s of a damaged log."""
         store = open_log(url, create=False, read_only=True)
         try:
             reader, found = ShardReader(store, workspace), cls(workspace, Directory(), [], Invariants(), 0, 0)
@@ -64,19 +65,19 @@ class Evidence:
 
     @property
     def gap_free(self) -> bool:
-        """Whether the sequences are 1, 2, 3, … without a gap, and nothing on the log is void."""
+        """Whether the sequences are 1, 2, 3, … without a gap, and no record is void."""
         return not self.void and [each.sequence for each in self.events] == list(range(1, len(self.events) + 1))
 
     def state_hash(self) -> str:
-        """Hash of the state as folded here."""
+        """The hash of the folded state."""
         return state_hash(self.state)
 
     def agent(self, participant: ParticipantNumber) -> str:
-        """The name of a participant."""
+        """The agent's name of a participant."""
         return self.state.agents.get(participant, "")
 
     def name(self, artifact: ArtifactId) -> tuple[Scope, str]:
-        """The address of an artifact."""
+        """The scope and key of an artifact."""
         known = self.state.artifacts[artifact]
         return known.scope, known.key
 

@@ -1,7 +1,7 @@
 """What must hold in every run of the demo, and whether it did.
 
-Guarantees: each check compares what was measured with what was promised, and says both. Does not: pass for want of
-evidence; a race in which nothing collided fails, since it has shown nothing.
+Guarantees: each check compares what was measured with what was promised, and reports both. Does not: pass without
+evidence; a race in which no writes collided fails, because it has shown nothing.
 """
 
 from ccs_stream.cli.demo.evidence import Evidence
@@ -9,7 +9,7 @@ from ccs_stream.cli.demo.result import Expectation, KilledWriters, RaceResult, R
 
 
 def of_races(unguarded: RaceResult, guarded: RaceResult) -> list[Expectation]:
-    """A loss without guard is on record, and with it there is none."""
+    """Without guard a loss is on record; with guard there is none."""
     return [
         Expectation(
             what="unguarded, updates were lost, and the log says whose",
@@ -31,7 +31,7 @@ def of_races(unguarded: RaceResult, guarded: RaceResult) -> list[Expectation]:
 
 
 def of_processes(stopped: StoppedHolder, killed: KilledWriters) -> list[Expectation]:
-    """No zombie writes, and a kill takes nothing that was acknowledged."""
+    """A stopped process writes nothing late, and a kill loses nothing that was acknowledged."""
     return [
         Expectation(
             what="the late write of a stopped holder was refused",
@@ -59,7 +59,7 @@ def of_processes(stopped: StoppedHolder, killed: KilledWriters) -> list[Expectat
 def of_log(
     before_races: Evidence, rebuilt: RebuiltState, evidence: Evidence, unguarded: RaceResult
 ) -> list[Expectation]:
-    """The log holds together, and is all there is to know."""
+    """The log keeps its rules, and the state can be rebuilt from it."""
     found = evidence.invariants
     return [
         Expectation(

@@ -1,9 +1,9 @@
-"""The graph of the demo: three reviewers in parallel, a synthesizer, and round again. Copy it; give it a real model.
+"""The graph of the demo: three reviewers in parallel, then a synthesizer, in rounds. Copy it, and give it a real model.
 
-Guarantees: plain LangGraph; all that is shared goes through the store, whose agent is the running node. `model` is any
-chat model: `build_graph(init_chat_model("..."))`. The one thing a store of LangGraph's own would not do is raise
-`VersionConflict`: with `writes="guarded"` nobody writes over what they have not read.
-Does not: touch a file. What is fixed is fixed in the store.
+Guarantees: it is plain LangGraph; everything shared goes through the store, whose agent is the running node. `model` is
+any chat model: `build_graph(init_chat_model("..."), store)`. It uses one thing that LangGraph's own stores do not have:
+with `writes="guarded"` the store raises `VersionConflict` when a node would overwrite what it has not read. Does not:
+touch a file; what is fixed is fixed in the store.
 """
 
 import ast
@@ -34,13 +34,13 @@ REVIEWERS: Final[dict[str, Callable[[Sources], list[ReviewFinding]]]] = {
 }
 ROUNDS: Final = 3
 FILES_FIXED: Final = 4
-"""Files the synthesizer documents in a round: few, as a careful author would."""
+"""Files that the synthesizer documents in a round: few, as a careful author would."""
 WORST: Final = 8
 """Findings whose code the synthesizer reads for its report."""
 
 
 class ReviewState(TypedDict, total=False):
-    """What travels along the edges: little, because what is shared is in the store."""
+    """The state that travels along the edges. It is small, because what is shared is in the store."""
 
     files: dict[str, str]
     paths: list[str]
@@ -65,12 +65,12 @@ def build_graph(
 
 
 def again(state: ReviewState) -> list[str]:
-    """Who is next: all reviewers, until the rounds are over."""
+    """The next nodes: all reviewers, until the rounds are over."""
     return list(REVIEWERS) if state["round"] <= ROUNDS else [END]
 
 
 def setup(state: ReviewState, *, store: BaseStore) -> ReviewState:
-    """Put the files where everybody can read them."""
+    """Put the files into the store."""
     for path, text in state["files"].items():
         store.put(CODE, path, {"text": text})
     return {"paths": list(state["files"]), "round": 1, "files": {}}
@@ -125,7 +125,7 @@ def synthesizer(model: BaseChatModel) -> Callable[..., ReviewState]:
 
 
 def document(findings: Iterable[ReviewFinding], model: BaseChatModel, store: BaseStore) -> list[str]:
-    """Write the missing docstrings of the few files that lack most; returns their paths."""
+    """Write the missing docstrings of the files that lack most; returns the paths of the changed files."""
     lacking: dict[str, list[ReviewFinding]] = {}
     for each in findings:
         if each.rule == "docstring":
@@ -145,7 +145,7 @@ def document(findings: Iterable[ReviewFinding], model: BaseChatModel, store: Bas
 
 
 def with_docstring(text: str, line: int, words: str, *, module: bool = False) -> str:
-    """The text with a docstring for the module, or for what is defined at `line`; unchanged if that cannot be."""
+    """The text with a docstring for the module, or for the definition at `line`; unchanged if that is not possible."""
     tree = parse(text)
     if not isinstance(tree, ast.Module):
         return text
@@ -170,7 +170,7 @@ def with_docstring(text: str, line: int, words: str, *, module: bool = False) ->
 
 
 def read(store: BaseStore, namespace: tuple[str, ...], key: str) -> dict[str, Any]:
-    """A value that is known to be there."""
+    """A value that must be there."""
     item = store.get(namespace, key)
     if item is None:
         raise LookupError(f"{key} is not in {namespace}")

@@ -16,7 +16,7 @@ from ccs_stream.cli.demo.source_checks import ReviewFinding, Sources, parse
 MODULE_LINES_MAX: Final = 400
 """Longer modules usually hold two subjects."""
 FAN_IN_MIN: Final = 5
-"""Fewer importers are nothing to report."""
+"""Fewer importers are not reported."""
 FAN_IN_SHOWN: Final = 3
 FAN_OUT_MAX: Final = 20
 """A module that imports more of its siblings than this knows too much."""
@@ -24,7 +24,7 @@ FAN_OUT_MAX: Final = 20
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Import:
-    """One import that runs when `importer` is loaded; `name` is what it takes from there, if anything."""
+    """One import that runs when `importer` is loaded; `name` is what it takes from `imported`, if anything."""
 
     importer: str
     imported: str
@@ -34,7 +34,7 @@ class Import:
 
 
 def architecture(sources: Sources) -> list[ReviewFinding]:
-    """Cycles of imports, imports up the layers, private names across packages, and where everything comes together."""
+    """Cycles of imports, imports up the layers, private names across packages, modules that too many depend on."""
     modules = _modules(sources)
     imports = [each for module, path in modules.items() for each in _imports(module, path, sources[path], modules)]
     found = [
@@ -53,8 +53,8 @@ def architecture(sources: Sources) -> list[ReviewFinding]:
 def _modules(sources: Sources) -> dict[str, str]:
     """The path of each module, by its dotted name.
 
-    A folder without `__init__.py` may be part of the name (a namespace package) or not (`src`): the longest name that
-    some import uses is the one, and else the one that begins at the outermost package.
+    A folder without `__init__.py` may be part of the name (a namespace package) or not (`src`). The longest name that
+    some import uses is taken, else the one that begins at the outermost package.
     """
     used = {name for text in sources.values() for name in _absolute(text)}
     named: dict[str, str] = {}
@@ -69,7 +69,7 @@ def _modules(sources: Sources) -> dict[str, str]:
 
 
 def _absolute(text: str) -> Iterator[str]:
-    """Every name that absolute imports of a file might mean a module by."""
+    """Every name by which absolute imports of a file may mean a module."""
     tree = parse(text)
     for node in ast.walk(tree) if isinstance(tree, ast.Module) else ():
         if isinstance(node, ast.Import):
@@ -122,7 +122,7 @@ def _targets(node: ast.Import | ast.ImportFrom, package: str, modules: Mapping[s
 
 
 def _standard(name: str) -> bool:
-    """Whether a name is the standard library's, whatever file of that name there is."""
+    """Whether a name belongs to the standard library, even if a file has the same name."""
     return name.partition(".")[0] in sys.stdlib_module_names
 
 
@@ -191,7 +191,7 @@ def _upward(imports: Sequence[Import]) -> Iterator[ReviewFinding]:
 
 
 def _inside(package: str, other: str) -> bool:
-    """Whether `package` is `other` or inside it: these share their fate anyway."""
+    """Whether `package` is `other` or inside it."""
     return f"{package}.".startswith(f"{other}.")
 
 

@@ -1,7 +1,7 @@
-"""The scenes of the demo in separate processes: a race without guard and with it, a stopped holder, killed writers.
+"""The parts of the demo in separate processes: a race without and with guard, a stopped holder, killed writers.
 
-Guarantees: real processes and real signals; a child that hangs is ended and the demo says so; no child outlives it.
-Does not: run where there are no such signals (Windows).
+Guarantees: the processes and signals are real; a child that hangs is ended and reported; no child outlives the demo.
+Does not: run on systems without such signals (Windows).
 """
 
 import json
@@ -25,16 +25,16 @@ from ccs_stream.protocol.errors import CcsError
 from ccs_stream.protocol.ids import SequenceNumber
 
 TURNS: Final = 10
-"""Entries each writer of a race adds."""
+"""Entries that each writer of a race adds."""
 LIMIT_S: Final = 1.0
 """Time limit of the reservation whose holder is stopped."""
 KILLS: Final = 3
 CHILD_LIFE_S: Final = 60.0
-"""A child that takes longer hangs."""
+"""A child that takes longer is taken to hang."""
 
 
 class ChildFailed(CcsError):
-    """A child process of the demo ended otherwise than it should have."""
+    """A child process of the demo failed."""
 
 
 class Child:
@@ -56,7 +56,7 @@ class Child:
         self._limit.start()
 
     def hear(self) -> dict[str, Any]:
-        """The next line it says. Raises `ChildFailed` when it says nothing more."""
+        """The next line of the child. Raises `ChildFailed` if there is none."""
         stream = self._process.stdout
         line = stream.readline() if stream is not None else ""
         if not line.endswith("\n"):
@@ -66,29 +66,29 @@ class Child:
         return said
 
     def tell(self, line: str) -> None:
-        """Send it a line."""
+        """Send the child a line."""
         stream = self._process.stdin
         if stream is not None:
             stream.write(f"{line}\n")
             stream.flush()
 
     def stop(self) -> None:
-        """SIGSTOP, and wait until it has stopped."""
+        """Send SIGSTOP, and wait until the child has stopped."""
         self._process.send_signal(signal.SIGSTOP)
         os.waitpid(self._process.pid, os.WUNTRACED)
 
     def go_on(self) -> None:
-        """SIGCONT."""
+        """Send SIGCONT."""
         self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """SIGKILL, and hear what it had still said; a line that the kill cut short was said to nobody."""
+        """Send SIGKILL, and read what the child had still written; a line that the kill cut short is dropped."""
         self._process.send_signal(signal.SIGKILL)
         output, _ = self._process.communicate()
         self.lines.extend(json.loads(line) for line in output.splitlines(keepends=True) if line.endswith("}\n"))
 
     def finish(self) -> None:
-        """Hear the rest. Raises `ChildFailed` when it ended with an error."""
+        """Read the rest. Raises `ChildFailed` if the child ended with an error."""
         output, errors = self._process.communicate()
         if self._process.returncode:
             raise self._failed(errors)
@@ -136,7 +136,7 @@ def race(url: str, workspace: Workspace, *, guarded: bool) -> RaceResult:
 
 
 def overwrites(workspace: Workspace, key: str) -> list[UnseenOverwrite]:
-    """Who wrote over what without having seen it, by the history on the log."""
+    """The writes over versions that their author had not read, from the history of the artifact."""
     changes = list(reversed(workspace.agent("demo").history(key, scope=RACE, values=False)))
     found: list[UnseenOverwrite] = []
     for index, change in enumerate(changes):
@@ -154,7 +154,7 @@ def overwrites(workspace: Workspace, key: str) -> list[UnseenOverwrite]:
 
 
 def stopped_holder(url: str, workspace: Workspace) -> StoppedHolder:
-    """A process is stopped while it holds a reservation; another takes over; the first goes on, too late."""
+    """A process is stopped while it holds a reservation; another takes over; the first writes too late."""
     began = time.perf_counter()
     with Child("hold", url, workspace.name, "holder", "plan", str(LIMIT_S)) as holder:
         fence = holder.hear()["fence"]
@@ -183,7 +183,7 @@ def stopped_holder(url: str, workspace: Workspace) -> StoppedHolder:
 
 
 def killed_writers(url: str, workspace: Workspace) -> KilledWriters:
-    """Writers are killed at random moments of a loop that mostly writes; then the log is asked."""
+    """Writers are killed at random moments; then the log is checked."""
     began = time.perf_counter()
     asked: list[str] = []
     acknowledged: dict[str, int] = {}
@@ -209,7 +209,7 @@ def killed_writers(url: str, workspace: Workspace) -> KilledWriters:
 
 
 def _marks(url: str, workspace: str) -> dict[str, list[int]]:
-    """The decisions in which each mark was written: twice the same one, for both halves of a write of two."""
+    """By mark, the decisions in which it was written: twice the same decision, for the two values of a write."""
     places: dict[str, list[int]] = {}
     evidence = Evidence.read(url, workspace)
     store = open_log(url, create=False, read_only=True)
@@ -231,7 +231,7 @@ def _marks(url: str, workspace: str) -> dict[str, list[int]]:
 
 
 def rebuilt_elsewhere(url: str, workspace: Workspace) -> RebuiltState:
-    """A process that knows nothing folds the log from its first record; its state must be the live one."""
+    """Another process folds the log from its first record; its state must be the live one."""
     live = workspace.state_hash()
     with Child("rebuild", url, workspace.name) as child:
         found = child.hear()

@@ -1,7 +1,7 @@
-"""What the demo found, as data: the one object that both the story and `--json` show.
+"""The result of the demo, as data: the one object that both the story and `--json` show.
 
-Guarantees: every value is measured from the run or read from its log; `checks` says what had to hold and whether it
-did. Does not: format anything.
+Guarantees: every value is measured in the run or read from its log; `checks` says what had to hold and whether it did.
+Does not: format anything.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from ccs_stream.cli.demo.tokens import ReadCost
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Expectation:
-    """Something that must hold."""
+    """Something that must hold, and what was measured."""
 
     what: str
     held: bool
@@ -28,13 +28,13 @@ class ReviewerResult:
     at_first: int
     at_last: int
     summary: str
-    """The model's words."""
+    """What the model said."""
     findings: list[ReviewFinding]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Review:
-    """What the graph did."""
+    """The result of the graph."""
 
     path: str
     files: int
@@ -45,35 +45,35 @@ class Review:
     fixed: list[str]
     report: str
     merged: int
-    """Writes to the shared board that were refused, because another reviewer was faster, and merged."""
+    """Writes to the shared board that were refused because another reviewer was faster, and then merged."""
     readings: list[ReadCost]
     tokens: int
     tokens_rereading: int
     saved_percent: float
-    """How much of that did not have to move."""
+    """Percentage of `tokens_rereading` that did not have to move."""
     seconds: float
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class UnseenOverwrite:
-    """One write over versions that its author had not seen."""
+    """One write over versions that its author had not read."""
 
     version: int
     by: str
     had_read: int | None
     unseen: list[str]
-    """What was replaced unseen: version and author, oldest first."""
+    """The replaced versions and their authors, oldest first."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RaceResult:
-    """Two processes that add entries to one list."""
+    """The race of two processes that add entries to one list."""
 
     guarded: bool
     acknowledged: int
     kept: int
     lost: list[str]
-    """Entries whose author was told they are written, and that are not in the last version."""
+    """Entries whose write was acknowledged, and that are not in the last version."""
     refused: int
     overwrites: list[UnseenOverwrite]
     seconds: float
@@ -81,16 +81,16 @@ class RaceResult:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class StoppedHolder:
-    """A process stopped past the limit of its reservation."""
+    """The process that was stopped beyond the limit of its reservation."""
 
     limit_s: float
     stopped_s: float
     waited_s: float
-    """How long the other waited for the reservation to run out."""
+    """How long the other process waited for the reservation to run out."""
     fence: int
     fence_after: int
     late_write: str
-    """Why it was refused; empty if it was accepted."""
+    """Why the late write was refused; empty if it was accepted."""
     detail: str
     versions: list[str]
     """Who wrote each version, oldest first."""
@@ -99,24 +99,24 @@ class StoppedHolder:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class KilledWriters:
-    """Writers killed with SIGKILL."""
+    """The writers that were killed with SIGKILL."""
 
     kills: int
     in_flight: int
-    """Writes that were asked for and not acknowledged when the kill came."""
+    """Writes that had been sent and not acknowledged when the kill came."""
     in_flight_kept: int
-    """Those of them that are on the log, whole."""
+    """Those of them that are in the log, whole."""
     acknowledged: int
     missing: int
-    """Acknowledged writes that are not on the log where their author was told."""
+    """Acknowledged writes that are not in the log at the place that was acknowledged."""
     halves: int
-    """Writes of two values of which only one is on the log."""
+    """Writes of two values of which only one is in the log."""
     seconds: float
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RebuiltState:
-    """The state folded from the first record by a process that knew nothing."""
+    """The state that another process folded from the first record."""
 
     live_hash: str
     rebuilt_hash: str
@@ -128,7 +128,7 @@ class RebuiltState:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class DemoLog:
-    """Where it is all kept."""
+    """The log of the demo."""
 
     url: str
     workspace: str
@@ -145,7 +145,7 @@ class ReplayCommand:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class DemoResult:
-    """Everything."""
+    """The whole result."""
 
     version: str
     log: DemoLog
@@ -156,9 +156,9 @@ class DemoResult:
     killed: KilledWriters
     rebuilt: RebuiltState
     violations: int
-    """Invariants that the log breaks."""
+    """Rules that the log breaks."""
     lost_updates: int
-    """Writes over unseen versions that the log records, in the whole of it."""
+    """All writes in the log over versions that their author had not read."""
     checks: list[Expectation]
     held: bool
     seconds: float

@@ -1,6 +1,7 @@
-"""The demo, from the first file to the last check.
+"""Runs the demo, from the first file to the last check.
 
-Guarantees: one data object in the end, from which both renderings are made; nothing is sent anywhere. Does not: print.
+Guarantees: it returns one data object, from which both outputs are made; it sends nothing over the network. Does not:
+print.
 """
 
 import os
@@ -34,7 +35,8 @@ REPLAY: Final = (
     ("{replay} {workspace}{url} artifact race/unguarded", "who wrote over whom, with what each had read"),
     ("{replay} {workspace}{url} verify", "every invariant; it finds the lost updates, and exits with 3"),
 )
-"""What the demo ends with, and what each shows; `workspace` is an option, needed where the log holds several."""
+"""The commands that the demo ends with, and what each shows. `workspace` is an option, needed if the log holds several.
+"""
 
 Tell = Callable[[str], None]
 
@@ -42,7 +44,7 @@ Tell = Callable[[str], None]
 def check_log(url: str | None) -> DemoLog:
     """The log to write: `url`, or a new file in a folder of its own, which is kept. Raises `UsageError`.
 
-    On a log that holds a demo already, the next one gets a workspace of its own.
+    If the log holds a demo already, the next one gets a workspace of its own.
     """
     if os.name != "posix":
         raise UsageError("the demo stops and continues processes, which takes a POSIX system")
@@ -60,7 +62,7 @@ def check_log(url: str | None) -> DemoLog:
 
 
 def run_demo(sources: SourceFiles, log: DemoLog, *, tell: Tell) -> DemoResult:
-    """Everything, in order. Raises `CcsError`s of the log, and `ChildFailed`."""
+    """Run all parts, in order. Raises `CcsError`s of the log, and `ChildFailed`."""
     # Whatever the environment says: the demo sends nothing to anybody.
     os.environ["LANGSMITH_TRACING"] = os.environ["LANGCHAIN_TRACING_V2"] = "false"
     began = time.perf_counter()
@@ -103,7 +105,7 @@ def run_demo(sources: SourceFiles, log: DemoLog, *, tell: Tell) -> DemoResult:
 
 
 def reviewed(sources: SourceFiles, store: MeteredStore, log: DemoLog) -> tuple[Review, Evidence]:
-    """Run the graph, and read from the store and the log what came of it."""
+    """Run the graph, and collect its results from the store and the log."""
     began = time.perf_counter()
     build_graph(ScriptedModel(), store).invoke({"files": sources.files})
     seconds = time.perf_counter() - began
@@ -146,20 +148,20 @@ def reviewed(sources: SourceFiles, store: MeteredStore, log: DemoLog) -> tuple[R
 
 
 def _size(url: str) -> int:
-    """Bytes of the file, the part that is still in its write-ahead log included."""
+    """Bytes of the file and its write-ahead log."""
     path = Path(urllib.parse.unquote(urllib.parse.urlsplit(url).path[1:]))
     return sum(each.stat().st_size for each in (path, path.with_name(f"{path.name}-wal")) if each.exists())
 
 
 def replay_commands(log: DemoLog) -> list[ReplayCommand]:
-    """Three commands that look at the log."""
+    """The commands that look into the log."""
     workspace = "" if log.workspace == WORKSPACE else f"-w {log.workspace} "
     names = {"replay": shlex.quote(_replay_script()), "workspace": workspace, "url": shlex.quote(log.url)}
     return [ReplayCommand(command=each.format_map(names), shows=shows) for each, shows in REPLAY]
 
 
 def _replay_script() -> str:
-    """How `ccs-replay` is called from here: by name where that finds the one beside this Python, else by its path."""
+    """The command for `ccs-replay`: its name if the shell finds the one beside this Python, else its path."""
     beside = Path(sys.executable).with_name("ccs-replay")
     found = shutil.which("ccs-replay")
     if not beside.exists() or (found is not None and Path(found).resolve() == beside.resolve()):

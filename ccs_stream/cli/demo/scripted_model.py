@@ -1,7 +1,7 @@
-"""The scripted chat model: it stands where a real one goes, and answers from what the prompt holds.
+"""The scripted chat model: it takes the place of a real one, and answers from what the prompt contains.
 
-Guarantees: the same prompt gives the same answer; nothing is known to it that is not in the prompt, so that any chat
-model can take its place. Does not: think; it fills sentences with the facts it is given.
+Guarantees: the same prompt gives the same answer; the model knows nothing that is not in the prompt, so that any chat
+model can take its place. Does not: think; it fills sentences with the facts that it is given.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""What the reviewers look for: pure checks of Python source, by its syntax tree.
+"""The checks that the reviewers of the demo make: pure checks of Python source, by its syntax tree.
 
 Guarantees: the same text gives the same findings; nothing is executed or imported. Does not: replace an analyser; the
-checks are few, and such that each hit is worth a look. `architecture` is in `imports`.
+checks are few, and each finding is worth a look. The check of the architecture is in `import_checks`.
 """
 
 import ast
@@ -30,12 +30,12 @@ class ReviewFinding:
     severity: int
     message: str
     name: str = ""
-    """What it is about, where that has a name."""
+    """The name of what it is about, if that has one."""
 
 
 @functools.lru_cache(maxsize=2_048)
 def parse(text: str) -> ast.Module | SyntaxError:
-    """The syntax tree, or why there is none. Three reviewers look at each file, several times."""
+    """The syntax tree, or the syntax error. Cached, because three reviewers look at each file several times."""
     try:
         return ast.parse(text)
     except (SyntaxError, ValueError) as error:
@@ -43,13 +43,13 @@ def parse(text: str) -> ast.Module | SyntaxError:
 
 
 def is_test(path: str) -> bool:
-    """Whether a file holds tests, in which asserts and plain names are right."""
+    """Whether a file holds tests, in which asserts and undocumented names are normal."""
     parts = path.split("/")
     return "tests" in parts or parts[-1].startswith("test_") or parts[-1] == "conftest.py"
 
 
 def each_file(check: Callable[[str, ast.Module], Iterator[ReviewFinding]], sources: Sources) -> list[ReviewFinding]:
-    """What `check` finds in each file that parses, in the order of paths and lines."""
+    """What `check` finds in each file that can be parsed, in the order of paths and lines."""
     found: list[ReviewFinding] = []
     for path, text in sources.items():
         tree = parse(text)
@@ -105,7 +105,7 @@ def _undocumented(path: str, tree: ast.Module) -> Iterator[ReviewFinding]:
 
 
 def _inherits_words(method: _Function) -> bool:
-    """Whether a method has a docstring, or a decorator that lends it one."""
+    """Whether a method has a docstring, or inherits one by its decorator."""
     names = {ast.unparse(each).rpartition(".")[2] for each in method.decorator_list}
     return ast.get_docstring(method) is not None or bool(names & {"overload", "override", "setter", "deleter"})
 
@@ -156,7 +156,7 @@ _SHARED_FOLDERS: Final = tuple(f"/{each}/" for each in ("tmp", "var/tmp", "dev/s
 
 
 def security(sources: Sources) -> list[ReviewFinding]:
-    """Text that is run, data that is trusted, secrets and shared folders in the source, errors that are swallowed."""
+    """Text that is executed, data that is trusted, secrets and shared folders in the source, swallowed errors."""
     return each_file(_security, sources)
 
 
@@ -175,7 +175,7 @@ def _security(path: str, tree: ast.Module) -> Iterator[ReviewFinding]:
 
 
 def _aliases(tree: ast.Module) -> dict[str, str]:
-    """What a name stands for, by the imports of the module."""
+    """What each name stands for, by the imports of the module."""
     known: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -1,7 +1,7 @@
-"""Which files are reviewed: the Python files under a path, within limits, and what was left out.
+"""Chooses the files to review: the Python files under a path, within limits, and those that were left out.
 
-Guarantees: reads only; nothing is left out silently; a link that leads back up is followed once. Does not: look into
-environments, caches or hidden folders.
+Guarantees: it only reads; it reports every file that it leaves out; it follows a link that leads back up once. Does
+not: look into environments, caches or hidden folders.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from ccs_stream.protocol.errors import UsageError
 FILES_MAX: Final = 400
 FILE_BYTES_MAX: Final = 200_000
 ALL_BYTES_MAX: Final = 2_500_000
-"""Each reviewer reads everything, several times: this much takes some ten seconds."""
+"""Each reviewer reads all files several times; with so many bytes that takes some ten seconds."""
 _SKIPPED: Final = frozenset({"__pycache__", "node_modules", "site-packages", "build", "dist", "venv"})
 
 
@@ -65,7 +65,7 @@ def collect(path: Path | None) -> SourceFiles:
 
 
 def _top(root: Path) -> Path:
-    """The folder that paths are shown from: the one around the root, or around the outermost package it is in."""
+    """The folder that shown paths begin at: the parent of the root, or of the outermost package around it."""
     top = root.parent
     while (top / "__init__.py").exists() and top.parent != top:
         top = top.parent

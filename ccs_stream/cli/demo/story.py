@@ -1,7 +1,7 @@
-"""The demo as something to read: what happened, what it cost, what was caught.
+"""The demo as text for people: what happened, what it cost, what was caught.
 
-Guarantees: colour on a terminal only (and not with NO_COLOR), no control characters in a pipe; commands are printed
-unbroken, to be copied. Does not: say anything that is not in the outcome.
+Guarantees: colour on a terminal only (and not with NO_COLOR), no control characters in a pipe; commands are printed on
+one line, to be copied. Does not: say anything that is not in the result.
 """
 
 from typing import Final
@@ -44,33 +44,33 @@ class Page:
             out.width = PIPE_WIDTH
 
     def heading(self, number: int, title: str) -> None:
-        """A numbered heading, with a blank line before it."""
+        """Print a numbered heading, with a blank line before it."""
         self._out.print()
         self._out.print(Text.assemble((f"{number}  ", "bold cyan"), (title, "bold")))
 
     def say(self, *parts: Part, indent: int = INDENT) -> None:
-        """A paragraph."""
+        """Print a paragraph."""
         # Wrapped here, since rich fills a wrapped line with spaces to the full width, in a pipe as well.
         for line in Text.assemble(*parts).wrap(self._out, self._out.width - indent):
             line.rstrip()
             self._out.print(Text(" " * indent).append_text(line), soft_wrap=True)
 
     def gap(self) -> None:
-        """A blank line."""
+        """Print a blank line."""
         self._out.print()
 
     def show(self, table: Table) -> None:
-        """A table."""
+        """Print a table."""
         self._out.print(Padding(table, (0, 0, 0, INDENT), expand=False))
 
     def command(self, line: str, shows: str) -> None:
-        """A command to copy, unbroken, and what it shows."""
+        """Print a command to copy, on one line, and what it shows."""
         self._out.print(Text.assemble(" " * INDENT, (line, "bold")), soft_wrap=True)
         self.say((shows, QUIET), indent=INDENT + 2)
 
 
 def tell_story(outcome: DemoResult, out: Console) -> None:
-    """Print the whole of it."""
+    """Print the whole story."""
     page = Page(out)
     page.say(
         f"ccs-stream {outcome.version}. A LangGraph graph on real files, then real processes, all on one log. What "
@@ -126,7 +126,7 @@ def _review(page: Page, review: Review) -> None:
 
 
 def _examples(findings: list[ReviewFinding]) -> list[ReviewFinding]:
-    """A few of the worst, of different rules where there are several."""
+    """Some of the worst findings, of different rules if there are several."""
     firsts = {each.rule: each for each in reversed(findings)}
     chosen = sorted(firsts.values(), key=findings.index)[:SHOWN]
     return (chosen + [each for each in findings if each not in chosen])[:SHOWN]

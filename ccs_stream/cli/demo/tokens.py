@@ -1,8 +1,8 @@
-"""What the agents' reads cost in tokens, and what they would cost without knowing what has changed.
+"""What the agents' reads cost in tokens, and what they would cost if every read moved the whole value.
 
-Guarantees: a read that the log shows as a grant counts the whole value; any other read counts one token, for "still
-the same"; each copy that a write made stale counts a signal. The comparison is the same reads with the whole value each
-time. Does not: know a model's tokenizer; four bytes of compact JSON are about one token.
+Guarantees: a read that the log shows as a grant counts the whole value; any other read counts one token, for "still the
+same"; each copy that a write made stale counts a signal. Does not: know a model's tokenizer; four bytes of compact JSON
+count as one token.
 """
 
 import dataclasses
@@ -17,11 +17,11 @@ from ccs_stream.protocol.ids import NOBODY, ArtifactId
 from ccs_stream.protocol.states import GrantState
 
 BYTES_PER_TOKEN: Final = 4
-"""Rough, and the same on both sides of the comparison."""
+"""A rough figure, the same on both sides of the comparison."""
 UNCHANGED_TOKENS: Final = 1
-"""A read whose copy is current: the answer is "still the same"."""
+"""The cost of a read whose copy is current: the answer is "still the same"."""
 SIGNAL_TOKENS: Final = 12
-"""Telling an agent that its copy of an artifact is stale."""
+"""The cost of notifying an agent that its copy is stale."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class CountedRead:
 
 
 class MeteredStore(CoherentStore):
-    """A `CoherentStore` that remembers who asked for what. The log says which of it had to move."""
+    """A `CoherentStore` that remembers which agent read what. The log says which of these reads moved a value."""
 
     def __init__(self, url: str, *, workspace: str) -> None:
         super().__init__(url, workspace=workspace, writes="guarded")
@@ -52,28 +52,28 @@ class MeteredStore(CoherentStore):
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class ReadCost:
-    """What one agent's reads came to."""
+    """The cost of one agent's reads."""
 
     agent: str
     reads: int = 0
     fetched: int = 0
     """Reads for which the log shows that a copy was handed over."""
     unchanged: int = 0
-    """Reads answered by the copy the agent had."""
+    """Reads answered from the copy that the agent had."""
     signals: int = 0
-    """Times the agent's copy was made stale by somebody's write."""
+    """How often a write of another agent made the agent's copy stale."""
     tokens: int = 0
     tokens_rereading: int = 0
-    """The same reads with the whole value each time."""
+    """The cost of the same reads with the whole value each time."""
 
 
 def tokens_of(size_bytes: int) -> int:
-    """Tokens of so many bytes of compact JSON."""
+    """The tokens of so many bytes of compact JSON."""
     return max(1, size_bytes // BYTES_PER_TOKEN)
 
 
 def count(reads: list[CountedRead], evidence: Evidence) -> list[ReadCost]:
-    """What each agent's reads came to, by name."""
+    """The cost of each agent's reads, by name."""
     sizes: dict[tuple[ArtifactId, int], int] = {}
     ids = {(artifact.scope, artifact.key): artifact.artifact for artifact in evidence.state.artifacts.values()}
     found: dict[str, ReadCost] = {}

@@ -1,4 +1,4 @@
-"""Commands about a log on Kafka: coordinator, topics, doctor.
+"""Commands for a log on Kafka: coordinator, topics, doctor.
 
-Guarantees: each opens the log it is given and nothing else; secrets are in no output. Does not: hold logic.
+Guarantees: each command uses only the log that it is given; no output contains a secret. Does not: hold logic.
 """

@@ -1,7 +1,7 @@
 """`ccs-stream doctor URL`: check a log on Kafka, and say what to do about each problem.
 
-Guarantees: reads only, joins no group; `--json` prints one document and nothing else on stdout; no secret is in any
-output. Exit codes: 0 nothing failed, 1 something did, 2 wrong usage.
+Guarantees: it writes nothing and joins no group; `--json` prints one document and nothing else on stdout; no output
+contains a secret. Exit codes: 0 nothing failed, 1 something failed, 2 wrong usage.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
-"""What `ccs-stream doctor` asks the brokers: the way there, the topics, what this user may do, what brokers limit.
+"""The checks of `ccs-stream doctor` that ask the brokers: connection, topics, rights of this user, limits.
 
-Guarantees: asks only, and changes nothing; what this user may not see is a finding that names the right it lacks. Does
-not: read the log.
+Guarantees: nothing is changed; where this user may not look, the finding names the right that is missing. Does not:
+read the log.
 """
 
 import dataclasses
@@ -27,13 +27,13 @@ from ccs_stream.protocol.errors import LogMissing, NotAuthorised
 READ, WRITE, DESCRIBE = AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE
 
 _LONGEST_DELAY_MS: Final = 3_000
-"""Kafka's own default of `group.initial.rebalance.delay.ms`."""
+"""Kafka's default of `group.initial.rebalance.delay.ms`."""
 
 # The way there.
 
 
 def connection(clients: Clients) -> list[CheckResult]:
-    """Whether brokers answer, and how soon. Raises why they do not."""
+    """Check that the brokers answer, and how soon. Raises the error if they do not."""
     began = time.monotonic()
     described = clients.admin.describe_cluster(request_timeout=clients.settings.timeout_s)
     cluster = clients.asked(f"connecting to {clients.settings.display_url}", described)
@@ -48,10 +48,10 @@ def connection(clients: Clients) -> list[CheckResult]:
 
 
 def topics_of(clients: Clients) -> list[CheckResult]:
-    """The topics against what the log's promises rest on."""
+    """Check the topics against what the promises of the log need."""
     findings = topics.check(clients)
     fine = sum(each.severity is Severity.OK for each in findings)
-    checks = [CheckResult("topics", Level.OK, f"{fine} of {len(findings)} things looked at are as they should be")]
+    checks = [CheckResult("topics", Level.OK, f"{fine} of {len(findings)} settings are as they should be")]
     # The same in several topics is one line.
     alike: dict[tuple[str, str, str, Severity, str], list[str]] = {}
     for each in findings:
@@ -70,7 +70,7 @@ def topics_of(clients: Clients) -> list[CheckResult]:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Role:
+class AccessRole:
     """What a role must be allowed, by topic or group."""
 
     role: str
@@ -78,19 +78,21 @@ class Role:
     rights: Mapping[str, Sequence[AclOperation]]
 
 
-def roles(clients: Clients) -> tuple[Role, ...]:
-    """The roles a user can play on a log. docs/kafka.md has the same table."""
+def roles(clients: Clients) -> tuple[AccessRole, ...]:
+    """The roles that a user can play on a log. docs/kafka.md has the same table."""
     names = clients.names
     seen = {names.readers: (DESCRIBE,)}
     reading = {names.log: (READ,), names.snapshots: (READ,), names.content: (READ,)}
     return (
-        Role("reader", "replay, doctor", {**seen, **reading, names.commands: (DESCRIBE,), names.deliveries: (READ,)}),
-        Role(
+        AccessRole(
+            "reader", "replay, doctor", {**seen, **reading, names.commands: (DESCRIBE,), names.deliveries: (READ,)}
+        ),
+        AccessRole(
             "client",
             "agents, with coordinator=remote",
             {**seen, **reading, names.commands: (WRITE,), names.content: (READ, WRITE), names.deliveries: (WRITE,)},
         ),
-        Role(
+        AccessRole(
             "coordinator",
             "ccs-stream coordinator; with client, an embedded one",
             {
@@ -107,7 +109,7 @@ def roles(clients: Clients) -> tuple[Role, ...]:
 
 
 def rights(clients: Clients) -> list[CheckResult]:
-    """Which roles this user can play."""
+    """Check which roles this user can play."""
     allowed, missing = _allowed(clients)
     if missing:
         return [
@@ -117,7 +119,7 @@ def rights(clients: Clients) -> list[CheckResult]:
         ]
     checks: list[CheckResult] = []
     if READ not in allowed[clients.names.log]:
-        advice = f"allow this user Read on {clients.names.log}: nobody can take part without"
+        advice = f"give this user Read on {clients.names.log}: every role needs it"
         checks.append(CheckResult("rights", Level.FAILED, "this user may not read the log", advice))
     playable: list[str] = []
     for role in roles(clients):
@@ -129,16 +131,20 @@ def rights(clients: Clients) -> list[CheckResult]:
         ]
         if lacks:
             said = f"as {role.role} ({role.purpose}) this user lacks {', '.join(lacks)}"
-            checks.append(CheckResult("rights", Level.OK, said, "allow it only if this user is to play that role"))
+            checks.append(
+                CheckResult("rights", Level.OK, said, "give it these rights only if this user is to play that role")
+            )
         else:
             playable.append(f"{role.role} ({role.purpose})")
     can = CheckResult("rights", Level.OK, f"this user can be: {', '.join(playable)}")
-    cannot = CheckResult("rights", Level.WARNING, "this user can play no role", "allow it what one of the roles needs")
+    cannot = CheckResult(
+        "rights", Level.WARNING, "this user can play no role", "give it the rights that one of the roles needs"
+    )
     return [can if playable else cannot, *checks]
 
 
 def _allowed(clients: Clients) -> tuple[dict[str, frozenset[AclOperation]], list[str]]:
-    """What this user may do, by topic and group (nothing with what it may not even describe), and what is not there."""
+    """What this user may do, by topic and group, and which topics are missing. Nothing where it may not describe."""
     admin, timeout, names = clients.admin, clients.settings.timeout_s, clients.names
     wanted = TopicCollection(list(names.all))
     described: dict[str, Any] = {
@@ -168,7 +174,7 @@ def _allowed(clients: Clients) -> tuple[dict[str, frozenset[AclOperation]], list
 
 
 def limits(clients: Clients) -> list[CheckResult]:
-    """The brokers' own settings against what coordinators need."""
+    """Check the settings of the brokers against what coordinators need."""
     described = clients.admin.describe_cluster(request_timeout=clients.settings.timeout_s)
     nodes = clients.asked("asking which brokers there are", described).nodes
     resource = ConfigResource(ResourceType.BROKER, str(nodes[0].id))
@@ -189,7 +195,7 @@ def limits(clients: Clients) -> list[CheckResult]:
 
 
 def version(clients: Clients) -> list[CheckResult]:
-    """Which release the broker is of, by what it serves; a patch release is told to nobody."""
+    """Check the release of the broker, as far as the requests it serves tell it; they do not tell patch releases."""
     what = "broker version"
     found = release(served(clients))
     if found is None:
@@ -217,31 +223,30 @@ def _limits_in(found: Mapping[str, str], settings: KafkaSettings, *, brokers: in
     if not low <= mine <= high:
         warn(
             f"session_timeout_s is {settings.session_timeout_s:g}, and brokers allow {low / 1e3:g} to {high / 1e3:g}",
-            "no coordinator can join: set session_timeout_s= in the URL of every coordinator to what brokers allow, "
-            "or group.min.session.timeout.ms at the brokers",
+            "no coordinator can join the group: set session_timeout_s= in the URL of every coordinator to what brokers "
+            "allow, or group.min.session.timeout.ms at the brokers",
             Level.FAILED,
         )
     if (size := number("message.max.bytes", topics.MESSAGE_BYTES)) < topics.MESSAGE_BYTES:
         warn(
             f"message.max.bytes is {size}",
-            "topics that do not say otherwise take no larger batches; `topics check` says what those of this log take",
+            "topics without a setting of their own take no larger batches; see `topics check` for this log's topics",
         )
     if found.get("auto.create.topics.enable") == "true":
         warn(
             "auto.create.topics.enable is true",
-            "a topic that was deleted comes back empty, and a misspelt one comes to be, with settings nobody chose: "
-            "switch it off",
+            "a deleted topic comes back empty, and a misspelt one is created, with unwanted settings: switch it off",
         )
     if (delay := number("group.initial.rebalance.delay.ms", 0)) > _LONGEST_DELAY_MS:
         warn(
             f"group.initial.rebalance.delay.ms is {delay}",
-            "the first coordinator to come waits so long before it may lead: lower it",
+            "the first coordinator waits so long before it may lead: lower it",
         )
     copies = number("offsets.topic.replication.factor", 3)
     if copies < min(brokers, topics.REPLICATION):
         warn(
             f"offsets.topic.replication.factor is {copies}",
-            "while its broker is away no coordinator can join or prove that it is a member: replicate "
+            "while that broker is away no coordinator can join or prove that it is a member: replicate "
             "__consumer_offsets three times",
         )
     yield from problems

@@ -1,7 +1,7 @@
-"""What `ccs-stream doctor` looks at, in order; and the checks that read the log: who leads, does the state hold.
+"""The checks of `ccs-stream doctor` in their order, and those that read the log: leadership, commands, clock, state.
 
-Guarantees: reads only: joins no group, appends nothing, commits nothing; a check that cannot be made says so, with what
-it lacks, and the others are made. Does not: print; and no secret is in what it finds.
+Guarantees: it joins no group, appends nothing and commits nothing; a check that cannot be made says what it lacks, and
+the others are made. Does not: print; and no finding contains a secret.
 """
 
 import itertools
@@ -25,15 +25,15 @@ from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.errors import CcsError
 
 CLOCKS_DIFFER_S: Final = 1.0
-"""Machines whose clocks are kept by NTP differ by less."""
+"""Clocks that NTP keeps in step differ by less."""
 CLOCKS_WRONG_S: Final = 60.0
-"""Reservations and expiries of seconds mean nothing any more."""
+"""With such a difference reservations and expiries of seconds are meaningless."""
 DECIDED_WITHIN_S: Final = 2.0
-"""How long commands may wait before that is worth a word; a leader takes milliseconds."""
+"""Commands may wait so long before it is reported; a leader takes milliseconds."""
 
 
 def examine(settings: KafkaSettings, *, quick: bool, progress: Progress) -> DoctorReport:
-    """Look at everything; with `quick`, do not read the log from its beginning."""
+    """Make every check; with `quick`, those that do not read the whole log."""
     report = DoctorReport(settings.display_url)
     clients = Clients(settings)
     checks = report.checks
@@ -85,7 +85,7 @@ def _log(store: KafkaLog, report: DoctorReport, *, quick: bool, progress: Progre
 
 
 def _group(store: KafkaLog) -> CoordinatorGroup | CcsError:
-    """Who coordinates, or why that is not known."""
+    """The coordinators' group, or the error of asking for it."""
     try:
         return describe_group(store)
     except CcsError as error:
@@ -99,7 +99,7 @@ def _row(followed: PartitionReader, group: CoordinatorGroup | CcsError) -> dict[
         "epoch": cursor.epoch,
         "leader": cursor.leader_id.hex() if cursor.epoch else None,
         "resigned": cursor.resigned,
-        "suggested_for": [] if isinstance(group, CcsError) else group.suggested_for(followed.partition),
+        "offered_by": [] if isinstance(group, CcsError) else group.suggested_for(followed.partition),
         "undecided": followed.undecided,
         "workspaces": len(followed.states),
         "void": cursor.void,
@@ -117,10 +117,10 @@ def _head(store: KafkaLog, followed: list[PartitionReader]) -> CheckResult:
             "log",
             Level.FAILED,
             "; ".join(f"partition {each.partition}: {each.error}" for each in broken),
-            "no coordinator can go on there: follow what the message says",
+            "coordinators stop there: do what the message says",
         )
     void = sum(each.cursor.void for each in followed)
-    return CheckResult("log", Level.OK, said + (f", {void} void records, which nobody applies" if void else ""))
+    return CheckResult("log", Level.OK, said + (f", {void} void records, which every reader skips" if void else ""))
 
 
 def _leadership(
@@ -149,7 +149,7 @@ def _leadership(
             "leadership",
             Level.WARNING,
             f"nobody offers to lead {_named(idle)}; no command waits there",
-            "as it should be where programs embed their coordinator and none runs now; else start `ccs-stream "
+            "normal if programs embed their coordinator and none of them runs now; else start `ccs-stream "
             "coordinator URL`",
         )
     unled = [each for each in followed if each not in alone and (not each.cursor.epoch or each.cursor.resigned)]
@@ -158,7 +158,7 @@ def _leadership(
             "leadership",
             Level.WARNING,
             f"{_named(unled)}: offered, and not claimed yet",
-            "ask again in a moment; if it stays so, see the coordinator's log: may it write to the log?",
+            "run doctor again in a moment; if it stays so, the coordinator's log says why it does not lead",
         )
     if len(alone) + len(unled) < len(followed):
         count = len(followed) - len(alone) - len(unled)
@@ -168,7 +168,9 @@ def _leadership(
             Level.OK,
             f"{count} of {len(followed)} partitions are led; {group.dedicated} dedicated coordinators, "
             f"{embedded} embedded",
-            "" if group.dedicated != 1 else "run a second one, on another machine: nobody takes over from this one",
+            ""
+            if group.dedicated != 1
+            else "run a second one, on another machine: no other can take over from this one",
         )
 
 
@@ -181,15 +183,15 @@ def _lag(followed: list[PartitionReader]) -> CheckResult:
         "commands",
         Level.WARNING,
         f"not decided within {DECIDED_WITHIN_S:g} s: {waiting}",
-        "is somebody leading there, and is its machine busy? Messages that are no commands count here, too, until a "
-        "command comes behind them",
+        "check that a coordinator leads there and that its machine is not overloaded. Messages that are not commands "
+        "count too, until a command follows them",
     )
 
 
 def _clock(followed: list[PartitionReader]) -> Iterator[CheckResult]:
     last = max((state.recorded_at for each in followed for state in each.states.values()), default=0)
     if not last:
-        yield CheckResult("clock", Level.OK, "nothing was decided yet")
+        yield CheckResult("clock", Level.OK, "no command was decided yet")
         return
     ahead_s = last / 1e6 - time.time()
     if ahead_s > CLOCKS_DIFFER_S:
@@ -215,7 +217,7 @@ def _state(store: KafkaLog, followed: list[PartitionReader], progress: Progress)
                 "state",
                 Level.WARNING,
                 f"partition {each.partition} has snapshots, and none of them could be used",
-                "coordinators and clients read it from its beginning, which takes longer; the next snapshot mends it",
+                "coordinators and clients read it from its beginning, which takes longer, until the next snapshot",
             )
         if not each.from_snapshot:
             continue
@@ -227,21 +229,21 @@ def _state(store: KafkaLog, followed: list[PartitionReader], progress: Progress)
                 yield CheckResult(
                     "state",
                     Level.FAILED,
-                    f"{workspace!r}: the state from a snapshot is not that of a fold from the beginning",
-                    "stop using the snapshots (delete and make anew that topic), run `ccs-replay URL verify`, and "
-                    "report this: it is a bug, or the snapshots topic was written to by somebody else",
+                    f"{workspace!r}: the state from a snapshot is not the state computed from the beginning",
+                    "delete the snapshots topic and create it again, run `ccs-replay URL verify`, and report this: it "
+                    "is a bug, or another program wrote to the snapshots topic",
                 )
     if not differing:
         said = (
-            f"{compared} workspaces: what snapshots say, and what follows them, is a fold from the beginning"
+            f"{compared} workspaces: the state from the snapshots is the state computed from the beginning"
             if compared
-            else "no snapshots yet: every state is a fold from the beginning"
+            else "no snapshots yet: every state is computed from the beginning"
         )
         yield CheckResult("state", Level.OK, said)
 
 
 def _named(followed: Sequence[PartitionReader]) -> str:
-    """Partitions as a range list: 0-2, 5."""
+    """The partitions as a list of ranges: 0-2, 5."""
     numbers = [each.partition for each in followed]
     runs = [
         [number for _, number in run]

@@ -1,7 +1,7 @@
-"""The log as `ccs-stream doctor` reads it: each partition as a coordinator would, and who is in their group.
+"""Reads the log for `ccs-stream doctor`: each partition as a coordinator would read it.
 
-Guarantees: reads only; a partition that cannot be read is reported with its error, and the others are read. Does not:
-judge what it finds.
+Guarantees: it writes nothing; a partition that cannot be read is reported with its error, and the others are read. Does
+not: judge what it finds.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,23 +22,23 @@ from ccs_stream.protocol.records import DecisionRecord
 from ccs_stream.protocol.statehash import state_hash
 
 Progress = Callable[[Iterator[Any], int], Iterator[Any]]
-"""Shows how far a long reading has come."""
+"""Passes items on, and shows how far a long reading has come."""
 
 
 class PartitionReader:
-    """One partition, read as a coordinator would read it: from its snapshots, then to the end as it was at the time."""
+    """One partition, read as a coordinator reads it: from its snapshots, then to its end at that time."""
 
     def __init__(self, store: KafkaLog, partition: int) -> None:
         self.partition = partition
         self.error: CcsError | None = None
         """Why it could not be read to its end."""
         self.unused_snapshots = False
-        """Whether there are snapshots that could not be used."""
+        """Whether there are snapshots, none of which could be used."""
         self.from_snapshot = False
         self.undecided = 0
-        """Messages in the commands topic behind the last one that was decided."""
+        """Messages in the commands topic after the last decided command."""
         self.end = 0
-        """Offset of the first record that was not read."""
+        """Offset after the last record that was read."""
         self._store = store
         self._replica = ShardReplica(store, partition)
 
@@ -49,11 +49,11 @@ class PartitionReader:
 
     @property
     def cursor(self) -> Cursor:
-        """What admission knows at the end."""
+        """The position of the reader, and who leads there."""
         return self._replica.reader.cursor
 
     def restore(self) -> None:
-        """Stand behind the newest snapshots that can be used."""
+        """Start from the newest snapshots that can be used."""
         try:
             restore(self._replica)
         except NotAuthorised:
@@ -77,7 +77,7 @@ class PartitionReader:
 
 
 def follow_partition(store: KafkaLog, partition: int, progress: Progress) -> PartitionReader:
-    """Read a partition; what goes wrong is in its `error`."""
+    """Read a partition; an error is kept in its `error`."""
     followed = PartitionReader(store, partition)
     try:
         store.check_head(partition)
@@ -90,7 +90,7 @@ def follow_partition(store: KafkaLog, partition: int, progress: Progress) -> Par
 
 
 def folds_from_zero(store: KafkaLog, followed: PartitionReader, progress: Progress) -> dict[str, str]:
-    """The hash of each workspace's state, folded from the beginning to where `followed` stands."""
+    """The hash of each workspace's state, folded from the first record to where `followed` stands."""
     states: dict[str, Directory] = {}
     reader = ShardReader(store, f"partition {followed.partition}", all_workspaces=True)
     for message in progress(store.messages(followed.partition, BEFORE_FIRST, followed.end - 1), followed.end):
@@ -99,7 +99,7 @@ def folds_from_zero(store: KafkaLog, followed: PartitionReader, progress: Progre
 
 
 def state_hashes(states: dict[str, Directory]) -> dict[str, str]:
-    """The hash of each state."""
+    """The hash of each state, by workspace."""
     return {workspace: state_hash(state) for workspace, state in states.items()}
 
 

@@ -1,6 +1,6 @@
-"""What `ccs-stream doctor` reports.
+"""The report of `ccs-stream doctor`, as data.
 
-Guarantees: plain data, the same for people and for programs. Does not: look at anything.
+Guarantees: people and programs get the same facts. Does not: check anything.
 """
 
 import dataclasses
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Level(enum.StrEnum):
-    """How a check came out."""
+    """The outcome of a check."""
 
     OK = "ok"
     WARNING = "warning"
@@ -18,7 +18,7 @@ class Level(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One thing looked at."""
+    """One finding of one check."""
 
     check: str
     level: Level
@@ -28,7 +28,7 @@ class CheckResult:
 
 @dataclasses.dataclass(slots=True)
 class DoctorReport:
-    """Everything that was found."""
+    """All findings."""
 
     url: str
     checks: list[CheckResult] = dataclasses.field(default_factory=list)
@@ -36,5 +36,5 @@ class DoctorReport:
 
     @property
     def failed(self) -> bool:
-        """Whether something is not as it must be."""
+        """Whether a check failed."""
         return any(each.level is Level.FAILED for each in self.checks)

@@ -35,7 +35,7 @@ def kafka_errors_reported() -> Iterator[None]:
 
 
 def clients_of(url: str) -> Clients:
-    """The clients of the log at a URL. Raises `UsageError`."""
+    """The Kafka clients for the log at a URL. Raises `UsageError`."""
     return Clients(KafkaSettings.parse(url))
 
 

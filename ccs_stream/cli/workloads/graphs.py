@@ -1,7 +1,7 @@
-"""The graphs: a plan that everybody reads, a review in turns, and a state that everybody writes over.
+"""The three graphs: a plan that all agents read, a review in turns, and a state that each agent overwrites.
 
-Guarantees: plain LangGraph; all that is shared goes through the store given, in namespaces of agent and scope; each
-graph reads and writes the same in every run. Does not: measure; whoever gives the store does.
+Guarantees: they are plain LangGraph; everything shared goes through the store that is passed in, in namespaces of agent
+and scope; each graph reads and writes the same in every run. Does not: measure; the caller's store does.
 
 The graphs and their sizes are those by which agent-coherence publishes its savings.
 """
@@ -20,35 +20,35 @@ SCOPE: Final = "shared"
 
 
 class WorkloadState(TypedDict, total=False):
-    """What travels along the edges: nothing, because what is shared is in the store."""
+    """The state that travels along the edges. It is empty, because what is shared is in the store."""
 
     done: str
 
 
 Namespace = tuple[str, ...]
 Namespaces = Callable[[str], Namespace]
-"""Where an agent finds what is shared."""
+"""The namespace in which an agent finds what is shared."""
 
 
 def by_agent(agent: str) -> Namespace:
-    """As `CCSStore` names it: the agent, and then the scope."""
+    """The namespace as `CCSStore` expects it: the agent, then the scope."""
     return (agent, SCOPE)
 
 
 def for_all(agent: str) -> Namespace:
-    """As a store that knows no agents needs it."""
+    """The namespace for a store that knows no agents."""
     del agent
     return (SCOPE,)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AgentTools:
-    """What an agent works with."""
+    """What an agent works with: the store, its namespace, its model."""
 
     store: BaseStore
     namespace: Namespace
     text: Callable[[], str]
-    """What its model says."""
+    """Returns what the model says."""
 
 
 Work = Callable[[AgentTools], None]
@@ -63,10 +63,10 @@ class Workload:
     what: str
     tokens: int
     agents: dict[str, Work]
-    """In the order in which they run."""
+    """The agents and their work, in the order in which they run."""
 
     def graph(self, store: BaseStore, namespaces: Namespaces = by_agent) -> Graph:
-        """The graph over a store, with a model that says the same thing again and again."""
+        """The graph over a store, with a model that always says the same."""
         model = GenericFakeChatModel(messages=iter(_says(self.tokens)))
 
         def text() -> str:
@@ -105,7 +105,7 @@ def _puts(key: str, field: str, **more: str) -> Work:
 
 
 def _gets(*keys: str) -> Work:
-    """Reads, checked: a workload that finds nothing measures nothing."""
+    """Reads, checked: a workload that finds nothing would measure nothing."""
 
     def work(tools: AgentTools) -> None:
         for key in keys:

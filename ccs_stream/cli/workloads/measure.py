@@ -71,7 +71,7 @@ def main(place: str, state: str, url: str | None, *, is_async: bool, as_json: bo
 
 
 def _function(place: str) -> Callable[..., Any]:
-    """The function of a file. Raises `GraphFailed`."""
+    """Load the function from its file. Raises `GraphFailed`."""
     file, colon, name = place.rpartition(":")
     if not colon or not file or not name:
         raise GraphFailed(f"--graph is FILE:FUNCTION, got {place!r}")
@@ -95,7 +95,7 @@ def _function(place: str) -> Callable[..., Any]:
 
 
 def _state(text: str) -> dict[str, Any]:
-    """The state to begin with. Raises `GraphFailed`."""
+    """Parse the first state. Raises `GraphFailed`."""
     try:
         state = orjson.loads(text)
     except orjson.JSONDecodeError as error:

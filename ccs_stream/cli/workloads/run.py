@@ -1,8 +1,8 @@
-"""Running a workload: on our store, and on the one that LangGraph ships.
+"""Runs a workload on this package's store, and on the one that LangGraph ships.
 
-Guarantees: both runs are of the same graph; what is counted is what the stores were asked for. `published` follows the
-rules by which agent-coherence publishes: the nominal size of every read and write, against the tokens of reads and
-writes; signals are free. `account` counts everything, in the sizes that the values have. Does not: time anything.
+Guarantees: both runs are of the same graph, and what the stores were asked for is counted. The published figures follow
+the rules of agent-coherence: the nominal size of every read and write, compared with the tokens of reads and writes;
+signals are free. `account` counts everything, in the actual sizes. Does not: time anything.
 """
 
 import dataclasses
@@ -28,18 +28,18 @@ class WorkloadResult:
     writes: int
     hit_rate: float
     baseline_tokens: int
-    """Reads and writes of the nominal size."""
+    """Tokens of all reads and writes at their nominal size."""
     tokens: int
-    """Of reads and writes."""
+    """Tokens that reads and writes moved."""
     saving_pct: float
     account: dict[str, Any]
     """`baseline` (every read whole), `moved`, `saved_pct`, `by_cause`."""
     in_memory_store_tokens: int
-    """That moved when the same graph was run on LangGraph's `InMemoryStore`."""
+    """Tokens that the same graph moved on LangGraph's `InMemoryStore`."""
 
 
 class TokenCountingStore(InMemoryStore):
-    """LangGraph's store, and the tokens of what goes in and out."""
+    """LangGraph's store, which also counts the tokens that go in and out."""
 
     def __init__(self) -> None:
         super().__init__()

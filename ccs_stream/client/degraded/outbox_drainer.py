@@ -192,7 +192,7 @@ class OutboxDrainer:
         coordinator = self._coordinator
         with coordinator.lock:
             state = coordinator.state
-            session, artifact = state.session(session_id), state.artifact(entry.artifact)
+            session, artifact = state.sessions.get(session_id), state.artifacts.get(entry.artifact)
             decided = session is not None and entry.command in session.window
             stale = (
                 session is not None and not decided and entry.command <= session.highest - state.settings.dedupe_window
@@ -270,7 +270,7 @@ class OutboxDrainer:
         old = self.outbox.session_id
         number = self.outbox.new_session(old)
         with self._coordinator.lock:
-            alive = self._coordinator.state.session(old) is not None
+            alive = self._coordinator.state.sessions.get(old) is not None
         if alive:
             with suppress(CcsError):  # a courtesy: otherwise the session ends like that of a killed process
                 self._coordinator.execute(Leave(session_id=old, number=number), timeout_s=LEAVE_S)
@@ -282,7 +282,7 @@ class OutboxDrainer:
         whose they were.
         """
         with self._coordinator.lock:
-            artifact = self._coordinator.state.artifact(entry.artifact)
+            artifact = self._coordinator.state.artifacts.get(entry.artifact)
             sequence = 0 if artifact is None else int(artifact.sequence)
         for _ in range(LOOK_BACK_MAX):
             if not sequence:

@@ -57,10 +57,10 @@ def error_of(
 
 
 def _reclaim(refusal: CommandRefused, state: Directory, session_id: SessionId) -> Reclaim | None:
-    session = state.session(session_id)
+    session = state.sessions.get(session_id)
     number = None if session is None else session.participants.get(refusal.agent)
-    participant = None if number is None else state.participant(number)
-    artifact = None if refusal.artifact is None else state.artifact(refusal.artifact)
+    participant = None if number is None else state.participants.get(number)
+    artifact = None if refusal.artifact is None else state.artifacts.get(refusal.artifact)
     if participant is None or artifact is None:
         return None
     return reclaim_of(participant, artifact, state.recorded_at)

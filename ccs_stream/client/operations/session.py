@@ -101,7 +101,7 @@ class CommandSession:
                 session.joined[agent] = event.participant
         if agent not in session.joined:
             # Another thread joined the agent between our look and our command.
-            known = self._state.session(session.session_id)
+            known = self._state.sessions.get(session.session_id)
             if known is not None:
                 session.joined[agent] = known.participants[agent]
         return None

@@ -8,7 +8,6 @@ Where a librdkafka setting is given twice, the argument wins over the environmen
 environment `sasl.username` is written `CCS_KAFKA_SASL_USERNAME`; `CCS_KAFKA_CONFIG` names the file.
 """
 
-import difflib
 import os
 import re
 import urllib.parse
@@ -18,7 +17,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
 
-from ccs_stream.protocol.errors import UsageError
+from ccs_stream.protocol.errors import UsageError, unknown_option
 
 ENVIRONMENT_PREFIX: Final = "CCS_KAFKA_"
 CONFIG_VARIABLE: Final = "CCS_KAFKA_CONFIG"
@@ -151,9 +150,8 @@ def _options(query: str, known: list[str], shown: str) -> dict[str, str]:
         if "@" in name:
             raise _credentials_in(shown)
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; its options: {', '.join(known)}"
-            raise UsageError(f"unknown option {name!r} in {shown!r}{hint}. Settings of librdkafka go into config=FILE")
+            advice = ". Settings of librdkafka go into config=FILE"
+            raise unknown_option(name, known, where=f" in {shown!r}", advice=advice)
         if name in options:
             raise UsageError(f"option {name!r} is given twice in {shown!r}: say it once")
         options[name] = value

@@ -65,6 +65,7 @@ class KafkaLog:
     """See the module's docstring."""
 
     serialises_writers = False
+    finds_by_sequence = False
     instantaneous = False
     default_freshness = "own_writes"
 
@@ -126,7 +127,6 @@ class KafkaLog:
         return sorted({name for name in self.scan() if name is not None})
 
     def scan(self) -> Iterator[str | None]:
-        """For each message of the log, the workspace that it decides about; None for one that decides nothing."""
         self._check()
         for partition in range(self.partitions):
             cursor = Cursor()
@@ -139,8 +139,7 @@ class KafkaLog:
                 advance(cursor, record)
                 yield record.workspace if type(record) is DecisionRecord else None
 
-    def size(self) -> int:
-        """Messages of the log."""
+    def record_count(self) -> int:
         bounds = (self.bounds(self.names.log, partition) for partition in range(self.partitions))
         return sum(high - low for low, high in bounds)
 
@@ -191,7 +190,6 @@ class KafkaLog:
         return self._look_for(shard, sequence)
 
     def learn(self, workspace: str, first_sequence: int, offset: int, events: Sequence[Event]) -> None:
-        """Remember where an admitted decision is; whoever follows the log says so."""
         self.index(workspace).learn(first_sequence, offset, events)
 
     def index(self, workspace: str) -> SequenceIndex:

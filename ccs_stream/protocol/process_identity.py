@@ -1,0 +1,103 @@
+"""Which process a session runs in: what a program says about itself when it joins.
+
+The client fills a `ProcessIdentity` and sends it with `Join`; `ParticipantJoined` carries it, the directory keeps it
+for each live session, and tools show it.
+
+Guarantees: evidence, not state: no decision depends on it, and the state hash does not cover it. Its limits are checked
+here, for the client and for `decide`. Does not: find anything out; the client asks the operating system.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Final, Protocol, Self
+
+from ccs_stream.protocol.errors import UsageError
+
+TEXT_BYTES_MAX: Final = 1_024
+"""UTF-8 bytes of a host, a program or a release: room for any path that is worth showing."""
+LABELS_MAX: Final = 32
+"""Labels of one process."""
+LABEL_BYTES_MAX: Final = 256
+"""UTF-8 bytes of the name or the value of a label; with `LABELS_MAX`, an identity stays below 20 KB."""
+PID_MAX: Final = 2**31 - 1
+
+
+class HasIdentity(Protocol):
+    """A command or an event that carries an identity."""
+
+    host: str | None
+    pid: int | None
+    program: str | None
+    release: str | None
+    labels: dict[str, str] | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessIdentity:
+    """What is known of a process; None for what it does not say."""
+
+    host: str | None = None
+    """Name of the host."""
+    pid: int | None = None
+    """Number of the process on its host."""
+    program: str | None = None
+    """What was started, such as the path of a script or the name of a module."""
+    release: str | None = None
+    """Release of ccs-stream."""
+    labels: Mapping[str, str] | None = None
+    """Further facts, as the program gave them."""
+
+    @classmethod
+    def of(cls, said: HasIdentity) -> Self | None:
+        """The identity that a command or an event carries; None where it says nothing."""
+        found = cls(host=said.host, pid=said.pid, program=said.program, release=said.release, labels=said.labels)
+        return None if found == cls() else found
+
+    @classmethod
+    def of_fields(cls, fields: Mapping[str, Any]) -> Self | None:
+        """The same from a mapping that has the members among others, such as a record of a snapshot."""
+        found = cls(**{field.name: fields[field.name] for field in dataclasses.fields(cls)})
+        return None if found == cls() else found
+
+    def members(self) -> dict[str, Any]:
+        """The members, as arguments of `Join`."""
+        labels = None if self.labels is None else dict(self.labels)
+        return {
+            "host": self.host,
+            "pid": self.pid,
+            "program": self.program,
+            "release": self.release,
+            "labels": labels,
+        }
+
+    def check(self) -> Self:
+        """The identity itself, if the log takes it. Raises `UsageError`."""
+        for name in ("host", "program", "release"):
+            text = getattr(self, name)
+            if text is not None:
+                _check_text(text, f"the {name} of a process", TEXT_BYTES_MAX)
+        if self.pid is not None and (type(self.pid) is not int or not 0 <= self.pid <= PID_MAX):
+            raise UsageError(f"the pid of a process is a number from 0 to {PID_MAX}, got {self.pid!r}")
+        if self.labels is not None:
+            self._check_labels(self.labels)
+        return self
+
+    def _check_labels(self, labels: Mapping[str, str]) -> None:
+        if not isinstance(labels, Mapping):
+            raise UsageError(f"labels are a mapping of text to text, got {labels!r}")
+        if len(labels) > LABELS_MAX:
+            raise UsageError(f"a process has at most {LABELS_MAX} labels, got {len(labels)}")
+        for name, value in labels.items():
+            _check_text(name, "the name of a label", LABEL_BYTES_MAX)
+            _check_text(value, f"the label {name!r}", LABEL_BYTES_MAX)
+
+
+def _check_text(text: object, what: str, bytes_max: int) -> None:
+    if not isinstance(text, str):
+        raise UsageError(f"{what} is text, got {text!r}")
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{what} {text!r} has a lone surrogate, which has no UTF-8 form") from error
+    if size > bytes_max:
+        raise UsageError(f"{what} has {size} bytes, at most {bytes_max} are taken: {text[:40]!r}...")
