@@ -29,7 +29,7 @@ def value(workspace: Workspace, key: str) -> object:
 
 
 def holds(workspace: Workspace) -> bool:
-    """Whether its state is a fold of its log."""
+    """True if its state is a fold of its log."""
     return workspace.as_of(workspace.position).state_hash() == workspace.state_hash()
 
 
