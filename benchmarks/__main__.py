@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: run them, print the table."""
+"""`python -m benchmarks`: run the benchmarks and print a table for each section."""
 
 import tempfile
 import warnings
@@ -43,21 +43,26 @@ SECTIONS: Final[dict[str, Section]] = {
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("sections", nargs=-1, type=click.Choice(tuple(SECTIONS)), metavar="[SECTION]...")
-@click.option("--quick", is_flag=True, help="A look at whether all of it runs: the numbers mean nothing.")
-@click.option("--json", "json_", is_flag=True, help="One JSON document on stdout, instead of the table.")
+@click.option("--quick", is_flag=True, help="Only check that everything runs; the numbers mean nothing.")
+@click.option("--json", "json_", is_flag=True, help="Print one JSON document instead of tables.")
 @click.option(
     "--folder",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Put the files of the durable benchmarks on the disk of this folder (default: the system's temporary folder).",
+    help="Put the files of the durable benchmarks into this folder (default: the system's temporary folder).",
 )
 def main(sections: tuple[str, ...], quick: bool, json_: bool, folder: Path | None) -> None:  # noqa: FBT001
-    """Time ccs-stream next to its peers and print ratios; each peer is measured in the same run on the same values.
+    """Measure the speed of ccs-stream and of stores that do the same work, in the same run, and print ratios.
 
-    SECTION is in-process, fan-out, durable, long-log, memory, transitions, codec, watched, kafka, kafka-rates or
-    kafka-start; without any, all run, which takes some fifteen minutes. A section's table is printed when it has run.
+    \b
+    SECTION is one of
+      in-process, fan-out, durable, long-log, memory, transitions, codec,
+      watched, kafka, kafka-rates, kafka-start
+    Without a SECTION all run, which takes some twenty minutes.
 
-    Exit codes: 0, all ran (a missed target is printed, not an error); 1, something failed; 2, wrong usage.
-    """
+    \b
+    Exit codes: 0 all ran (a missed target is printed, and is not an error),
+    1 something failed, 2 wrong usage.
+    """  # noqa: D301  # click reads the escapes
     warnings.simplefilter("ignore", LostUpdateWarning)  # blind puts are what is measured
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(dir=folder) as made:

@@ -1,6 +1,6 @@
-"""What benchmarks do in processes of their own.
+"""The child processes of the benchmarks.
 
-Guarantees: stdout holds the answer and nothing else. Does not: run on its own; see `benchmarks.__main__`.
+Guarantees: stdout holds the answer and nothing else. Does not: choose what to measure; `benchmarks.__main__` does.
 """
 
 import sys
@@ -10,7 +10,7 @@ from benchmarks.durable import put_numbers
 
 
 def main(arguments: list[str]) -> None:
-    """One command a case; see where each is called."""
+    """One command for each case; the caller of each is where its answer is used."""
     match arguments:
         case ["write", path]:
             for line in put_numbers(path, iter(sys.stdin)):

@@ -1,7 +1,7 @@
 """Puts that survive a crash of the machine, and gets while other processes write.
 
-Guarantees: every durable put here waits for the disk (synchronous FULL), ours and theirs; peers share the disk and
-the minute. Does not: say what your disk does: see the raw commits beside each number.
+Guarantees: every durable put waits for the disk (synchronous FULL), on this store and its peers; peers share the disk
+and the minute. Does not: describe your disk; the raw commits beside each number do.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from ccs_stream.adapters.langgraph import CoherentStore
 NAMESPACE: Final = ("team", "shared")
 VALUE: Final = value_of(1_000)
 HEAD_BYTES: Final = 260
-"""What an envelope with one write takes, measured by `ccs-replay info`; the raw row holds as much."""
+"""Bytes of an envelope with one write, measured by `ccs-replay info`; the raw row has as many."""
 
 
 def rows(run: Run) -> Iterator[Row]:
@@ -74,7 +74,7 @@ def _one_writer(run: Run) -> Iterator[Row]:
 
 
 def _raw_commits(raw: sqlite3.Connection) -> Call:
-    """One row of as many bytes as a decision, in a transaction of its own, in the same journal mode."""
+    """Commits of one row as large as a decision, each in a transaction of its own, in the same journal mode."""
     raw.execute("PRAGMA journal_mode = WAL")
     raw.execute("PRAGMA synchronous = FULL")
     raw.execute("CREATE TABLE t (k INTEGER PRIMARY KEY, head BLOB, body BLOB)")
@@ -118,7 +118,7 @@ def _many_writers(run: Run) -> Iterator[Row]:
 
 
 def _gathered(store: CoherentStore, writers: int, puts: int) -> float:
-    """Puts a second."""
+    """Puts per second of gathered coroutines."""
 
     async def write(key: str) -> None:
         for _ in range(puts):
@@ -133,7 +133,7 @@ def _gathered(store: CoherentStore, writers: int, puts: int) -> float:
 
 
 def _threaded(store: CoherentStore, writers: int, puts: int) -> float:
-    """Puts a second."""
+    """Puts per second of threads."""
 
     def write(key: str) -> None:
         for _ in range(puts):
@@ -177,7 +177,7 @@ def _other_process(run: Run) -> Iterator[Row]:
 
 @contextlib.contextmanager
 def _writer(path: Path) -> Iterator[tuple[IO[str], IO[str]]]:
-    """Another process on the file: a number to its stdin has it put that, and answer."""
+    """Another process on the file, which puts each number that it reads from stdin, and answers."""
     command = [sys.executable, "-m", "benchmarks.children", "write", str(path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         if child.stdin is None or child.stdout is None:
@@ -194,7 +194,7 @@ def _write(told: IO[str], said: IO[str], number: int) -> None:
 
 
 def put_numbers(path: str, numbers: Iterator[str]) -> Iterator[str]:
-    """What the other process does."""
+    """The work of that other process."""
     value: dict[str, Any] = dict(VALUE)
     with CoherentStore(f"sqlite:///{path}", identity=lambda namespace: ("other", namespace)) as store:
         for line in numbers:

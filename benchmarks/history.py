@@ -1,7 +1,8 @@
 """Logs of a given length, as a team of agents would have written them.
 
-Guarantees: decided by the real rules and appended through the port; most writes are by who holds the artifact already,
-some invalidate a reader's copy, so a record has about 1.2 events. Does not: sleep, or use a clock.
+Guarantees: the real rules decide them, and they are appended through the port. Most writes are by the agent that holds
+the artifact already, and some invalidate a reader's copy, so a record has about 1.2 events. Does not: sleep, or use a
+clock.
 """
 
 import hashlib
@@ -50,7 +51,7 @@ def write_history(path: Path, events: int, *, artifacts: int, snapshot: bool = F
 def append_history(
     store: LogStore, events: int, *, artifacts: int, batch: int = BATCH
 ) -> tuple[Directory, ShardReader]:
-    """Append at least `events` events to an empty log; returns where that leads."""
+    """Append at least `events` events to an empty log; returns where the log then stands."""
     state, reader = Directory(), ShardReader(store, WORKSPACE)
     author = _Author(artifacts)
     number = 0
@@ -78,7 +79,7 @@ def append_history(
 
 
 class _Author:
-    """Thinks of commands."""
+    """Makes up the commands."""
 
     def __init__(self, artifacts: int) -> None:
         self._chance = random.Random(11)
@@ -86,7 +87,7 @@ class _Author:
         self._written: list[int] = []
 
     def next(self, number: CommandNumber) -> Command:
-        """Open, then everybody joins, then nine writes to one read."""
+        """The next command: first open, then all join, then nine writes to one read."""
         if number == 1:
             return Open(session_id=NO_SESSION, number=CommandNumber(0), settings=DEFAULT_SETTINGS)
         if number <= len(AGENTS) + 1:

@@ -1,8 +1,8 @@
-"""A log on a real broker, next to what the broker itself takes: latency of writes, hits, visibility elsewhere.
+"""A log on a real broker, next to what the broker itself takes: latency of writes, hits, visibility in other processes.
 
-Guarantees: the floor is on the same broker, with messages of the same size, in turns with ours; the broker is a real
-one, found or started as the tests do. Does not: say what a network adds; everything is on this machine, and shares its
-cores with the broker.
+Guarantees: the floor is measured on the same broker, with messages of the same size, in turns; the broker is real,
+found or started as the tests do. Does not: include a network; everything is on this machine, and shares its cores with
+the broker.
 """
 
 import functools
@@ -33,7 +33,8 @@ from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.ids import ArtifactId
 
 PAUSE_S: Final = 0.002
-"""Between writes whose visibility is timed, and between those of their floor: idle threads take longer to wake."""
+"""Pause between writes whose visibility is timed, and between those of their floor: idle threads take longer to wake.
+"""
 
 
 @on_broker
@@ -130,7 +131,7 @@ def _visibility(run: Run, servers: str) -> Iterator[Row]:
 
 
 def see(url: str, count: int) -> None:
-    """Print when each of so many versions was folded here, as another host does."""
+    """Print when each of so many versions was folded here, as another host would."""
     with ccs_stream.connect(url, workspace="w") as workspace:
         artifact = workspace.engine.address((), "k")
         state = workspace.engine.state

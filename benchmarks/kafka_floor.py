@@ -26,13 +26,13 @@ from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.testing.broker import NoBroker, start_broker
 
 BODY: Final = "x" * 280
-"""With its key and quotes a value of 300 bytes."""
+"""With its key and quotes this is a value of 300 bytes."""
 RECORD_BYTES: Final = 640
-"""What a decision with one such write takes as a message."""
+"""Bytes of a decision with one such write, as a message."""
 
 
 def on_broker(rows: Callable[[Run, str], Iterator[Row]]) -> Callable[[Run], Iterator[Row]]:
-    """Rows that are measured on a broker of their own; where there is none, none, said aloud."""
+    """Measure rows on a broker of their own. Without a broker there are no rows, and a message says why."""
 
     @functools.wraps(rows)
     def section(run: Run) -> Iterator[Row]:
@@ -82,8 +82,8 @@ def relay(servers: str, source: str, target: str) -> None:
 class Floor:
     """A message produced, acknowledged by all in-sync replicas, and read back by another client.
 
-    With `moved_on`, it is produced to one topic, moved on to another by another process, and read back from there: the
-    way of whatever is asked of another process and answered through a log.
+    With `moved_on` another process moves it from the first topic to a second, and it is read back from there: the way
+    of a command that another process decides.
     """
 
     def __init__(self, servers: str, *, moved_on: bool = False) -> None:
@@ -121,7 +121,7 @@ class Floor:
         self.round_trip([b"%08d" % self._number + b"x" * (RECORD_BYTES - 8)])
 
     def close(self) -> None:
-        """Let go."""
+        """Close the clients."""
         if self._relay is not None:
             self.round_trip([b""])
             self._relay.communicate()
@@ -129,7 +129,7 @@ class Floor:
 
 
 def quantiles(call: Callable[[], object], count: int, *, pause_s: float = 0.0) -> list[float]:
-    """What each call takes, in seconds, with a pause after each."""
+    """Quantiles of the seconds that each call takes, with a pause after each."""
     taken: list[float] = []
     for _ in range(count):
         began = time.perf_counter()

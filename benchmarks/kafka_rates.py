@@ -1,7 +1,7 @@
-"""Writes a second through a log on Kafka, next to a loop that decides nothing.
+"""Writes per second through a log on Kafka, next to a loop that decides nothing.
 
-Guarantees: the bare loop encodes the real schemas, produces, reads back and decodes, stop and wait, in turns with ours.
-Does not: use more than one process for the writers.
+Guarantees: the bare loop encodes the real schemas, produces, reads back and decodes, one batch after the other, in
+turns with the writes. Does not: use more than one process for the writers.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ AGENTS: Final = 64
 
 
 async def _gathered(workspaces: list[ccs_stream.Workspace], agents: int, writes: int) -> float:
-    """Writes a second of so many agents in each workspace, at once."""
+    """Writes per second of so many agents in each workspace, at once."""
 
     async def write(workspace: ccs_stream.Workspace, number: int) -> None:
         agent = workspace.agent(f"agent-{number}")
@@ -101,7 +101,7 @@ def _partitions(run: Run, servers: str) -> Iterator[Row]:
 
 
 class _BareLoop:
-    """The least that decides nothing: encode a batch of decisions, produce, read all back, decode. Stop and wait."""
+    """The least that a loop without decisions does: encode a batch, produce it, read all of it back, decode it."""
 
     def __init__(self, servers: str) -> None:
         self._floor = Floor(servers)
@@ -137,7 +137,7 @@ class _BareLoop:
         self._record, self._events, self._contents = decided.record, decided.decision.events, (body,)
 
     def rate(self, count: int) -> float:
-        """Decisions a second."""
+        """Decisions per second."""
         record = self._record
         began = time.perf_counter()
         for _ in range(count // AGENTS):

@@ -1,4 +1,4 @@
-"""Taking a log on Kafka over: from a leader that stops, from nothing, from a snapshot; and what a coordinator holds.
+"""Taking over a log on Kafka: from a leader that stops, from nothing, from a snapshot; memory of a coordinator.
 
 Guarantees: coordinators are processes as operators run them. Does not: drop anything from the broker's page cache.
 """

@@ -81,7 +81,7 @@ def _rebuild(run: Run, path: Path, events: int, records: int) -> Iterator[Row]:
 
 
 def _rebuilt(path: Path) -> str:
-    """The state's hash, rebuilt as everybody rebuilds it."""
+    """The hash of the state, rebuilt as every reader rebuilds it."""
     store, state = SqliteLog(path, read_only=True), Directory()
     for _ in fold_log(ShardReader(store, WORKSPACE), state):
         pass
@@ -90,7 +90,7 @@ def _rebuilt(path: Path) -> str:
 
 
 def _bare(path: Path) -> str:
-    """The same, with the least that can be done."""
+    """The hash of the state, rebuilt with the least work possible."""
     state, digest = Directory(), b""
     connection = sqlite3.connect(path)
     for (head,) in connection.execute("SELECT head FROM records ORDER BY key"):
@@ -159,7 +159,8 @@ _LAUNCHER: Final = (
     "import os, sys; _, status, usage = os.wait4(os.spawnvp(os.P_NOWAIT, sys.argv[1], sys.argv[1:]), 0); "
     "print(os.waitstatus_to_exitcode(status), usage.ru_maxrss, file=sys.stderr)"
 )
-"""A small process between, because Linux counts what whoever starts a process has in memory as that process's own."""
+"""A small process in between, because Linux counts the memory of the process that starts another as that other's own.
+"""
 
 
 def _ccs_replay_verify(path: Path) -> tuple[float, int]:
@@ -190,7 +191,7 @@ def _ratio(many: list[float], over: list[float]) -> float:
 
 
 class Artifact(Aggregate):
-    """The nearest thing in eventsourcing's own terms: an aggregate whose events carry what a write carries here."""
+    """The nearest thing in eventsourcing: an aggregate whose events carry what a write carries here."""
 
     def __init__(self) -> None:
         self.writer = 0

@@ -1,7 +1,7 @@
-"""What is kept in memory: each figure is that of a process of its own, by what the operating system counts.
+"""Memory: each figure is that of a process of its own, as the operating system counts it.
 
-Guarantees: the growth from just before to just after, of resident memory, so that interpreters and imports cancel out.
-Does not: count what a peer keeps in a database.
+Guarantees: the figure is the growth of resident memory from just before to just after, so that interpreters and imports
+cancel out. Does not: count what a peer keeps in a database.
 """
 
 import gc

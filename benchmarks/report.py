@@ -1,6 +1,6 @@
-"""What a benchmark says: rows of ratios, with the targets they are held against.
+"""The report of a benchmark: rows of ratios, with their targets.
 
-Guarantees: a row without a target is there to be known, and says so. Does not: round a miss away.
+Guarantees: a row without a target is for information, and says so; a miss is not rounded away. Does not: measure.
 """
 
 import dataclasses
@@ -90,7 +90,7 @@ def longer(what: str, ours_s: float, peer: str, peer_s: float, ratio: float, tar
 
 
 def machine() -> dict[str, Any]:
-    """What was measured, and where."""
+    """The machine and the versions that were measured."""
     names = ("ccs-stream", "agent-coherence", "eventsourcing", "fastavro", "langgraph-checkpoint", "orjson")
     return {
         "python": platform.python_version(),

@@ -1,6 +1,6 @@
-"""One run of the benchmarks: how much effort, where files go, what is being measured now.
+"""One run of the benchmarks: how long to measure, where files go, what is being measured now.
 
-Guarantees: talk goes to stderr, and only on a terminal. Does not: measure.
+Guarantees: messages go to stderr, and only on a terminal. Does not: measure.
 """
 
 import dataclasses
@@ -12,28 +12,28 @@ from benchmarks.timing import FULL, QUICK, Effort
 
 @dataclasses.dataclass(slots=True)
 class Run:
-    """Passed to every section."""
+    """What every section is given."""
 
     folder: Path
-    """Empty, on a real disk, removed afterwards."""
+    """An empty folder on a real disk, removed afterwards."""
     quick: bool = False
 
     @property
     def effort(self) -> Effort:
-        """How long to time."""
+        """How long to measure."""
         return QUICK if self.quick else FULL
 
     def count(self, full: int, quick: int) -> int:
-        """How many of something."""
+        """How many of something to use."""
         return quick if self.quick else full
 
     def now(self, what: str) -> None:
-        """Say what is measured now."""
+        """Show what is measured now."""
         if sys.stderr.isatty():
             sys.stderr.write(f"\r\x1b[K{what} ...")
             sys.stderr.flush()
 
     def done(self) -> None:
-        """Nothing is measured any more."""
+        """Show that nothing is measured any more."""
         if sys.stderr.isatty():
             sys.stderr.write("\r\x1b[K")

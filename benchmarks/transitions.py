@@ -1,7 +1,7 @@
-"""The state log, derived: transitions of grants out of events, against folding the same events into the directory.
+"""The state log, computed: transitions of grants from events, next to folding the same events into the directory.
 
-Guarantees: both take the same decoded decisions, whole, in turns, from the first; the transitions derived are counted.
-"Lines" makes the state log's dictionaries of them as well. Does not: decode, read a log, or write a file.
+Guarantees: both take the same decoded decisions, whole, in turns, from the first; the transitions are counted. "Lines"
+also makes the state log's dictionaries of them. Does not: decode, read a log, or write a file.
 """
 
 from collections.abc import Iterator

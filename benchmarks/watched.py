@@ -1,8 +1,8 @@
-"""What it costs to be watched: a hit, and a put of what many hold, with each of the streams on.
+"""The cost of observers: a hit, and a put of what many hold, with each of the streams on.
 
-Guarantees: what is done aside is in the time: a turn is so many hits, and the wait until all of them is told, counted
-and recorded; the variants take their turns one after the other. Does not: use a second core well; what is done aside
-shares the interpreter with what is measured.
+Guarantees: the time includes the work of background threads: a turn is so many hits, and the wait until all of them are
+passed on, counted and recorded; the variants take turns. Does not: use a second core well; background threads share the
+interpreter with what is measured.
 """
 
 import statistics
@@ -85,7 +85,7 @@ def _hits(
 
 
 def _turn(store: Store, count: int) -> float:
-    """Seconds a hit, with all that follows from it."""
+    """Seconds per hit, with all work that follows from it."""
     began = time.perf_counter()
     for _ in range(count):
         store.get(NAMESPACE, "k")
@@ -111,7 +111,7 @@ def _puts(run: Run, folder: Path) -> Iterator[Row]:
 
 
 def _put_turns(folder: Path, holders: int, rounds: int) -> Iterator[float]:
-    """Seconds of each put, with the wait until all that follows from it is told."""
+    """Seconds of each put, with the wait until all work that follows from it is done."""
     with CCSStore(
         deliveries=True,
         benchmark=True,

@@ -13,7 +13,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.store.base import BaseStore
 
 from ccs_stream.adapters.langgraph import CCSStore, StoreMetricEvent
-from examples.showing import Graph, State, chosen, read, report, run, write
+from examples.command_line import Graph, GraphState, parse_options, read, report, run, write
 
 CODE = """\
 def charge(account, cents):
@@ -33,16 +33,16 @@ NOTE = (
 )
 
 
-def author(state: State, *, store: BaseStore) -> State:
+def author(state: GraphState, *, store: BaseStore) -> GraphState:
     """Shares the code."""
     write(store, "author", "code", {"path": "charge.py", "text": CODE})
     return state
 
 
-def reviewer(topic: str) -> Callable[..., State]:
+def reviewer(topic: str) -> Callable[..., GraphState]:
     """Reads the code once and writes a review of it."""
 
-    def work(state: State, *, store: BaseStore) -> State:
+    def work(state: GraphState, *, store: BaseStore) -> GraphState:
         code = read(store, topic, "code")
         write(store, topic, f"review/{topic}", {"of": code["path"], "found": REVIEWS[topic]})
         return state
@@ -50,7 +50,7 @@ def reviewer(topic: str) -> Callable[..., State]:
     return work
 
 
-def synthesizer(state: State, *, store: BaseStore) -> State:
+def synthesizer(state: GraphState, *, store: BaseStore) -> GraphState:
     """Reads the code and both reviews, each once, and writes one review."""
     code = read(store, "synthesizer", "code")
     found = [each for topic in REVIEWS for each in read(store, "synthesizer", f"review/{topic}")["found"]]
@@ -60,7 +60,7 @@ def synthesizer(state: State, *, store: BaseStore) -> State:
 
 def build(store: CCSStore) -> Graph:
     """The graph: the author, both reviewers side by side, the synthesizer."""
-    graph = StateGraph(State)
+    graph = StateGraph(GraphState)
     graph.add_node("author", author)
     graph.add_node("synthesizer", synthesizer)
     graph.add_edge(START, "author")
@@ -74,11 +74,11 @@ def build(store: CCSStore) -> Graph:
 
 def main() -> int:
     """Run it once, and say what happened."""
-    asked = chosen("code_review", __doc__)
+    options = parse_options("code_review", __doc__)
     events: list[StoreMetricEvent] = []
-    with CCSStore(asked.log, workspace=asked.workspace, benchmark=True, on_metric=events.append) as store:
+    with CCSStore(options.log, workspace=options.workspace, benchmark=True, on_metric=events.append) as store:
         build(store).invoke({})
-    return report(asked, store, events, note=NOTE if store.benchmark_summary()["cache_hit_rate"] == 0 else "")
+    return report(options, store, events, note=NOTE if store.benchmark_summary()["cache_hit_rate"] == 0 else "")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.store.base import BaseStore
 
 from ccs_stream.adapters.langgraph import CCSStore, StoreMetricEvent
-from examples.showing import Graph, State, chosen, read, report, run, write
+from examples.command_line import Graph, GraphState, parse_options, read, report, run, write
 
 STEPS = ("read the issue", "look for similar ones", "do the work", "say what was done")
 PLAN = {
@@ -23,20 +23,20 @@ PLAN = {
         {"who": "executor", "what": "Add the button to the list and the option to the command line; one code path."},
         {"who": "reviewer", "what": "Check quoting, decimal commas, and that customers see their own invoices only."},
     ],
-    "done": "An export of 10,000 invoices opens in two spreadsheet programs without a question being asked.",
+    "done": "An export of 10,000 invoices opens in two spreadsheet programs without a question being options.",
 }
 
 
-def planner(state: State, *, store: BaseStore) -> State:
+def planner(state: GraphState, *, store: BaseStore) -> GraphState:
     """Writes the plan, once."""
     write(store, "planner", "plan", PLAN)
     return state
 
 
-def follower(agent: str) -> Callable[..., State]:
+def follower(agent: str) -> Callable[..., GraphState]:
     """An agent that looks at the plan before each of its steps."""
 
-    def work(state: State, *, store: BaseStore) -> State:
+    def work(state: GraphState, *, store: BaseStore) -> GraphState:
         for _ in STEPS:
             read(store, agent, "plan")
         return state
@@ -46,7 +46,7 @@ def follower(agent: str) -> Callable[..., State]:
 
 def build(store: CCSStore) -> Graph:
     """The graph: the planner, and then three in line."""
-    graph = StateGraph(State)
+    graph = StateGraph(GraphState)
     graph.add_node("planner", planner)
     graph.add_edge(START, "planner")
     before = "planner"
@@ -60,11 +60,11 @@ def build(store: CCSStore) -> Graph:
 
 def main() -> int:
     """Run it once, and say what happened."""
-    asked = chosen("langgraph_planner", __doc__)
+    options = parse_options("langgraph_planner", __doc__)
     events: list[StoreMetricEvent] = []
-    with CCSStore(asked.log, workspace=asked.workspace, benchmark=True, on_metric=events.append) as store:
+    with CCSStore(options.log, workspace=options.workspace, benchmark=True, on_metric=events.append) as store:
         build(store).invoke({})
-    return report(asked, store, events)
+    return report(options, store, events)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.store.base import BaseStore
 
 from ccs_stream.adapters.langgraph import CCSStore, StoreMetricEvent
-from examples.showing import Graph, State, chosen, read, report, run, write
+from examples.command_line import Graph, GraphState, parse_options, read, report, run, write
 
 AGENTS = ("planner", "engineer", "tester", "reviewer")
 CHANGES = {
@@ -26,10 +26,10 @@ CHANGES = {
 TURNS = 3
 
 
-def agent(name: str) -> Callable[..., State]:
+def agent(name: str) -> Callable[..., GraphState]:
     """An agent that looks at the plan in each turn, and changes it where the script says so."""
 
-    def work(state: State, *, store: BaseStore) -> State:
+    def work(state: GraphState, *, store: BaseStore) -> GraphState:
         turn = state.get("turn", 1)
         if (turn, name) == (1, "planner"):
             write(store, name, "plan", {"goal": "Invoices get a currency.", "steps": ["Deploy.", "Migrate the table."]})
@@ -43,14 +43,14 @@ def agent(name: str) -> Callable[..., State]:
     return work
 
 
-def again(state: State) -> Literal["planner", "__end__"]:
+def again(state: GraphState) -> Literal["planner", "__end__"]:
     """Whether there is another turn."""
     return "planner" if state["turn"] <= TURNS else "__end__"
 
 
 def build(store: CCSStore) -> Graph:
     """The graph: four agents in a ring."""
-    graph = StateGraph(State)
+    graph = StateGraph(GraphState)
     before = START
     for name in AGENTS:
         graph.add_node(name, agent(name))
@@ -108,17 +108,17 @@ def _names(names: list[str]) -> str:
 
 def main() -> int:
     """Run it once, and say what happened."""
-    asked = chosen("multi_agent_planning", __doc__)
+    options = parse_options("multi_agent_planning", __doc__)
     events: list[StoreMetricEvent] = []
     states: list[dict[str, Any]] = []
     with CCSStore(
-        asked.log, workspace=asked.workspace, benchmark=True, on_metric=events.append, state_log=states.append
+        options.log, workspace=options.workspace, benchmark=True, on_metric=events.append, state_log=states.append
     ) as store:
         build(store).invoke({})
     rounds = [line for version in versions(states) for line in version.lines()]
     hits = [event.agent_name for event in events if event.cache_hit]
     rounds.append(f"{len(hits)} looks were served from copies: {_names(hits)}")
-    return report(asked, store, events, rounds)
+    return report(options, store, events, rounds)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.store.base import BaseStore
 
 from ccs_stream.adapters.langgraph import CCSStore, StoreMetricEvent
-from examples.showing import Graph, State, chosen, read, report, run, write
+from examples.command_line import Graph, GraphState, parse_options, read, report, run, write
 
 BRIEF = {
     "question": "Does a heat pump pay for itself in a house built before 1980?",
@@ -24,13 +24,13 @@ SOURCES = [
 ]
 
 
-def editor(state: State, *, store: BaseStore) -> State:
+def editor(state: GraphState, *, store: BaseStore) -> GraphState:
     """Writes the brief."""
     write(store, "editor", "brief", BRIEF)
     return state
 
 
-def searcher(state: State, *, store: BaseStore) -> State:
+def searcher(state: GraphState, *, store: BaseStore) -> GraphState:
     """Looks at the brief before the search for each source."""
     found = []
     for source in SOURCES:
@@ -40,7 +40,7 @@ def searcher(state: State, *, store: BaseStore) -> State:
     return state
 
 
-def analyst(state: State, *, store: BaseStore) -> State:
+def analyst(state: GraphState, *, store: BaseStore) -> GraphState:
     """Reads the brief, works through the sources one by one, and checks the result against the brief."""
     read(store, "analyst", "brief")
     claims = [read(store, "analyst", "sources")["sources"][number]["says"] for number in range(len(SOURCES))]
@@ -49,7 +49,7 @@ def analyst(state: State, *, store: BaseStore) -> State:
     return state
 
 
-def writer(state: State, *, store: BaseStore) -> State:
+def writer(state: GraphState, *, store: BaseStore) -> GraphState:
     """Plans the article, writes a paragraph for each finding, and adds the list of sources."""
     brief, sources = read(store, "writer", "brief"), read(store, "writer", "sources")
     paragraphs = [read(store, "writer", "findings")["claims"][number] for number in range(len(SOURCES))]
@@ -63,7 +63,7 @@ def writer(state: State, *, store: BaseStore) -> State:
 
 def build(store: CCSStore) -> Graph:
     """The graph: four stages in line."""
-    graph = StateGraph(State)
+    graph = StateGraph(GraphState)
     before = START
     for name, stage in (("editor", editor), ("searcher", searcher), ("analyst", analyst), ("writer", writer)):
         graph.add_node(name, stage)
@@ -75,11 +75,11 @@ def build(store: CCSStore) -> Graph:
 
 def main() -> int:
     """Run it once, and say what happened."""
-    asked = chosen("research_pipeline", __doc__)
+    options = parse_options("research_pipeline", __doc__)
     events: list[StoreMetricEvent] = []
-    with CCSStore(asked.log, workspace=asked.workspace, benchmark=True, on_metric=events.append) as store:
+    with CCSStore(options.log, workspace=options.workspace, benchmark=True, on_metric=events.append) as store:
         build(store).invoke({})
-    return report(asked, store, events)
+    return report(options, store, events)
 
 
 if __name__ == "__main__":

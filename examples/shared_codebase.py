@@ -16,7 +16,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.store.base import BaseStore
 
 from ccs_stream.adapters.langgraph import CCSStore, StoreMetricEvent
-from examples.showing import Graph, State, chosen, read, report, run, write
+from examples.command_line import Graph, GraphState, parse_options, read, report, run, write
 
 FILES = ("bisect", "colorsys", "fnmatch", "heapq", "queue", "sched", "shlex", "string")
 TOPICS = {
@@ -27,17 +27,17 @@ TOPICS = {
 CITED = FILES[:6]
 
 
-def loader(state: State, *, store: BaseStore) -> State:
+def loader(state: GraphState, *, store: BaseStore) -> GraphState:
     """Shares the files."""
     for name in FILES:
         write(store, "loader", f"{name}.py", {"text": inspect.getsource(importlib.import_module(name))})
     return state
 
 
-def reviewer(topic: str) -> Callable[..., State]:
+def reviewer(topic: str) -> Callable[..., GraphState]:
     """Scans all files, goes back to those its topic is about, and writes what it found."""
 
-    def work(state: State, *, store: BaseStore) -> State:
+    def work(state: GraphState, *, store: BaseStore) -> GraphState:
         lines = {name: read(store, topic, f"{name}.py")["text"].count("\n") for name in FILES}
         again = {name: read(store, topic, f"{name}.py")["text"] for name in TOPICS[topic]}
         found = [f"{name}.py: {lines[name]} lines, {text.count('def ')} functions" for name, text in again.items()]
@@ -47,7 +47,7 @@ def reviewer(topic: str) -> Callable[..., State]:
     return work
 
 
-def synthesizer(state: State, *, store: BaseStore) -> State:
+def synthesizer(state: GraphState, *, store: BaseStore) -> GraphState:
     """Reads six files, the three findings, and the six files again to quote from them."""
     for name in CITED:
         read(store, "synthesizer", f"{name}.py")
@@ -59,7 +59,7 @@ def synthesizer(state: State, *, store: BaseStore) -> State:
 
 def build(store: CCSStore) -> Graph:
     """The graph: the loader, three reviewers side by side, the synthesizer."""
-    graph = StateGraph(State)
+    graph = StateGraph(GraphState)
     graph.add_node("loader", loader)
     graph.add_node("synthesizer", synthesizer)
     graph.add_edge(START, "loader")
@@ -73,11 +73,11 @@ def build(store: CCSStore) -> Graph:
 
 def main() -> int:
     """Run it once, and say what happened."""
-    asked = chosen("shared_codebase", __doc__)
+    options = parse_options("shared_codebase", __doc__)
     events: list[StoreMetricEvent] = []
-    with CCSStore(asked.log, workspace=asked.workspace, benchmark=True, on_metric=events.append) as store:
+    with CCSStore(options.log, workspace=options.workspace, benchmark=True, on_metric=events.append) as store:
         build(store).invoke({})
-    return report(asked, store, events)
+    return report(options, store, events)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Whether agents were given what the log says was there: deliveries held against the versions of the log.
+"""Checks deliveries against the log: whether agents were given the versions that the log says were current.
 
-Guarantees: an independent account, as `invariants` is. A delivery is a finding when its copy was replaced at or before
-the sequence it says it was valid at, when its version or hash is not one of the log, when its session's numbers have a
-gap, or when it knows of a sequence that the log has lost. Merely counted is one that was replaced, before it was given,
-at a later sequence than it names: stale within its bound. The same delivery twice is one. Memory grows with the
-versions of the log: some 60 bytes each.
+`ccs-replay verify` uses it. Guarantees: an independent account, like `invariants`. A delivery is a finding when its
+version was replaced at or before the sequence at which the delivery says it was valid, when its version or hash is not
+in the log, when its session's numbers have a gap, or when it names a sequence that the log has lost. A delivery whose
+version was replaced before it was given, but at a later sequence than it names, is only counted: stale within its
+bound. The same delivery twice counts once. Memory grows with the versions of the log: some 60 bytes each.
 
-Does not: know what was never recorded; the last deliveries of a killed process may be missing without a gap.
+Does not: know of deliveries that were never recorded; the last ones of a killed process may be missing without a gap.
 """
 
 import bisect
@@ -25,7 +25,7 @@ Found = tuple[Kind, int, str]
 
 @dataclasses.dataclass(slots=True)
 class _Versions:
-    """When each version of an artifact was made: version n is at place n - 1."""
+    """When each version of an artifact was made: version n is at index n - 1."""
 
     sequences: list[int] = dataclasses.field(default_factory=list)
     recorded_at: list[int] = dataclasses.field(default_factory=list)
@@ -34,21 +34,21 @@ class _Versions:
 
 
 class DeliveryChecks:
-    """Feed it every admitted decision, then every delivery, then ask for the end."""
+    """Call `decision` for every admitted decision, then `delivery` for every delivery, then `end`."""
 
     def __init__(self) -> None:
         self.deliveries = 0
-        """Different ones."""
+        """Deliveries checked, each counted once."""
         self.stale_within_bound = 0
-        """Given while a newer version was there that the reader had not asked to see."""
+        """Deliveries given while a newer version existed that the reader had not asked for."""
         self._artifacts: dict[ArtifactId, _Versions] = {}
         self._end = 0
         self._last: dict[SessionId, int] = {}
         self._early: collections.defaultdict[SessionId, set[int]] = collections.defaultdict(set)
-        """Numbers beyond the next, of sessions whose deliveries came out of order."""
+        """By session, numbers that came before their turn."""
 
     def decision(self, first_sequence: SequenceNumber, recorded_at: Micros, events: Sequence[Event]) -> None:
-        """An admitted decision."""
+        """Take an admitted decision."""
         self._end = first_sequence + len(events) - 1
         for place, event in enumerate(events):
             if type(event) is WriteCommitted or type(event) is ArtifactDeleted:
@@ -58,7 +58,7 @@ class DeliveryChecks:
                 versions.hashes.append(event.content_hash if type(event) is WriteCommitted else b"")
 
     def delivery(self, each: DeliveryRecorded) -> Iterator[Found]:
-        """A delivery, and what is wrong with it."""
+        """Take a delivery; yields what is wrong with it."""
         if not self._is_new(each):
             return
         self.deliveries += 1
@@ -81,7 +81,7 @@ class DeliveryChecks:
             self.stale_within_bound += 1
 
     def end(self) -> Iterator[Found]:
-        """What is missing, once all deliveries were fed."""
+        """Yields the gaps in the numbers, once all deliveries were taken."""
         for session, early in self._early.items():
             first, last = self._last.get(session, 0) + 1, max(early)
             missing = last - self._last.get(session, 0) - len(early)

@@ -1,11 +1,12 @@
-"""What every log must satisfy, checked on the events themselves.
+"""The invariants that every log must satisfy, checked on the events themselves.
 
-Guarantees: an independent account. It knows what the events say and nothing of how they were decided or folded, so it
-finds what a wrong `decide` or `evolve` would both believe. Memory is bounded by the state and by a few examples of each
-kind of finding. Does not: see what bodies contain, or what is not in the log; a cut tail needs an anchor.
+`ccs-replay verify` and tests use them. Guarantees: an independent account. It knows what the events say and nothing of
+how they were decided or folded, so that it finds errors that `decide` and `evolve` would make in the same way. Memory
+is bounded by the state and by a few examples of each kind of finding. Does not: look into bodies, or see records that
+are not in the log; a cut tail needs an anchor.
 
-Two severities: a `violation` means the log is not one this software writes; a `loss` is somebody's work that another's
-write replaced unseen, which last-writer-wins allows and the log records.
+Two severities: a `violation` means that this software did not write the log as it is; a `loss` is an agent's work that
+another one's write replaced unseen, which last-writer-wins allows and the log records.
 """
 
 import dataclasses
@@ -19,13 +20,13 @@ from ccs_stream.protocol.records import DecisionRecord
 from ccs_stream.protocol.states import GrantState
 
 EXAMPLES_KEPT: Final = 20
-"""Findings of one kind told in full; the rest are counted."""
+"""Findings of one kind that are kept as examples; the rest are counted."""
 _NUMBERS_KEPT: Final = 1_024
 """Command numbers of a session remembered to notice one used twice; at least the widest dedupe window in use."""
 
 
 class Kind(enum.StrEnum):
-    """What was found; see `severity`."""
+    """The kinds of findings; see `severity`."""
 
     LOST_UPDATE = "lost_update"
     VOID_RECORD = "void_record"
@@ -51,11 +52,11 @@ class Kind(enum.StrEnum):
     REFUSAL = "refusal"
     UNKNOWN_EVENT = "unknown_event"
     DELIVERY = "delivery"
-    """Somebody was given what the log does not have."""
+    """An agent was given a version that the log does not have."""
     STALE_DELIVERY = "stale_delivery"
-    """Somebody was given as current what was replaced before."""
+    """An agent was given, as the current one, a version that had been replaced."""
     DELIVERY_GAP = "delivery_gap"
-    """It is not on record what somebody was given."""
+    """Deliveries of a session are missing from the record."""
 
     @property
     def severity(self) -> str:
@@ -65,7 +66,7 @@ class Kind(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that does not hold."""
+    """One violated invariant or lost update."""
 
     kind: Kind
     sequence: int
@@ -90,7 +91,7 @@ class _Artifact:
 
 
 class Invariants:
-    """Feed it every admitted decision in order; read `findings` and `counts`."""
+    """Call `decision` for every admitted decision in order; then read `counts` and `examples`."""
 
     def __init__(self) -> None:
         self.counts: dict[Kind, int] = {}
@@ -102,7 +103,7 @@ class Invariants:
         self._agents: dict[ParticipantNumber, str] = {}
         self._sessions: dict[SessionId, set[ParticipantNumber]] = {}
         self._numbers: dict[SessionId, dict[int, None]] = {}
-        # What a decision's own write or delete leaves to be named by its GrantsInvalidated, checked at its end.
+        # Holders that a decision's writes and deletes made stale; its GrantsInvalidated must name them by its end.
         self._stale: dict[ArtifactId, tuple[int, GrantState, set[int]]] = {}
 
     @property
@@ -148,7 +149,7 @@ class Invariants:
             self._stale.clear()
 
     def _number(self, record: DecisionRecord, events: Sequence[ev.Event]) -> None:
-        """A number is decided once, except to say that it was taken; after its session's end only refusals follow."""
+        """Check that a number is decided once, apart from refusals that say that it was used."""
         first = events[0] if events else None
         if type(first) is ev.CommandRefused and first.reason is ev.RefusalReason.NUMBER_REUSED:
             return
@@ -160,7 +161,7 @@ class Invariants:
         if len(numbers) > _NUMBERS_KEPT:
             del numbers[next(iter(numbers))]
 
-    def _event(self, event: ev.Event) -> None:  # one case for each event
+    def _event(self, event: ev.Event) -> None:
         match event:
             case ev.WriteCommitted():
                 self._write(event)

@@ -1,7 +1,7 @@
-"""What is told of a store's reads and writes: metric events, and what exporters of telemetry need besides.
+"""Metric events: one for each read, write and search result, with what exporters of telemetry need besides.
 
-Guarantees: the fields, names and schema of `ccs.metric.v1`, in which agent-coherence 0.6 tells its metrics. Does not:
-count; whoever makes an event has done that.
+The client's metrics make them. Guarantees: the fields, names and schema of `ccs.metric.v1`, the format of
+agent-coherence 0.6. Does not: count tokens; the code that makes an event does.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ SCHEMA_VERSION: Final = "ccs.metric.v1"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StoreMetricEvent:
-    """One read, write or search result, as `on_metric` is told of it."""
+    """One read, write or search result, as `on_metric` gets it."""
 
     operation: str
     """`get`, `put`, `search.hit` or `degraded`."""
@@ -28,7 +28,7 @@ class StoreMetricEvent:
     """Number of the call of the store; a batch is one."""
     tokens_saved_estimate: int = 0
     sequence_number: int | None = None
-    """From 1, without gaps, in the order in which things happened in this store."""
+    """From 1, without gaps, in the order of the calls of this store."""
     instance_id: str | None = None
     """Of this store, as long as it is open."""
     schema_version: str | None = None
@@ -36,16 +36,16 @@ class StoreMetricEvent:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """A metric event, and where it stands in the log: what an exporter of telemetry is told."""
+    """A metric event and its place in the log, as an exporter of telemetry gets it."""
 
     event: StoreMetricEvent
     artifact: ArtifactId
     version: Version | None
     """The version read or written; None where there was none."""
     sequence: SequenceNumber
-    """Log sequence at which that was so."""
+    """Log sequence at which that version was current."""
     began_at: Micros
     """Microseconds since 1970, UTC, by the clock of this process; that of `ended_at` for a hit."""
     ended_at: Micros
     written_by: Callable[[], str | None] | None = None
-    """Of a read: looks up on the log the W3C traceparent of the write that made the version. May wait, and raise."""
+    """Of a read: looks up in the log the W3C traceparent of the write that made the version. May wait, and raise."""

@@ -1,9 +1,9 @@
-"""What reading through copies saves: tokens that moved, next to what would have moved without.
+"""The tokens that reading through copies saves: those that moved, beside those that would have moved without copies.
 
-Guarantees: two accounts of the same reads and writes. `benchmark` has the keys and the rules of agent-coherence 0.6, so
-that its figures can be compared: only reads count, a hit costs a token, signals and writes are free. `account` counts
-everything that moved, by cause, agent and artifact. Does not: know what a model's context held; a value that is handed
-out on a hit still has to be in it.
+`benchmark_summary` and `savings` of a store are made of it. Guarantees: two accounts of the same reads and writes.
+`benchmark` has the keys and the rules of agent-coherence 0.6, so that its figures can be compared: only reads count, a
+hit costs a token, signals and writes are free. `account` counts everything that moved, by cause, agent and artifact.
+Does not: know what a model's context held; a hit saves tokens only where the value is still in it.
 """
 
 import collections
@@ -34,14 +34,14 @@ class Cause(enum.StrEnum):
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Moved:
-    """One thing that moved tokens; or, on a hit, did not."""
+    """One cause that moved tokens, or on a hit spared them."""
 
     cause: Cause
     agent: str
     scope: Scope
     key: str
     full: int
-    """Tokens of the whole value; of a signal, of all that were sent."""
+    """Tokens of the whole value; for signals, of all signals that were sent."""
 
     @property
     def tokens(self) -> int:
@@ -50,13 +50,13 @@ class Moved:
 
 
 def signals(agent: str, scope: Scope, key: str, holders: int) -> Moved:
-    """What it moves to tell so many holders that an agent wrote."""
+    """The tokens of the signals that tell so many holders of a write."""
     return Moved(cause=Cause.SIGNAL, agent=agent, scope=scope, key=key, full=holders * SIGNAL_TOKENS)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Account:
-    """All tokens that moved, and all that would have moved if every read had been a full one and nobody told."""
+    """All tokens that moved, and all that would have moved if every read had been in full and no signal sent."""
 
     baseline: int
     moved: int
@@ -67,12 +67,12 @@ class Account:
 
     @property
     def saved_pct(self) -> float:
-        """Percent of the baseline that did not move; negative where telling cost more than it spared."""
+        """Percent of the baseline that did not move; negative where signals and pushes cost more than hits spared."""
         return 0.0 if not self.baseline else round(100 * (1 - self.moved / self.baseline), 2)
 
 
 class Savings:
-    """Adds up. The same things in any order give the same accounts."""
+    """Adds up what moved. The order does not matter."""
 
     def __init__(self) -> None:
         self._reads = 0
@@ -85,7 +85,7 @@ class Savings:
         self._by_artifact: collections.Counter[str] = collections.Counter()
 
     def add(self, moved: Moved) -> None:
-        """Take one into account."""
+        """Add one movement of tokens."""
         tokens = moved.tokens
         if moved.cause in (Cause.HIT, Cause.MISS):
             self._reads += 1
@@ -99,7 +99,7 @@ class Savings:
         self._by_artifact[f"{moved.scope} / {moved.key}"] += tokens
 
     def benchmark(self) -> dict[str, Any]:
-        """The summary under agent-coherence's keys and rules."""
+        """The summary with agent-coherence's keys and rules."""
         saved = self._read_baseline - self._read_tokens
         return {
             "baseline_tokens": self._read_baseline,
@@ -111,7 +111,7 @@ class Savings:
         }
 
     def account(self) -> Account:
-        """Everything that moved."""
+        """The account of everything that moved."""
         return Account(
             baseline=self._baseline,
             moved=sum(self._by_cause.values()),

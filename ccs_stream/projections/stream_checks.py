@@ -1,9 +1,9 @@
-"""Whether a file of JSON lines is whole: the state log, the content audit, and metric events.
+"""Checks that a file of JSON lines is complete: a state log, a content audit, or metric events.
 
-Guarantees: each stream of each instance is followed by itself, so that several in one file disturb nobody; a line that
-is missing, there twice, garbled, or of another form than its schema says is found, with its number in the file; so is a
-lost tail, where it is known what was written. Memory is bounded by the streams in the file and a few examples of each
-kind of finding. Does not: read files, or ask the log whether what a line says is so.
+`ccs-stream validate` uses it. Guarantees: each stream of each instance is checked by itself, so that one file may hold
+several; a line that is missing, there twice, garbled, or not of the form of its schema is found, with its number in the
+file; so is a lost tail, where the number of lines written is known. Memory is bounded by the streams in the file and a
+few examples of each kind of finding. Does not: read files, or compare lines with the log.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from ccs_stream.projections.state_log import CONTENT_AUDIT_SCHEMA, STATE_LOG_SCH
 from ccs_stream.projections.transitions import Trigger
 
 EXAMPLES_KEPT: Final = 20
-"""Findings of one kind told in full; the rest are counted."""
+"""Findings of one kind that are kept as examples; the rest are counted."""
 _SHOWN_MAX: Final = 60
 """Characters of a wrong value that are shown."""
 
@@ -67,11 +67,11 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Types | Values]]] = {
         **_STREAM,
     },
 }
-"""What each key of a line may hold: one of these types, or one of these texts."""
+"""The values that each key of a line may have: one of these types, or one of these texts."""
 
 
 class StreamKind(enum.StrEnum):
-    """What is wrong with a stream."""
+    """The kinds of findings in a stream."""
 
     MALFORMED = "malformed"
     UNKNOWN_SCHEMA = "unknown_schema"
@@ -86,11 +86,11 @@ class StreamKind(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class StreamFinding:
-    """One thing that does not hold."""
+    """One defect of a stream."""
 
     kind: StreamKind
     line: int
-    """Number of the line in the file, from 1; of a stream's last line for a cut tail, 0 where it has none."""
+    """Number of the line in the file, from 1; for a cut tail, of the stream's last line, or 0 where it has none."""
     stream: str
     """Without its version, such as `ccs.state_log`; empty where the line does not say."""
     instance_id: str
@@ -117,7 +117,7 @@ _KNOWN: Final = {stream_of(schema): schema for schema in SCHEMAS}
 
 
 class StreamChecks:
-    """Feed it every line of a file in order, then where the file should end; read `counts` and `examples`."""
+    """Call `line` for every line of a file in order, then `tail`; then read `counts` and `examples`."""
 
     def __init__(self) -> None:
         self.lines = 0

@@ -1,4 +1,4 @@
-"""How many tokens a value is taken to have, where nobody counts them better.
+"""The estimate of a value's tokens, used where the user gives no `count_tokens`.
 
 Guarantees: a value that names its size (`__ccs_size_tokens__`) has that size; any other has a quarter of the characters
 of its compact JSON with sorted keys, at least one. Does not: know a tokenizer; text beyond ASCII is overestimated,
@@ -13,9 +13,9 @@ from typing import Any, Final
 SIZE_KEY: Final = "__ccs_size_tokens__"
 CHARACTERS_PER_TOKEN: Final = 4
 SIGNAL_TOKENS: Final = 12
-"""What one invalidation costs whoever hears of it: the artifact, its version, who wrote it."""
+"""Tokens of one invalidation signal: the artifact, its version, its author."""
 REFERENCE_TOKENS: Final = 1
-"""What a hit costs: a word that says "as before"."""
+"""Tokens of a hit: a word that says "as before"."""
 
 
 def estimate_tokens(value: Any) -> int:
@@ -29,6 +29,6 @@ def estimate_tokens(value: Any) -> int:
 
 
 def tokens_of_json(value: Any) -> int:
-    """Tokens of a value by its length alone, whatever it says of its size."""
+    """Tokens of a value by its length alone, even where the value names its size."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return max(1, len(text) // CHARACTERS_PER_TOKEN)

@@ -1,15 +1,15 @@
-"""Which grant went from which state to which, and why: the state log, folded from the events.
+"""The transitions of grants, with their triggers: the state log, folded from the events.
 
-Guarantees: fed every admitted decision in order, from the first or from where a directory stands, it yields the same
-transitions on every host; what its transitions leave each participant in is what the directory holds at that decision's
-end; a write costs as many transitions as there are holders, once each. What it keeps is bounded by what is held and by
-who is alive. Does not: show what changes nothing (a sharer stays one while another reads), or what concerns no grant
-(reservations, refusals, lives that are extended).
+The client's state log and `ccs-replay transitions` show them. Guarantees: fed every admitted decision in order, from
+the first or from the place of a directory, it yields the same transitions on every host; the states that they leave are
+those of the directory at that decision's end; a write costs as many transitions as there are holders, once each. Memory
+is bounded by the grants that are held and the participants that are alive. Does not: show events that change no grant's
+state (another reader beside a sharer) or concern no grant (reservations, refusals, extended lives).
 
-The order in which one call's transitions come, and their triggers, are those of agent-coherence 0.6, whose users read
-such logs: a write takes the copies of others, then takes hold of the artifact, then commits, and then each of the
-others hears of it. There the versions begin at 2, here at 1, and there a delete is not shown. Of its triggers,
-`register`, `update`, `timeout` and `unknown` have no event here and are never yielded.
+The order of one call's transitions, and their triggers, are those of agent-coherence 0.6, whose users read such logs: a
+write takes the copies of others, then takes hold of the artifact, then commits, and then each of the others is
+notified. There the versions begin at 2, here at 1, and there a delete is not shown. Of its triggers, `register`,
+`update`, `timeout` and `unknown` have no event here and are never yielded.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from ccs_stream.protocol.states import GrantState
 
 
 class Trigger(enum.StrEnum):
-    """What a transition is due to."""
+    """The causes of transitions."""
 
     REGISTER = "register"
     FETCH = "fetch"
@@ -38,7 +38,7 @@ class Trigger(enum.StrEnum):
     UNKNOWN = "unknown"
 
 
-# Names of the module cost a third of what members of an enum cost to look up, and this is what a fold does most.
+# A name of the module costs a third of what a member of an enum costs to look up, and a fold does that most of all.
 _M: Final = GrantState.MODIFIED
 _E: Final = GrantState.EXCLUSIVE
 _S: Final = GrantState.SHARED
@@ -55,7 +55,7 @@ _RECLAIM: Final = {
 
 @dataclasses.dataclass(slots=True)
 class Transition:
-    """One grant that changed, or that a commit or an invalidation confirmed. Nobody changes one."""
+    """One grant that changed, or that a commit or an invalidation confirmed. Not to be changed."""
 
     artifact: ArtifactId
     agent: str
@@ -65,16 +65,16 @@ class Transition:
     to_state: GrantState
     trigger: Trigger
     version: Version
-    """Of the artifact at that moment."""
+    """Version of the artifact at that moment."""
     content_hash: str | None
     """SHA-256 in hex, on the committer's own commit; else None."""
     sequence: SequenceNumber
-    """Log sequence of the event it is due to."""
+    """Log sequence of the event that caused it."""
     recorded_at: Micros
 
 
 class _Grants:
-    """Who holds one artifact; kept only while somebody does."""
+    """The holders of one artifact; kept only while there are any."""
 
     __slots__ = ("owner", "owner_state", "sharers", "version")
 
@@ -103,7 +103,7 @@ class _Holder:
 
 
 class Transitions:
-    """See the module's docstring."""
+    """Folds decisions into transitions."""
 
     def __init__(self) -> None:
         self._artifacts: dict[ArtifactId, _Grants] = {}
@@ -111,8 +111,8 @@ class Transitions:
         self._sessions: dict[SessionId, dict[str, ParticipantNumber]] = {}
 
     @classmethod
-    def standing_at(cls, directory: Directory) -> Self:
-        """One that goes on from where `directory` is folded to; the directory is not kept."""
+    def from_directory(cls, directory: Directory) -> Self:
+        """A fold that goes on from the place up to which `directory` is folded. The directory is not kept."""
         made = cls()
         for artifact in directory.artifacts.values():
             if artifact.owner != NOBODY or artifact.sharers:
@@ -128,7 +128,7 @@ class Transitions:
     def decision(
         self, first_sequence: SequenceNumber, recorded_at: Micros, events: Sequence[ev.Event]
     ) -> list[Transition]:
-        """Fold one admitted decision: its transitions, in order."""
+        """Fold one admitted decision; returns its transitions, in order."""
         found: list[Transition] = []
         sequence = first_sequence
         for event in events:
@@ -177,7 +177,7 @@ class Transitions:
         if grants is None:
             self._artifacts[artifact] = _Grants(version, writer, _M, set())
             if version == 1:
-                # Nobody can hold what did not exist: its author comes to it as a reader does.
+                # There are no holders of an artifact that did not exist: its author takes hold of it as a reader does.
                 found.append(Transition(artifact, agent, writer, _I, _E, _FETCH, before, None, sequence, at))
                 from_state = _E
             else:
@@ -207,7 +207,7 @@ class Transitions:
         at: Micros,
         found: list[Transition],
     ) -> None:
-        """A writer takes the copies of all others."""
+        """Take the copies of all holders but the writer."""
         if grants.owner != NOBODY:
             holder = self._holder(grants.owner)
             holder.held.discard(artifact)
@@ -235,7 +235,7 @@ class Transitions:
             grants = self._artifacts[artifact] = _Grants(event.version, NOBODY, _I, set())
         from_state = grants.state_of(reader)
         if from_state is to_state:
-            return  # a reader whose reservation was reclaimed has read again, and held a copy all along
+            return  # a reader whose reservation was reclaimed has read again, and held its copy all along
         owner = grants.owner
         if owner not in (NOBODY, reader):
             agent = self._holder(owner).agent
@@ -258,7 +258,7 @@ class Transitions:
     def _invalidated(
         self, event: ev.GrantsInvalidated, sequence: SequenceNumber, at: Micros, found: list[Transition]
     ) -> None:
-        """Each is told once: after a write from I, which took its copy; after a delete from what it held."""
+        """One transition a holder: after a write from I, as its copy was taken; after a delete from its state."""
         artifact, version = event.artifact, event.version
         named = event.sharers if event.owner == NOBODY else [event.owner, *event.sharers]
         for number in named:
@@ -283,7 +283,7 @@ class Transitions:
         at: Micros,
         found: list[Transition],
     ) -> None:
-        """Somebody holds nothing from now on; `version` is None for the one it held."""
+        """A participant holds no copy from now on; `version` None stands for the version of the copy it held."""
         holder = self._holder(number)
         grants, from_state = self._artifacts.get(artifact), _I
         if grants is not None:

@@ -20,6 +20,12 @@ def writes_in(store: FaultyLog) -> list[tuple[int, str]]:
     return [(event.version, event.content_hash.hex()) for event in events if isinstance(event, WriteCommitted)]
 
 
+async def queued(workspace: Workspace, count: int) -> None:
+    """Wait until so many commands wait for their turn."""
+    while workspace.coordinator.health().commands_waiting < count:  # noqa: ASYNC110  # they queue up in this very loop
+        await asyncio.sleep(0)
+
+
 @pytest.mark.parametrize("failure", sorted(DEFINITE))
 def test_a_failed_append_leaves_no_trace_and_the_next_one_is_served(failure: str) -> None:
     store = FaultyLog()
@@ -71,7 +77,7 @@ def test_an_answer_from_state_that_never_reached_the_log() -> None:
                 asyncio.ensure_future(agent.acompare_and_set("k", 2, expected=1)),
                 asyncio.ensure_future(agent.acompare_and_set("k", 3, expected=1)),
             ]
-            await asyncio.sleep(0.01)
+            await queued(workspace, 2)
         outcomes.extend(await asyncio.gather(*waiting, return_exceptions=True))
 
     # when the log refuses the batch
@@ -108,7 +114,7 @@ async def test_a_failed_batch_fails_every_command_in_it(failure: str) -> None:
     with workspace.coordinator.lock:  # held, so that all five are one batch
         store.plan = [failure]
         waiting = [asyncio.ensure_future(agent.awrite(f"k{n}", n)) for n in range(5)]
-        await asyncio.sleep(0.01)
+        await queued(workspace, 5)
     outcomes = await asyncio.gather(*waiting, return_exceptions=True)
     failed = [outcome for outcome in outcomes if isinstance(outcome, DEFINITE[failure])]
     assert failed

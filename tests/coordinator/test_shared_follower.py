@@ -29,7 +29,7 @@ def value(workspace: Workspace, key: str) -> object:
 
 
 def holds(workspace: Workspace) -> bool:
-    """Whether its state is a fold of its log."""
+    """True if its state is a fold of its log."""
     return workspace.as_of(workspace.position).state_hash() == workspace.state_hash()
 
 
@@ -45,6 +45,26 @@ def test_workspaces_of_one_process_have_one_follower(log: str) -> None:
         with ccs_stream.connect(as_another_host(log), workspace="a") as elsewhere:
             assert coordinator_of(elsewhere).follower is not coordinator_of(a).follower
             assert value(elsewhere, "k") == 1
+
+
+def test_the_health_of_a_workspace_says_who_leads_and_which_threads_run(log: str) -> None:
+    with (
+        ccs_stream.connect(log, workspace="w") as leading,
+        ccs_stream.connect(as_another_host(f"{log}&coordinator=remote"), workspace="w") as asking,
+    ):
+        written = asking.agent("a").write("k", 1)
+        leader, asker = (coordinator_of(each).health() for each in (leading, asking))
+        assert (leader.leads, leader.offers_to_lead, asker.leads, asker.offers_to_lead) == (True, True, False, False)
+        assert leader.epoch == asker.epoch == 1
+        assert (asker.commands_waiting, asker.commands_in_flight, asker.last_error) == (0, 0, None)
+        assert asker.connected
+        assert asker.folded_offset >= written.position.offset
+        assert asker.lag_records == 0
+        alive = {worker.name for worker in leader.workers if worker.alive}
+        assert {"follow", "member", "candidate", "topic-monitor"} <= alive
+        assert not any(worker.failures for worker in leader.workers)
+    assert coordinator_of(asking).health().closed
+    assert not any(worker.alive for worker in coordinator_of(asking).health().workers)
 
 
 @pytest.mark.parametrize("mode", MODES)

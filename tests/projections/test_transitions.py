@@ -234,7 +234,7 @@ def test_starting_in_the_middle_tells_the_same_from_there_on(seed: int) -> None:
     story = Told(RECOVERING)
     for _ in range(60):
         story.after(chance.choice([0, 1, 4])).when(commands(story, chance))
-    begun, done, told = Transitions.standing_at(story.state), len(story.decisions), len(story.all)
+    begun, done, told = Transitions.from_directory(story.state), len(story.decisions), len(story.all)
     for _ in range(60):
         story.after(chance.choice([0, 1, 4])).when(commands(story, chance))
     later = [each for decision in story.decisions[done:] for each in begun.decision(*decision)]

@@ -190,7 +190,7 @@ class StateLog:
         self._number = 0
         self._pending: list[Line] = []
         with coordinator.lock:  # reader and fold stand at one place
-            self._fold = Transitions.standing_at(coordinator.state)
+            self._fold = Transitions.from_directory(coordinator.state)
             self._follower = DecisionFollower(coordinator, self._derive, after=self._give, name="the state log")
 
     @property

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import Any, TypeVar, assert_never
 
 from ccs_stream.coordinator.pending_command import CommandCounter
-from ccs_stream.coordinator.port import LEFT_LEAST, Coordinator
+from ccs_stream.coordinator.port import LEAST_SHARE_OF_TIMEOUT, Coordinator
 from ccs_stream.protocol.commands import Command
 
 T = TypeVar("T")
@@ -64,11 +64,11 @@ class TimeBudget:
 
     def caught_up(self, took_s: float) -> None:
         """A catch-up is over. One that took longer than a call may wait was held up by much to fold, not by silence."""
-        self._spent_s = 0.0 if took_s > self._limit_s * (1 + LEFT_LEAST) else took_s
+        self._spent_s = 0.0 if took_s > self._limit_s * (1 + LEAST_SHARE_OF_TIMEOUT) else took_s
 
     def left_s(self) -> float:
         """What the next decision may take; the one after it has all the time again, as the log has answered."""
-        left, self._spent_s = max(self._limit_s - self._spent_s, self._limit_s * LEFT_LEAST), 0.0
+        left, self._spent_s = max(self._limit_s - self._spent_s, self._limit_s * LEAST_SHARE_OF_TIMEOUT), 0.0
         return left
 
 

@@ -70,7 +70,7 @@ class CoordinatorService:
 
     @property
     def ready(self) -> bool:
-        """Whether every partition is followed, and nothing has failed."""
+        """True if every partition is followed, and nothing has failed."""
         return (
             self.follower.error is None
             and len(self.follower.shards) == self.store.partitions

@@ -6,7 +6,6 @@ share one client between two owners.
 
 import contextlib
 import logging
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -15,10 +14,11 @@ from typing import Any, Final, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicCollection
 from confluent_kafka.admin import AdminClient
 
+from ccs_stream.background import ForkGuard
 from ccs_stream.log.kafka.errors import ConnectionHealth, translated
 from ccs_stream.log.kafka.names import TopicNames
 from ccs_stream.log.kafka.settings import KafkaSettings
-from ccs_stream.protocol.errors import ForkedProcess, LogMissing, LogUnavailable, NotAuthorised, UsageError
+from ccs_stream.protocol.errors import LogMissing, LogUnavailable, NotAuthorised, UsageError
 
 T = TypeVar("T")
 
@@ -49,16 +49,12 @@ class Clients:
         self.settings = settings
         self.names = TopicNames(settings.prefix)
         self.connection = ConnectionHealth(settings.prefix)
-        self._pid = os.getpid()
+        self._guard = ForkGuard(settings.display_url)
         self._admin: AdminClient | None = None
 
     def check_process(self) -> None:
         """Raises `ForkedProcess` in a forked child."""
-        if os.getpid() != self._pid:
-            raise ForkedProcess(
-                f"{self.settings.display_url} was opened before this process was forked; Kafka clients do not survive "
-                "that: open it in the child (or start processes with the 'spawn' method)"
-            )
+        self._guard.check()
 
     def producer(
         self, *, only_errors: bool = False, client_id: str = "ccs-producer", batch_bytes: int = BATCH_BYTES

@@ -6,10 +6,10 @@ fork, or a log that was found to be another one than was opened.
 """
 
 import functools
-import os
 import threading
 from typing import Final
 
+from ccs_stream.background import when_forked
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.store import KafkaLog
 
@@ -52,4 +52,4 @@ def _begin_anew() -> None:
     _LOCK[0] = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_begin_anew)
+when_forked(_begin_anew)

@@ -1,6 +1,6 @@
 """The commands of one process to one workspace, from the call until the log shows their decisions.
 
-`RemoteCoordinator` owns one `InFlightCommands` and tells it of every decision it reads.
+`RemoteCoordinator` owns one `InFlightCommands` and resolves its commands with the decisions it reads.
 
 Guarantees: a command is resolved once; a session never has more commands open than its window remembers, those given up
 on included, so that an older number is always a stale copy; a command that was given up on goes on being sent under its
@@ -37,10 +37,10 @@ class CommandRoute(Protocol):
         """Send a command to the leader, wherever that is. Returns at once."""
 
     def session_window(self) -> int:
-        """How many numbers the log remembers of a session."""
+        """The number of command numbers that the log remembers of a session."""
 
     def broker_error(self) -> str | None:
-        """What the brokers said last, while they do not answer."""
+        """The last error of the brokers, while they do not answer."""
 
 
 class InFlightCommand(PendingCommand):
@@ -94,12 +94,12 @@ class InFlightCommands:
 
     @property
     def waiting(self) -> int:
-        """How many commands wait for room in their session's window."""
+        """The number of commands that wait for room in their session's window."""
         return len(self._queued)
 
     @property
     def in_flight(self) -> int:
-        """How many commands were sent and are not seen decided."""
+        """The number of commands that were sent and whose decisions were not read."""
         return len(self._sent)
 
     def get(self, session_id: SessionId, number: CommandNumber) -> InFlightCommand | None:

@@ -49,7 +49,7 @@ SILENT_S: Final = 3.0
 FINISH_S: Final = 1.0
 """How long closing waits for commands that are being decided."""
 RESIGN_S: Final = 3.0
-"""How long brokers are waited for to take all resignations, and then to let a member leave: a process that is told to
+"""How long brokers are waited for to take all resignations, and then to let a member leave: a process that is asked to
 stop has some ten seconds, and without either the others take over when its session runs out."""
 PROBE_EVERY_S: Final = 0.5
 """While the brokers do not answer, how often they are asked whether they do again."""
@@ -136,7 +136,7 @@ class LogFollower:
         self._followed.follow(partition, ready)
 
     def alive(self) -> bool:
-        """Whether the following thread has made progress lately."""
+        """True if the following thread has made progress lately."""
         return self.clock.monotonic() - self._round_ended_at < self.store.settings.session_timeout_s / 2
 
     def fail(self, error: CcsError) -> None:
@@ -261,7 +261,7 @@ class LogFollower:
             self._heard()
 
     def _at_end(self, consumer: Consumer, shard: ShardCoordinator) -> bool:
-        """Whether the shard has taken everything that was there at the last fetch."""
+        """True if the shard has taken everything that was there at the last fetch."""
         place = TopicPartition(self.store.names.log, shard.partition)
         bounds: Any = consumer.get_watermark_offsets(place, cached=True)
         if bounds is None or bounds[1] < 0:
@@ -292,7 +292,7 @@ class LogFollower:
             self.store.clients.connection.recovered()
 
     def workers(self) -> tuple[WorkerHealth, ...]:
-        """How the threads of the follower stand."""
+        """The state of the follower's threads."""
         failure = None if self.error is None else str(self.error)
         own = WorkerHealth(
             "follow", self._thread.is_alive(), len(self._starting), self._rounds, 0, int(failure is not None), failure

@@ -1,4 +1,4 @@
-"""What all workspaces that a process opens on one log have in common: one follower, and one offer to lead.
+"""The one follower, and the one offer to lead, that all workspaces of a process on one log share.
 
 `RemoteCoordinator` takes part in one. Guarantees: the first workspace starts the follower, the last one to leave ends
 it, resigning what it leads; a failed follower fails all workspaces, and the next one to be opened begins with a new
@@ -80,7 +80,7 @@ class SharedFollower:
 
     @property
     def failed(self) -> bool:
-        """Whether following has ended with an error."""
+        """True if following has ended with an error."""
         return self._follower is not None and self._follower.error is not None
 
     def follow(self, client: WorkspaceClient) -> tuple[ShardCoordinator, Directory]:
@@ -104,7 +104,7 @@ class SharedFollower:
             self._candidate.start()
 
     def workers(self) -> tuple[WorkerHealth, ...]:
-        """How the threads stand."""
+        """The state of the threads."""
         follower, candidate = self._follower, self._candidate
         return (
             *(() if follower is None else follower.workers()),

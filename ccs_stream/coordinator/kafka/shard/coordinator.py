@@ -178,7 +178,7 @@ class ShardCoordinator(ShardReplica):
 
     @property
     def full(self) -> bool:
-        """Whether no more commands should be fetched from the topic for now."""
+        """True if no more commands should be fetched from the topic for now."""
         if not self.loop.waiting:
             self._waiting_bytes = 0
         return self.loop.full or self._waiting_bytes > WAITING_BYTES_MAX

@@ -22,7 +22,7 @@ from ccs_stream.protocol.records import LeaderClaimed, LeaderResigned
 
 _CLIENT_ID: Final = "ccs-leader"
 _BATCH_OVERHEAD_BYTES: Final = 512
-"""What a batch takes beside its messages, generously."""
+"""Bytes of a batch beside its messages, generously."""
 _CLAIM: Final = "claim"
 RESIGNATION: Final = "resignation"
 """Names the failed message to `OnAppendFailure` where it is not a decision."""

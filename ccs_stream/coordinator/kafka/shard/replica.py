@@ -58,7 +58,7 @@ class ShardReplica:
         self._unsaved = 0
         """Decisions taken since the last snapshot."""
         self._behind_decision = False
-        """Whether the last record taken was an admitted decision: a snapshot is taken only behind one."""
+        """True if the last record taken was an admitted decision: a snapshot is taken only behind one."""
 
     # Workspaces.
 
@@ -88,7 +88,7 @@ class ShardReplica:
                 self.states.pop(name, None)
 
     def follows(self, workspace: str) -> bool:
-        """Whether the workspace's decisions are folded here."""
+        """True if the workspace's decisions are folded here."""
         return self.follows_all or workspace in self.states
 
     @contextlib.contextmanager

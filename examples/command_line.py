@@ -1,4 +1,4 @@
-"""What the example graphs have in common: their command line, and how they print what the store told them.
+"""What the example graphs share: their command line, and how they print what the store counted.
 
 Guarantees: every number printed was counted in this run. Does not: run anything; `python -m examples.NAME` does.
 """
@@ -20,20 +20,20 @@ from ccs_stream.adapters.langgraph import CCSStore, StoreMetricEvent
 from ccs_stream.protocol.errors import CcsError
 
 NAMED_MAX = 3
-"""Things that a line names; of more it says how many."""
+"""So many keys are named in one line; the rest are counted."""
 
 
-class State(TypedDict, total=False):
-    """What travels along the edges. What agents share is in the store."""
+class GraphState(TypedDict, total=False):
+    """The state that travels along the edges. What agents share is in the store."""
 
     turn: int
 
 
-Graph = CompiledStateGraph[State, None, State, State]
+Graph = CompiledStateGraph[GraphState, None, GraphState, GraphState]
 
 
 def read(store: BaseStore, agent: str, key: str) -> dict[str, Any]:
-    """What an agent finds under a key of the scope that all share."""
+    """The value under a key that all agents share."""
     item = store.get((agent, "shared"), key)
     if item is None:
         raise SystemExit(f"error: nothing is shared under {key!r}")
@@ -41,28 +41,28 @@ def read(store: BaseStore, agent: str, key: str) -> dict[str, Any]:
 
 
 def write(store: BaseStore, agent: str, key: str, value: dict[str, Any]) -> None:
-    """What an agent puts there."""
+    """Put a value where all agents find it."""
     store.put((agent, "shared"), key, value)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Chosen:
-    """What the user asked for."""
+class ExampleOptions:
+    """The options of an example."""
 
     log: str | None
     workspace: str | None
     as_json: bool
 
     def replay(self) -> str | None:
-        """How to look at the log afterwards; None where it was in memory."""
+        """The command that shows the log afterwards; None if the log was in memory."""
         if self.log is None:
             return None
         named = "" if self.workspace is None else f"--workspace {self.workspace} "
         return f"ccs-replay {named}{shlex.quote(self.log)} timeline"
 
 
-def chosen(name: str, description: str | None) -> Chosen:
-    """The command line of an example."""
+def parse_options(name: str, description: str | None) -> ExampleOptions:
+    """Parse the command line of an example."""
     parser = argparse.ArgumentParser(
         prog=f"python -m examples.{name}",
         description=description,
@@ -80,11 +80,11 @@ def chosen(name: str, description: str | None) -> Chosen:
     given = parser.parse_args()
     named_by_url = given.log is not None and "workspace=" in given.log
     workspace = None if named_by_url else f"{name}-{uuid.uuid4().hex[:8]}"
-    return Chosen(given.log, workspace, given.json)
+    return ExampleOptions(given.log, workspace, given.json)
 
 
 def report(
-    asked: Chosen,
+    options: ExampleOptions,
     store: CCSStore,
     events: Sequence[StoreMetricEvent],
     rounds: Iterable[str] | None = None,
@@ -95,13 +95,13 @@ def report(
     `rounds` are lines to print instead of those made from the events.
     """
     lines = list(reads_and_writes(events) if rounds is None else rounds)
-    if asked.as_json:
+    if options.as_json:
         account = store.savings()
         found = {
             "summary": store.benchmark_summary(),
             "savings": {**dataclasses.asdict(account), "saved_pct": account.saved_pct},
             "rounds": lines,
-            "replay": asked.replay(),
+            "replay": options.replay(),
         }
         print(json.dumps(found, indent=2))
         return 0
@@ -110,13 +110,13 @@ def report(
     store.print_benchmark_summary()
     if note:
         print(f"\n{note}")
-    if asked.replay() is not None:
-        print(f"\nthe log is kept: {asked.replay()}")
+    if options.replay() is not None:
+        print(f"\nthe log is kept: {options.replay()}")
     return 0
 
 
 def reads_and_writes(events: Iterable[StoreMetricEvent]) -> list[str]:
-    """By agent, in the order in which agents first acted: a line for what each did at a stretch."""
+    """By agent, in the order in which agents first acted: one line for consecutive operations of one kind."""
     by_agent: dict[str, list[StoreMetricEvent]] = {}
     for event in events:
         by_agent.setdefault(event.agent_name, []).append(event)
@@ -138,7 +138,7 @@ def _things(stretch: Sequence[StoreMetricEvent]) -> str:
 
 
 def run(example: Callable[[], int]) -> NoReturn:
-    """Run an example as a command: what is wrong is said in a sentence, with exit code 1."""
+    """Run an example as a command: an error is one sentence, with exit code 1."""
     try:
         sys.exit(example())
     except (CcsError, OSError) as error:
