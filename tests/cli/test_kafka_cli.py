@@ -24,10 +24,10 @@ from ccs_stream.cli.kafka import doctor_broker, doctor_checks
 from ccs_stream.cli.kafka.doctor_report import Level
 from ccs_stream.coordinator.kafka.service import CoordinatorService
 from ccs_stream.log.commands import encode_command
-from ccs_stream.log.kafka.appending import Appender
+from ccs_stream.log.kafka.appender import Appender
+from ccs_stream.log.kafka.broker_versions import is_old, release
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.store import KafkaLog
-from ccs_stream.log.kafka.versions import is_old, release
 from ccs_stream.log.port import Position
 from ccs_stream.log.snapshot import take_snapshot
 from ccs_stream.protocol.commands import Open

@@ -8,7 +8,7 @@ import pytest
 from ccs_stream.log.archive import Anchor, write_archive
 from ccs_stream.log.memory import MemoryLog
 from ccs_stream.log.port import StoredRecord
-from ccs_stream.log.reader import Entry
+from ccs_stream.log.reader import LogEntry
 from ccs_stream.projections.invariants import Invariants, Kind
 from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.ids import GENESIS_HASH, DecisionIndex, Epoch, SequenceNumber
@@ -63,7 +63,7 @@ def judged(changed: list[Record]) -> dict[Kind, int]:
     found = Invariants()
     terms = LeadershipChecks(found, claimed=True)
     for offset, record in enumerate(changed):
-        terms.take(Entry(StoredRecord(offset, b""), record, Verdict.ADMITTED, [], GENESIS_HASH))
+        terms.take(LogEntry(StoredRecord(offset, b""), record, Verdict.ADMITTED, [], GENESIS_HASH))
     return found.counts
 
 
