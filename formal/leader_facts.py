@@ -212,13 +212,13 @@ class Rules:
     admit: Admit = admit
     plan: Plan = plan
     resolves: Callable[[Verdict], bool] = lambda verdict: verdict is Verdict.ADMITTED
-    """Whether a client that reads its command's decision, with this verdict, takes it for the answer."""
+    """True if a client that reads its command's decision, with this verdict, takes it for the answer."""
     forgetful: bool = False
-    """Whether sessions are forgotten when leadership moves."""
+    """True if sessions are forgotten when leadership moves."""
     seeks_at_once: bool = True
-    """Whether a leader is given no command of the topic before its seek is done."""
+    """True if a leader is given no command of the topic before its seek is done."""
     expulsion_is_told: bool = True
-    """Whether a coordinator whose proof of membership fails is told, in the end, that it lost the shard."""
+    """True if a coordinator whose proof of membership fails is told, in the end, that it lost the shard."""
 
 
 REAL: Final = Rules()

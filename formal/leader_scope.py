@@ -38,7 +38,7 @@ class Found:
     depth: int = 0
     """Every history of so many moves was explored."""
     exhausted: bool = False
-    """Whether longer ones lead nowhere else."""
+    """True if longer ones lead nowhere else."""
     broken: str | None = None
     history: tuple[str, ...] = ()
 

@@ -104,7 +104,7 @@ class World:
         self.seeking: list[int | None] = [None] * coordinators
         """Where each is to go on in the topic, while it has not done that."""
         self.lost = [False] * coordinators
-        """Whether something of each one's producer was lost, so that it will time out."""
+        """True if something of each one's producer was lost, so that it will time out."""
         self.base = opened()
         self.tail: tuple[Entry, ...] = ()
         self.flights: tuple[Flight, ...] = ()
@@ -273,7 +273,7 @@ class World:
         self.do(i, loop.append_refused(refused, "too large"))
 
     def in_batch(self, i: int, record: DecisionRecord) -> bool:
-        """Whether a coordinator still waits for this decision's command."""
+        """True if a coordinator still waits for this decision's command."""
         return any(_decides(record, each) for each in _batch_of(self.loops[i]))
 
     # Identity.
@@ -324,7 +324,7 @@ def _loop_key(loop: LeadershipLoop, base: View) -> Hashable:
 
 
 def matters(loop: LeadershipLoop, entry: Entry) -> bool:
-    """Whether it makes a difference when a coordinator reads a record."""
+    """True if it makes a difference when a coordinator reads a record."""
     if loop.role in _IDLE:
         return False
     if isinstance(entry.record, DecisionRecord) and loop.role is not Role.LEADING:

@@ -25,7 +25,7 @@ class Found:
     transitions: int = 0
     depth: int = 0
     finished: bool = False
-    """Whether every history of `depth` moves was explored."""
+    """True if every history of `depth` moves was explored."""
     broken: str | None = None
     history: tuple[str, ...] = ()
 

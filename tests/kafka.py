@@ -63,7 +63,7 @@ class CoordinatorProcess:
         return self._output.read_text()
 
     def ready(self) -> bool:
-        """Whether it says so."""
+        """True if it says so."""
         with (
             contextlib.suppress(urllib.error.URLError, OSError),
             urllib.request.urlopen(f"{self.health}/readyz") as answer,
@@ -80,7 +80,7 @@ class CoordinatorProcess:
         return self._wait(self.leads, "come to lead")
 
     def leads(self) -> bool:
-        """Whether it says that it leads a partition."""
+        """True if it says that it leads a partition."""
         return '"role": "leading"' in self.get("/status")
 
     def _wait(self, holds: Callable[[], bool], what: str) -> "CoordinatorProcess":

@@ -36,7 +36,7 @@ class ForkGuard:
         """`what` names the object in the message."""
         self._what = what
         self.forked = False
-        """Whether this process is a forked child of the one that made the object."""
+        """True if this process is a forked child of the one that made the object."""
         FORK_AWARE.add(self)
 
     def check(self) -> None:

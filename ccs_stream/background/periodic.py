@@ -3,7 +3,7 @@
 Guarantees: see the package; two rounds never overlap.
 
 How: the thread waits on an event between two rounds, which `wake` and `close` set, and holds no lock during a round,
-which may block for as long as it likes: nobody but `close` waits for it.
+which may block for as long as it likes: only `close` waits for it.
 """
 
 import atexit
@@ -60,7 +60,7 @@ class PeriodicTask:
         self._lock = threading.Lock()
         self._called = threading.Event()
         self._running = False
-        """Whether a thread makes rounds, or is about to."""
+        """True if a thread makes rounds, or is about to."""
         self._started_again = False
         """Whether `start` was called since the last round began."""
         self._closed = False
@@ -85,12 +85,12 @@ class PeriodicTask:
 
     @property
     def closed(self) -> bool:
-        """Whether `close` was called, here or in the parent of this forked process. `work` may ask it to end early."""
+        """True if `close` was called, here or in the parent of this forked process. `work` may ask it to end early."""
         return self._closed
 
     @property
     def alive(self) -> bool:
-        """Whether rounds are made."""
+        """True if rounds are made."""
         thread = self._thread
         return self._running and thread is not None and thread.is_alive()
 
@@ -100,7 +100,7 @@ class PeriodicTask:
         return self._failures.count
 
     def health(self) -> WorkerHealth:
-        """How the task stands."""
+        """The state of the task."""
         return WorkerHealth(self.name, self.alive, 0, self._rounds, 0, self._failures.count, self._failures.last)
 
     def close(self, timeout_s: float) -> bool:
@@ -155,7 +155,7 @@ class PeriodicTask:
             if pause_s == UNTIL_WOKEN:
                 with self._lock:
                     if not self._called.is_set() and not self._started_again:
-                        self._running = False  # under the lock: whoever wakes it from here on starts another thread
+                        self._running = False  # under the lock: a later `wake` starts another thread
                         return
                 pause_s = self.interval_s
 

@@ -5,7 +5,7 @@ items of different threads.
 
 How: `submit` appends to a deque and wakes the worker only where that one sleeps, so that a busy queue costs its
 submitters one append. The worker takes batches from the other end and holds no lock while it calls `handle`, which may
-block for as long as it likes: nobody but `flush` and `close` waits for it.
+block for as long as it likes: only `flush` and `close` wait for it.
 """
 
 import atexit
@@ -116,7 +116,7 @@ class BackgroundQueue(Generic[T]):
 
     @property
     def closed(self) -> bool:
-        """Whether `close` was called."""
+        """True if `close` was called."""
         return self._closed
 
     @property
@@ -135,7 +135,7 @@ class BackgroundQueue(Generic[T]):
         return self._handled
 
     def health(self) -> WorkerHealth:
-        """How the queue stands."""
+        """The state of the queue."""
         return WorkerHealth(
             self.name,
             self._is_alive(),
@@ -189,7 +189,7 @@ class BackgroundQueue(Generic[T]):
         """Begin empty, without a thread: when made, and in a forked child, where what waited is the parent's."""
         self._waiting: collections.deque[T] = collections.deque()
         self._batch: list[T] = []
-        """What is being handled."""
+        """The items that are being handled."""
         self._taken = 0
         """Items taken from `_waiting`."""
         self._finished = 0
@@ -198,12 +198,12 @@ class BackgroundQueue(Generic[T]):
         self._flushing = 0
         """How many threads wait in `flush`."""
         self._awake = False
-        """Whether the worker will look at `_waiting` by itself."""
+        """True if the worker will look at `_waiting` by itself."""
         self._closed = False
         self._ended = False
-        """Whether the worker will handle nothing any more."""
+        """True if the worker will handle nothing any more."""
         self._submit_plainly_to = self._hurry_at
-        """With so many waiting, `submit` has more to do than to append."""
+        """With so many items waiting, `submit` has more to do than to append."""
         self._lock = threading.Lock()
         self._moved = threading.Condition(threading.Lock())
         self._called = threading.Event()
@@ -218,7 +218,7 @@ class BackgroundQueue(Generic[T]):
         return self._thread is not None and self._thread.is_alive()
 
     def _has_room(self, item: T) -> bool:
-        """Whether `item` may be appended, where that is not plain."""
+        """True if `item` may be appended to a long or closed queue."""
         if not self._closed and len(self._waiting) < self._waiting_max:
             self._hurry.set()
             return True
@@ -228,7 +228,7 @@ class BackgroundQueue(Generic[T]):
         if self._on_drop is not None:
             try:
                 self._on_drop(item)
-            except Exception as error:  # noqa: BLE001  # whoever submits never hears of an error
+            except Exception as error:  # noqa: BLE001  # submitters never get an error
                 self._failures.add(error)
         return False
 
@@ -261,7 +261,7 @@ class BackgroundQueue(Generic[T]):
                 if self._batch and not self._closed:  # it is to be tried again
                     self._clock.wait(self._hurry, self._retry_s)
                     continue
-                self._awake = False  # before looking: whoever submits from here on wakes this thread
+                self._awake = False  # before looking: a later `submit` wakes this thread
                 if not self._waiting or self._closed:
                     break
                 self._awake = True
@@ -300,7 +300,7 @@ class BackgroundQueue(Generic[T]):
                 self._moved.notify_all()
 
     def _give_up(self) -> None:
-        """The queue was closed: count what is left, and let nobody wait for it."""
+        """The queue was closed: count the items that are left, and release those who wait for them."""
         with self._moved:
             left = len(self._batch) + len(self._waiting)
             self._ended = True

@@ -1,6 +1,6 @@
-"""What the workers have in common: how they count failures, the health they report, and a job that is done once.
+"""Common parts of the workers: the count of failures, the health they report, and a job that is done once.
 
-Guarantees: counting a failure never raises, whatever the function that is told of it does.
+Guarantees: counting a failure never raises, whatever its `on_failure` does.
 """
 
 import dataclasses
@@ -17,11 +17,11 @@ OnFailure = Callable[[BaseException], object]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WorkerHealth:
-    """How one background worker stands."""
+    """The state of one background worker."""
 
     name: str
     alive: bool
-    """Whether its thread runs. A worker that nobody has needed yet has no thread."""
+    """True if its thread runs. A worker that was not needed yet has no thread."""
     waiting: int
     """Items that wait or are being handled; 0 for a periodic task."""
     handled: int
@@ -35,7 +35,7 @@ class WorkerHealth:
 
 
 class Failures:
-    """Counts the failures of one worker, and tells of the first of each row."""
+    """Counts the failures of one worker, and reports the first of each row."""
 
     def __init__(self, name: str, on_failure: OnFailure | None) -> None:
         self.count = 0
@@ -47,7 +47,7 @@ class Failures:
         self._logged = False
 
     def add(self, error: BaseException) -> None:
-        """Count `error`, and tell of it where it is the first of its row. Never raises."""
+        """Count `error`, and report it where it is the first of its row. Never raises."""
         self.count += 1
         self.row += 1
         self.last = f"{type(error).__name__}: {error}"

@@ -15,7 +15,7 @@ from ccs_stream.protocol.records import DecisionRecord
 
 @dataclasses.dataclass(slots=True)
 class Answer:
-    """What a command led to. `events` is empty where it changed nothing."""
+    """The outcome of a command. `events` is empty where it changed nothing."""
 
     events: Sequence[Event]
     first_sequence: SequenceNumber

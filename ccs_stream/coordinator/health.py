@@ -11,7 +11,7 @@ from ccs_stream.background import WorkerHealth
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class CoordinatorHealth:
-    """How the coordinator of one workspace stands in this process."""
+    """The state of a workspace's coordinator in this process."""
 
     workers: tuple[WorkerHealth, ...]
     """Its background threads; those of a log on Kafka are shared by all workspaces that this process opened on it."""
@@ -24,13 +24,13 @@ class CoordinatorHealth:
     lag_records: int | None
     """Records in the log that were not folded yet, as far as was seen; None where there are some, not counted."""
     leads: bool
-    """Whether this process decides the commands of the workspace."""
+    """True if this process decides the commands of the workspace."""
     epoch: int
     """The leadership term last seen; 0 where a log has no leaders."""
     offers_to_lead: bool
-    """Whether this process is in the group of the coordinators, or needs no group to decide."""
+    """True if this process is in the group of the coordinators, or needs no group to decide."""
     connected: bool
-    """Whether the log can be reached, as far as is known."""
+    """True if the log can be reached, as far as is known."""
     closed: bool
     last_error: str | None
     """Why following the log ended, or what the brokers said last while they do not answer."""

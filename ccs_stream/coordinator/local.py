@@ -66,7 +66,7 @@ class LocalCoordinator:
         settings: WorkspaceSettings | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """Fold the log from its newest snapshot on, and open the workspace where nobody has.
+        """Fold the log from its newest snapshot on, and open the workspace where it was never opened.
 
         Raises `LogError`s of the store, and `CcsError` where the workspace was opened with other `settings`.
         """
@@ -91,7 +91,7 @@ class LocalCoordinator:
         """When the last batch was decided."""
         self._swept_at = 0
         self._moved = threading.Condition(threading.Lock())
-        """Notified when the state has moved and somebody waits for that."""
+        """Notified when the state has moved, while threads wait for that."""
         self._waiters = 0
         self._committer: BackgroundQueue[None] = BackgroundQueue(f"commit-{workspace}", self._commit_for_coroutines)
         self._closed = False
@@ -115,7 +115,7 @@ class LocalCoordinator:
         if self._guard.forked:
             self._guard.check()
         if work is None and self.lock.acquire(blocking=False):
-            # Nobody is committing: no queue, no hop. Commands that come meanwhile queue up and share the next append.
+            # No other thread commits: no queue, no hop. Commands that come meanwhile share the next append.
             try:
                 if not self._queue and not self._closed:
                     return self._execute_alone(command, numbers)
@@ -155,7 +155,7 @@ class LocalCoordinator:
         return answer
 
     def behind(self) -> bool:
-        """Whether another writer may have appended what is not folded yet. Costs microseconds."""
+        """True if another writer may have appended what is not folded yet. Costs microseconds."""
         if self._guard.forked:
             self._guard.check()
         return self.store.change_mark(self.workspace) != self._mark
@@ -220,14 +220,14 @@ class LocalCoordinator:
     def reader_here(self) -> ShardReader:
         """A reader that stands where the state is folded to, and moves by itself."""
         with self.lock:
-            return self._reader.another()
+            return self._reader.fork()
 
     def sweep(self) -> int:
         """End what has run out now; returns how many events that took."""
         return len(self.execute(sweep_command()).events)
 
     def health(self) -> CoordinatorHealth:
-        """How this coordinator stands."""
+        """See `Coordinator`."""
         behind = not self._closed and not self._guard.forked and self.behind()
         return CoordinatorHealth(
             workers=(self._committer.health(),),
@@ -356,7 +356,7 @@ class LocalCoordinator:
             if record is not None and each.digest is not None:
                 fold_decision(state, each.decision.events, record)
                 each.offset = reader.offset + 1
-                reader.moved_over(record, each.digest, each.offset)
+                reader.advance_past(record, each.digest, each.offset)
                 self._unsaved += 1
                 moved = True
         if moved and self._waiters:
@@ -420,7 +420,7 @@ class LocalCoordinator:
                 self._fold_durable(self._append((sweep_command(),)))
 
     def _save_snapshot(self, after: int) -> None:
-        """Keep a snapshot once `after` decisions were folded without one. A failure is logged, and harms nobody."""
+        """Keep a snapshot once `after` decisions were folded without one. A failure is only logged."""
         if self._unsaved < after or self.store.instantaneous or not self.state.opened:
             return
         self._unsaved = 0

@@ -35,7 +35,7 @@ class PendingCommand:
 
     @property
     def resolved(self) -> bool:
-        """Whether it has an answer or an error."""
+        """True if it has an answer or an error."""
         return self.answer is not None or self.error is not None
 
     def result(self) -> Answer:

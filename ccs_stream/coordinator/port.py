@@ -22,8 +22,8 @@ from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.events import Event
 from ccs_stream.protocol.ids import Micros
 
-LEFT_LEAST: Final = 0.1
-"""The part of a call's time-out that a step of it has at least, however long those before it took."""
+LEAST_SHARE_OF_TIMEOUT: Final = 0.1
+"""The part of a call's time-out that each step of it has at least, however long earlier steps took."""
 
 
 class Coordinator(Protocol):
@@ -36,7 +36,7 @@ class Coordinator(Protocol):
     workspace: str
     state: Directory
     clock: Clock
-    """What this coordinator takes time from, and waits by."""
+    """The clock of this coordinator, for its time and its waits."""
     now: Callable[[], Micros]
     """`clock.now`, as an attribute of its own, because every read that is served from a copy calls it."""
     on_bodies: Callable[[list[Event], tuple[bytes, ...]], None] | None
@@ -44,7 +44,7 @@ class Coordinator(Protocol):
 
     @property
     def timeout_s(self) -> float:
-        """How long a call waits for what others decide; `math.inf` where this process decides."""
+        """How long a call waits for the leader; `math.inf` where this process decides."""
 
     @property
     def lock(self) -> threading.RLock:
@@ -52,7 +52,7 @@ class Coordinator(Protocol):
 
     @property
     def stale(self) -> bool:
-        """Whether the log cannot be reached now, so that the state may be older than it should be."""
+        """True if the log cannot be reached now, so that the state may be older than it should be."""
 
     @property
     def folded_offset(self) -> int:
@@ -92,7 +92,7 @@ class Coordinator(Protocol):
         """The same from a coroutine. Without a command: do `work`, which may wait, and catch up."""
 
     def behind(self) -> bool:
-        """Whether another writer may have appended what is not folded yet."""
+        """True if another writer may have appended what is not folded yet."""
 
     def catch_up(self) -> None:
         """Fold what other writers have appended."""
@@ -110,7 +110,7 @@ class Coordinator(Protocol):
         """End what has run out, where that is this process's to do; returns how many events that took."""
 
     def health(self) -> CoordinatorHealth:
-        """How this coordinator stands. Never waits for a disk or a broker, and works on a closed one."""
+        """The state of this coordinator. Never waits for a disk or a broker, and works on a closed one."""
 
     def close(self) -> None:
         """Answer what waits, and let go. The store stays open."""

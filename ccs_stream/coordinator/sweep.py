@@ -21,7 +21,7 @@ def sweep_command() -> Sweep:
 
 
 def sweep_is_due(state: Directory, now: Micros) -> bool:
-    """Whether something may have run out at `now`. The caller holds the lock under which the state changes."""
+    """True if something may have run out at `now`. The caller holds the lock under which the state changes."""
     if not state.opened:
         return False
     deadline = state.next_deadline()

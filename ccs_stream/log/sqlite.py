@@ -13,7 +13,6 @@ Sources: https://www.sqlite.org/wal.html, https://www.sqlite.org/pragma.html#pra
 """
 
 import contextlib
-import os
 import sqlite3
 import threading
 import time
@@ -23,6 +22,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
+from ccs_stream.background import ForkGuard
 from ccs_stream.log import sqlite_schema
 from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.log.envelope import encode_tail
@@ -44,7 +44,6 @@ from ccs_stream.log.sqlite_side_tables import SqliteSideTables
 from ccs_stream.log.sqlite_writer import SqliteTurn, SqliteWriter
 from ccs_stream.protocol.errors import (
     Closed,
-    ForkedProcess,
     LogMissing,
     LogReadOnly,
     MissingHead,
@@ -93,7 +92,7 @@ class SqliteLog:
         if not 0 <= busy_timeout_s <= BUSY_TIMEOUT_MAX_S:
             raise UsageError(f"busy_timeout_s is between 0 and {BUSY_TIMEOUT_MAX_S:.0f}, got {busy_timeout_s!r}")
         self._path = Path(path)
-        self._pid = os.getpid()
+        self._guard = ForkGuard(f"the log {self._path}")
         self._closed = False
         self._shards: dict[str, int] = {}
         """Numbers of the shards met so far; a shard never changes its number."""
@@ -248,7 +247,7 @@ class SqliteLog:
     def change_mark(self, shard: str) -> int:
         # SQLite's own mark. One file, one mark: a turn in any workspace moves it, and a turn of this process as well.
         del shard
-        if self._closed or self._pid != os.getpid():
+        if self._closed or self._guard.forked:
             self._check()
         reader = self._reader
         try:
@@ -310,7 +309,7 @@ class SqliteLog:
         if self._writer is not None and self._writer.mine:
             raise UsageError(f"{self.display_url}: leave the turn before you close the log")
         self._closed = True
-        if self._pid != os.getpid():
+        if self._guard.forked:
             return  # the parent's handles: closing them here would drop the parent's locks
         self._reader.close()
         if self._writer is not None:
@@ -321,8 +320,8 @@ class SqliteLog:
     def _check(self) -> None:
         if self._closed:
             raise Closed(f"{self.display_url} was closed: open it again")
-        if self._pid != os.getpid():
-            raise ForkedProcess(f"{self.display_url} was opened in another process: open it in this one")
+        if self._guard.forked:
+            self._guard.check()
 
     def _for_writing(self) -> SqliteWriter:
         if self._writer is None:

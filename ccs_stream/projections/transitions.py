@@ -177,7 +177,7 @@ class Transitions:
         if grants is None:
             self._artifacts[artifact] = _Grants(version, writer, _M, set())
             if version == 1:
-                # Nobody can hold what did not exist: its author comes to it as a reader does.
+                # There are no holders of an artifact that did not exist: its author takes hold of it as a reader does.
                 found.append(Transition(artifact, agent, writer, _I, _E, _FETCH, before, None, sequence, at))
                 from_state = _E
             else:

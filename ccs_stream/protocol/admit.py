@@ -73,7 +73,7 @@ class Cursor:
     void: int = 0
     workspaces: dict[str, ChainEnd] = dataclasses.field(default_factory=dict)
     midway: bool = False
-    """Whether reading began in the middle, where the end of only one workspace was known. The end of another one is
+    """True if reading began in the middle, where the end of only one workspace was known. The end of another one is
     then taken from its first decision met, which the epoch, the leader and the index still have to admit."""
     commands_log_id: LogId = NO_LOG
     """The commands topic that the leader named in its claim."""
@@ -152,7 +152,7 @@ def advance(cursor: Cursor, record: Record, chain_hash: Hash = GENESIS_HASH) -> 
 
 
 def chain_holds(cursor: Cursor, record: DecisionRecord) -> bool:
-    """Whether an admitted decision continues the hash chain of its workspace."""
+    """True if an admitted decision continues the hash chain of its workspace."""
     end = cursor.workspaces.get(record.workspace)
     if end is None:
         return cursor.midway or record.prev_hash == GENESIS_HASH

@@ -195,7 +195,7 @@ def _decide_open(view: View, command: Open) -> list[Event]:
 
 def _decide_join(view: View, command: Join) -> list[Event]:
     if command.session_id == NO_SESSION:
-        raise Refusal(RefusalReason.UNKNOWN_SESSION, "a session id of zeros names nobody: use 16 random bytes")
+        raise Refusal(RefusalReason.UNKNOWN_SESSION, "a session id of zeros is not valid: use 16 random bytes")
     if view.has_ended(command.session_id):
         raise Refusal(RefusalReason.SESSION_ENDED, "this session has ended: start a new one")
     session = view.sessions.get(command.session_id)

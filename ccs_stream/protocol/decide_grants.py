@@ -189,7 +189,7 @@ def _reclaims(view: View, now: Micros, limit: int, ending: set[SessionId], delet
 
 
 def may_reclaim(view: View, now: Micros) -> bool:
-    """Whether there is an M or E grant that may be taken back at `now`; none without crash recovery."""
+    """True if there is an M or E grant that may be taken back at `now`; none without crash recovery."""
     if not view.settings.crash_recovery:
         return False
     return any(next(_reclaimable(view, each, now), None) is not None for each in view.sessions_alive())

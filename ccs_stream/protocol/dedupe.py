@@ -42,7 +42,7 @@ def original_sequence(packed: int) -> SequenceNumber:
 
 
 def same_command(packed: int, kind: CommandKind, subject: int) -> bool:
-    """Whether an entry stands for a command of this kind and subject."""
+    """True if an entry stands for a command of this kind and subject."""
     mask = (1 << (_KIND_BITS + _SUBJECT_BITS)) - 1
     return packed & mask == (_KIND_CODES[kind] << _SUBJECT_BITS) | subject
 

@@ -11,7 +11,7 @@ from ccs_stream.protocol.ids import ArtifactId, Micros, SequenceNumber, SessionI
 
 
 class DeliverySource(enum.StrEnum):
-    """Where the content came from."""
+    """The source of the content."""
 
     CACHE_HIT = "cache_hit"
     """The agent's copy, which was current."""

@@ -82,19 +82,19 @@ class ArtifactState:
 
     @property
     def exists(self) -> bool:
-        """Whether there is something to read, expired or not."""
+        """True if there is something to read, expired or not."""
         return self.version > 0 and not self.deleted
 
     def expired(self, now: Micros) -> bool:
-        """Whether its life is over at `now`, whether the log has an event for that or not."""
+        """True if its life is over at `now`, whether the log has an event for that or not."""
         return self.expires_at is not None and self.expires_at <= now
 
     def readable(self, now: Micros) -> bool:
-        """Whether a reader finds something at `now`."""
+        """True if a reader finds something at `now`."""
         return self.version > 0 and not self.deleted and (self.expires_at is None or self.expires_at > now)
 
     def reserved(self, now: Micros) -> bool:
-        """Whether a reservation is in force at `now`."""
+        """True if a reservation is in force at `now`."""
         return self.reserved_by != NOBODY and self.reserved_until > now
 
     def state_of(self, participant: ParticipantNumber) -> GrantState:
@@ -104,7 +104,7 @@ class ArtifactState:
         return GrantState.SHARED if participant in self.sharers else GrantState.INVALID
 
     def holds(self, participant: ParticipantNumber) -> bool:
-        """Whether `participant` has a copy of the current version."""
+        """True if `participant` has a copy of the current version."""
         return participant == self.owner or participant in self.sharers
 
     def share(self, participant: ParticipantNumber) -> None:
@@ -221,7 +221,7 @@ class View(Protocol):
         """The participants of live sessions."""
 
     def has_ended(self, session_id: SessionId) -> bool:
-        """Whether the session is known to have ended."""
+        """True if the session is known to have ended."""
 
     def due(self, now: Micros) -> Iterator[ArtifactId]:
         """Artifacts whose reservation or life may have run out at `now`, earliest first. Look at each of them again."""

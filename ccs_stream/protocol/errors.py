@@ -131,7 +131,7 @@ class LogError(CcsError):
 
 
 class NotALog(LogError):
-    """What the URL points to exists and is something else."""
+    """The URL points to something that exists and is not a log."""
 
 
 class LogMissing(LogError):

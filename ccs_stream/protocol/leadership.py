@@ -101,7 +101,7 @@ class AnswerBatch:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ForwardToTopic:
-    """Put these commands, handed over directly, in the commands topic under their numbers, for whoever leads."""
+    """Put these commands, handed over directly, in the commands topic under their numbers, for the leader."""
 
     batch: tuple[QueuedCommand, ...]
 
@@ -140,7 +140,7 @@ class LeadershipLoop:
     def __init__(self) -> None:
         self.role = Role.FOLLOWING
         self.assigned = False
-        """Whether the group suggests that this coordinator try to lead."""
+        """True if the group suggests that this coordinator try to lead."""
         self.epoch = Epoch(0)
         """The epoch it claims or leads; the last one seen otherwise."""
         self.leader_id: LeaderId | None = None
@@ -161,7 +161,7 @@ class LeadershipLoop:
 
     @property
     def full(self) -> bool:
-        """Whether the shell should fetch no more commands for now."""
+        """True if the shell should fetch no more commands for now."""
         return len(self._pending) >= PENDING_MAX
 
     @property

@@ -86,7 +86,7 @@ class DecisionRecord:
     recorded_at: Micros
     prev_hash: Hash
     critical: bool
-    """Whether a reader that does not know one of the events must stop."""
+    """True if a reader that does not know one of the events must stop."""
     events: tuple[bytes, ...]
     """Each event is a single-object-encoded Avro record of its own."""
     contents: tuple[bytes, ...] = ()

@@ -33,7 +33,7 @@ class WorkspaceSettings:
     content_grace_us: Micros = Micros(3_600 * SECOND_US)
     """An upload that no admitted record names may be collected after this time; a later commit of it is refused."""
     crash_recovery: bool = False
-    """Whether a sweep may reclaim the M and E grants of sessions that stopped renewing themselves."""
+    """True if a sweep may reclaim the M and E grants of sessions that stopped renewing themselves."""
     heartbeat_interval_us: Micros = Micros(5 * SECOND_US)
     """A session is renewed at most once in this time."""
     session_timeout_us: Micros = Micros(30 * SECOND_US)

@@ -46,13 +46,13 @@ class Strategy:
 
     name: str = "lazy"
     broadcasts_content_on_commit: bool = False
-    """Whether others are given the new content at once."""
+    """True if others are given the new content at once."""
     pushes_to_everybody: bool = False
     """Of those that broadcast: also to agents that never read the artifact."""
     unit: Unit = Unit.NONE
 
     def requires_refresh(self, copy: Copy, now: int) -> bool:
-        """Whether the copy, though current as far as is known, must be fetched again before it is served."""
+        """True if the copy, though current as far as is known, must be fetched again before it is served."""
         del copy, now
         return False
 
@@ -67,7 +67,7 @@ class Strategy:
 
     @property
     def tracks_copies(self) -> bool:
-        """Whether it needs to know more of a copy than that it is current."""
+        """True if it needs to know more of a copy than that it is current."""
         return False
 
 

@@ -16,7 +16,7 @@ from ccs_stream.coordinator.answer import Answer
 from ccs_stream.coordinator.kafka.commands.in_flight import InFlightCommand
 from ccs_stream.coordinator.kafka.group.description import describe_group
 from ccs_stream.coordinator.kafka.service import CoordinatorService
-from ccs_stream.coordinator.port import LEFT_LEAST
+from ccs_stream.coordinator.port import LEAST_SHARE_OF_TIMEOUT
 from ccs_stream.log.commands import encode_command
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.store import KafkaLog
@@ -185,7 +185,7 @@ def test_a_read_waits_for_the_end_of_the_log_and_its_grant_no_longer_than_one_ti
         with pytest.raises(OutcomeUnknown):  # nobody leads
             read("k", freshness="latest")
         assert len(limits) == 1
-        assert 2 * LEFT_LEAST <= limits[0] <= 0.5
+        assert 2 * LEAST_SHARE_OF_TIMEOUT <= limits[0] <= 0.5
         monkeypatch.undo()
 
 

@@ -63,7 +63,7 @@ class _Process:
 
     @property
     def fell(self) -> bool:
-        """Whether it ended without having been told to."""
+        """True if it ended without having been told to."""
         return not self.runs and not self.told_to_end
 
     def signal(self, number: signal.Signals) -> None:
@@ -113,7 +113,7 @@ class Coordinator(_Process):
         return {}
 
     def leads(self, partition: int = 0) -> bool:
-        """Whether it says it leads a partition."""
+        """True if it says it leads a partition."""
         return any(
             each["partition"] == partition and each["role"] == "leading" for each in self.status().get("partitions", ())
         )

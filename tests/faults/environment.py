@@ -57,7 +57,7 @@ class Environment:
 
 
 def is_full() -> bool:
-    """Whether the environment asks for full sizes."""
+    """True if the environment asks for full sizes."""
     return os.environ.get(SIZE_VARIABLE) == "full"
 
 

@@ -43,7 +43,7 @@ class Operation:
     said: str | None = None
     retryable: bool = False
     stale: bool = False
-    """Whether the client said that its state may be older than it should be."""
+    """True if the client said that its state may be older than it should be."""
 
 
 def load(paths: Iterable[Path]) -> list[Operation]:

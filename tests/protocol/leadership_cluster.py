@@ -99,7 +99,7 @@ class Cluster:
         self.nodes[node.name] = Node(node.name)
 
     def is_answered(self, command: Command) -> bool:
-        """Whether somebody answered the command."""
+        """True if somebody answered the command."""
         return (bytes(command.session_id), int(command.number)) in self.answered
 
     def deliver(self, number: int, *, keep: bool = False) -> None:

@@ -17,7 +17,7 @@ from typing import Final
 
 from ccs_stream.background import UNTIL_WOKEN, ForkGuard, PeriodicTask, WorkerHealth
 from ccs_stream.coordinator.port import Coordinator
-from ccs_stream.log.reader import Entry
+from ccs_stream.log.reader import LogEntry
 from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.errors import Closed
 from ccs_stream.protocol.events import Event
@@ -144,7 +144,7 @@ class DecisionFollower:
             self._taken = max(known, self._reader.offset)
             self._moved.notify_all()
 
-    def _hand_over(self, entry: Entry) -> None:
+    def _hand_over(self, entry: LogEntry) -> None:
         record = entry.record
         if entry.verdict is not Verdict.ADMITTED or type(record) is not DecisionRecord:
             return

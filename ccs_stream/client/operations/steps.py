@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import Any, TypeVar, assert_never
 
 from ccs_stream.coordinator.pending_command import CommandCounter
-from ccs_stream.coordinator.port import LEFT_LEAST, Coordinator
+from ccs_stream.coordinator.port import LEAST_SHARE_OF_TIMEOUT, Coordinator
 from ccs_stream.protocol.commands import Command
 
 T = TypeVar("T")
@@ -69,11 +69,11 @@ class TimeBudget:
 
         One that took longer than the time-out was folding a backlog: the log was answering, so it is not charged.
         """
-        self._spent_s = 0.0 if took_s > self._limit_s * (1 + LEFT_LEAST) else took_s
+        self._spent_s = 0.0 if took_s > self._limit_s * (1 + LEAST_SHARE_OF_TIMEOUT) else took_s
 
     def left_s(self) -> float:
         """Seconds that the next decision may take. The one after it has the whole time again: the log has answered."""
-        left, self._spent_s = max(self._limit_s - self._spent_s, self._limit_s * LEFT_LEAST), 0.0
+        left, self._spent_s = max(self._limit_s - self._spent_s, self._limit_s * LEAST_SHARE_OF_TIMEOUT), 0.0
         return left
 
 

@@ -1,4 +1,4 @@
-"""Coordinators of a log on Kafka, and the way of a client's command to whoever leads.
+"""Coordinators of a log on Kafka, and the way of a client's command to the leader.
 
 `service.CoordinatorService` is what operators run; `remote.RemoteCoordinator` is what a client holds. Both stand on the
 same four parts:

@@ -30,9 +30,9 @@ from ccs_stream.coordinator.kafka.follower.log_follower import FINISH_S
 from ccs_stream.coordinator.kafka.follower.shared_follower import SharedFollower
 from ccs_stream.coordinator.kafka.shard.ports import Contents
 from ccs_stream.coordinator.pending_command import CommandCounter
-from ccs_stream.coordinator.port import LEFT_LEAST
+from ccs_stream.coordinator.port import LEAST_SHARE_OF_TIMEOUT
 from ccs_stream.coordinator.sweep import sweep_command, sweep_is_due
-from ccs_stream.log.kafka.errors import Refusal
+from ccs_stream.log.kafka.errors import BrokerRefusal
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.log.port import Position
 from ccs_stream.log.reader import ShardReader
@@ -67,9 +67,10 @@ class RemoteCoordinator:
         settings: WorkspaceSettings | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """Follow the workspace to where its log ends, and open it where nobody has.
+        """Follow the workspace to where its log ends, and open it where it was never opened.
 
-        Raises `LogUnavailable`, `LogMissing`, `LogDiverged`, `OutcomeUnknown` when nobody leads within `timeout_s`.
+        Raises `LogUnavailable`, `LogMissing`, `LogDiverged`, `OutcomeUnknown` when no leader answers within
+        `timeout_s`.
         """
         self.store = store
         self.workspace = workspace
@@ -81,7 +82,7 @@ class RemoteCoordinator:
         self._uploading: dict[asyncio.AbstractEventLoop, asyncio.Future[None]] = {}
         """By event loop, the last command that waits for an upload, or behind one."""
         self._moved = threading.Condition(threading.Lock())
-        """Notified at the end of each round of the follower in which somebody waits for the state to move."""
+        """Notified at the end of each round of the follower while threads wait for the state to move."""
         self._waiters = 0
         self._deadlines_kept_at = 0.0
         self._jobs: BackgroundQueue[Job] = job_queue(f"jobs-{workspace}")
@@ -197,7 +198,7 @@ class RemoteCoordinator:
 
     def broker_error(self) -> str | None:
         """See `CommandRoute`."""
-        trouble = self.store.clients.trouble.last
+        trouble = self.store.clients.connection.last_error
         return None if trouble is None else trouble.str()
 
     # Decisions: called under the shard's lock.
@@ -270,7 +271,7 @@ class RemoteCoordinator:
                 self._commands.check(now)
             self._commands.wake(self.lock)
 
-    def on_not_sent(self, command: Command, refusal: Refusal, error: CcsError) -> None:
+    def on_not_sent(self, command: Command, refusal: BrokerRefusal, error: CcsError) -> None:
         """See `WorkspaceClient`."""
         with self.lock:
             self._commands.not_sent(command, refusal, error)
@@ -287,8 +288,8 @@ class RemoteCoordinator:
 
     @property
     def stale(self) -> bool:
-        """Whether the brokers do not answer, so that the state may be older than it should be."""
-        return self.store.clients.trouble.last is not None
+        """True if the brokers do not answer, so that the state may be older than it should be."""
+        return self.store.clients.connection.last_error is not None
 
     def behind(self) -> bool:
         """Always true: only the broker knows, and asking it is a round trip."""
@@ -303,7 +304,7 @@ class RemoteCoordinator:
         deadline = clock.monotonic() + self.timeout_s
         end = self.store.end(self.workspace)
         last = self.shard.reader.offset
-        deadline = max(deadline, clock.monotonic() + self.timeout_s * LEFT_LEAST)
+        deadline = max(deadline, clock.monotonic() + self.timeout_s * LEAST_SHARE_OF_TIMEOUT)
 
         def moved() -> bool:
             return self.shard.reader.offset != last
@@ -361,14 +362,14 @@ class RemoteCoordinator:
 
     @property
     def leads(self) -> bool:
-        """Whether this process leads the workspace's partition now."""
+        """True if this process leads the workspace's partition now."""
         return self.shard.loop.role is Role.LEADING
 
     def reader_here(self) -> ShardReader:
         """See `Coordinator`."""
         with self.lock:
             reader = ShardReader(self.store, self.workspace)
-            reader.stand(self.shard.reader.cursor.copy(), self.shard.reader.offset)
+            reader.move_to(self.shard.reader.cursor.copy(), self.shard.reader.offset)
             return reader
 
     def sweep(self) -> int:

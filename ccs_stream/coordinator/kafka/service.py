@@ -70,13 +70,13 @@ class CoordinatorService:
 
     @property
     def ready(self) -> bool:
-        """Whether every partition is followed, and nothing has failed."""
+        """True if every partition is followed, and nothing has failed."""
         return (
             self.follower.error is None
             and len(self.follower.shards) == self.store.partitions
             and self.follower.member is not None
             and self.follower.alive()
-            and self.store.clients.trouble.last is None
+            and self.store.clients.connection.last_error is None
         )
 
     @property

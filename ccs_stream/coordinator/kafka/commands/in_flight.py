@@ -1,6 +1,6 @@
 """The commands of one process to one workspace, from the call until the log shows their decisions.
 
-`RemoteCoordinator` owns one `InFlightCommands` and tells it of every decision it reads.
+`RemoteCoordinator` owns one `InFlightCommands` and resolves its commands with the decisions it reads.
 
 Guarantees: a command is resolved once; a session never has more commands open than its window remembers, those given up
 on included, so that an older number is always a stale copy; a command that was given up on goes on being sent under its
@@ -17,7 +17,7 @@ from typing import Final, Protocol
 from ccs_stream.clock import SYSTEM_CLOCK, Clock
 from ccs_stream.coordinator.answer import Answer
 from ccs_stream.coordinator.pending_command import CommandCounter, PendingCommand, wake_callers
-from ccs_stream.log.kafka.errors import Refusal
+from ccs_stream.log.kafka.errors import BrokerRefusal
 from ccs_stream.protocol.commands import Command
 from ccs_stream.protocol.errors import CcsError, LogUnavailable, OutcomeUnknown, TooLarge
 from ccs_stream.protocol.events import RefusalReason
@@ -37,10 +37,10 @@ class CommandRoute(Protocol):
         """Send a command to the leader, wherever that is. Returns at once."""
 
     def session_window(self) -> int:
-        """How many numbers the log remembers of a session."""
+        """The number of command numbers that the log remembers of a session."""
 
     def broker_error(self) -> str | None:
-        """What the brokers said last, while they do not answer."""
+        """The last error of the brokers, while they do not answer."""
 
 
 class InFlightCommand(PendingCommand):
@@ -94,12 +94,12 @@ class InFlightCommands:
 
     @property
     def waiting(self) -> int:
-        """How many commands wait for room in their session's window."""
+        """The number of commands that wait for room in their session's window."""
         return len(self._queued)
 
     @property
     def in_flight(self) -> int:
-        """How many commands were sent and are not seen decided."""
+        """The number of commands that were sent and whose decisions were not read."""
         return len(self._sent)
 
     def get(self, session_id: SessionId, number: CommandNumber) -> InFlightCommand | None:
@@ -127,20 +127,20 @@ class InFlightCommands:
             pending.error = error
             self._resolved.append(pending)
 
-    def not_sent(self, command: Command, refusal: Refusal, error: CcsError) -> None:
+    def not_sent(self, command: Command, refusal: BrokerRefusal, error: CcsError) -> None:
         """A command could not be put where it is decided: fail it where that is certain, else send it again soon."""
         pending = self._sent.get((command.session_id, command.number))
         if pending is None:
             return
         match refusal:
-            case Refusal.TOO_LARGE:
+            case BrokerRefusal.TOO_LARGE:
                 reason = RefusalReason.DECISION_TOO_LARGE.value
                 self.fail(pending, TooLarge(f"{pending.kind}: {error}", reason=reason))
                 self._forget(pending)
-            case Refusal.DENIED:
+            case BrokerRefusal.DENIED:
                 self.fail(pending, error)
                 self._forget(pending)
-            case Refusal.UNKNOWN:
+            case BrokerRefusal.UNKNOWN:
                 pending.sent_at = self._clock.monotonic() - RESEND_AFTER_S / 2
 
     def check(self, now: float) -> None:

@@ -1,4 +1,4 @@
-"""What all workspaces that a process opens on one log have in common: one follower, and one offer to lead.
+"""The one follower, and the one offer to lead, that all workspaces of a process on one log share.
 
 `RemoteCoordinator` takes part in one. Guarantees: the first workspace starts the follower, the last one to leave ends
 it, resigning what it leads; a failed follower fails all workspaces, and the next one to be opened begins with a new
@@ -15,8 +15,8 @@ from ccs_stream.coordinator.kafka.group.member import EMBEDDED_CLIENT
 from ccs_stream.coordinator.kafka.shard.coordinator import ShardCoordinator
 from ccs_stream.coordinator.kafka.shard.ports import DecisionListener
 from ccs_stream.log.kafka.clients import Clients
-from ccs_stream.log.kafka.errors import Refusal
-from ccs_stream.log.kafka.sharing import retire
+from ccs_stream.log.kafka.errors import BrokerRefusal
+from ccs_stream.log.kafka.shared_logs import retire
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.commands import Command
 from ccs_stream.protocol.directory import Directory
@@ -29,7 +29,7 @@ class WorkspaceClient(DecisionListener, Protocol):
     def on_round_end(self) -> None:
         """A round of the follower is over. Called without a lock, in the follower's thread."""
 
-    def on_not_sent(self, command: Command, refusal: Refusal, error: CcsError) -> None:
+    def on_not_sent(self, command: Command, refusal: BrokerRefusal, error: CcsError) -> None:
         """A command, perhaps of another workspace, could not be put into the commands topic."""
 
 
@@ -51,7 +51,7 @@ class SharedFollower:
         with _LOCK[0]:
             found = _SHARED.get(store.clients)
             if found is None or found.failed:
-                own = store.another()  # the workspace that came first may be closed first
+                own = store.share()  # the workspace that came first may be closed first
                 if own is None:
                     raise Closed(f"{store.display_url} was closed: open it again")
                 found = _SHARED[store.clients] = cls(own)
@@ -80,7 +80,7 @@ class SharedFollower:
 
     @property
     def failed(self) -> bool:
-        """Whether following has ended with an error."""
+        """True if following has ended with an error."""
         return self._follower is not None and self._follower.error is not None
 
     def follow(self, client: WorkspaceClient) -> tuple[ShardCoordinator, Directory]:
@@ -104,7 +104,7 @@ class SharedFollower:
             self._candidate.start()
 
     def workers(self) -> tuple[WorkerHealth, ...]:
-        """How the threads stand."""
+        """The state of the threads."""
         follower, candidate = self._follower, self._candidate
         return (
             *(() if follower is None else follower.workers()),
@@ -133,7 +133,7 @@ class SharedFollower:
         for client in self._clients:
             client.on_round_end()
 
-    def _not_sent(self, command: Command, refusal: Refusal, error: CcsError) -> None:
+    def _not_sent(self, command: Command, refusal: BrokerRefusal, error: CcsError) -> None:
         for client in self._clients:
             client.on_not_sent(command, refusal, error)
 

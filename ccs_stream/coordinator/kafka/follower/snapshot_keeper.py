@@ -1,7 +1,7 @@
 """Keeps snapshots of what a coordinator follows, so that the next one to start reads little.
 
 `LogFollower` owns one. Guarantees: snapshots are taken from admitted state only, of all workspaces of a partition at
-one place; a failure to keep one is logged and harms nobody. Does not: spare a leader the time it takes, some five
+one place; a failure to keep one is only logged. Does not: spare a leader the time it takes, some five
 microseconds an artifact; where other coordinators follow, they are due first.
 
 How: the queue `ccs-snapshot` takes the snapshot under the shard's lock and saves it without; saving may block for the
@@ -53,7 +53,7 @@ class SnapshotKeeper:
         self._queue.close(0.0)
 
     def health(self) -> WorkerHealth:
-        """How its thread stands."""
+        """The state of its thread."""
         return self._queue.health()
 
     def _keep(self, shard: ShardCoordinator) -> None:

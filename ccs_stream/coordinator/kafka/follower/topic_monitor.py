@@ -4,7 +4,7 @@
 follower of the log, with an error that says what to do: within about `CHECK_EVERY_S`, and a cut head within that for
 each partition followed. Does not: notice it sooner, or undo it.
 
-Without this check nobody would notice: a follower at the end of a log sees nothing of its head, and Kafka's clients go
+Nothing else would notice: a follower at the end of a log sees nothing of its head, and Kafka's clients go
 on with whatever topic has the name.
 
 How: the periodic task `ccs-topic-monitor` asks the brokers, which may block it for the log's time-out.
@@ -45,7 +45,7 @@ class TopicMonitor:
         self._on_finding = on_finding
         self._heads_checked = 0
         self._finding: CcsError | None = None
-        """What the last check found, still to be confirmed."""
+        """The finding of the last check, still to be confirmed."""
         self._task = PeriodicTask("topic-monitor", self._check, interval_s=CHECK_EVERY_S, clock=clock)
 
     def start(self) -> None:
@@ -57,7 +57,7 @@ class TopicMonitor:
         self._task.close(0.0)
 
     def health(self) -> WorkerHealth:
-        """How its thread stands."""
+        """The state of its thread."""
         return self._task.health()
 
     def _check(self) -> float | None:
@@ -81,7 +81,7 @@ class TopicMonitor:
         return UNTIL_WOKEN
 
     def _find(self) -> CcsError | None:
-        """What is wrong with the topics, if anything is. Raises what asking the brokers raises."""
+        """The defect of the topics, if there is one. Raises what asking the brokers raises."""
         there = topics.describe(self._store.clients, settings=False)
         for name, opened in self._store.opened.items():
             now = there.get(name)
@@ -107,7 +107,7 @@ class TopicMonitor:
         if begins > 0:
             return LogDiverged(
                 f"{name} [{partition}] begins at offset {begins} now: its head was deleted, by retention or by hand, "
-                "and nobody can start from it any more. Restore it from a copy; the topic's retention.ms must be -1"
+                "and no reader can start from it any more. Restore it from a copy; the topic's retention.ms must be -1"
             )
         self._heads_checked += 1
         return None

@@ -24,7 +24,7 @@ LOOK_EVERY_S: Final = 2.0
 
 
 class GroupSeat(Protocol):
-    """What can join the group and leave it: the follower of the log."""
+    """A follower of the log, as far as it can join the group and leave it."""
 
     store: KafkaLog
     member: GroupMember | None
@@ -54,7 +54,7 @@ class EmbeddedCandidate:
         self._task.close(self._seat.store.settings.timeout_s)
 
     def health(self) -> WorkerHealth:
-        """How its thread stands."""
+        """The state of its thread."""
         return self._task.health()
 
     def _look(self) -> None:

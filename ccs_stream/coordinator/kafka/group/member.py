@@ -51,7 +51,7 @@ class MemberHost(Protocol):
         """Follow a partition unless that is done already; call `ready` once its shard is there. Must not block."""
 
     def alive(self) -> bool:
-        """Whether this process has made progress lately."""
+        """True if this process has made progress lately."""
 
     def fail(self, error: CcsError) -> None:
         """End following and leading with `error`, which the process cannot go on with."""
@@ -108,7 +108,7 @@ class GroupMember:
         return tuple(sorted(self._assigned_shards))
 
     def health(self) -> WorkerHealth:
-        """How its thread stands."""
+        """The state of its thread."""
         return WorkerHealth("member", self._thread.is_alive(), len(self._requests), self._taken, self.garbage, 0, None)
 
     # The thread.
@@ -126,7 +126,7 @@ class GroupMember:
         except CcsError as error:
             self._host.fail(error)
         except KafkaException as error:
-            self._host.fail(translated(error, "leading", self._store.clients.trouble))
+            self._host.fail(translated(error, "leading", self._store.clients.connection))
         except Exception as error:
             LOG.exception("leading partitions of %s failed: this is a bug of ccs-stream", self._store.display_url)
             self._host.fail(LogError(f"leading failed: {error!r}: this is a bug of ccs-stream"))
@@ -165,7 +165,7 @@ class GroupMember:
                     said = translated(
                         error,
                         f"taking commands from {self._topic} in the group {self._store.names.coordinators}",
-                        self._store.clients.trouble,
+                        self._store.clients.connection,
                     )
                     if isinstance(said, NotAuthorised):
                         raise said
@@ -197,7 +197,7 @@ class GroupMember:
             raise CorruptRecord(f"a {command.KIND} for {workspace!r}, whose partition is another one")
 
     def _is_next(self, partition: int, offset: int) -> bool:
-        """Whether a command is to be taken. One that was fetched before a seek, or before fetching stopped, is not."""
+        """True if a command is to be taken. One that was fetched before a seek, or before fetching stopped, is not."""
         return partition in self._fetching and offset >= self._next[partition]
 
     # A partition that is paused is fetched again only after a second; one that is assigned anew, at once.

@@ -1,4 +1,4 @@
-"""The seams of a shard: what it asks of its process, whom it tells of decisions, and what it counts."""
+"""The seams of a shard: its host, the listeners to its decisions, and its counters."""
 
 import collections
 import dataclasses

@@ -6,10 +6,10 @@ fork, or a log that was found to be another one than was opened.
 """
 
 import functools
-import os
 import threading
 from typing import Final
 
+from ccs_stream.background import when_forked
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.store import KafkaLog
 
@@ -23,7 +23,7 @@ def shared_log(settings: KafkaSettings) -> KafkaLog:
     if found is not None:
         return found
     opened = KafkaLog(settings)
-    opened.when_closed(functools.partial(retire, opened))
+    opened.on_close(functools.partial(retire, opened))
     with _LOCK[0]:
         _OPEN.append(opened)
     return opened
@@ -39,7 +39,7 @@ def _found(settings: KafkaSettings) -> KafkaLog | None:
     wanted = _common(settings)
     with _LOCK[0]:
         same = next((each for each in _OPEN if _common(each.settings) == wanted), None)
-    return None if same is None else same.another(settings)
+    return None if same is None else same.share(settings)
 
 
 def _common(settings: KafkaSettings) -> KafkaSettings:
@@ -52,4 +52,4 @@ def _begin_anew() -> None:
     _LOCK[0] = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_begin_anew)
+when_forked(_begin_anew)
