@@ -74,7 +74,7 @@ def append_history(
         for each in planned:
             if each.record is not None and each.digest is not None:
                 fold_decision(state, each.decision.events, each.record)
-                reader.moved_over(each.record, each.digest, reader.offset + 1)
+                reader.advance_past(each.record, each.digest, reader.offset + 1)
     return state, reader
 
 

@@ -10,7 +10,7 @@ import collections
 import dataclasses
 from typing import Any
 
-from ccs_stream.log.reader import Entry
+from ccs_stream.log.reader import LogEntry
 from ccs_stream.projections.invariants import Invariants, Kind
 from ccs_stream.protocol.admit import Cursor, Verdict
 from ccs_stream.protocol.ids import LeaderId
@@ -62,7 +62,7 @@ class EpochHistory:
         self._claimed_at = 0
         """How many records of the shard had been admitted when the last claim was read."""
 
-    def take(self, entry: Entry, cursor: Cursor) -> None:
+    def take(self, entry: LogEntry, cursor: Cursor) -> None:
         """Take the next entry; `cursor` is that of the reader, after it has read the entry."""
         record = entry.record
         if entry.verdict is not Verdict.ADMITTED:
@@ -101,7 +101,7 @@ class LeadershipChecks:
         self._index = 0
         self._sequence = 0
 
-    def take(self, entry: Entry) -> None:
+    def take(self, entry: LogEntry) -> None:
         """Take the next admitted entry."""
         record = entry.record
         match record:

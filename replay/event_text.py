@@ -6,7 +6,7 @@ Does not: show contents.
 
 from typing import assert_never
 
-from ccs_stream.log.reader import Entry
+from ccs_stream.log.reader import LogEntry
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.events import (
     ArtifactDeleted,
@@ -139,7 +139,7 @@ def describe_leadership(record: LeaderClaimed | LeaderResigned) -> str:
     return f"epoch {record.epoch} ended: {short_id(record.leader_id)} resigned"
 
 
-def describe_void(entry: Entry) -> str:
+def describe_void(entry: LogEntry) -> str:
     """What a void record says, and why no reader applies it."""
     record = entry.record
     match record:

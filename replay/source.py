@@ -15,7 +15,7 @@ import click
 
 from ccs_stream.log.fold import fold_entry
 from ccs_stream.log.port import BEFORE_FIRST, LogStore, Position
-from ccs_stream.log.reader import Entry, ShardReader
+from ccs_stream.log.reader import LogEntry, ShardReader
 from ccs_stream.log.urls import open_log
 from ccs_stream.projections.processes import Processes
 from ccs_stream.protocol.admit import Cursor, Verdict
@@ -60,12 +60,12 @@ class Source:
         """A reader at the beginning."""
         return ShardReader(self.store, self.workspace, tolerant=tolerant)
 
-    def entries(self, reader: ShardReader, *, bodies: bool = False, until: int | None = None) -> Iterator[Entry]:
+    def entries(self, reader: ShardReader, *, bodies: bool = False, until: int | None = None) -> Iterator[LogEntry]:
         """What `reader` has left, to an offset or the end as it is now, with progress on a terminal."""
         end = self.store.end(self.workspace) if until is None else until
         records = self.store.read(self.workspace, reader.offset, until=end, bodies=bodies)
         for stored in progress(records, end - reader.offset):
-            entry = reader.take(stored)
+            entry = reader.judge(stored)
             if entry is None:
                 continue
             if (record := decision_of(entry)) is not None:
@@ -170,7 +170,7 @@ class Source:
                 yield entry.offset, record
 
 
-def decision_of(entry: Entry) -> DecisionRecord | None:
+def decision_of(entry: LogEntry) -> DecisionRecord | None:
     """The admitted decision of an entry, if it is one."""
     record = entry.record
     return record if isinstance(record, DecisionRecord) and entry.verdict is Verdict.ADMITTED else None

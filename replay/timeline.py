@@ -15,7 +15,7 @@ import click
 
 from ccs_stream.log.archive import ArchiveLog
 from ccs_stream.log.fold import fold_entry
-from ccs_stream.log.reader import Entry
+from ccs_stream.log.reader import LogEntry
 from ccs_stream.projections.processes import Processes, describe_process
 from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.directory import Directory
@@ -123,7 +123,7 @@ class Timeline:
         for entry in self._source.entries(self._reader, until=self._until):
             yield from self._of(entry)
 
-    def _of(self, entry: Entry) -> Iterator[Line]:
+    def _of(self, entry: LogEntry) -> Iterator[Line]:
         record, shown = entry.record, entry.offset >= self._begin
         if entry.verdict is not Verdict.ADMITTED:
             self.hidden += shown and not self._options.include_void
@@ -134,7 +134,7 @@ class Timeline:
         elif isinstance(record, LeaderClaimed | LeaderResigned) and shown and not self._choosing:
             yield _line(entry, describe_leadership(record))
 
-    def _decision(self, entry: Entry, record: DecisionRecord, *, shown: bool) -> Iterator[Line]:
+    def _decision(self, entry: LogEntry, record: DecisionRecord, *, shown: bool) -> Iterator[Line]:
         state = self._state
         writers = {each: state.artifacts[each].writer for each in _subjects(entry.events) if each in state.artifacts}
         fold_entry(state, entry)
@@ -158,7 +158,7 @@ class Timeline:
             )
 
 
-def _line(entry: Entry, what: str, **more: Any) -> Line:
+def _line(entry: LogEntry, what: str, **more: Any) -> Line:
     record = entry.record
     at = getattr(record, "recorded_at", None) or getattr(record, "claimed_at", None)
     return {

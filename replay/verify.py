@@ -19,7 +19,7 @@ import click
 from ccs_stream.log.archive import ArchiveLog
 from ccs_stream.log.deliveries import decode_delivery
 from ccs_stream.log.port import Position
-from ccs_stream.log.reader import Entry, ShardReader, record_is_missing
+from ccs_stream.log.reader import LogEntry, ShardReader, record_is_missing
 from ccs_stream.projections.deliveries import DeliveryChecks
 from ccs_stream.projections.invariants import Invariants, Kind
 from ccs_stream.protocol.admit import Verdict
@@ -189,7 +189,13 @@ def _deliveries(source: Source, found: Invariants, checks: DeliveryChecks) -> No
 
 
 def _entry(
-    source: Source, found: Invariants, reader: ShardReader, entry: Entry, leadership: LeadershipChecks, *, bodies: bool
+    source: Source,
+    found: Invariants,
+    reader: ShardReader,
+    entry: LogEntry,
+    leadership: LeadershipChecks,
+    *,
+    bodies: bool,
 ) -> None:
     record = entry.record
     if entry.verdict is not Verdict.ADMITTED:
@@ -207,7 +213,7 @@ def _entry(
                 _body(source, found, entry, event)
 
 
-def _body(source: Source, found: Invariants, entry: Entry, event: WriteCommitted) -> None:
+def _body(source: Source, found: Invariants, entry: LogEntry, event: WriteCommitted) -> None:
     if event.content_locator is not None:
         try:
             body = source.store.get_content(event.content_locator)

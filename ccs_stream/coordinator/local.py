@@ -220,7 +220,7 @@ class LocalCoordinator:
     def reader_here(self) -> ShardReader:
         """A reader that stands where the state is folded to, and moves by itself."""
         with self.lock:
-            return self._reader.another()
+            return self._reader.fork()
 
     def sweep(self) -> int:
         """End what has run out now; returns how many events that took."""
@@ -356,7 +356,7 @@ class LocalCoordinator:
             if record is not None and each.digest is not None:
                 fold_decision(state, each.decision.events, record)
                 each.offset = reader.offset + 1
-                reader.moved_over(record, each.digest, each.offset)
+                reader.advance_past(record, each.digest, each.offset)
                 self._unsaved += 1
                 moved = True
         if moved and self._waiters:

@@ -40,7 +40,7 @@ from ccs_stream.log.port import (
     StoredRecord,
     Unknown,
 )
-from ccs_stream.log.reader import Entry, ShardReader
+from ccs_stream.log.reader import LogEntry, ShardReader
 from ccs_stream.log.schemas import log_registry
 from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.errors import (
@@ -128,7 +128,7 @@ class _Rows:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         anchor, reader = self._anchor, ShardReader(self._store, self._shard, tolerant=True)
         for stored in self._store.read(self._shard, BEFORE_FIRST, until=anchor.offset):
-            entry = reader.take(stored)
+            entry = reader.judge(stored)
             first, tail = 0, b""
             if entry is not None and type(entry.record) is DecisionRecord and entry.record.workspace == self._shard:
                 tail = stored.tail
@@ -151,7 +151,7 @@ class _Rows:
             serialises_writers=self._store.serialises_writers,
         )
 
-    def _bodies(self, entry: Entry) -> Iterator[dict[str, Any]]:
+    def _bodies(self, entry: LogEntry) -> Iterator[dict[str, Any]]:
         for event in entry.events:
             if type(event) is not WriteCommitted or event.content_locator is None:
                 continue

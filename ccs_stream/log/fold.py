@@ -6,21 +6,21 @@ stop for what a tolerant reader let through; an unknown event is counted by the 
 
 from collections.abc import Iterator
 
-from ccs_stream.log.reader import Entry, ShardReader
+from ccs_stream.log.reader import LogEntry, ShardReader
 from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.evolve import fold_decision
 from ccs_stream.protocol.records import DecisionRecord
 
 
-def fold_entry(state: Directory, entry: Entry) -> None:
+def fold_entry(state: Directory, entry: LogEntry) -> None:
     """Fold one entry into `state`; nothing happens on what is void or not a decision."""
     record = entry.record
     if entry.verdict is Verdict.ADMITTED and type(record) is DecisionRecord:
         fold_decision(state, entry.events, record)
 
 
-def fold_log(reader: ShardReader, state: Directory, *, until: int | None = None) -> Iterator[Entry]:
+def fold_log(reader: ShardReader, state: Directory, *, until: int | None = None) -> Iterator[LogEntry]:
     """Fold what `reader` has left, to offset `until`, yielding each entry after it was folded."""
     for entry in reader.read(until=until, bodies=False):
         fold_entry(state, entry)

@@ -32,7 +32,7 @@ from ccs_stream.protocol.records import LogOpened
 SNAPSHOTS_KEPT = 3
 
 
-class _Shard:
+class _MemoryShard:
     __slots__ = ("appended", "deliveries", "first_sequences", "offsets", "records", "snapshots", "turn", "waiting")
 
     def __init__(self, opened: StoredRecord) -> None:
@@ -58,7 +58,7 @@ class MemoryLog:
 
     def __init__(self, *, log_id: LogId | None = None) -> None:
         self._log_id = log_id or LogId(uuid.uuid4().bytes)
-        self._shards: dict[str, _Shard] = {}
+        self._shards: dict[str, _MemoryShard] = {}
         self._contents: list[bytes] = []
         self._lock = threading.Lock()
         self._closed = False
@@ -175,7 +175,7 @@ class MemoryLog:
     def close(self) -> None:
         self._closed = True
 
-    def _shard(self, shard: str) -> _Shard:
+    def _shard(self, shard: str) -> _MemoryShard:
         if self._closed:
             raise Closed("this log in memory was closed: open a new one")
         kept = self._shards.get(shard)
@@ -191,5 +191,5 @@ class MemoryLog:
                         opened_at=Micros(time.time_ns() // 1_000),
                     )
                     head = DEFAULT_CODEC.encode_record(opened)
-                    kept = self._shards[shard] = _Shard(StoredRecord(0, head, tail=b""))
+                    kept = self._shards[shard] = _MemoryShard(StoredRecord(0, head, tail=b""))
         return kept

@@ -24,7 +24,7 @@ def record_is_missing(cursor: Cursor, record: Record | ForeignRecord) -> bool:
 
 
 @dataclasses.dataclass(slots=True)
-class Entry:
+class LogEntry:
     """One record of the log, judged. `events` is empty unless it is an admitted decision."""
 
     stored: StoredRecord
@@ -64,28 +64,28 @@ class ShardReader:
         self._codec = codec
         self._tolerant = tolerant
 
-    def want(self, workspace: str) -> None:
+    def include(self, workspace: str) -> None:
         """Yield decisions of this workspace, too, from here on."""
         if self._wanted is not None:
             self._wanted.add(workspace)
 
-    def unwant(self, workspace: str) -> None:
+    def exclude(self, workspace: str) -> None:
         """Yield no more decisions of this workspace, unless all are asked for."""
         if self._wanted is not None:
             self._wanted.discard(workspace)
 
-    def read(self, *, until: int | None = None, bodies: bool = True) -> Iterator[Entry]:
+    def read(self, *, until: int | None = None, bodies: bool = True) -> Iterator[LogEntry]:
         """Entries after the last one read, to `until` or the end as it is now.
 
         Raises `MissingHead`, `LogDiverged`, `CorruptRecord`, `UnknownSchema`, `NewerFormat`; the reader then stands
         before the record that raised.
         """
         for stored in self.store.read(self.shard, self.offset, until=until, bodies=bodies):
-            entry = self.take(stored)
+            entry = self.judge(stored)
             if entry is not None:
                 yield entry
 
-    def take(self, stored: StoredRecord) -> Entry | None:
+    def judge(self, stored: StoredRecord) -> LogEntry | None:
         """Judge the next stored record and move over it; None for a decision of a workspace that is not asked for."""
         cursor = self.cursor
         try:
@@ -124,12 +124,12 @@ class ShardReader:
                 )
             return self._void(stored, record, verdict)
         self.offset = stored.offset
-        return Entry(stored, record, verdict, events, digest)
+        return LogEntry(stored, record, verdict, events, digest)
 
-    def _void(self, stored: StoredRecord, record: Record | ForeignRecord, verdict: Verdict) -> Entry:
+    def _void(self, stored: StoredRecord, record: Record | ForeignRecord, verdict: Verdict) -> LogEntry:
         self.cursor.void += 1
         self.offset = stored.offset
-        return Entry(stored, record, verdict, [], GENESIS_HASH)
+        return LogEntry(stored, record, verdict, [], GENESIS_HASH)
 
     def decode(self, stored: StoredRecord) -> Record:
         """A stored record, unjudged. Raises `CorruptRecord`, `UnknownSchema`."""
@@ -144,7 +144,7 @@ class ShardReader:
         """The events of a decision, unjudged. Raises `CorruptRecord`."""
         return [self._codec.decode_event(each) for each in record.events]
 
-    def moved_over(self, record: DecisionRecord, digest: Hash, offset: int) -> None:
+    def advance_past(self, record: DecisionRecord, digest: Hash, offset: int) -> None:
         """Move over a decision that this process itself has appended and knows to be in the log."""
         advance(self.cursor, record, digest)
         self.offset = offset
@@ -167,9 +167,9 @@ class ShardReader:
                 f"{self.store.display_url}, shard {self.shard!r}, does not hold the position at sequence "
                 f"{position.sequence}: the position is of another log, or this is an older or altered copy of it"
             )
-        self.stand_at(stored)
+        self.start_after(stored)
 
-    def stand_at(self, stored: StoredRecord) -> None:
+    def start_after(self, stored: StoredRecord) -> None:
         """Stand behind a decision that is known to be admitted, and to be of this log."""
         record = self.decode(stored)
         if type(record) is not DecisionRecord:
@@ -181,14 +181,14 @@ class ShardReader:
         self.cursor.workspaces[record.workspace] = ChainEnd(last, chain_hash(stored.head))
         self.offset = stored.offset
 
-    def stand(self, cursor: Cursor, offset: int) -> None:
+    def move_to(self, cursor: Cursor, offset: int) -> None:
         """Stand behind `offset` with what admission knew there; `cursor` is this reader's from now on."""
         self.cursor, self.offset = cursor, offset
 
-    def another(self) -> "ShardReader":
+    def fork(self) -> "ShardReader":
         """A reader that stands here and moves by itself."""
         other = ShardReader(self.store, self.shard, codec=self._codec, tolerant=self._tolerant)
-        other.stand(self.cursor.copy(), self.offset)
+        other.move_to(self.cursor.copy(), self.offset)
         return other
 
     def check_head(self) -> None:

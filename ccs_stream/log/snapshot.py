@@ -58,7 +58,7 @@ def snapshot_schema() -> Schema:
 
 
 @dataclasses.dataclass(slots=True)
-class Opened:
+class RestoredSnapshot:
     """A snapshot, read."""
 
     state: Directory
@@ -96,7 +96,7 @@ def take_snapshot(
     )
 
 
-def read_snapshot(blob: SnapshotBlob) -> Opened:
+def read_snapshot(blob: SnapshotBlob) -> RestoredSnapshot:
     """A snapshot, unverified but for its own digest. Raises `CorruptRecord`, `UnknownSchema`."""
     digest, body = blob.data[:_HASH_BYTES], blob.data[_HASH_BYTES:]
     if hashlib.sha256(body).digest() != digest:
@@ -111,7 +111,7 @@ def read_snapshot(blob: SnapshotBlob) -> Opened:
         raise CorruptRecord(f"the snapshot contradicts itself: {error}") from error
 
 
-def _opened(fields: dict[str, Any]) -> Opened:
+def _opened(fields: dict[str, Any]) -> RestoredSnapshot:
     position = Position(
         LogId(fields["log_id"]),
         fields["workspace"],
@@ -122,7 +122,7 @@ def _opened(fields: dict[str, Any]) -> Opened:
     state, offsets = _state(fields), fields["body_offsets"]
     pins = {} if offsets is None else _pins(state, offsets)
     cursor = None if fields["cursor"] is None else _cursor(position.log_id, fields["cursor"])
-    return Opened(state, position, fields["state_hash"], cursor, pins)
+    return RestoredSnapshot(state, position, fields["state_hash"], cursor, pins)
 
 
 def _body_offsets(state: Directory, offset_of: Callable[[int], int | None]) -> list[int]:
@@ -201,7 +201,7 @@ def open_at_snapshot(store: LogStore, workspace: str, reader: ShardReader) -> Di
     return Directory()
 
 
-def verified_snapshot(blob: SnapshotBlob, workspace: str) -> Opened:
+def verified_snapshot(blob: SnapshotBlob, workspace: str) -> RestoredSnapshot:
     """A snapshot of `workspace` whose state has the hash it names. Raises `CorruptRecord`, `LogDiverged`, ...
 
     That the log has its position is still to be seen.

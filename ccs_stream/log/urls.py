@@ -63,7 +63,7 @@ def open_log(
         case "kafka":
             # librdkafka takes a tenth of a second to load, and most logs do without it.
             from ccs_stream.log.kafka.settings import KafkaSettings  # noqa: PLC0415
-            from ccs_stream.log.kafka.sharing import shared_log  # noqa: PLC0415
+            from ccs_stream.log.kafka.shared_logs import shared_log  # noqa: PLC0415
             from ccs_stream.log.kafka.store import KafkaLog  # noqa: PLC0415
 
             settings = KafkaSettings.parse(url, client)

@@ -48,7 +48,7 @@ def test_style_of_modules_and_of_tests() -> None:
     assert style({"tests/test_a.py": "def test_a():\n    assert 1\n"}) == []
 
 
-def test_what_does_not_parse_is_said_once_and_stops_nothing() -> None:
+def test_a_file_that_does_not_parse_is_reported_once() -> None:
     sources = {"bad.py": "def f(:\n", "null.py": "\0", "good.py": "x = eval('1')\n"}
     assert [(each.path, each.rule) for each in style(sources)] == [
         ("bad.py", "no-syntax"),
@@ -137,7 +137,7 @@ def test_private_names_across_modules() -> None:
     assert architecture({**PACKAGE, "pkg/_c.py": "", "pkg/b.py": "from pkg._c import _x\n"}) == []
 
 
-def test_where_everything_comes_together() -> None:
+def test_modules_that_many_others_import() -> None:
     users = {f"pkg/m{number}.py": "import pkg.low.ids\n" for number in range(FAN_IN_MIN)}
     (found,) = architecture({**PACKAGE, "pkg/low/ids.py": "", **users})
     assert (found.rule, found.path) == ("fan-in", "pkg/low/ids.py")
@@ -162,7 +162,7 @@ def test_folders_that_are_no_packages_may_be_part_of_a_name_or_not(top: str) -> 
     assert [each.rule for each in architecture(sources)] == ["cycle"]
 
 
-def test_a_file_that_is_called_as_a_standard_module_is_not_taken_for_it() -> None:
+def test_a_file_named_like_a_standard_module_is_not_taken_for_it() -> None:
     assert architecture({"x/types.py": "import x.a\n", "x/a.py": "import types\n"}) == []
 
 

@@ -83,7 +83,7 @@ def outcome(told: dict[str, Any], folder: Path) -> DemoResult:
 # As data.
 
 
-def test_everything_that_must_hold_held(told: dict[str, Any]) -> None:
+def test_every_expectation_of_the_demo_holds(told: dict[str, Any]) -> None:
     assert told["version"] == __version__
     assert told["held"] is True
     assert [each for each in told["checks"] if not each["held"]] == []
@@ -234,7 +234,7 @@ def test_the_story_says_what_was_left_out_and_what_failed(outcome: DemoResult) -
     assert f"FAILED  {checks[0].what}" in text
 
 
-def test_what_does_not_hold_ends_with_exit_code_1(
+def test_a_failed_expectation_ends_with_exit_code_1(
     outcome: DemoResult, monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
     monkeypatch.setattr(run, "run_demo", lambda *_, **__: dataclasses.replace(outcome, held=False))

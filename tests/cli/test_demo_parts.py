@@ -50,7 +50,7 @@ def test_version() -> None:
     assert CliRunner().invoke(main, ["--version"]).stdout == f"ccs-stream, version {__version__}\n"
 
 
-def test_no_framework_is_said_before_anything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_framework_is_reported_before_anything_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     result = CliRunner().invoke(main, ["demo"])
     assert result.exit_code == 2
@@ -82,7 +82,7 @@ def test_wrong_usage(arguments: list[str], says: str, tmp_path: Path, monkeypatc
     assert says in " ".join(result.stderr.split())
 
 
-def test_a_log_that_is_none_is_an_error(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_log_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "ok.py").write_text("")
     (tmp_path / "other.db").write_text("something else")
     arguments = ["demo", str(tmp_path / "ok.py"), "--log", f"sqlite:///{tmp_path}/other.db"]

@@ -24,10 +24,10 @@ from ccs_stream.cli.kafka import doctor_broker, doctor_checks
 from ccs_stream.cli.kafka.doctor_report import Level
 from ccs_stream.coordinator.kafka.service import CoordinatorService
 from ccs_stream.log.commands import encode_command
-from ccs_stream.log.kafka.appending import Appender
+from ccs_stream.log.kafka.appender import Appender
+from ccs_stream.log.kafka.broker_versions import is_old, release
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.store import KafkaLog
-from ccs_stream.log.kafka.versions import is_old, release
 from ccs_stream.log.port import Position
 from ccs_stream.log.snapshot import take_snapshot
 from ccs_stream.protocol.commands import Open
@@ -109,7 +109,7 @@ def coordinated_alone(kafka_broker: Broker) -> Iterator[str]:
 
 @pytest.mark.kafka
 class TestOnABroker:
-    def test_a_log_as_it_must_be(self, coordinated: str) -> None:
+    def test_doctor_finds_nothing_wrong_with_a_healthy_log(self, coordinated: str) -> None:
         found = examine(coordinated)
         assert found.exit_code == 0
         assert found.document["ok"] is True
@@ -130,7 +130,7 @@ class TestOnABroker:
         # One broker cannot hold three copies: said once, for all topics.
         assert len([said for said in found.of("topics", "warning") if said.startswith("replication is '1'")]) == 1
 
-    def test_it_writes_nothing_and_joins_nothing(self, coordinated: str) -> None:
+    def test_doctor_writes_nothing_and_joins_no_group(self, coordinated: str) -> None:
         store = store_of(coordinated)
 
         def all_of_it() -> object:
@@ -144,7 +144,7 @@ class TestOnABroker:
         examine(coordinated)
         assert all_of_it() == before
 
-    def test_for_people(self, coordinated: str) -> None:
+    def test_doctor_prints_a_table_for_people(self, coordinated: str) -> None:
         done = CliRunner().invoke(main, ["doctor", coordinated])
         assert done.exit_code == 0
         assert "what to do" in done.output
@@ -159,7 +159,7 @@ class TestOnABroker:
         assert "run `ccs-stream topics create URL`" in found.of("topics", "FAILED")[0]
         assert "make the topics first" in found.of("rights", "warning")[0]
 
-    def test_nobody_leads(self, url: str) -> None:
+    def test_doctor_warns_when_nobody_leads(self, url: str) -> None:
         found = examine(url, "--quick")
         assert found.exit_code == 0
         assert "nobody offers to lead partitions 0-1; no command waits there" in found.of("leadership", "warning")[0]
@@ -270,7 +270,7 @@ def limits(brokers: int = 3, **found: str) -> list[tuple[str, str]]:
     return [(each.level, each.found) for each in doctor_broker._limits_in(named, settings, brokers=brokers)]
 
 
-def test_what_brokers_limit() -> None:
+def test_the_limits_of_brokers_are_checked() -> None:
     assert [level for level, _ in limits()] == [Level.OK]
     assert limits(message_max_bytes="1000") == [(Level.WARNING, "message.max.bytes is 1000")]
     assert limits(auto_create_topics_enable="true") == [(Level.WARNING, "auto.create.topics.enable is true")]
@@ -281,7 +281,7 @@ def test_what_brokers_limit() -> None:
     assert limits(group_max_session_timeout_ms="5000")[0][0] == Level.FAILED
 
 
-def test_the_version_is_told_only_where_it_is_known() -> None:
+def test_the_brokers_version_is_reported_only_if_known() -> None:
     fetch, describe_cluster, list_transactions, streams_heartbeat = 1, 60, 66, 88
     assert release({}) is None
     assert release({fetch: (0, 11)}) == "older than 2.8"
@@ -304,7 +304,7 @@ def test_partitions_are_named_in_runs() -> None:
     assert doctor_checks._named(followed[:1]) == "partition 0"
 
 
-def test_a_properties_file_that_is_none_is_wrong_usage(tmp_path: Path) -> None:
+def test_a_malformed_properties_file_is_wrong_usage(tmp_path: Path) -> None:
     file = tmp_path / "client.properties"
     file.write_text("hunter2\n")
     done = CliRunner().invoke(main, ["doctor", f"kafka://h?config={file}"])

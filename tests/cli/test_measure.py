@@ -114,7 +114,7 @@ def test_the_log_can_be_kept(graph: Path, tmp_path: Path) -> None:
         ("bad.py:build", "{}", "cannot be imported: SyntaxError"),
     ],
 )
-def test_what_fails_is_said_on_stderr_and_exits_1(
+def test_a_failing_graph_is_reported_on_stderr_with_exit_code_1(
     graph: Path, monkeypatch: pytest.MonkeyPatch, place: str, state: str, said: str
 ) -> None:
     monkeypatch.chdir(graph.parent)

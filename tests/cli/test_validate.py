@@ -40,7 +40,7 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def test_what_a_state_log_wrote_is_clean(path: Path) -> None:
+def test_a_file_that_a_state_log_wrote_is_clean(path: Path) -> None:
     result = validate(path)
     assert result.exit_code == 0, result.output
     lines = len(path.read_text().splitlines())
@@ -78,14 +78,14 @@ def test_a_tail_cut_in_the_middle_of_a_line_is_found_with_its_number(path: Path)
     assert malformed["line"] == len(data.splitlines())
 
 
-def test_what_goes_on_after_a_cut_does_not_hide_it(path: Path) -> None:
+def test_lines_after_a_cut_do_not_hide_it(path: Path) -> None:
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:-2]))
     JsonLines(path).append([state(1, "two")])
     assert report(path)["counts"] == {"cut_tail": 1}
 
 
-def test_without_its_end_a_file_is_clean_and_its_tail_is_said_to_be_unknown(path: Path) -> None:
+def test_without_its_file_of_ends_the_end_of_a_file_cannot_be_checked(path: Path) -> None:
     (path.parent / "states.jsonl.end").unlink()
     result = validate(path)
     assert result.exit_code == 0
@@ -95,7 +95,7 @@ def test_without_its_end_a_file_is_clean_and_its_tail_is_said_to_be_unknown(path
     assert "cannot be understood" in validate(path).stdout
 
 
-def test_an_end_that_does_not_name_a_stream_says_so(path: Path) -> None:
+def test_a_file_of_ends_that_does_not_name_a_stream_is_reported(path: Path) -> None:
     with path.open("a") as more:
         more.write(json.dumps(metric(1, "two")) + "\n")
     result = validate(path)
@@ -114,7 +114,7 @@ def test_two_instances_interleaved_are_no_gaps(tmp_path: Path) -> None:
     assert (found["lines"], len(found["streams"]), found["tail"]) == (20, 4, "tail checked")
 
 
-def test_each_finding_is_told_with_its_line(tmp_path: Path) -> None:
+def test_each_finding_names_its_line(tmp_path: Path) -> None:
     path = tmp_path / "states.jsonl"
     bad = state(5, tick=True, more=1)
     del bad["version"]
@@ -164,7 +164,7 @@ def test_a_log_is_checked_as_by_replay(path: Path) -> None:
     assert result.exit_code == 3, result.output
 
 
-def test_a_log_that_is_not_there_is_an_error_and_several_workspaces_need_a_name(tmp_path: Path) -> None:
+def test_a_missing_log_is_an_error_and_several_workspaces_need_a_name(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/log.db"
     missing = validate(url)
     assert (missing.exit_code, missing.output.startswith("error: ")) == (1, True)

@@ -8,7 +8,7 @@ import pytest
 from ccs_stream.coordinator.answer import Answer
 from ccs_stream.coordinator.kafka.commands.in_flight import RESEND_AFTER_S, InFlightCommand, InFlightCommands
 from ccs_stream.coordinator.pending_command import CommandCounter
-from ccs_stream.log.kafka.errors import Refusal
+from ccs_stream.log.kafka.errors import BrokerRefusal
 from ccs_stream.protocol.commands import Command, Heartbeat
 from ccs_stream.protocol.errors import Closed, LogUnavailable, NotAuthorised, OutcomeUnknown, TooLarge
 from ccs_stream.protocol.ids import CommandNumber, Hash, LogId, Micros, SequenceNumber, SessionId
@@ -93,10 +93,11 @@ def test_a_command_that_was_given_up_on_goes_on_being_sent_and_its_number_stays_
 
 
 @pytest.mark.parametrize(
-    ("refusal", "error"), [(Refusal.TOO_LARGE, TooLarge), (Refusal.DENIED, NotAuthorised), (Refusal.UNKNOWN, None)]
+    ("refusal", "error"),
+    [(BrokerRefusal.TOO_LARGE, TooLarge), (BrokerRefusal.DENIED, NotAuthorised), (BrokerRefusal.UNKNOWN, None)],
 )
 def test_a_command_that_could_not_be_sent_fails_where_that_is_certain(
-    refusal: Refusal, error: type[Exception] | None
+    refusal: BrokerRefusal, error: type[Exception] | None
 ) -> None:
     world = World()
     pending = world.ask()

@@ -11,7 +11,7 @@ from ccs_stream import Workspace
 from ccs_stream.coordinator.kafka.follower.shared_follower import _SHARED
 from ccs_stream.coordinator.kafka.shard.replica import ShardReplica
 from ccs_stream.log.kafka.settings import KafkaSettings
-from ccs_stream.log.kafka.sharing import _OPEN
+from ccs_stream.log.kafka.shared_logs import _OPEN
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.errors import CcsError, Closed
 from ccs_stream.protocol.statehash import state_hash
@@ -226,7 +226,7 @@ def test_a_log_that_is_open_is_asked_for_with_all_its_settings(log: str) -> None
     """Only the workspace may differ."""
     settings = KafkaSettings.parse(log)
     opened = KafkaLog(settings)
-    other = opened.another(KafkaSettings.parse(f"{log}&workspace=b"))
+    other = opened.share(KafkaSettings.parse(f"{log}&workspace=b"))
     assert other is not None
     assert (opened.named_workspace, other.named_workspace) == (None, "b")
     opened.close()
@@ -234,4 +234,4 @@ def test_a_log_that_is_open_is_asked_for_with_all_its_settings(log: str) -> None
     with pytest.raises(Closed):
         opened.end("b")
     other.close()
-    assert opened.another() is None
+    assert opened.share() is None

@@ -21,7 +21,7 @@ from ccs_stream.log.bodies import verified
 from ccs_stream.log.fold import fold_log
 from ccs_stream.log.memory import MemoryLog
 from ccs_stream.log.port import BEFORE_FIRST, LogStore, StoredRecord
-from ccs_stream.log.reader import Entry, ShardReader
+from ccs_stream.log.reader import LogEntry, ShardReader
 from ccs_stream.log.urls import open_log
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.errors import (
@@ -88,7 +88,7 @@ def everything_in(store: LogStore) -> list[tuple[int, bytes, tuple[bytes, ...], 
     return found
 
 
-def body_of(store: LogStore, entry: Entry, event: WriteCommitted) -> bytes:
+def body_of(store: LogStore, entry: LogEntry, event: WriteCommitted) -> bytes:
     """The body of a write, verified. Raises `ContentMissing`."""
     if event.content_locator is not None:
         return verified(store.get_content(event.content_locator), event.content_hash, "this")

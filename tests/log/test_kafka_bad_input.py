@@ -21,7 +21,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are pu
 import ccs_stream
 from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.log.kafka import topics
-from ccs_stream.log.kafka.appending import Appender
+from ccs_stream.log.kafka.appender import Appender
 from ccs_stream.log.kafka.clients import Clients
 from ccs_stream.log.kafka.settings import FIXED, KafkaSettings
 from ccs_stream.log.kafka.store import KafkaLog
@@ -366,7 +366,7 @@ def test_a_log_of_a_later_release(url: str, kafka_prefix: str) -> None:
     settled = KafkaSettings.parse(url)
     clients = Clients(settled)
     name = f"{kafka_prefix}.log.v1"
-    made = topics._create(clients, list(topics.wanted(clients)), 1, 1)
+    made = topics._create(clients, list(topics.required_topics(clients)), 1, 1)
     assert len(made) == 5
     described = topics._until_described(clients)[name]
     opened = LogOpened(
@@ -381,7 +381,7 @@ def test_a_log_of_a_later_release(url: str, kafka_prefix: str) -> None:
 @pytest.mark.kafka
 def test_a_topic_that_something_else_writes_to(url: str, kafka_prefix: str) -> None:
     clients = Clients(KafkaSettings.parse(url))
-    topics._create(clients, list(topics.wanted(clients)), 1, 1)
+    topics._create(clients, list(topics.required_topics(clients)), 1, 1)
     topics._until_described(clients)
     Appender(clients).append(f"{kafka_prefix}.log.v1", 0, [(None, b"hello")])
     with pytest.raises(LogDiverged, match="something else writes to this topic"):

@@ -4,7 +4,7 @@ from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.log.fold import fold_entry
 from ccs_stream.log.memory import MemoryLog
 from ccs_stream.log.port import Draft
-from ccs_stream.log.reader import Entry, ShardReader
+from ccs_stream.log.reader import LogEntry, ShardReader
 from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.events import (
@@ -101,7 +101,7 @@ def test_a_late_signal_that_undoes_a_newer_grant() -> None:
         # when the signal arrives after all
         append(store, late)
     state = Directory()
-    entries: list[Entry] = []
+    entries: list[LogEntry] = []
     for entry in ShardReader(store, "w").read():
         fold_entry(state, entry)
         entries.append(entry)

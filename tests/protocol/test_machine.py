@@ -165,7 +165,7 @@ class Workspace(RuleBasedStateMachine):
                 for key, (by, until) in reserved.items():
                     artifact = self.live.artifacts[key]
                     assert artifact.reserved_by == by or until <= now
-            self.reader.moved_over(each.record, each.digest, self.reader.offset + 1)
+            self.reader.advance_past(each.record, each.digest, self.reader.offset + 1)
             self.found.decision(each.record, events)
         self.done.extend(batch)
 

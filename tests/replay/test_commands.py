@@ -21,7 +21,7 @@ def test_info_counts_what_the_log_holds(path: Path, run: Run) -> None:
         assert info["state_hash"] == workspace.state_hash()
 
 
-def test_without_a_command_it_tells_what_the_log_holds(path: Path, run: Run) -> None:
+def test_without_a_command_info_runs(path: Path, run: Run) -> None:
     result = run(f"sqlite:///{path}")
     assert result.returncode == 0
     assert "planner, reviewer" in result.stdout
@@ -77,7 +77,7 @@ def test_positions_by_time_and_from_the_end(path: Path, run: Run, at: str) -> No
 
 
 @pytest.mark.parametrize("at", ["99999", "@yesterday", "not-a-position", "@1999-01-01x"])
-def test_a_position_that_is_none_is_explained(path: Path, run: Run, at: str) -> None:
+def test_a_malformed_position_is_explained(path: Path, run: Run, at: str) -> None:
     result = run(f"sqlite:///{path}", "state", "--at", at)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("error: ")
@@ -106,7 +106,7 @@ def test_artifact_prints_the_body_of_a_version_byte_for_byte(path: Path, run: Ru
     assert (gone.returncode, gone.stdout) == (2, "")
 
 
-def test_a_name_that_is_not_there_is_answered_with_the_nearest(path: Path, run: Run) -> None:
+def test_an_unknown_name_is_answered_with_the_nearest(path: Path, run: Run) -> None:
     result = run(f"sqlite:///{path}", "artifact", "shared/pln")
     assert result.returncode == 2
     assert "did you mean shared/plan" in result.stderr
@@ -161,7 +161,7 @@ def test_a_workspace_that_is_not_named_is_a_usage_error(path: Path, run: Run, ar
     assert result.stdout == ""
 
 
-def test_a_workspace_must_be_clear(path: Path, run: Run) -> None:
+def test_a_log_with_several_workspaces_needs_the_name_of_one(path: Path, run: Run) -> None:
     with ccs_stream.connect(f"sqlite:///{path}", workspace="other") as workspace:
         workspace.agent("a").write("k", 1)
     result = run(f"sqlite:///{path}", "info")

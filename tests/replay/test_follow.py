@@ -74,7 +74,7 @@ class Following:
                 stream.close()
 
 
-def test_lines_come_as_they_are_written(path: Path) -> None:
+def test_lines_are_printed_as_they_are_written(path: Path) -> None:
     source = f"sqlite:///{path}"
     with Following(source, "--from", "-1") as following, ccs_stream.connect(source, workspace="w") as workspace:
         following.until("left")
@@ -88,7 +88,7 @@ def test_lines_come_as_they_are_written(path: Path) -> None:
     assert following.said.strip() == "interrupted"
 
 
-def test_what_comes_is_chosen_from_like_what_was_there(path: Path) -> None:
+def test_new_events_are_filtered_like_old_ones(path: Path) -> None:
     source = f"sqlite:///{path}"
     chosen = ("--json", "--agent", "late")
     with Following(source, *chosen) as following, ccs_stream.connect(source, workspace="w") as workspace:
@@ -101,7 +101,7 @@ def test_what_comes_is_chosen_from_like_what_was_there(path: Path) -> None:
     assert lines[-1]["lost_update"] is True
 
 
-def test_following_has_no_end_and_an_archive_does_not_grow(path: Path, run: Run) -> None:
+def test_following_refuses_an_end_and_an_archive(path: Path, run: Run) -> None:
     source = f"sqlite:///{path}"
     assert run(source, "timeline", "--follow", "--until", "5").returncode == 2
     assert run(source, "export", "-o", "out.avro").returncode == 0
@@ -110,7 +110,7 @@ def test_following_has_no_end_and_an_archive_does_not_grow(path: Path, run: Run)
     assert "archive" in result.stderr
 
 
-def test_a_reader_that_goes_away_ends_it(path: Path) -> None:
+def test_following_ends_when_the_reader_of_the_pipe_goes_away(path: Path) -> None:
     source = f"sqlite:///{path}"
     program = "from ccs_stream.replay import main; main()"
     command = [sys.executable, "-c", program, source, "timeline", "--follow", "--from", "-1"]

@@ -149,7 +149,7 @@ def log(kafka_broker: Broker) -> Log:
     return Log(kafka_broker)
 
 
-def test_info_tells_who_led_and_what_was_void(log: Log, run: Run) -> None:
+def test_info_shows_who_led_and_what_was_void(log: Log, run: Run) -> None:
     info = read_json(run(log.source(), "info", "--json"))
     assert info["void_records"] == {"foreign": 3, "not_leader": 1, "old_epoch": 1}
     assert info["workspaces"] == ["other", "w"]
@@ -224,7 +224,7 @@ def test_artifact_shows_versions_and_bodies(log: Log, run: Run) -> None:
     assert json.loads(large) == {"large": "z" * 100_000}
 
 
-def test_verify_counts_what_is_void_and_finds_nothing_in_it(log: Log, run: Run) -> None:
+def test_verify_counts_void_records_without_reporting_them(log: Log, run: Run) -> None:
     result = run(log.source(), "verify", "--json", "--allow-loss")
     found = read_json(result)
     assert (result.returncode, found["counts"], found["claims"]) == (0, {"lost_update": 1}, 2)

@@ -8,7 +8,7 @@ import pytest
 from ccs_stream.log.archive import Anchor, write_archive
 from ccs_stream.log.memory import MemoryLog
 from ccs_stream.log.port import StoredRecord
-from ccs_stream.log.reader import Entry
+from ccs_stream.log.reader import LogEntry
 from ccs_stream.projections.invariants import Invariants, Kind
 from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.ids import GENESIS_HASH, DecisionIndex, Epoch, SequenceNumber
@@ -63,7 +63,7 @@ def judged(changed: list[Record]) -> dict[Kind, int]:
     found = Invariants()
     terms = LeadershipChecks(found, claimed=True)
     for offset, record in enumerate(changed):
-        terms.take(Entry(StoredRecord(offset, b""), record, Verdict.ADMITTED, [], GENESIS_HASH))
+        terms.take(LogEntry(StoredRecord(offset, b""), record, Verdict.ADMITTED, [], GENESIS_HASH))
     return found.counts
 
 
@@ -85,7 +85,7 @@ def test_a_log_without_claims_has_no_epochs(path: Path, run: Run) -> None:
     assert "claimed at" not in run(f"sqlite:///{path}", "info").stdout
 
 
-def test_what_is_void_is_said_and_shown_on_request(archived: Path, run: Run) -> None:
+def test_void_records_are_counted_and_shown_on_request(archived: Path, run: Run) -> None:
     plain = run("file:led.avro", "timeline")
     assert plain.stderr == f"{sum(VOID.values())} void records not shown; --include-void shows them\n"
     assert "epoch 2 claimed by b2b2b2b2 (ccs-stream 0.1.0)" in plain.stdout
@@ -99,7 +99,7 @@ def test_what_is_void_is_said_and_shown_on_request(archived: Path, run: Run) -> 
     assert SECRET not in shown.stdout
 
 
-def test_positions_pass_over_what_is_no_decision_of_the_workspace(led: LedLog) -> None:
+def test_positions_skip_records_of_other_workspaces(led: LedLog) -> None:
     source = Source(led, WORKSPACE)
     decisions = [(each.offset, record) for each in source.reader().read() if (record := decision_of(each))]
     last = decisions[-1][1].first_sequence + len(decisions[-1][1].events) - 1
@@ -111,7 +111,7 @@ def test_positions_pass_over_what_is_no_decision_of_the_workspace(led: LedLog) -
     assert source._pass_to(0) == 0
 
 
-def test_verify_finds_nothing_in_what_is_void(led: LedLog) -> None:
+def test_verify_does_not_report_void_records(led: LedLog) -> None:
     for workspace in (WORKSPACE, OTHER):
         checked = check(Source(led, workspace), QUICK)
         assert checked.found.violations == 0
@@ -137,12 +137,12 @@ def test_the_log_of_another_partition_is_found(led: LedLog) -> None:
     assert check(Source(mixed, WORKSPACE), QUICK).found.counts[Kind.DIVERGED] == 1
 
 
-def test_terms_are_those_of_the_log(led: LedLog) -> None:
+def test_epochs_are_those_of_the_log(led: LedLog) -> None:
     assert judged(records(led)) == {}
 
 
 @pytest.mark.parametrize("what", ["unled", "other_epoch", "other_leader", "resigned", "index", "sequence", "twice"])
-def test_whatever_breaks_the_terms_is_found(led: LedLog, what: str) -> None:
+def test_each_break_of_leadership_is_found(led: LedLog, what: str) -> None:
     changed = records(led)
     at = next(n for n, each in enumerate(changed) if isinstance(each, DecisionRecord) and each.epoch == 2)
     claim = next(n for n, each in enumerate(changed) if isinstance(each, LeaderClaimed) and each.epoch == 2)

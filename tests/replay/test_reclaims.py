@@ -17,7 +17,7 @@ SETTINGS = WorkspaceSettings(
 
 
 @pytest.mark.parametrize("trigger", ["reclaim_heartbeat", "reclaim_max_hold"])
-def test_a_reclaim_is_told_with_its_trigger(trigger: str) -> None:
+def test_a_reclaim_is_shown_with_its_trigger(trigger: str) -> None:
     story = Story(SETTINGS)
     story.given(story.write("planner", "plan")).after(20)
     if trigger == "reclaim_max_hold":

@@ -20,7 +20,7 @@ def lines(run: Run, *arguments: str | Path) -> list[Line]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
-def test_the_lines_say_who_went_where_and_why(path: Path, run: Run) -> None:
+def test_each_line_shows_the_agent_both_states_and_the_cause(path: Path, run: Run) -> None:
     text = run(f"sqlite:///{path}", "transitions").stdout.splitlines()
     told = [line.split(maxsplit=2) for line in text[:7]]
     assert [" ".join(rest.split()) for _, _, rest in told] == [
@@ -36,7 +36,7 @@ def test_the_lines_say_who_went_where_and_why(path: Path, run: Run) -> None:
     assert sequences == sorted(sequences)
 
 
-def test_as_json_they_are_what_the_state_log_of_a_store_told(tmp_path: Path, run: Run) -> None:
+def test_as_json_transitions_are_the_lines_of_a_stores_state_log(tmp_path: Path, run: Run) -> None:
     url, told = f"sqlite:///{tmp_path}/told.db", list[Line]()
     with ccs_stream.connect(url, workspace="w") as workspace:
         log = StateLog(workspace.coordinator, told.append, instance_id="one")
@@ -51,7 +51,7 @@ def test_as_json_they_are_what_the_state_log_of_a_store_told(tmp_path: Path, run
     assert derived == [{**line, "instance_id": instance} for line in told]
 
 
-def test_what_it_prints_is_a_whole_stream_whatever_part_it_is(path: Path, run: Run, tmp_path: Path) -> None:
+def test_any_part_of_the_transitions_is_a_complete_stream(path: Path, run: Run, tmp_path: Path) -> None:
     for number, options in enumerate(([], ["--from", "9"], ["--agent", "reviewer"], ["--artifact", "x"])):
         result = run(f"sqlite:///{path}", "transitions", "--json", *options)
         printed = tmp_path / f"{number}.jsonl"
@@ -60,7 +60,7 @@ def test_what_it_prints_is_a_whole_stream_whatever_part_it_is(path: Path, run: R
         assert CliRunner().invoke(main, ["validate", str(printed)]).exit_code == 0
 
 
-def test_a_part_is_that_part_of_the_whole(path: Path, run: Run) -> None:
+def test_a_part_of_the_transitions_is_the_same_part_of_the_whole(path: Path, run: Run) -> None:
     source = f"sqlite:///{path}"
 
     def bare(*options: str) -> list[Line]:
@@ -79,7 +79,7 @@ def test_a_part_is_that_part_of_the_whole(path: Path, run: Run) -> None:
     assert bare("--artifact", "shared/plan") == [line for line in whole if line["artifact_id"] == plan]
 
 
-def test_the_end_of_a_session_and_a_delete_are_told(path: Path, run: Run) -> None:
+def test_the_end_of_a_session_and_a_delete_are_shown(path: Path, run: Run) -> None:
     whole = lines(run, f"sqlite:///{path}")
     assert whole[-1]["trigger"] == "invalidate"
     assert {line["to_state"] for line in whole if line["trigger"] == "invalidate"} == {"INVALID"}
@@ -87,7 +87,7 @@ def test_the_end_of_a_session_and_a_delete_are_told(path: Path, run: Run) -> Non
     assert [line["from_state"] for line in deleted] == ["MODIFIED"]
 
 
-def test_what_is_not_there_is_said(path: Path, run: Run) -> None:
+def test_an_unknown_artifact_or_position_is_a_usage_error(path: Path, run: Run) -> None:
     result = run(f"sqlite:///{path}", "transitions", "--artifact", "none")
     assert result.returncode == 2
     assert run(f"sqlite:///{path}", "transitions", "--from", "99999").returncode == 2

@@ -143,7 +143,7 @@ def test_c15_deliveries_cut_at_their_end_are_found(path: Path, run: Run) -> None
     assert found(run, path, "--allow-loss") == (3, {"cut_tail": 1, "lost_update": 1})
 
 
-def test_a_delivery_missing_in_between_is_a_gap(path: Path, run: Run) -> None:
+def test_a_missing_delivery_is_a_gap(path: Path, run: Run) -> None:
     alter(path, "UPDATE meta SET value = value - 1 WHERE name LIKE 'deliveries%'")
     alter(path, "DELETE FROM deliveries WHERE id = 3")
     assert found(run, path) == (3, {"delivery_gap": 1, "lost_update": 1})
@@ -187,7 +187,7 @@ def test_threads_that_read_and_write_are_never_given_what_was_replaced(tmp_path:
     assert (result.returncode, document["violations"]) == (0, 0), document["findings"][:3]
 
 
-def test_deliveries_a_line(path: Path, run: Run) -> None:
+def test_deliveries_are_printed_one_a_line(path: Path, run: Run) -> None:
     url = f"sqlite:///{path}"
     lines = run(url, "deliveries", "--artifact", "shared/plan").stdout.splitlines()
     assert [("planner" in line, "reviewer" in line) for line in lines] == [

@@ -108,7 +108,7 @@ def test_tls_where_none_is_spoken(secured: Broker, prefix: str, certificates: Ce
 
 
 @pytest.mark.parametrize("listener", ["TLS", "SCRAM"])
-def test_nothing_where_something_is_asked_for(secured: Broker, prefix: str, listener: str) -> None:
+def test_plaintext_to_a_listener_that_wants_tls_or_credentials(secured: Broker, prefix: str, listener: str) -> None:
     # The broker only hangs up: that may be over in a moment, so it is waited for.
     url = url_of(secured, listener, prefix).replace(f"timeout_s={TIMEOUT_S}", "timeout_s=2")
     said = refused(LogUnavailable, url, {}, at_once=True)
@@ -206,7 +206,7 @@ def test_a_token_by_callback(secured: Broker, prefix: str) -> None:
     assert asked
 
 
-def test_a_token_that_is_none(secured: Broker, prefix: str) -> None:
+def test_a_malformed_token(secured: Broker, prefix: str) -> None:
     def give(_: str) -> tuple[str, float]:
         return "garbage", time.time() + 600
 

@@ -24,7 +24,7 @@ def test_a_misspelt_topic_fails(kafka_broker: Broker, kafka_prefix: str) -> None
     assert error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART
 
 
-def test_nobody_can_hurt_or_stop_what_all_share(kafka_broker: Broker, kafka_prefix: str) -> None:
+def test_the_shared_broker_cannot_be_stopped_or_killed(kafka_broker: Broker, kafka_prefix: str) -> None:
     for fault in (kafka_broker.kill, kafka_broker.terminate, kafka_broker.pause, kafka_broker.restart):
         with pytest.raises(UsageError, match="shared with other tests"):
             fault(1)

@@ -54,7 +54,7 @@ def test_settings_reach_the_broker(broker: Broker, kafka_prefix: str) -> None:
     assert exceeds.code() == KafkaError.MSG_SIZE_TOO_LARGE
 
 
-def test_what_a_container_cannot_do_is_left_to_the_next_source() -> None:
+def test_options_that_a_container_cannot_have_go_to_the_next_source() -> None:
     for options in (
         BrokerOptions(nodes=3),
         BrokerOptions(listeners={"SASL": "SASL_PLAINTEXT"}),

@@ -74,6 +74,6 @@ class TestAsAsked:
         ({"listeners": {"sasl": "SASL_PLAINTEXT"}}, "of capital letters"),
     ],
 )
-def test_what_cannot_be_had_anywhere_is_refused_as_usage(options: dict[str, Any], message: str) -> None:
+def test_options_that_no_source_has_are_a_usage_error(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         start_broker(**options)

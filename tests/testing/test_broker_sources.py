@@ -48,7 +48,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     return Machine(tmp_path, monkeypatch)
 
 
-def test_a_machine_with_nothing_says_what_each_source_lacks(machine: Machine) -> None:
+def test_a_machine_without_any_source_names_what_each_lacks(machine: Machine) -> None:
     refusal = machine.refusal()
     assert "CCS_TEST_KAFKA is not set" in refusal
     assert "no Docker engine answers at unix://" in refusal

@@ -28,7 +28,7 @@ def test_it_ends_as_its_command_does_and_leaves_the_folder(tmp_path: Path) -> No
     assert tmp_path.is_dir()
 
 
-def test_a_command_that_is_killed_is_not_a_success(tmp_path: Path) -> None:
+def test_a_killed_command_is_not_a_success(tmp_path: Path) -> None:
     watch, command = watched(tmp_path, "exec sleep 60")
     os.kill(command, signal.SIGKILL)
     assert watch.wait(PATIENCE_S) == 128 + signal.SIGKILL

@@ -18,10 +18,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are pu
 
 from ccs_stream.cli.kafka.doctor_report import CheckResult, Level
 from ccs_stream.log.kafka import topics
+from ccs_stream.log.kafka.broker_versions import is_old, release, served
 from ccs_stream.log.kafka.clients import Clients
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.topics import Severity
-from ccs_stream.log.kafka.versions import is_old, release, served
 from ccs_stream.protocol.errors import LogMissing, NotAuthorised
 
 READ, WRITE, DESCRIBE = AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE
@@ -36,7 +36,7 @@ def connection(clients: Clients) -> list[CheckResult]:
     """Check that the brokers answer, and how soon. Raises the error if they do not."""
     began = time.monotonic()
     described = clients.admin.describe_cluster(request_timeout=clients.settings.timeout_s)
-    cluster = clients.asked(f"connecting to {clients.settings.display_url}", described)
+    cluster = clients.wait_for(f"connecting to {clients.settings.display_url}", described)
     took_ms = (time.monotonic() - began) * 1_000
     user = clients.settings.librdkafka().get("sasl.username")
     who = "" if user is None else f", as user {user}"
@@ -158,7 +158,7 @@ def _allowed(clients: Clients) -> tuple[dict[str, frozenset[AclOperation]], list
     for name, future in described.items():
         allowed[name] = frozenset()
         try:
-            found = clients.asked(f"asking what this user may do with {name}", future)
+            found = clients.wait_for(f"asking what this user may do with {name}", future)
         except LogMissing:
             if name in names.all:  # a group is there once somebody joins it
                 missing.append(name)
@@ -176,11 +176,11 @@ def _allowed(clients: Clients) -> tuple[dict[str, frozenset[AclOperation]], list
 def limits(clients: Clients) -> list[CheckResult]:
     """Check the settings of the brokers against what coordinators need."""
     described = clients.admin.describe_cluster(request_timeout=clients.settings.timeout_s)
-    nodes = clients.asked("asking which brokers there are", described).nodes
+    nodes = clients.wait_for("asking which brokers there are", described).nodes
     resource = ConfigResource(ResourceType.BROKER, str(nodes[0].id))
     future = clients.admin.describe_configs([resource], request_timeout=clients.settings.timeout_s)[resource]
     try:
-        entries = clients.asked("asking for the settings of a broker", future)
+        entries = clients.wait_for("asking for the settings of a broker", future)
     except NotAuthorised:
         return [
             CheckResult(

@@ -59,7 +59,7 @@ class PartitionReader:
         except NotAuthorised:
             return  # from the beginning, then: that this user lacks a right was said before
         self.from_snapshot = self._replica.reader.offset > BEFORE_FIRST
-        self.unused_snapshots = not self.from_snapshot and bool(self._store.snapshotted(self.partition))
+        self.unused_snapshots = not self.from_snapshot and bool(self._store.workspaces_with_snapshots(self.partition))
 
     def read_to_end(self, progress: Progress) -> None:
         """Read to the end as it is now."""
@@ -104,6 +104,6 @@ def state_hashes(states: dict[str, Directory]) -> dict[str, str]:
 
 
 def _fold(reader: ShardReader, states: dict[str, Directory], message: Message) -> None:
-    entry = reader.take(stored_of(message, bodies=False))
+    entry = reader.judge(stored_of(message, bodies=False))
     if entry is not None and type(entry.record) is DecisionRecord and entry.events:
         fold_entry(states.setdefault(entry.record.workspace, Directory()), entry)

@@ -118,7 +118,7 @@ def _described(topic: kafka_topics.Topic) -> dict[str, Any]:
     return {"partitions": topic.partitions, "replication": topic.replication, "config": dict(topic.config)}
 
 
-def _print_findings(findings: list[kafka_topics.Finding]) -> None:
+def _print_findings(findings: list[kafka_topics.TopicFinding]) -> None:
     if not findings:
         return
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from ccs_stream.coordinator.port import Coordinator
-from ccs_stream.log.reader import Entry
+from ccs_stream.log.reader import LogEntry
 from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.errors import Closed
 from ccs_stream.protocol.events import Event
@@ -119,7 +119,7 @@ class DecisionFollower:
             self._told = max(known, self._reader.offset)
             self._moved.notify_all()
 
-    def _give(self, entry: Entry) -> None:
+    def _give(self, entry: LogEntry) -> None:
         record = entry.record
         if entry.verdict is not Verdict.ADMITTED or type(record) is not DecisionRecord:
             return

@@ -24,7 +24,7 @@ _CONTENT_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf
 def status(service: CoordinatorService) -> dict[str, Any]:
     """The health of a coordinator as data, for JSON."""
     follower = service.follower
-    trouble = service.store.clients.trouble.last
+    trouble = service.store.clients.connection.last_error
     return {
         "log": service.store.display_url,
         "log_id": service.store.log_id.hex(),

@@ -32,7 +32,7 @@ from ccs_stream.coordinator.kafka.shard.ports import Contents
 from ccs_stream.coordinator.pending_command import CommandCounter
 from ccs_stream.coordinator.port import LEAST_SHARE_OF_TIMEOUT
 from ccs_stream.coordinator.sweep import sweep_command, sweep_is_due
-from ccs_stream.log.kafka.errors import Refusal
+from ccs_stream.log.kafka.errors import BrokerRefusal
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.log.port import Position
 from ccs_stream.log.reader import ShardReader
@@ -198,7 +198,7 @@ class RemoteCoordinator:
 
     def broker_error(self) -> str | None:
         """See `CommandRoute`."""
-        trouble = self.store.clients.trouble.last
+        trouble = self.store.clients.connection.last_error
         return None if trouble is None else trouble.str()
 
     # Decisions: called under the shard's lock.
@@ -271,7 +271,7 @@ class RemoteCoordinator:
                 self._commands.check(now)
             self._commands.wake(self.lock)
 
-    def on_not_sent(self, command: Command, refusal: Refusal, error: CcsError) -> None:
+    def on_not_sent(self, command: Command, refusal: BrokerRefusal, error: CcsError) -> None:
         """See `WorkspaceClient`."""
         with self.lock:
             self._commands.not_sent(command, refusal, error)
@@ -289,7 +289,7 @@ class RemoteCoordinator:
     @property
     def stale(self) -> bool:
         """True if the brokers do not answer, so that the state may be older than it should be."""
-        return self.store.clients.trouble.last is not None
+        return self.store.clients.connection.last_error is not None
 
     def behind(self) -> bool:
         """Always true: only the broker knows, and asking it is a round trip."""
@@ -369,7 +369,7 @@ class RemoteCoordinator:
         """See `Coordinator`."""
         with self.lock:
             reader = ShardReader(self.store, self.workspace)
-            reader.stand(self.shard.reader.cursor.copy(), self.shard.reader.offset)
+            reader.move_to(self.shard.reader.cursor.copy(), self.shard.reader.offset)
             return reader
 
     def sweep(self) -> int:

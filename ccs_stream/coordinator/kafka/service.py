@@ -76,7 +76,7 @@ class CoordinatorService:
             and len(self.follower.shards) == self.store.partitions
             and self.follower.member is not None
             and self.follower.alive()
-            and self.store.clients.trouble.last is None
+            and self.store.clients.connection.last_error is None
         )
 
     @property

@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from confluent_kafka.admin import AdminClient
 
 from ccs_stream.background import ForkGuard
-from ccs_stream.log.kafka.errors import Trouble, translated
+from ccs_stream.log.kafka.errors import ConnectionHealth, translated
 from ccs_stream.log.kafka.names import TopicNames
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.protocol.errors import LogMissing, LogUnavailable, NotAuthorised, UsageError
@@ -48,7 +48,7 @@ class Clients:
     def __init__(self, settings: KafkaSettings) -> None:
         self.settings = settings
         self.names = TopicNames(settings.prefix)
-        self.trouble = Trouble(settings.prefix)
+        self.connection = ConnectionHealth(settings.prefix)
         self._guard = ForkGuard(settings.display_url)
         self._admin: AdminClient | None = None
 
@@ -133,7 +133,7 @@ class Clients:
         made: AdminClient = self._make(AdminClient, {"client.id": "ccs-admin"}, debug="feature", log=log)
         return made
 
-    def asked(self, doing: str, future: "Future[T]") -> T:
+    def wait_for(self, doing: str, future: "Future[T]") -> T:
         """What the admin client answers. Raises as soon as waiting does not help, and not only when time is over.
 
         The client would wait for a broker that has gone without a pause, a whole core busy, until it learns that
@@ -150,10 +150,10 @@ class Clients:
                 answer = future.result(_LISTEN_S)
             except KafkaException as error:
                 self.admin.poll(0)
-                raise translated(error, doing, self.trouble) from error
+                raise translated(error, doing, self.connection) from error
             except TimeoutError:
                 self.admin.poll(0)
-                self.raise_if_hopeless(doing)
+                self.raise_if_permanent(doing)
                 now = time.monotonic()
                 if now > deadline:
                     raise LogUnavailable(f"{doing}: no broker answers: check that it runs, and its address") from None
@@ -164,25 +164,25 @@ class Clients:
                     pause = min(2 * pause, _ASK_EVERY_S)
                     ask_at = time.monotonic() + pause
             else:
-                self.trouble.over()
+                self.connection.recovered()
                 return answer
 
-    def knows(self, topic: str, timeout_s: float) -> bool:
+    def has_topic(self, topic: str, timeout_s: float) -> bool:
         """Whether brokers say that they have a topic; where none answers, it is not known that they have not."""
         doing = f"asking whether there is {topic}"
         try:
-            self.asked(doing, self.admin.describe_topics(TopicCollection([topic]), request_timeout=timeout_s)[topic])
+            self.wait_for(doing, self.admin.describe_topics(TopicCollection([topic]), request_timeout=timeout_s)[topic])
         except LogMissing:
             return False
         except LogUnavailable:
             return True
         return True
 
-    def raise_if_hopeless(self, doing: str) -> None:
+    def raise_if_permanent(self, doing: str) -> None:
         """Raise why no broker will answer, where that is known."""
-        known = self.trouble.last
-        if known is not None and self.trouble.hopeless:
-            raise translated(known, doing, self.trouble)
+        known = self.connection.last_error
+        if known is not None and self.connection.is_permanent:
+            raise translated(known, doing, self.connection)
 
     def _make(
         self, kind: Callable[..., Any], own: dict[str, Any], *, debug: str = "", log: logging.Logger = CLIENT_LOG
@@ -198,7 +198,7 @@ class Clients:
             "reconnect.backoff.max.ms": _RECONNECT_MAX_MS,
             **own,
             **chosen,
-            "error_cb": self._heard,
+            "error_cb": self._on_error,
         }
         if debug:
             settings["debug"] = debug
@@ -228,9 +228,9 @@ class Clients:
 
         return given
 
-    def _heard(self, error: KafkaError) -> None:
+    def _on_error(self, error: KafkaError) -> None:
         LOG.debug("librdkafka: %s", error)
-        self.trouble.heard(error)
+        self.connection.failed(error)
         theirs = self.settings.client.get("error_cb")
         if theirs is not None:
             theirs(error)

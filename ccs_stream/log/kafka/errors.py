@@ -91,7 +91,7 @@ _OTHERS_ANSWER_S: Final = 1.0
 """One of several brokers may refuse us for a reason of its own: how long the others are waited for."""
 
 
-class Refusal(enum.StrEnum):
+class BrokerRefusal(enum.StrEnum):
     """How certain a failed produce is."""
 
     TOO_LARGE = "too_large"
@@ -102,12 +102,12 @@ class Refusal(enum.StrEnum):
     """It may be there, or come to be there."""
 
 
-def refusal_of(error: KafkaError) -> Refusal:
+def broker_refusal_of(error: KafkaError) -> BrokerRefusal:
     """What a failed produce means for the message."""
     code = error.code()
     if code in _TOO_LARGE:
-        return Refusal.TOO_LARGE
-    return Refusal.DENIED if code in _DENIED or code in _MISSING else Refusal.UNKNOWN
+        return BrokerRefusal.TOO_LARGE
+    return BrokerRefusal.DENIED if code in _DENIED or code in _MISSING else BrokerRefusal.UNKNOWN
 
 
 def transient(error: KafkaError | KafkaException) -> bool:
@@ -146,7 +146,7 @@ def end_of_partition(error: KafkaError) -> bool:
     return bool(error.code() == KafkaError._PARTITION_EOF)
 
 
-def translated(error: KafkaError | KafkaException, doing: str, trouble: "Trouble | None" = None) -> CcsError:
+def translated(error: KafkaError | KafkaException, doing: str, health: "ConnectionHealth | None" = None) -> CcsError:
     """Our error for one of librdkafka's, met while `doing` something."""
     if isinstance(error, KafkaException):
         first = error.args[0] if error.args else None
@@ -154,14 +154,14 @@ def translated(error: KafkaError | KafkaException, doing: str, trouble: "Trouble
             return LogError(f"{doing}: {error}")
         error = first
     code, said = error.code(), error.str()
-    known = trouble.last if trouble is not None else None
+    known = health.last_error if health is not None else None
     if code in _UNAVAILABLE and known is not None:
         # Why nobody answers was said before, to the error callback.
         code, said = known.code(), known.str()
     if code in _UNKNOWN_TO_BROKER:
         return NotAuthorised(f"{doing}: the broker does not accept who we say we are ({said}): {_credentials(said)}")
     if code in _NOT_ALLOWED:
-        lacking = _NOT_ALLOWED[code].replace("PREFIX", "PREFIX" if trouble is None else trouble.prefix)
+        lacking = _NOT_ALLOWED[code].replace("PREFIX", "PREFIX" if health is None else health.prefix)
         return NotAuthorised(
             f"{doing}: this user may not ({said}): it lacks an ACL {lacking}; `ccs-stream doctor URL` says what each "
             "role needs"
@@ -237,36 +237,36 @@ def _without_values(said: str) -> str:
     return said.removeprefix("Failed to create producer: ").removeprefix("Failed to create consumer: ")
 
 
-class Trouble:
+class ConnectionHealth:
     """What librdkafka says of the connection, between calls: why nobody answers, and since when."""
 
-    __slots__ = ("_hopeless_since", "_lock", "last", "prefix")
+    __slots__ = ("_lock", "_permanent_since", "last_error", "prefix")
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
         """What the names of this log's topics and groups begin with, for messages."""
         self._lock = threading.Lock()
-        self.last: KafkaError | None = None
+        self.last_error: KafkaError | None = None
         """The most telling error since the broker last answered."""
-        self._hopeless_since = 0.0
+        self._permanent_since = 0.0
 
-    def heard(self, error: KafkaError) -> None:
+    def failed(self, error: KafkaError) -> None:
         """The error callback of every client. A reason (a bad password) is kept over its consequence (all down)."""
         with self._lock:
-            last = self.last
+            last = self.last_error
             if last is None or error.code() != KafkaError._ALL_BROKERS_DOWN:
-                self.last = error
-            if not self._hopeless_since and _waiting_does_not_help(error):
-                self._hopeless_since = time.monotonic()
+                self.last_error = error
+            if not self._permanent_since and _waiting_does_not_help(error):
+                self._permanent_since = time.monotonic()
 
-    def over(self) -> None:
+    def recovered(self) -> None:
         """The broker has answered."""
-        self.last, self._hopeless_since = None, 0.0
+        self.last_error, self._permanent_since = None, 0.0
 
     @property
-    def hopeless(self) -> bool:
+    def is_permanent(self) -> bool:
         """Whether brokers have refused us for so long that another one among them would have answered by now."""
-        since = self._hopeless_since
+        since = self._permanent_since
         return bool(since) and time.monotonic() - since > _OTHERS_ANSWER_S
 
 

@@ -20,14 +20,14 @@ from confluent_kafka import Message
 
 from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.log.kafka import topics
-from ccs_stream.log.kafka.appending import Appender
+from ccs_stream.log.kafka.appender import Appender
 from ccs_stream.log.kafka.clients import Clients
-from ccs_stream.log.kafka.content import Content
-from ccs_stream.log.kafka.index import SequenceIndex
+from ccs_stream.log.kafka.content_topic import ContentTopic
 from ccs_stream.log.kafka.names import partition_of
-from ccs_stream.log.kafka.partition import Partitions
+from ccs_stream.log.kafka.sequence_index import SequenceIndex
 from ccs_stream.log.kafka.settings import KafkaSettings
-from ccs_stream.log.kafka.snapshots import Snapshots
+from ccs_stream.log.kafka.snapshot_topic import SnapshotTopic
+from ccs_stream.log.kafka.topic_reader import TopicReader
 from ccs_stream.log.port import Appended, Conflict, Draft, SnapshotBlob, StoredRecord, Unknown
 from ccs_stream.log.reader import ShardReader
 from ccs_stream.protocol.admit import Cursor, Verdict, admit, advance
@@ -40,21 +40,21 @@ _POLL_S: Final = 0.005
 """How often `wait` asks where a partition ends; a look is one round trip."""
 
 
-class _Holders:
+class _ReferenceCount:
     """How many hold what one or several `KafkaLog` are made of."""
 
     def __init__(self) -> None:
         self._count = 1
         self._lock = threading.Lock()
-        self.at_end: list[Callable[[], None]] = []
+        self.on_last_release: list[Callable[[], None]] = []
 
-    def join(self) -> bool:
+    def acquire(self) -> bool:
         """One more, unless all have let go."""
         with self._lock:
             self._count += self._count > 0
             return self._count > 0
 
-    def leave(self) -> bool:
+    def release(self) -> bool:
         """One less; whether it was the last."""
         with self._lock:
             self._count -= 1
@@ -76,11 +76,11 @@ class KafkaLog:
         self.names = self.clients.names
         self._read_only = read_only
         self._closed = False
-        self._holders = _Holders()
+        self._references = _ReferenceCount()
         self._lock = threading.Lock()
         self._turns: dict[int, threading.RLock] = {}
         self._indexes: dict[str, SequenceIndex] = {}
-        self._reading = Partitions(self.clients)
+        self._reader = TopicReader(self.clients)
         self._appender = Appender(self.clients)
         there = topics.describe(self.clients, settings=False)
         missing = [name for name in self.names.all if name not in there]
@@ -97,10 +97,10 @@ class KafkaLog:
         """Named in claims, so that an incident shows who led with what."""
         self.partitions = there[self.names.log].partitions
         self._check_partitions(there)
-        self._log_id = topics.read_opened(self._reading, self.names.log, 0).log_id
+        self._log_id = topics.read_opened(self._reader, self.names.log, 0).log_id
         content = there[self.names.content].partitions
-        self._content = Content(self.names.content, content, self._appender, self._reading)
-        self._snapshots = Snapshots(self.names.snapshots, self._appender, self._reading)
+        self._content = ContentTopic(self.names.content, content, self._appender, self._reader)
+        self._snapshots = SnapshotTopic(self.names.snapshots, self._appender, self._reader)
 
     @property
     def named_workspace(self) -> str | None:
@@ -170,7 +170,7 @@ class KafkaLog:
     def messages(self, partition: int, after: int, until: int | None = None) -> Iterator[Message]:
         """What a partition of the log holds after an offset, as `read`, in Kafka's words."""
         self._check()
-        return self._reading.read(self.names.log, partition, after, until)
+        return self._reader.read(self.names.log, partition, after, until)
 
     def read(self, shard: str, after: int, *, until: int | None = None, bodies: bool = True) -> Iterator[StoredRecord]:
         self._check()
@@ -201,12 +201,12 @@ class KafkaLog:
 
     def end(self, shard: str) -> int:
         self._check()
-        return self._reading.bounds(self.names.log, self.partition(shard))[1] - 1
+        return self._reader.bounds(self.names.log, self.partition(shard))[1] - 1
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         """Offsets of the first message of a partition of any topic, and of the one that will come next."""
         self._check()
-        return self._reading.bounds(topic, partition)
+        return self._reader.bounds(topic, partition)
 
     def record_at(self, shard: str, offset: int) -> StoredRecord | None:
         """The record at an offset; None beyond the end."""
@@ -216,14 +216,14 @@ class KafkaLog:
 
     def check_head(self, partition: int) -> None:
         """See that a partition begins with the record that opens this log. Raises `LogMissing`, `LogDiverged`."""
-        opened = topics.read_opened(self._reading, self.names.log, partition)
+        opened = topics.read_opened(self._reader, self.names.log, partition)
         if opened.log_id != self._log_id:
             raise LogDiverged(
                 f"{self.names.log} [{partition}] is of another log than partition 0: the topic was put together from "
                 "two; restore it from one copy"
             )
 
-    def snapshotted(self, partition: int) -> frozenset[str]:
+    def workspaces_with_snapshots(self, partition: int) -> frozenset[str]:
         """Workspaces of a partition that have snapshots."""
         self._check()
         return self._snapshots.workspaces(partition)
@@ -265,7 +265,7 @@ class KafkaLog:
     def read_deliveries(self, shard: str) -> Iterator[bytes]:
         self._check()
         key = shard.encode()
-        for message in self._reading.read(self.names.deliveries, self.partition(shard), -1):
+        for message in self._reader.read(self.names.deliveries, self.partition(shard), -1):
             value = message.value()
             if message.key() == key and isinstance(value, bytes):
                 yield value
@@ -276,12 +276,12 @@ class KafkaLog:
         self._check()
         return None
 
-    def another(self, settings: KafkaSettings | None = None) -> "KafkaLog | None":
+    def share(self, settings: KafkaSettings | None = None) -> "KafkaLog | None":
         """The same log with the same clients, to be closed by itself; None once it is closed everywhere.
 
         `settings` may name another workspace, and nothing else that differs.
         """
-        if not self._holders.join():
+        if not self._references.acquire():
             return None
         other = copy.copy(self)
         other.settings = settings or self.settings
@@ -292,15 +292,15 @@ class KafkaLog:
         if self._closed:
             return
         self._closed = True
-        if self._holders.leave():
-            self._reading.close()
+        if self._references.release():
+            self._reader.close()
             self._appender.close()
-            for each in self._holders.at_end:
+            for each in self._references.on_last_release:
                 each()
 
-    def when_closed(self, call: Callable[[], None]) -> None:
+    def on_close(self, call: Callable[[], None]) -> None:
         """Call this once everybody has closed it."""
-        self._holders.at_end.append(call)
+        self._references.on_last_release.append(call)
 
     # Within.
 
@@ -315,7 +315,7 @@ class KafkaLog:
             raise LogReadOnly(f"{self.display_url} was opened read-only: open it for writing to append")
 
     def _check_partitions(self, there: Mapping[str, topics.Topic]) -> None:
-        opened = topics.read_opened(self._reading, self.names.log, 0)
+        opened = topics.read_opened(self._reader, self.names.log, 0)
         for name in (self.names.log, self.names.commands):
             if there[name].partitions != opened.shards:
                 raise LogDiverged(
@@ -335,7 +335,7 @@ class KafkaLog:
                 raise LogDiverged(f"offset {begin} of {self.names.log} was read before and is gone")
             if _holds(stored, sequence):
                 return stored
-            reader.stand_at(stored)
+            reader.start_after(stored)
         for entry in reader.read():
             if entry.verdict is Verdict.ADMITTED and _holds(entry.stored, sequence):
                 return entry.stored

@@ -17,12 +17,12 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]  # it is public
 
 from ccs_stream.log.codec import DEFAULT_CODEC
-from ccs_stream.log.kafka.appending import Appender
+from ccs_stream.log.kafka.appender import Appender
 from ccs_stream.log.kafka.clients import Clients
 from ccs_stream.log.kafka.errors import translated
 from ccs_stream.log.kafka.names import PARTITIONER
-from ccs_stream.log.kafka.partition import Partitions
 from ccs_stream.log.kafka.settings import DEFAULT_PARTITIONS
+from ccs_stream.log.kafka.topic_reader import TopicReader
 from ccs_stream.log.port import LOG_FORMAT
 from ccs_stream.protocol.errors import (
     CorruptRecord,
@@ -43,7 +43,7 @@ _FOREVER: Final = "-1"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Wanted:
+class TopicRequirement:
     """What a topic should be."""
 
     name: str
@@ -75,7 +75,7 @@ class Severity(enum.StrEnum):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Finding:
+class TopicFinding:
     """One thing looked at."""
 
     topic: str
@@ -102,15 +102,15 @@ Say = Callable[[str, str, str, Severity, str], None]
 """Notes what was looked at: what, wanted, found, how much a difference matters, and why."""
 
 
-def wanted(clients: Clients) -> tuple[Wanted, ...]:
+def required_topics(clients: Clients) -> tuple[TopicRequirement, ...]:
     """The topics of a log."""
     names = clients.names
     return (
-        Wanted(names.commands, "what participants ask for"),
-        Wanted(names.snapshots, "folded states, for opening quickly", compacted=True),
-        Wanted(names.content, "bodies too large to travel in their decision", partitions_of_log=False),
-        Wanted(names.deliveries, "who was given what"),
-        Wanted(names.log, "the log: every decision and claim"),
+        TopicRequirement(names.commands, "what participants ask for"),
+        TopicRequirement(names.snapshots, "folded states, for opening quickly", compacted=True),
+        TopicRequirement(names.content, "bodies too large to travel in their decision", partitions_of_log=False),
+        TopicRequirement(names.deliveries, "who was given what"),
+        TopicRequirement(names.log, "the log: every decision and claim"),
     )
 
 
@@ -119,12 +119,12 @@ def describe(clients: Clients, *, settings: bool = True) -> dict[str, Topic]:
 
     Raises `LogUnavailable`, `NotAuthorised` for a topic of which nothing may be known.
     """
-    names = [each.name for each in wanted(clients)]
+    names = [each.name for each in required_topics(clients)]
     described = clients.admin.describe_topics(TopicCollection(names), request_timeout=clients.settings.timeout_s)
     found: dict[str, Any] = {}
     for name in names:
         try:
-            found[name] = clients.asked(f"describing {name}", described[name])
+            found[name] = clients.wait_for(f"describing {name}", described[name])
         except LogMissing:
             continue
     config = settings_of(clients, list(found)) if settings and found else {}
@@ -147,7 +147,7 @@ def settings_of(clients: Clients, names: list[str]) -> dict[str, dict[str, str]]
     found: dict[str, dict[str, str]] = {}
     for each in resources:
         try:
-            entries = clients.asked(f"describing the settings of {each.name}", configured[each])
+            entries = clients.wait_for(f"describing the settings of {each.name}", configured[each])
         except NotAuthorised:
             continue
         found[each.name] = {key: str(entry.value) for key, entry in entries.items()}
@@ -172,41 +172,41 @@ def create(clients: Clients, *, partitions: int | None = None, replication: int 
     copies = replication or min(REPLICATION, brokers)
     if not 1 <= copies <= brokers:
         raise UsageError(f"replication {copies} needs as many brokers, there are {brokers}")
-    looking = Partitions(clients)
+    reader = TopicReader(clients)
     try:
         if names.log not in there and names.commands in there:
-            _refuse_lost_log(clients, looking, range(there[names.commands].partitions))
-        done = _create(clients, [each for each in wanted(clients) if each.name not in there], count, copies)
+            _refuse_lost_log(clients, reader, range(there[names.commands].partitions))
+        done = _create(clients, [each for each in required_topics(clients) if each.name not in there], count, copies)
         log = _until_described(clients)[names.log]
-        opened = _open_log(clients, looking, log)
+        opened = _open_log(clients, reader, log)
     finally:
-        looking.close()
+        reader.close()
     if opened:
         done.append(f"opened the log in {opened} of {log.partitions} partitions of {names.log}")
     return done
 
 
-def check(clients: Clients) -> list[Finding]:
+def check(clients: Clients) -> list[TopicFinding]:
     """What is there against what is wanted, the good included. Raises `LogUnavailable`, `NotAuthorised`."""
     there = describe(clients)
-    found: list[Finding] = []
+    found: list[TopicFinding] = []
     log = there.get(clients.names.log)
-    for each in wanted(clients):
+    for each in required_topics(clients):
         topic = there.get(each.name)
         if topic is None:
             found.append(
-                Finding(each.name, "exists", "yes", "no", Severity.DANGEROUS, "run `ccs-stream topics create URL`")
+                TopicFinding(each.name, "exists", "yes", "no", Severity.DANGEROUS, "run `ccs-stream topics create URL`")
             )
             continue
         found.extend(_compare(each, topic, log))
     return found
 
 
-def _compare(each: Wanted, topic: Topic, log: Topic | None) -> list[Finding]:
-    found: list[Finding] = []
+def _compare(each: TopicRequirement, topic: Topic, log: Topic | None) -> list[TopicFinding]:
+    found: list[TopicFinding] = []
 
     def say(what: str, want: str, have: str, severity: Severity, explanation: str) -> None:
-        found.append(Finding(topic.name, what, want, have, Severity.OK if want == have else severity, explanation))
+        found.append(TopicFinding(topic.name, what, want, have, Severity.OK if want == have else severity, explanation))
 
     if log is not None and each.partitions_of_log:
         say(
@@ -224,8 +224,8 @@ def _compare(each: Wanted, topic: Topic, log: Topic | None) -> list[Finding]:
     return found
 
 
-def _unread(name: str) -> Finding:
-    return Finding(
+def _unread(name: str) -> TopicFinding:
+    return TopicFinding(
         name,
         "settings",
         "readable",
@@ -236,7 +236,7 @@ def _unread(name: str) -> Finding:
     )
 
 
-def _compare_settings(each: Wanted, config: Mapping[str, str], say: Say, *, is_log: bool) -> None:
+def _compare_settings(each: TopicRequirement, config: Mapping[str, str], say: Say, *, is_log: bool) -> None:
     policy = config.get("cleanup.policy", "")
     say(
         "cleanup.policy",
@@ -287,9 +287,9 @@ def _compare_copies(topic: Topic, say: Say) -> None:
     )
 
 
-def read_opened(looking: Partitions, topic: str, partition: int) -> LogOpened:
+def read_opened(reader: TopicReader, topic: str, partition: int) -> LogOpened:
     """The record that opens a partition of the log. Raises `LogMissing`, `LogDiverged`, `NewerFormat`."""
-    low, high = looking.bounds(topic, partition)
+    low, high = reader.bounds(topic, partition)
     if high == 0:
         raise LogMissing(
             f"{topic} [{partition}] holds no record: the log was never opened, or its topic was made anew. Run "
@@ -300,7 +300,7 @@ def read_opened(looking: Partitions, topic: str, partition: int) -> LogOpened:
             f"{topic} [{partition}] begins at offset {low}: its head was deleted, by retention or by hand. Restore it "
             "from a copy; the topic's retention.ms must be -1"
         )
-    message = next(iter(looking.read(topic, partition, -1, 0)), None)
+    message = next(iter(reader.read(topic, partition, -1, 0)), None)
     value = None if message is None else message.value()
     try:
         record = None if value is None else DEFAULT_CODEC.decode_record(value)[0]
@@ -339,20 +339,20 @@ def _brokers(clients: Clients) -> int:
     try:
         return len(clients.admin.list_topics(timeout=_timeout(clients)).brokers)
     except KafkaException as error:
-        clients.raise_if_hopeless("asking which brokers there are")
-        raise translated(error, "asking which brokers there are", clients.trouble) from error
+        clients.raise_if_permanent("asking which brokers there are")
+        raise translated(error, "asking which brokers there are", clients.connection) from error
 
 
-def _refuse_lost_log(clients: Clients, looking: Partitions, partitions: Iterable[int]) -> None:
+def _refuse_lost_log(clients: Clients, reader: TopicReader, partitions: Iterable[int]) -> None:
     commands = clients.names.commands
-    if any(looking.bounds(commands, partition)[1] for partition in partitions):
+    if any(reader.bounds(commands, partition)[1] for partition in partitions):
         raise LogDiverged(
             f"{clients.names.log} holds nothing, and {commands} holds commands of a log that was: it was deleted. "
             "Restore it from a copy, or delete all topics of this prefix to begin anew"
         )
 
 
-def _create(clients: Clients, missing: list[Wanted], partitions: int, replication: int) -> list[str]:
+def _create(clients: Clients, missing: list[TopicRequirement], partitions: int, replication: int) -> list[str]:
     if not missing:
         return []
     made = [NewTopic(each.name, partitions, replication, config=each.config(replication)) for each in missing]
@@ -364,7 +364,7 @@ def _create(clients: Clients, missing: list[Wanted], partitions: int, replicatio
         except KafkaException as error:
             first: Any = error.args[0]
             if first.code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise translated(error, f"making {each.name}", clients.trouble) from error
+                raise translated(error, f"making {each.name}", clients.connection) from error
             done.append(f"found {each.name}, made by somebody else meanwhile")
         else:
             done.append(f"made {each.name}: {partitions} partitions, {replication} copies ({each.purpose})")
@@ -376,15 +376,15 @@ def _until_described(clients: Clients) -> dict[str, Topic]:
     deadline = time.monotonic() + _timeout(clients)
     while True:
         there = describe(clients, settings=False)
-        if len(there) == len(wanted(clients)):
+        if len(there) == len(required_topics(clients)):
             return there
         if time.monotonic() > deadline:
-            missing = ", ".join(each.name for each in wanted(clients) if each.name not in there)
+            missing = ", ".join(each.name for each in required_topics(clients) if each.name not in there)
             raise LogMissing(f"the broker does not know topics that were just made: {missing}; ask again in a moment")
         time.sleep(0.1)
 
 
-def _open_log(clients: Clients, looking: Partitions, log: Topic) -> int:
+def _open_log(clients: Clients, reader: TopicReader, log: Topic) -> int:
     opened = LogOpened(
         log_id=LogId(log.topic_id),
         shards=log.partitions,
@@ -396,8 +396,8 @@ def _open_log(clients: Clients, looking: Partitions, log: Topic) -> int:
     appender, count = Appender(clients), 0
     try:
         for partition in range(log.partitions):
-            if looking.bounds(log.name, partition)[1] == 0:
-                _refuse_lost_log(clients, looking, [partition])
+            if reader.bounds(log.name, partition)[1] == 0:
+                _refuse_lost_log(clients, reader, [partition])
                 appender.append(log.name, partition, [(None, value)])
                 count += 1
     finally:

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 from ccs_stream.clock import SYSTEM_CLOCK, Clock
 from ccs_stream.coordinator.answer import Answer
 from ccs_stream.coordinator.pending_command import CommandCounter, PendingCommand, wake_callers
-from ccs_stream.log.kafka.errors import Refusal
+from ccs_stream.log.kafka.errors import BrokerRefusal
 from ccs_stream.protocol.commands import Command
 from ccs_stream.protocol.errors import CcsError, LogUnavailable, OutcomeUnknown, TooLarge
 from ccs_stream.protocol.events import RefusalReason
@@ -127,20 +127,20 @@ class InFlightCommands:
             pending.error = error
             self._resolved.append(pending)
 
-    def not_sent(self, command: Command, refusal: Refusal, error: CcsError) -> None:
+    def not_sent(self, command: Command, refusal: BrokerRefusal, error: CcsError) -> None:
         """A command could not be put where it is decided: fail it where that is certain, else send it again soon."""
         pending = self._sent.get((command.session_id, command.number))
         if pending is None:
             return
         match refusal:
-            case Refusal.TOO_LARGE:
+            case BrokerRefusal.TOO_LARGE:
                 reason = RefusalReason.DECISION_TOO_LARGE.value
                 self.fail(pending, TooLarge(f"{pending.kind}: {error}", reason=reason))
                 self._forget(pending)
-            case Refusal.DENIED:
+            case BrokerRefusal.DENIED:
                 self.fail(pending, error)
                 self._forget(pending)
-            case Refusal.UNKNOWN:
+            case BrokerRefusal.UNKNOWN:
                 pending.sent_at = self._clock.monotonic() - RESEND_AFTER_S / 2
 
     def check(self, now: float) -> None:

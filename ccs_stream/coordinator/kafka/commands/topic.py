@@ -14,7 +14,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from ccs_stream.log.commands import encode_command
-from ccs_stream.log.kafka.errors import Refusal, refusal_of, translated
+from ccs_stream.log.kafka.errors import BrokerRefusal, broker_refusal_of, translated
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.commands import Command
 from ccs_stream.protocol.errors import CcsError, Closed
@@ -25,7 +25,7 @@ _CLIENT_ID: Final = "ccs-commands"
 FLUSH_ON_CLOSE_S: Final = 1.0
 """How long closing waits for commands that are on their way."""
 
-OnNotSent = Callable[[Command, Refusal, CcsError], None]
+OnNotSent = Callable[[Command, BrokerRefusal, CcsError], None]
 """Called with a command that could not be sent, how certain that is, and the error."""
 
 
@@ -65,10 +65,10 @@ class CommandsTopic:
         while self._failures:
             command, error = self._failures.popleft()
             doing = f"appending to {self._store.names.commands}"
-            said = translated(error, doing, self._store.clients.trouble)
+            said = translated(error, doing, self._store.clients.connection)
             LOG.warning("%s", said)
             if self.on_failure is not None:
-                self.on_failure(command, refusal_of(error), said)
+                self.on_failure(command, broker_refusal_of(error), said)
 
     def close(self) -> None:
         """Let go of the producer, after a moment for the commands that are on their way."""

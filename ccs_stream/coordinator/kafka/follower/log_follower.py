@@ -205,7 +205,7 @@ class LogFollower:
         except CcsError as error:
             self.fail(error)
         except KafkaException as error:
-            self.fail(translated(error, f"following {self.store.display_url}", self.store.clients.trouble))
+            self.fail(translated(error, f"following {self.store.display_url}", self.store.clients.connection))
         except Exception as error:
             LOG.exception("following %s failed: this is a bug of ccs-stream", self.store.display_url)
             self.fail(LogError(f"following {self.store.display_url} failed: {error!r}: this is a bug of ccs-stream"))
@@ -252,7 +252,7 @@ class LogFollower:
             error = message.error()
             if error is not None:
                 if not transient(error):
-                    raise translated(error, f"following {self.store.names.log}", self.store.clients.trouble)
+                    raise translated(error, f"following {self.store.names.log}", self.store.clients.connection)
                 continue
             by_partition.setdefault(message.partition() or 0, []).append(message)
         for partition, theirs in by_partition.items():
@@ -271,9 +271,9 @@ class LogFollower:
 
     def _probe(self, consumer: Consumer, now: float) -> None:
         """Ask whether the brokers answer: an idle partition says nothing by itself, nor does a broker that hangs."""
-        trouble = self.store.clients.trouble
+        trouble = self.store.clients.connection
         quiet = now - self._heard_at
-        if (trouble.last is None and quiet < QUIET_S) or now - self._probed_at < PROBE_EVERY_S or not self.shards:
+        if (trouble.last_error is None and quiet < QUIET_S) or now - self._probed_at < PROBE_EVERY_S or not self.shards:
             return
         self._probed_at = now
         place = TopicPartition(self.store.names.log, next(iter(self.shards)))
@@ -281,15 +281,15 @@ class LogFollower:
             consumer.get_watermark_offsets(place, timeout=PROBE_TIMEOUT_S)
         except KafkaException as error:
             first: Any = error.args[0]
-            if trouble.last is None and quiet > SILENT_S:
-                trouble.heard(first)
+            if trouble.last_error is None and quiet > SILENT_S:
+                trouble.failed(first)
             return
         self._heard()
 
     def _heard(self) -> None:
         self._heard_at = self.clock.monotonic()
-        if self.store.clients.trouble.last is not None:
-            self.store.clients.trouble.over()
+        if self.store.clients.connection.last_error is not None:
+            self.store.clients.connection.recovered()
 
     def workers(self) -> tuple[WorkerHealth, ...]:
         """The state of the follower's threads."""

@@ -15,8 +15,8 @@ from ccs_stream.coordinator.kafka.group.member import EMBEDDED_CLIENT
 from ccs_stream.coordinator.kafka.shard.coordinator import ShardCoordinator
 from ccs_stream.coordinator.kafka.shard.ports import DecisionListener
 from ccs_stream.log.kafka.clients import Clients
-from ccs_stream.log.kafka.errors import Refusal
-from ccs_stream.log.kafka.sharing import retire
+from ccs_stream.log.kafka.errors import BrokerRefusal
+from ccs_stream.log.kafka.shared_logs import retire
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.commands import Command
 from ccs_stream.protocol.directory import Directory
@@ -29,7 +29,7 @@ class WorkspaceClient(DecisionListener, Protocol):
     def on_round_end(self) -> None:
         """A round of the follower is over. Called without a lock, in the follower's thread."""
 
-    def on_not_sent(self, command: Command, refusal: Refusal, error: CcsError) -> None:
+    def on_not_sent(self, command: Command, refusal: BrokerRefusal, error: CcsError) -> None:
         """A command, perhaps of another workspace, could not be put into the commands topic."""
 
 
@@ -51,7 +51,7 @@ class SharedFollower:
         with _LOCK[0]:
             found = _SHARED.get(store.clients)
             if found is None or found.failed:
-                own = store.another()  # the workspace that came first may be closed first
+                own = store.share()  # the workspace that came first may be closed first
                 if own is None:
                     raise Closed(f"{store.display_url} was closed: open it again")
                 found = _SHARED[store.clients] = cls(own)
@@ -133,7 +133,7 @@ class SharedFollower:
         for client in self._clients:
             client.on_round_end()
 
-    def _not_sent(self, command: Command, refusal: Refusal, error: CcsError) -> None:
+    def _not_sent(self, command: Command, refusal: BrokerRefusal, error: CcsError) -> None:
         for client in self._clients:
             client.on_not_sent(command, refusal, error)
 

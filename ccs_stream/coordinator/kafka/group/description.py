@@ -38,7 +38,7 @@ def describe_group(store: KafkaLog) -> CoordinatorGroup:
     clients = store.clients
     described = clients.admin.describe_consumer_groups([found.name], request_timeout=clients.settings.timeout_s)
     try:
-        group = clients.asked(f"asking who coordinates {store.display_url}", described[found.name])
+        group = clients.wait_for(f"asking who coordinates {store.display_url}", described[found.name])
     except LogMissing:  # it never had a member
         return found
     for member in group.members:
@@ -61,15 +61,15 @@ def count_dedicated(store: KafkaLog) -> int:
     try:
         groups = clients.admin.list_groups(name, timeout=clients.settings.timeout_s)
     except KafkaException as error:
-        raise translated(error, doing, clients.trouble) from error
+        raise translated(error, doing, clients.connection) from error
     except (AttributeError, DeprecationWarning, ImportError):
         # Gone, or its deprecation is made an error, which its C code turns into another. Only a broker that has just
         # answered is asked the dangerous way.
         try:
             clients.admin.list_topics(timeout=clients.settings.timeout_s)
         except KafkaException as error:
-            raise translated(error, doing, clients.trouble) from error
+            raise translated(error, doing, clients.connection) from error
         return describe_group(store).dedicated
-    clients.trouble.over()
+    clients.connection.recovered()
     members = [member for group in groups if str(group.id) == name for member in group.members]
     return sum(str(member.client_id).startswith(DEDICATED_CLIENT) for member in members)

@@ -126,7 +126,7 @@ class GroupMember:
         except CcsError as error:
             self._host.fail(error)
         except KafkaException as error:
-            self._host.fail(translated(error, "leading", self._store.clients.trouble))
+            self._host.fail(translated(error, "leading", self._store.clients.connection))
         except Exception as error:
             LOG.exception("leading partitions of %s failed: this is a bug of ccs-stream", self._store.display_url)
             self._host.fail(LogError(f"leading failed: {error!r}: this is a bug of ccs-stream"))
@@ -165,7 +165,7 @@ class GroupMember:
                     said = translated(
                         error,
                         f"taking commands from {self._topic} in the group {self._store.names.coordinators}",
-                        self._store.clients.trouble,
+                        self._store.clients.connection,
                     )
                     if isinstance(said, NotAuthorised):
                         raise said

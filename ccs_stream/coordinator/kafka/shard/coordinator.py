@@ -22,7 +22,7 @@ from ccs_stream.coordinator.kafka.shard.leader_log import RESIGNATION, LeaderLog
 from ccs_stream.coordinator.kafka.shard.ports import ShardHost
 from ccs_stream.coordinator.kafka.shard.replica import ShardReplica
 from ccs_stream.coordinator.sweep import sweep_command, sweep_is_due
-from ccs_stream.log.kafka.errors import Refusal
+from ccs_stream.log.kafka.errors import BrokerRefusal
 from ccs_stream.log.kafka.store import KafkaLog, message_of
 from ccs_stream.protocol.admit import Verdict, admit, chain_holds
 from ccs_stream.protocol.commands import Commit, Write
@@ -107,7 +107,7 @@ class ShardCoordinator(ShardReplica):
         if admit(cursor, record) is not Verdict.ADMITTED:
             return False
         self._expected.popleft()
-        self.reader.moved_over(record, digest, offset)
+        self.reader.advance_past(record, digest, offset)
         state = self.states.setdefault(record.workspace, Directory())
         fold_decision(state, planned.decision.events, record)
         self._count_and_notify(
@@ -303,11 +303,11 @@ class ShardCoordinator(ShardReplica):
         self._appended_at = self._clock.monotonic()
         self._log.claim(claimed)
 
-    def _append_failed(self, message: object, refusal: Refusal, error: CcsError) -> None:
+    def _append_failed(self, message: object, refusal: BrokerRefusal, error: CcsError) -> None:
         LOG.warning("%s", error)
-        if refusal is Refusal.DENIED:
+        if refusal is BrokerRefusal.DENIED:
             self._host.cannot_lead(self.partition, error)
-        elif refusal is Refusal.TOO_LARGE and isinstance(message, PlannedDecision):
+        elif refusal is BrokerRefusal.TOO_LARGE and isinstance(message, PlannedDecision):
             pending = next((each for each in self._batch_of(message)), None)
             if pending is not None and pending.refused is not None:
                 # Not even its refusal is taken, which is small: the topic takes next to nothing.

@@ -15,7 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.log.kafka.clients import Clients
-from ccs_stream.log.kafka.errors import Refusal, refusal_of, translated
+from ccs_stream.log.kafka.errors import BrokerRefusal, broker_refusal_of, translated
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.errors import CcsError
 from ccs_stream.protocol.records import LeaderClaimed, LeaderResigned
@@ -26,7 +26,7 @@ _BATCH_OVERHEAD_BYTES: Final = 512
 _CLAIM: Final = "claim"
 RESIGNATION: Final = "resignation"
 """Names the failed message to `OnAppendFailure` where it is not a decision."""
-OnAppendFailure = Callable[[object, Refusal, CcsError], None]
+OnAppendFailure = Callable[[object, BrokerRefusal, CcsError], None]
 """Called with the message that failed (as given to `append`), how certain that is, and the error."""
 
 
@@ -93,7 +93,7 @@ class LeaderLog:
             except KafkaException as error:
                 first: Any = error.args[0]
                 self._failures.append((what, first))
-                if refusal_of(first) is Refusal.TOO_LARGE:
+                if broker_refusal_of(first) is BrokerRefusal.TOO_LARGE:
                     continue  # what follows it leaves a gap, which readers see; it must not be half-sent
                 return
 
@@ -112,7 +112,7 @@ class LeaderLog:
         while self._failures:
             what, error = self._failures.popleft()
             doing = f"appending to {self._topic} [{self._partition}]"
-            on_failure(what, refusal_of(error), translated(error, doing, self._clients.trouble))
+            on_failure(what, broker_refusal_of(error), translated(error, doing, self._clients.connection))
 
     def destroy(self) -> None:
         """Destroy the producer, with the messages it has not sent. Those on their way may still arrive."""

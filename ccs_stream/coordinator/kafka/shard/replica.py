@@ -16,7 +16,7 @@ from ccs_stream.coordinator.kafka.shard.ports import Contents, DecisionListener,
 from ccs_stream.log.fold import fold_entry
 from ccs_stream.log.kafka.store import KafkaLog, stored_of
 from ccs_stream.log.port import Position, SnapshotBlob
-from ccs_stream.log.reader import Entry, ShardReader
+from ccs_stream.log.reader import LogEntry, ShardReader
 from ccs_stream.log.snapshot import take_snapshot
 from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.directory import Directory
@@ -84,7 +84,7 @@ class ShardReplica:
                 return
             self._listeners.pop(name, None)
             if not self.follows_all:
-                self.reader.unwant(name)
+                self.reader.exclude(name)
                 self.states.pop(name, None)
 
     def follows(self, workspace: str) -> bool:
@@ -117,7 +117,7 @@ class ShardReplica:
             for workspace, state in other.states.items():
                 if workspace not in self.states:
                     self.states[workspace] = state
-                    self.reader.want(workspace)
+                    self.reader.include(workspace)
             return True
 
     # The log.
@@ -133,7 +133,7 @@ class ShardReplica:
     def _take(self, message: Message) -> None:
         if self._take_own(message):
             return
-        entry = self.reader.take(stored_of(message))
+        entry = self.reader.judge(stored_of(message))
         self._behind_decision = False
         if entry is None:
             return
@@ -157,7 +157,7 @@ class ShardReplica:
         elif type(record) is LeaderResigned:
             self._resignation_read(record, entry.verdict)
 
-    def _fold(self, entry: Entry, record: DecisionRecord) -> None:
+    def _fold(self, entry: LogEntry, record: DecisionRecord) -> None:
         fold_entry(self.states.setdefault(record.workspace, Directory()), entry)
         self._count_and_notify(record, entry.events, entry.offset, entry.hash, lambda: entry.stored.contents)
 

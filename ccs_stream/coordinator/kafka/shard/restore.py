@@ -10,7 +10,7 @@ import logging
 from ccs_stream.coordinator.kafka.shard.replica import ShardReplica
 from ccs_stream.log.envelope import chain_hash
 from ccs_stream.log.kafka.store import KafkaLog
-from ccs_stream.log.snapshot import Opened, verified_snapshot
+from ccs_stream.log.snapshot import RestoredSnapshot, verified_snapshot
 from ccs_stream.protocol.errors import LogDiverged, LogError
 from ccs_stream.protocol.records import DecisionRecord
 
@@ -21,8 +21,12 @@ def restore(replica: ShardReplica) -> None:
     """Put `replica` behind the newest place at which snapshots can be trusted. Raises `LogMissing`, `LogDiverged`."""
     store = replica.store
     store.check_head(replica.partition)
-    names = store.snapshotted(replica.partition) if replica.follows_all else frozenset((replica.reader.shard,))
-    found: dict[str, list[Opened]] = {name: _trusted(store, name) for name in names}
+    names = (
+        store.workspaces_with_snapshots(replica.partition)
+        if replica.follows_all
+        else frozenset((replica.reader.shard,))
+    )
+    found: dict[str, list[RestoredSnapshot]] = {name: _trusted(store, name) for name in names}
     candidates = sorted({each.position.offset for these in found.values() for each in these}, reverse=True)
     for offset in candidates:
         there = {name: each for name, these in found.items() for each in these if each.position.offset == offset}
@@ -35,7 +39,7 @@ def restore(replica: ShardReplica) -> None:
         for name in needed:
             replica.states[name] = there[name].state
             store.index(name).pin(there[name].body_offsets, there[name].position.sequence)
-        replica.reader.stand(cursor.copy(), offset)
+        replica.reader.move_to(cursor.copy(), offset)
         LOG.info(
             "%s [%d]: %d workspaces from snapshots at offset %d",
             store.names.log,
@@ -52,9 +56,9 @@ def restore(replica: ShardReplica) -> None:
         )
 
 
-def _trusted(store: KafkaLog, workspace: str) -> list[Opened]:
+def _trusted(store: KafkaLog, workspace: str) -> list[RestoredSnapshot]:
     """The snapshots of a workspace that are sound in themselves and that agree with the log."""
-    trusted: list[Opened] = []
+    trusted: list[RestoredSnapshot] = []
     for blob in store.snapshots(workspace):
         try:
             opened = verified_snapshot(blob, workspace)
@@ -66,7 +70,7 @@ def _trusted(store: KafkaLog, workspace: str) -> list[Opened]:
     return trusted
 
 
-def _check_against_log(store: KafkaLog, workspace: str, opened: Opened) -> None:
+def _check_against_log(store: KafkaLog, workspace: str, opened: RestoredSnapshot) -> None:
     """Check that the log holds, at the snapshot's place, the decision behind which the snapshot was taken.
 
     Raises `LogDiverged`.

@@ -1,6 +1,6 @@
 """Where decisions are in a partition, without a broker."""
 
-from ccs_stream.log.kafka.index import STRIDE, SequenceIndex
+from ccs_stream.log.kafka.sequence_index import STRIDE, SequenceIndex
 from ccs_stream.protocol.events import ArtifactDeleted, CommandAnswered, DeleteReason, Event, WriteCommitted
 from ccs_stream.protocol.ids import ArtifactId, Hash, ParticipantNumber, SequenceNumber, Version
 

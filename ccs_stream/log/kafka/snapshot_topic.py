@@ -10,8 +10,8 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-from ccs_stream.log.kafka.appending import Appender
-from ccs_stream.log.kafka.partition import Partitions
+from ccs_stream.log.kafka.appender import Appender
+from ccs_stream.log.kafka.topic_reader import TopicReader
 from ccs_stream.log.port import SnapshotBlob
 from ccs_stream.log.schemas import Schema, registry
 from ccs_stream.protocol.errors import CorruptRecord
@@ -24,13 +24,13 @@ _PART: Final = registry("snapshot").current("SnapshotPart")
 _MANIFEST: Final = registry("snapshot").current("SnapshotManifest")
 
 
-class Snapshots:
+class SnapshotTopic:
     """The snapshots of one log; a workspace's are in the partition of the workspace."""
 
-    def __init__(self, topic: str, appender: Appender, reading: Partitions) -> None:
+    def __init__(self, topic: str, appender: Appender, reader: TopicReader) -> None:
         self._topic = topic
         self._appender = appender
-        self._reading = reading
+        self._reader = reader
 
     def save(self, partition: int, workspace: str, blob: SnapshotBlob) -> None:
         """Keep a snapshot, and let compaction remove those beyond the newest few."""
@@ -75,7 +75,7 @@ class Snapshots:
     def workspaces(self, partition: int) -> frozenset[str]:
         """Names of the workspaces that have a snapshot in a partition."""
         found: set[str] = set()
-        for message in self._reading.read(self._topic, partition, -1):
+        for message in self._reader.read(self._topic, partition, -1):
             key, value = _parsed(message.key()), message.value()
             if key is not None and isinstance(value, bytes) and value.startswith(_MANIFEST.prefix):
                 found.add(key[0])
@@ -85,7 +85,7 @@ class Snapshots:
         """Manifests by snapshot id, with their parts where asked for."""
         manifests: dict[str, dict[str, Any]] = {}
         data: dict[str, dict[int, bytes]] = {}
-        for message in self._reading.read(self._topic, partition, -1):
+        for message in self._reader.read(self._topic, partition, -1):
             key, value = _parsed(message.key()), message.value()
             if key is None or key[0] != workspace:
                 continue

@@ -23,7 +23,7 @@ def shared_log(settings: KafkaSettings) -> KafkaLog:
     if found is not None:
         return found
     opened = KafkaLog(settings)
-    opened.when_closed(functools.partial(retire, opened))
+    opened.on_close(functools.partial(retire, opened))
     with _LOCK[0]:
         _OPEN.append(opened)
     return opened
@@ -39,7 +39,7 @@ def _found(settings: KafkaSettings) -> KafkaLog | None:
     wanted = _common(settings)
     with _LOCK[0]:
         same = next((each for each in _OPEN if _common(each.settings) == wanted), None)
-    return None if same is None else same.another(settings)
+    return None if same is None else same.share(settings)
 
 
 def _common(settings: KafkaSettings) -> KafkaSettings:

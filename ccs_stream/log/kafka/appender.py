@@ -12,7 +12,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from ccs_stream.log.kafka.clients import Clients
-from ccs_stream.log.kafka.errors import Refusal, refusal_of, translated
+from ccs_stream.log.kafka.errors import BrokerRefusal, broker_refusal_of, translated
 from ccs_stream.protocol.errors import CcsError, OutcomeUnknown
 
 _POLL_S: Final = 0.05
@@ -55,7 +55,7 @@ class Appender:
             if failed or len(delivered) < len(records):
                 self._producer = None  # whatever it still holds must not be sent beside what is appended next
                 raise self._error(topic, failed, sent=len(records))
-        self._clients.trouble.over()
+        self._clients.connection.recovered()
         return delivered
 
     def close(self) -> None:
@@ -68,8 +68,8 @@ class Appender:
     def _error(self, topic: str, failed: Sequence[KafkaError], *, sent: int) -> CcsError:
         if not failed:
             return OutcomeUnknown(f"appending {sent} messages to {topic}: no word from the broker in time")
-        error = translated(failed[0], f"appending to {topic}", self._clients.trouble)
-        return OutcomeUnknown(str(error)) if refusal_of(failed[0]) is Refusal.UNKNOWN else error
+        error = translated(failed[0], f"appending to {topic}", self._clients.connection)
+        return OutcomeUnknown(str(error)) if broker_refusal_of(failed[0]) is BrokerRefusal.UNKNOWN else error
 
 
 def _produce(

@@ -36,7 +36,7 @@ _STALL_S: Final = 0.5
 """How long one look for more records waits before it asks whether the deadline is over."""
 
 
-class Partitions:
+class TopicReader:
     """Reads partitions of any topics of one log; one object for all threads."""
 
     def __init__(self, clients: Clients) -> None:
@@ -57,7 +57,7 @@ class Partitions:
                     low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=left)
                 except KafkaException as error:
                     consumer.poll(0)  # hears what is wrong; a message of an earlier range is of no use to anybody
-                    self._clients.raise_if_hopeless(doing)
+                    self._clients.raise_if_permanent(doing)
                     if not self._may_pass(error, topic, time.monotonic() - began):
                         raise
                     if time.monotonic() > deadline:
@@ -67,14 +67,14 @@ class Partitions:
                     patience *= 2  # a slow broker must come to answer
                     time.sleep(_AGAIN_S)
                 else:
-                    self._clients.trouble.over()
+                    self._clients.connection.recovered()
                     return int(low), int(high)
 
     def _may_pass(self, error: KafkaException, topic: str, waited_s: float) -> bool:
         """Whether asking again helps. Raises `NotAuthorised` where a topic is unknown because we may not know of it."""
         if unknown_topic(error):
             # Said as well of a partition that nobody leads, and by a broker that has only just started.
-            return waited_s < _UNKNOWN_S or self._clients.knows(topic, _LISTEN_S)
+            return waited_s < _UNKNOWN_S or self._clients.has_topic(topic, _LISTEN_S)
         return transient(error) or timed_out(error) or (all_away(error) and waited_s < _AWAY_S)
 
     def read(self, topic: str, partition: int, after: int, until: int | None = None) -> Iterator[Message]:
@@ -108,7 +108,7 @@ class Partitions:
                 if error is not None:
                     if transient(error):
                         continue
-                    raise translated(error, f"reading {topic} [{partition}]", self._clients.trouble)
+                    raise translated(error, f"reading {topic} [{partition}]", self._clients.connection)
                 offset = message.offset()
                 if offset is None or offset >= end:
                     return
@@ -145,7 +145,7 @@ class Partitions:
             sound = True  # whoever read had read enough
             raise
         except KafkaException as error:
-            raise translated(error, doing, self._clients.trouble) from error
+            raise translated(error, doing, self._clients.connection) from error
         finally:
             with self._lock:
                 keep = sound and not self._closed and len(self._idle) < _IDLE_MAX

@@ -13,8 +13,8 @@ import uuid
 import zlib
 from typing import Any, Final, Self
 
-from ccs_stream.log.kafka.appending import Appender
-from ccs_stream.log.kafka.partition import Partitions
+from ccs_stream.log.kafka.appender import Appender
+from ccs_stream.log.kafka.topic_reader import TopicReader
 from ccs_stream.log.schemas import registry
 from ccs_stream.protocol.errors import ContentMissing, CorruptRecord, LogDiverged
 
@@ -26,7 +26,7 @@ _SPREAD_MAX: Final = 10_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Locator:
+class ContentLocator:
     """Where a body is."""
 
     partition: int
@@ -47,14 +47,14 @@ class Locator:
             raise ContentMissing(f"{locator!r} is no locator of a body on Kafka") from error
 
 
-class Content:
+class ContentTopic:
     """The content store of one log."""
 
-    def __init__(self, topic: str, partitions: int, appender: Appender, reading: Partitions) -> None:
+    def __init__(self, topic: str, partitions: int, appender: Appender, reader: TopicReader) -> None:
         self._topic = topic
         self._partitions = partitions
         self._appender = appender
-        self._reading = reading
+        self._reader = reader
 
     def put(self, body: bytes) -> bytes:
         """Keep a body; its locator. Raises what `Appender.append` raises."""
@@ -65,18 +65,18 @@ class Content:
             (upload_id, _encode(upload_id, index, len(parts), len(body), part)) for index, part in enumerate(parts)
         ]
         offsets = self._appender.append(self._topic, partition, chunks)
-        return bytes(Locator(partition, min(offsets), len(parts), upload_id))
+        return bytes(ContentLocator(partition, min(offsets), len(parts), upload_id))
 
     def get(self, locator: bytes) -> bytes:
         """A body by its locator. Raises `ContentMissing`, `LogUnavailable`."""
-        where = Locator.parse(locator)
+        where = ContentLocator.parse(locator)
         parts: dict[int, bytes] = {}
         missing = ContentMissing(f"the body at {locator.decode()} of {self._topic} is no longer whole: it was deleted")
         if not 0 <= where.partition < self._partitions or where.first_offset < 0:
             raise missing
         last = where.first_offset + where.count + _SPREAD_MAX
         try:
-            messages = self._reading.read(self._topic, where.partition, where.first_offset - 1, last)
+            messages = self._reader.read(self._topic, where.partition, where.first_offset - 1, last)
             for message in messages:
                 if message.key() != where.upload_id:
                     continue
