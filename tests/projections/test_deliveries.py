@@ -79,7 +79,7 @@ def nothing(number: int, version: int, at: int) -> DeliveryRecorded:
     return delivery(number, version, at, content_hash=b"", outcome=DeliveryOutcome.EMPTY)
 
 
-def test_what_was_current_is_no_finding() -> None:
+def test_a_delivery_of_the_current_version_is_no_finding() -> None:
     given = [
         nothing(1, 0, 2),
         delivery(2, 1, 3),
@@ -107,7 +107,7 @@ def test_a_copy_replaced_later_is_stale_within_its_bound() -> None:
     assert found(delivery(1, 1, 4, at=Micros(499)))[1].stale_within_bound == 0
 
 
-def test_what_the_log_does_not_have_is_a_finding() -> None:
+def test_a_delivery_of_a_version_that_is_not_in_the_log_is_a_finding() -> None:
     assert found(delivery(1, 9, 9))[0] == [Kind.DELIVERY]
     assert found(delivery(1, 2, 4))[0] == [Kind.DELIVERY], "made later"
     assert found(delivery(1, 1, 4, content_hash=hash_of(2)))[0] == [Kind.DELIVERY]

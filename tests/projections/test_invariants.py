@@ -219,7 +219,7 @@ def test_examples_are_bounded_and_all_are_counted() -> None:
     assert len(log.found.examples[Kind.INVALIDATION]) == EXAMPLES_KEPT
 
 
-def test_what_is_allowed_is_no_finding() -> None:
+def test_an_allowed_history_has_no_finding() -> None:
     log = Log()
     log.decide(read(TWO, 1, SHARED))
     log.decide(log.write(2, by=TWO, base=1), named(0, [1], 2))

@@ -108,7 +108,7 @@ def test_options_reach_their_strategy() -> None:
         ("lease", {"access_count_max_accesses": 3}, "of strategy='access_count'"),
     ],
 )
-def test_what_cannot_work_says_what_to_type(name: Any, options: dict[str, Any], said: str) -> None:
+def test_a_wrong_option_says_what_to_type(name: Any, options: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         build_strategy(name, **options)
 
