@@ -23,7 +23,7 @@ from ccs_stream.client.operations.steps import Steps, in_background, run, run_as
 from ccs_stream.client.results import Change, Written
 from ccs_stream.client.workspace import SETTLE_S, Workspace
 from ccs_stream.log.port import Position
-from ccs_stream.projections.savings import Account
+from ccs_stream.projections.savings import TokenAccount
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.ids import Version
 
@@ -238,7 +238,7 @@ class StoreExtensions:
         """
         return self._metering().summary()
 
-    def savings(self) -> Account:
+    def savings(self) -> TokenAccount:
         """All tokens that moved so far, by cause, agent and artifact, next to what re-reading would have moved.
 
         Raises `UsageError` unless opened with `benchmark=True`.

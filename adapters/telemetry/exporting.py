@@ -14,7 +14,7 @@ from typing import ClassVar, Final, TypeVar
 
 from ccs_stream.client.observers.background_call import BackgroundCall
 from ccs_stream.clock import wall_clock
-from ccs_stream.projections.metric_events import Observed, StoreMetricEvent
+from ccs_stream.projections.metric_events import ObservedOperation, StoreMetricEvent
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.ids import ArtifactId, Micros
 
@@ -50,7 +50,7 @@ class Exporter(abc.ABC):
         return None
 
     links: ClassVar[bool] = False
-    """Whether it links reads to writes: whether it is asked what follows, and given `Observed.written_by`."""
+    """Whether it links reads to writes: whether it is asked what follows, and given `ObservedOperation.written_by`."""
 
     def begin_write(  # most begin nothing
         self,
@@ -73,7 +73,7 @@ class Exporter(abc.ABC):
         """The commit of what was begun has raised. In the thread aside."""
 
     @abc.abstractmethod
-    def export(self, observed: Observed, captured: object) -> None:
+    def export(self, observed: ObservedOperation, captured: object) -> None:
         """Told of each read and write, in order, in a thread aside, with what was captured when it happened."""
 
     def on_degraded(self, *, degraded: bool) -> None:  # noqa: B027  # most have nothing to do
@@ -89,7 +89,7 @@ class _Telling(Exporter):
     def __init__(self, on_event: Callable[[StoreMetricEvent], object]) -> None:
         self._on_event = on_event
 
-    def export(self, observed: Observed, captured: object) -> None:  # noqa: ARG002  # nothing was captured
+    def export(self, observed: ObservedOperation, captured: object) -> None:  # noqa: ARG002  # nothing was captured
         self._on_event(observed.event)
 
 
@@ -170,7 +170,7 @@ class Telemetry:
                 LOG.exception("telemetry captured no context; nothing else is affected. Later ones are counted")
             return None
 
-    def give(self, observed: Observed, captured: object) -> None:
+    def give(self, observed: ObservedOperation, captured: object) -> None:
         """Have the exporter told, some time."""
         self._aside.give(functools.partial(self._exporter.export, observed, captured))
 

@@ -23,8 +23,8 @@ from ccs_stream.client.observers.token_counter import Tokens, check_counter
 from ccs_stream.client.operations.commit import PendingContent
 from ccs_stream.clock import wall_clock
 from ccs_stream.coordinator.answer import Answer
-from ccs_stream.projections.metric_events import SCHEMA_VERSION, Observed, StoreMetricEvent
-from ccs_stream.projections.savings import Account, Cause, Moved, Savings, signals
+from ccs_stream.projections.metric_events import SCHEMA_VERSION, ObservedOperation, StoreMetricEvent
+from ccs_stream.projections.savings import MovementCause, Savings, TokenAccount, TokenMovement, signals
 from ccs_stream.protocol.commands import ArtifactChange, Write
 from ccs_stream.protocol.errors import CcsError, UsageError
 from ccs_stream.protocol.events import ArtifactDeleted, Event, GrantsInvalidated, WriteCommitted
@@ -211,7 +211,7 @@ class OperationMetrics:
         self._require_benchmark()
         return self._savings.benchmark()
 
-    def account(self) -> Account:
+    def account(self) -> TokenAccount:
         """See `CoherentStore.savings`."""
         self._require_benchmark()
         return self._savings.account()
@@ -247,7 +247,13 @@ class OperationMetrics:
     def _count(self, seen: _Read | _Wrote | _Pushed) -> None:
         match seen:
             case _Read():
-                cause = Cause.SEARCH if seen.operation == "search.hit" else Cause.HIT if seen.hit else Cause.MISS
+                cause = (
+                    MovementCause.SEARCH
+                    if seen.operation == "search.hit"
+                    else MovementCause.HIT
+                    if seen.hit
+                    else MovementCause.MISS
+                )
                 event = self._count_value(seen, cause, seen.address, seen.body.body, seen.number)
                 self._observe(event, seen.artifact, seen.body.version, seen.sequence, seen, self._written_by(seen))
             case _Wrote():
@@ -255,7 +261,9 @@ class OperationMetrics:
             case _Pushed():
                 if self._benchmark:
                     tokens = self._tokens.of(seen.body.body)
-                    moved = Moved(cause=Cause.PUSH, agent=seen.agent, scope=seen.scope, key=seen.key, full=tokens)
+                    moved = TokenMovement(
+                        cause=MovementCause.PUSH, agent=seen.agent, scope=seen.scope, key=seen.key, full=tokens
+                    )
                     self._savings.add(moved)
             case _:
                 assert_never(seen)
@@ -270,7 +278,7 @@ class OperationMetrics:
         for change, address in zip(seen.changes, seen.addresses, strict=True):
             if type(change) is Write:
                 body = bodies[id(change.content)]
-                event = self._count_value(seen, Cause.WRITE, address, body, number)
+                event = self._count_value(seen, MovementCause.WRITE, address, body, number)
                 version = versions.get(change.artifact)
                 self._observe(event, change.artifact, version, seen.answer.last_sequence, seen, begun=next(begun, None))
                 number += 1
@@ -279,16 +287,16 @@ class OperationMetrics:
                 self._savings.add(signals(seen.agent, scope, key, told[change.artifact]))
 
     def _count_value(
-        self, seen: _Read | _Wrote, cause: Cause, address: Address, body: bytes, number: int
+        self, seen: _Read | _Wrote, cause: MovementCause, address: Address, body: bytes, number: int
     ) -> StoreMetricEvent | None:
         """Count a value, and tell of it; the event, where anybody wants one."""
         namespace, scope, key = address
-        moved = Moved(cause=cause, agent=seen.agent, scope=scope, key=key, full=self._tokens.of(body))
+        moved = TokenMovement(cause=cause, agent=seen.agent, scope=scope, key=key, full=self._tokens.of(body))
         if self._benchmark:
             self._savings.add(moved)
         if self._told is None and self._telemetry is None:
             return None
-        hit = cause is Cause.HIT
+        hit = cause is MovementCause.HIT
         event = StoreMetricEvent(
             operation=seen.operation,
             namespace=namespace,
@@ -320,7 +328,7 @@ class OperationMetrics:
         if self._telemetry is None or event is None or seen.traced is None:
             return
         ended = seen.traced.ended_at
-        observed = Observed(
+        observed = ObservedOperation(
             event=event,
             artifact=artifact,
             version=version,
@@ -370,7 +378,7 @@ def metrics_of(
     return OperationMetrics(benchmark=benchmark, on_metric=on_metric, count_tokens=count_tokens, telemetry=telemetry)
 
 
-def print_summary(summary: dict[str, Any], account: Account) -> None:
+def print_summary(summary: dict[str, Any], account: TokenAccount) -> None:
     """Both accounts, for people, on stdout."""
     lines = (
         ("reads", f"{summary['n_operations']:,}"),

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.log.port import LogStore
-from ccs_stream.projections.metric_events import Observed
+from ccs_stream.projections.metric_events import ObservedOperation
 from ccs_stream.protocol.events import WriteCommitted
 from ccs_stream.protocol.ids import ArtifactId, SequenceNumber, Version
 from ccs_stream.protocol.records import DecisionRecord
@@ -23,7 +23,7 @@ class Telemetry(Protocol):
 
     @property
     def links(self) -> bool:
-        """Whether reads are linked to writes: whether `begin_write` and `Observed.written_by` are of any use."""
+        """Whether reads are linked to writes: whether `begin_write` and `written_by` are of any use."""
 
     def capture(self) -> object:
         """What is needed of the caller's context; called where the read or write happens."""
@@ -37,7 +37,7 @@ class Telemetry(Protocol):
     def failed_write(self, begun: object, error: BaseException) -> None:
         """What was begun came to nothing, or nobody knows what it came to. Told aside."""
 
-    def give(self, observed: Observed, captured: object) -> None:
+    def give(self, observed: ObservedOperation, captured: object) -> None:
         """Told aside, with what was captured, or begun."""
 
     def degraded(self, *, degraded: bool) -> None:
