@@ -17,7 +17,7 @@ from langsmith import utils
 from langsmith.run_helpers import get_current_run_tree
 from langsmith.run_trees import RunTree
 
-from ccs_stream.adapters.telemetry.exporting import Exporter, TelemetryExporter
+from ccs_stream.client.observers.telemetry import Exporter, TelemetryExporter
 from ccs_stream.projections.metric_events import ObservedOperation, StoreMetricEvent
 
 LOG = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from opentelemetry.trace import Link, Span, SpanContext, Status, StatusCode, Tra
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
-from ccs_stream.adapters.telemetry.exporting import Exporter, TelemetryExporter
+from ccs_stream.client.observers.telemetry import Exporter, TelemetryExporter
 from ccs_stream.clock import wall_clock
 from ccs_stream.projections.metric_events import ObservedOperation, StoreMetricEvent
 from ccs_stream.protocol.ids import ArtifactId, Micros, Version
