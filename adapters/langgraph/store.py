@@ -38,7 +38,7 @@ from ccs_stream.client.history import Watch
 from ccs_stream.client.options import ClientOptions, check_names
 from ccs_stream.client.results import Change
 from ccs_stream.client.workspace import FLUSH_TIMEOUT_S, Workspace
-from ccs_stream.projections.savings import Account
+from ccs_stream.projections.savings import TokenAccount
 from ccs_stream.protocol.errors import UsageError, unknown_name
 
 WriteCondition = Literal["last_writer_wins", "guarded"]
@@ -398,7 +398,7 @@ class CoherentStore(BaseStore):
         """The tokens of the reads so far, under agent-coherence's keys and rules; see `Workspace.benchmark_summary`."""
         return self._workspace.benchmark_summary()
 
-    def savings(self) -> Account:
+    def savings(self) -> TokenAccount:
         """All tokens that moved so far, next to what re-reading would have moved; see `Workspace.savings`."""
         return self._workspace.savings()
 

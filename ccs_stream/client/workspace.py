@@ -41,7 +41,7 @@ from ccs_stream.clock import SYSTEM_CLOCK, Clock
 from ccs_stream.coordinator.factory import open_coordinator
 from ccs_stream.log.deliveries import decode_delivery
 from ccs_stream.log.port import LogStore, Position
-from ccs_stream.projections.savings import Account
+from ccs_stream.projections.savings import TokenAccount
 from ccs_stream.protocol.commands import Leave
 from ccs_stream.protocol.deliveries import DeliveryRecorded
 from ccs_stream.protocol.errors import CcsError, Closed, UsageError
@@ -431,7 +431,7 @@ class Workspace:
         """
         return self._metrics().summary()
 
-    def savings(self) -> Account:
+    def savings(self) -> TokenAccount:
         """All tokens that moved so far, by cause, agent and artifact, next to what re-reading would have moved.
 
         Raises `UsageError` unless opened with `benchmark=True`.

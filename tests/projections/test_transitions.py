@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccs_stream.projections.state_log import agent_text, content_audit_entry, state_log_entry
-from ccs_stream.projections.transitions import Transition, Transitions, Trigger
+from ccs_stream.projections.transitions import Transition, Transitions, TransitionTrigger
 from ccs_stream.protocol.commands import Command
 from ccs_stream.protocol.decide import Decision
 from ccs_stream.protocol.directory import Directory
@@ -225,7 +225,7 @@ def test_transitions_lead_to_the_grants_of_the_directory(seed: int) -> None:
         story.after(chance.choice([0, 0, 1, 4])).when(commands(story, chance))
         apply(grants, story.all[told:])
         assert grants == held(story.state)
-        assert all(each.trigger is not Trigger.UNKNOWN for each in story.last)
+        assert all(each.trigger is not TransitionTrigger.UNKNOWN for each in story.last)
 
 
 @given(st.integers(0, 2**32))
