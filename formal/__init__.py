@@ -1,4 +1,4 @@
-"""Exhaustive checks of the protocol at small scope.
+"""Exhaustive checks of the protocol at small scope, for contributors.
 
-Guarantees: what is explored is the real core, not a model of it. Does not: ship; this folder is for whoever works here.
+Guarantees: the real core is explored, not a model of it. Does not: ship with the package.
 """

@@ -1,8 +1,8 @@
-"""What a reader of the log knows, and what an onlooker demands of every record: the small directory of `leader_world`.
+"""The facts of a small log: what a reader knows behind each record, and the rules that an onlooker checks there.
 
-Guarantees: `admit`, `advance`, `Cursor` and the records are those of the product; commands are numbered as a session's
-are, and a view is never changed once it is made, so that worlds share it. Does not: encode, or know grants; of a
-workspace it keeps which commands were decided and which of them were applied.
+`leader_world` uses them as its directory. Guarantees: `admit`, `advance`, `Cursor` and the records are those of the
+product; commands are numbered as in a session, and a view is never changed once it is made, so that worlds share it.
+Does not: encode, or know grants; of a workspace it keeps which commands were decided and which of them were applied.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ NOBODY: Final = -1
 LETTERS: Final = "ABC"
 """Names of coordinators, by number."""
 WRITTEN, REFUSED, ANSWERED = b"written", b"refused", b"answered"
-"""What a decision is: the command was applied, was refused, or changes nothing (a repeat changes nothing either)."""
+"""The outcomes of a decision: applied, refused, or changing nothing (a repeat changes nothing either)."""
 
 LoggedRecord = DecisionRecord | LeaderClaimed | LeaderResigned
 Admit = Callable[[Cursor, LoggedRecord], Verdict]
@@ -53,7 +53,7 @@ def command(name: str) -> Command:
 
 
 def name_of(pending: QueuedCommand) -> str:
-    """The name of a command on its way."""
+    """The name of a command that waits to be decided."""
     mark = "?" if type(pending.command) is Read else ""
     return f"{pending.workspace}{pending.command.number}{mark}"
 
@@ -65,13 +65,13 @@ def decided_by(record: DecisionRecord) -> str:
 
 @dataclasses.dataclass(slots=True, eq=False)
 class View:
-    """What is known behind one record of the log."""
+    """The facts behind one record of the log."""
 
     cursor: Cursor
     decided: frozenset[str] = frozenset()
     applied: frozenset[str] = frozenset()
     window: frozenset[str] = frozenset()
-    """What its session is known to have had decided; as `decided`, unless sessions are forgotten."""
+    """The decisions that sessions remember: those of `decided`, unless sessions are forgotten."""
     folded: int = -1
     """Highest offset of the commands topic that an admitted decision carries."""
     claimed: int = 0
@@ -87,7 +87,7 @@ def opened() -> View:
 
 
 def follow(view: View, record: LoggedRecord, topic: tuple[str, ...], *, forgetful: bool = False) -> View:
-    """What is known behind an admitted record; raises `BrokenRule` where it must not have been admitted."""
+    """The facts behind an admitted record. Raises `BrokenRule` where it must not have been admitted."""
     old = view.cursor
     cursor = Cursor(old.log_id, old.epoch, old.leader_id, old.index, old.resigned)
     cursor.workspaces = {key: ChainEnd(end.sequence, end.hash) for key, end in old.workspaces.items()}
@@ -123,7 +123,7 @@ def _fold(after: View, record: DecisionRecord) -> None:
 
 
 def decide(window: frozenset[str], pending: QueuedCommand) -> bytes | None:
-    """The event a command leads to, or None, as `plan_shard` has it."""
+    """The event of a command's decision, or None, as `plan_shard` decides it."""
     name = name_of(pending)
     unrecorded = None if pending.offset is None else ANSWERED
     if name in window:
@@ -142,7 +142,7 @@ def plan(
     taken: int,  # noqa: ARG001 (a weakened rule wants it)
     choose: Decide = decide,
 ) -> list[DecisionRecord | None]:
-    """Decide a batch where `view` stands, on an overlay; None for what needs no decision."""
+    """Decide a batch behind `view`, on an overlay; None for a command that needs no decision."""
     window, index = view.window, int(view.cursor.index)
     sequences = {workspace: int(end.sequence) for workspace, end in view.cursor.workspaces.items()}
     planned: list[DecisionRecord | None] = []
@@ -201,12 +201,12 @@ def describe(record: LoggedRecord) -> str:
 
 
 class Failed(ForwardToTopic):
-    """What no loop may say: tell the clients of these commands that they failed."""
+    """An effect that no loop may have: tell the clients of these commands that they failed."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What is explored: the product, or the product with one rule weakened."""
+    """The rules that are explored: the product, or the product with one rule weakened."""
 
     loop: type[LeadershipLoop] = LeadershipLoop
     admit: Admit = admit
@@ -226,7 +226,7 @@ REAL: Final = Rules()
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Entry:
-    """A record that somebody has still to read."""
+    """A record that some coordinator has still to read."""
 
     record: LoggedRecord
     verdict: Verdict
@@ -238,5 +238,5 @@ class Flight:
     """Records on their way to the log, in order."""
 
     owner: int
-    """Whose producer still waits for them; nobody's when it was destroyed: then they are late."""
+    """The coordinator whose producer still waits for them; none where it was destroyed: then they are late."""
     records: tuple[LoggedRecord, ...]

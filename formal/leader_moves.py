@@ -1,9 +1,9 @@
-"""What may happen in a `leader_world`, and how it heals.
+"""The moves of a `leader_world`, and its way back to rest.
 
-Guarantees: whatever is possible is a move, and moves come in any order: commands, in any order of their numbers, by the
-topic or directly; reads, claims, deliveries; and, within a budget, everything that goes wrong. From every world it can
-be tried what happens when nothing goes wrong any longer: one coordinator leads, everything is decided, and it is quiet.
-Does not: decide what is right; `leader_facts` and `leader_world` do, at each step.
+Guarantees: everything that can happen is a move, and moves come in any order: commands, in any order of their numbers,
+by the topic or directly; reads, claims, deliveries; and, within a budget, every fault. From each world it can be
+checked that, without further faults, one coordinator leads, every command is decided, and the world comes to rest. Does
+not: say what is right; `leader_facts` and `leader_world` do, at each step.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ _CLAIMS_FROM: Final = (Role.FOLLOWING, Role.RECOVERING)
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """What is explored."""
+    """The commands and faults that are explored."""
 
     commands: dict[str, str]
     """By name, how each may come: `topic`, `direct`, or both."""
@@ -46,11 +46,11 @@ class Scope:
 
 
 Move = tuple[str, str | None, Callable[..., Any], tuple[Any, ...]]
-"""What is said of it, the kind of fault if it is one, and what is to be called."""
+"""The text of a move, the kind of fault if it is one, and the function to call."""
 
 
 def begin(scope: Scope, rules: Rules = REAL) -> World:
-    """A log that was just opened, led by the first coordinator; nobody has asked for anything."""
+    """A log that was just opened, led by the first coordinator, without a command."""
     world = World(rules, scope.coordinators, scope.at_most)
     move(world, 0)
     tick(world, 0)
@@ -62,7 +62,7 @@ def begin(scope: Scope, rules: Rules = REAL) -> World:
 
 
 def moves(world: World, scope: Scope) -> Iterator[Move]:
-    """Everything that may happen next, with what goes wrong as far as the budget allows."""
+    """Every move that may come next, with faults as far as the budget allows."""
     yield from _asks(world, scope)
     for i, loop in enumerate(world.loops):
         name = LETTERS[i]
@@ -124,7 +124,7 @@ def _faults(world: World) -> Iterator[Move]:
 
 
 def step(world: World, chosen: Move) -> tuple[World, str]:
-    """The world after a move, and what is said of it; raises `BrokenRule`."""
+    """The world after a move, and the text of the move. Raises `BrokenRule`."""
     label, fault, call, arguments = chosen
     after = world.copy()
     if fault is not None:
@@ -138,7 +138,7 @@ def step(world: World, chosen: Move) -> tuple[World, str]:
 
 
 def put(world: World, name: str) -> None:
-    """A command comes to stand in the commands topic."""
+    """A command arrives in the commands topic."""
     world.topic += (name,)
     world.asked |= {name}
     world.orphans -= {name}
@@ -278,7 +278,7 @@ def heal(world: World, here: int, known: set[int], history: list[str]) -> None:
 
 
 def _next_healing(world: World) -> Move | None:
-    """What happens next, when nothing goes wrong; None when nothing does."""
+    """The next move when there is no fault; None when everything is quiet."""
     for i, name in enumerate(LETTERS[: len(world.loops)]):
         if world.reads[i] < len(world.tail):
             return f"{name} reads", None, World.read, (i,)
@@ -299,7 +299,7 @@ def _next_healing(world: World) -> Move | None:
 
 
 def _next_tick(world: World) -> Move | None:
-    """The first timer that does something."""
+    """The first timer that has an effect."""
     for i, loop in enumerate(world.loops):
         if loop.assigned and loop.role in _CLAIMS_FROM:
             tried = world.copy()

@@ -1,8 +1,8 @@
 """The rules of leadership, each weakened in turn.
 
-Guarantees: each mutation is the product with one rule taken out, by way of a loop that overrides one method, an `admit`
-that is shown another record, a plan that says something else, or a client that believes too much; with it comes the
-scope in which the exploration must find what it breaks. Does not: touch the product.
+Guarantees: each mutation is the product with one rule taken out: a loop that overrides one method, an `admit` that gets
+another record, a plan with another result, or a client that believes too much; it names the scope in which the
+exploration must find the harm. Does not: change the product.
 """
 
 import dataclasses
@@ -200,7 +200,7 @@ def _scope(commands: str, *faults: str) -> Scope:
 
 
 _BATCH: Final = "a1! a2 b1"
-"""One command in the air, so that those of two workspaces wait, and share the next batch."""
+"""One command under way, so that those of two workspaces wait, and share the next batch."""
 
 MUTATIONS: Final[dict[str, tuple[Rules, Scope]]] = {
     "the index does not count: sequences alone": (Rules(admit=_sequences_alone), _scope(_BATCH, "lose")),
@@ -229,11 +229,11 @@ MUTATIONS: Final[dict[str, tuple[Rules, Scope]]] = {
     "a number below the highest is taken for a repeat": (Rules(plan=_in_order), _scope("a1 a2")),
     "a session is forgotten when leadership moves": (Rules(forgetful=True), _scope("a1!", "time-out")),
 }
-"""By what is taken out: the product without it, and where to look."""
+"""By the rule that is taken out: the product without it, and the scope to explore."""
 
 _WIDE: Final = Scope(commands={"a1": "topic direct", "b1": "topic direct"}, at_most=1)
 REDUNDANT: Final[dict[str, tuple[Rules, Scope]]] = {
     "a decision of the epoch is admitted whoever decided it": (Rules(admit=_any_leader), _WIDE),
     "a decision is admitted at any sequence": (Rules(admit=_any_sequence), _WIDE),
 }
-"""What the other rules imply as far as was explored; kept, because each is cheap and needs none of the others."""
+"""Rules that the others imply as far as was explored; kept, because each is cheap and needs none of the others."""

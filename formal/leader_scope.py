@@ -1,7 +1,7 @@
 """`python -m formal.leader_scope`: every history of a few leaders at small scope.
 
-Guarantees: breadth first, so that a broken rule is shown by a shortest history; worlds that nothing to come can tell
-apart are visited once (told apart by 64 bits of hash); from each it is tried whether everything heals. Does not: prove
+Guarantees: breadth first, so that a broken rule is shown by a shortest history; worlds with the same
+future are visited once (compared by 64 bits of hash); from each it is checked that everything heals. Does not: prove
 more than it visited.
 """
 
@@ -25,12 +25,12 @@ SCOPES = (
     Scope(commands={"a1": "direct", "a2": "topic", "b1": "topic", "b2?": "topic"}, at_most=1),
     Scope(commands={"a1": _BOTH, "a2": _BOTH}, at_most=2),
 )
-"""What is explored: numbers of one session come in any order; a `?` changes nothing."""
+"""The commands that are explored: numbers of one session come in any order; a `?` changes nothing."""
 
 
 @dataclasses.dataclass(slots=True)
 class Found:
-    """What an exploration came to."""
+    """The result of an exploration."""
 
     states: int = 0
     transitions: int = 0
@@ -38,7 +38,7 @@ class Found:
     depth: int = 0
     """Every history of so many moves was explored."""
     exhausted: bool = False
-    """True if longer ones lead nowhere else."""
+    """True if longer histories reach no other world."""
     broken: str | None = None
     history: tuple[str, ...] = ()
 
@@ -52,7 +52,7 @@ class Found:
 
 
 class _Exploration:
-    """What is known while exploring."""
+    """The state of an exploration."""
 
     def __init__(self, scope: Scope, rules: Rules) -> None:
         self.scope, self.found = scope, Found()
@@ -60,7 +60,7 @@ class _Exploration:
         world = begin(scope, rules)
         self.frontier: list[tuple[int, World]] = [(0, world)]
         self.came: list[tuple[int, str]] = [(0, "")]
-        """By number of a world, from which one it was come to, and how."""
+        """By number of a world, the world before it and the move between them."""
         self.seen = {hash(world.key()): world.left}
         """By its hash, with how many faults left a world was visited: with fewer, nothing else can follow."""
         self.healed: set[int] = set()

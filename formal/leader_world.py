@@ -1,10 +1,10 @@
 """A small world around the real leadership loop: a log, a commands topic, clients, coordinators and a bad network.
 
 Guarantees: every coordinator runs the product's `LeadershipLoop` and reads by the product's `admit`; the onlooker's
-account (who asked, who was answered, who was told that something failed) is kept apart from them. A world is copied
+account (which commands were sent, answered, or failed to their clients) is kept apart from them. A world is copied
 cheaply: what does not change is shared, and a loop is forked when it is to change.
-Does not: let a coordinator read late what cannot make a difference to it (a follower is always at the log's end; a
-leader sees at once what is void and not its own), for that multiplies states and shows nothing.
+Does not: let a coordinator read late a record that makes no difference to it (a follower is always at the log's end; a
+leader sees at once a record that is void and not its own): that would multiply states and show nothing.
 """
 
 import dataclasses
@@ -58,7 +58,7 @@ _inside = operator.attrgetter("_pending", "_batch", "_unread", "_refused", "_pro
 
 
 def fork(loop: LeadershipLoop, *, deeply: bool = False) -> LeadershipLoop:
-    """A loop of its own, which shares its commands unless `deeply`."""
+    """A copy of a loop, which shares its commands unless `deeply`."""
     other = object.__new__(type(loop))
     for name, value in zip(_FIELDS, _values(loop), strict=True):
         kept = value.copy() if isinstance(value, list | dict) else value
@@ -98,22 +98,22 @@ class World:
         self.rules = rules
         self.loops = [rules.loop() for _ in range(coordinators)]
         self.reads = [0] * coordinators
-        """How much of `tail` each has read."""
+        """How many records of `tail` each coordinator has read."""
         self.taken = [0] * coordinators
-        """Next offset of the commands topic that each takes."""
+        """Next offset of the commands topic that each coordinator takes."""
         self.seeking: list[int | None] = [None] * coordinators
-        """Where each is to go on in the topic, while it has not done that."""
+        """The place at which each is to go on in the topic, while its seek is not done."""
         self.lost = [False] * coordinators
-        """True if something of each one's producer was lost, so that it will time out."""
+        """By coordinator, True if a record of its producer was lost, so that it will time out."""
         self.base = opened()
         self.tail: tuple[Entry, ...] = ()
         self.flights: tuple[Flight, ...] = ()
         self.topic: tuple[str, ...] = ()
         self.group = NOBODY
-        """Whom the consumer group gives the shard; others may not have noticed that they lost it."""
+        """The coordinator to which the group gives the shard; others may not have noticed that they lost it."""
         self.asked: frozenset[str] = frozenset()
         self.hosts: dict[str, int] = {}
-        """Whose process a client that handed its command over lives in."""
+        """By command that was handed over directly, the coordinator in whose process its client lives."""
         self.orphans: frozenset[str] = frozenset()
         """Commands whose clients died without an answer, and will ask again when they are started again."""
         self.answered: frozenset[str] = frozenset()
@@ -121,7 +121,7 @@ class World:
         """Commands whose clients were told that they failed."""
         self.claims = 0
         self.cached: list[tuple[View, Hashable] | None] = [None] * coordinators
-        """What was worked out about each loop for `key`, and for which `base`."""
+        """What `key` has computed of each loop, and for which `base`."""
         self.left = left
         """How many faults there may still be."""
         self.healing = False
@@ -151,16 +151,16 @@ class World:
 
     @property
     def end(self) -> View:
-        """What is known at the log's end."""
+        """The facts at the log's end."""
         return self.tail[-1].after if self.tail else self.base
 
     def view(self, i: int) -> View:
-        """What a coordinator knows."""
+        """The facts that a coordinator knows."""
         read = self.reads[i]
         return self.tail[read - 1].after if read else self.base
 
     def append(self, record: LoggedRecord) -> Verdict:
-        """A record comes to stand at the log's end, where clients read it at once."""
+        """Append a record at the log's end, where clients read it at once."""
         view = self.end
         verdict = self.rules.admit(view.cursor, record)
         if verdict is Verdict.ADMITTED:
@@ -187,7 +187,7 @@ class World:
                 self.do(i, loop.decision_read(record.leader_id, record.index, entry.verdict))
 
     def settle(self) -> None:
-        """Let everybody read what makes no difference to it, and forget what everybody has read."""
+        """Let coordinators read records that make no difference to them, and drop records that all have read."""
         if not self.tail:
             return
         for i, loop in enumerate(self.loops):
@@ -201,7 +201,7 @@ class World:
     # Effects.
 
     def do(self, i: int, effects: list[Effect]) -> None:
-        """Carry out what a loop says."""
+        """Carry out the effects of a loop."""
         loop = self.loops[i]
         for effect in effects:
             match effect:
@@ -235,7 +235,7 @@ class World:
         self.taken[i], self.seeking[i] = self.seeking[i] or 0, None
 
     def abandon(self, i: int) -> None:
-        """Nobody waits any longer for what a coordinator's producer has sent."""
+        """No one waits any longer for the records that a coordinator's producer has sent."""
         self.flights = tuple(Flight(NOBODY, each.records) if each.owner == i else each for each in self.flights)
         self.lost[i] = False
 
@@ -258,7 +258,7 @@ class World:
         self.answered |= {name_of(each) for each in batch}
 
     def pending(self, name: str, offset: int | None) -> QueuedCommand:
-        """A command on its way."""
+        """A command to be decided."""
         return QueuedCommand(workspace=name[0], command=command(name), offset=offset)
 
     def fresh_id(self, i: int) -> LeaderId:
@@ -279,7 +279,7 @@ class World:
     # Identity.
 
     def key(self) -> Hashable:
-        """What tells two worlds apart, as far as anything to come can tell: numbers relative to what all have read."""
+        """The identity of a world as far as its future goes: numbers relative to the records that all have read."""
         base = self.base
         cursor = base.cursor
         start = base.folded + 1

@@ -1,7 +1,7 @@
 """The rules of the core, each weakened in turn.
 
-Guarantees: each mutation is the real core with one rule taken out, by way of what it is shown or what it says. Does
-not: touch the core itself.
+Guarantees: each mutation is the real core with one rule taken out, by a change of its inputs or its results. Does not:
+change the core itself.
 """
 
 import dataclasses
@@ -59,7 +59,7 @@ def _seeing(change: Callable[[ArtifactState, Command, Micros], None], only: type
 
 
 def _saying(change: Callable[[Directory, Command, list[Event]], list[Event]]) -> Decide:
-    """Decide, and say something else."""
+    """Decide, and return other events."""
 
     def weakened(state: Directory, command: Command, now: Micros) -> Decision:
         decision = decide(state, command, now)
@@ -234,4 +234,4 @@ MUTATIONS: Final[dict[str, tuple[Decide, Fold]]] = {
     "a delete restarts the version": (real_decide, _folding(_restart_version)),
     "a refused write registers its artifact": (_saying(_register_anyway), real_fold),
 }
-"""By what is taken out, the core without it."""
+"""By the rule that is taken out, the core without it."""

@@ -1,7 +1,7 @@
 """`python -m formal.small_scope`: every interleaving at small scope.
 
-Guarantees: breadth first, so that a broken rule is shown by a shortest history; states that nothing to come can tell
-apart are visited once. Prints how many states and transitions it visited and how deep it came. Does not: prove more
+Guarantees: breadth first, so that a broken rule is shown by a shortest history; states with the same future
+are visited once. Prints how many states and transitions it visited and how deep it came. Does not: prove more
 than it visited.
 """
 
@@ -19,7 +19,7 @@ DEFAULT_SECONDS = 30.0
 
 @dataclasses.dataclass(slots=True)
 class Found:
-    """What an exploration came to."""
+    """The result of an exploration."""
 
     states: int = 0
     transitions: int = 0

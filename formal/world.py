@@ -1,7 +1,7 @@
-"""A small world: the real directory, and beside it what an onlooker knows without asking it.
+"""A small world: the real directory, and beside it the account of an onlooker.
 
-Guarantees: the onlooker's account (who read what, whose time ran out) is kept apart from `decide` and `fold`, so that a
-rule weakened there is seen here. Does not: look into bodies.
+Guarantees: the onlooker's account (which participant read which version, whose time ran out) is kept apart from
+`decide` and `fold`, so that a rule weakened there shows here. Does not: look into bodies.
 """
 
 import dataclasses
@@ -62,12 +62,12 @@ Fold = Callable[[Directory, list[Event], Micros, Command], None]
 
 
 class BrokenRule(Exception):  # what is looked for, not an error
-    """Something that must hold does not."""
+    """A rule does not hold."""
 
 
 @dataclasses.dataclass(slots=True)
 class Agent:
-    """What one participant knows."""
+    """The knowledge of one participant."""
 
     name: str
     session_id: SessionId
@@ -77,11 +77,11 @@ class Agent:
     fence: dict[ArtifactId, int] = dataclasses.field(default_factory=dict)
     """The fence it was last given, stale or not."""
     old_fence: dict[ArtifactId, int] = dataclasses.field(default_factory=dict)
-    """The one it was given before that."""
+    """The fence before that one."""
     until: dict[ArtifactId, int] = dataclasses.field(default_factory=dict)
-    """When its reservation ends, if it has not released it."""
+    """When its reservation ends, unless it has released it."""
     lost: frozenset[ArtifactId] = frozenset()
-    """Where its reservation ran out and it has not read since."""
+    """Artifacts whose reservation it lost by time and that it has not read since."""
 
     def copy(self) -> "Agent":
         """An agent of its own."""
@@ -121,7 +121,7 @@ class World:
         return World(state, [agent.copy() for agent in self.agents], self.artifacts, self.now)
 
     def key(self) -> Hashable:
-        """What tells two states apart, as far as anything to come can tell: no sequences, times as time left."""
+        """The identity of a state as far as its future goes: without sequences, with times as time left."""
         rows: list[Hashable] = []
         for artifact_id_ in self.artifacts:
             each = self.state.artifacts.get(artifact_id_)
@@ -156,7 +156,7 @@ class World:
 
 
 def begin(participants: int, artifacts: int, decide: Decide, fold: Fold) -> World:
-    """A workspace in which everybody has joined and nothing exists."""
+    """A workspace in which all participants have joined and no artifact exists."""
     state = Directory()
     ids = tuple(artifact_id("w", (), f"k{number}") for number in range(artifacts))
     world = World(state, [], ids)
@@ -172,7 +172,7 @@ def begin(participants: int, artifacts: int, decide: Decide, fold: Fold) -> Worl
 
 
 def moves(world: World) -> Iterator[tuple[str, Agent | None, Command | None]]:
-    """Everything that may happen next; a command of None is a tick of the clock."""
+    """Every command that may come next; None is a tick of the clock."""
     yield "tick", None, None
     yield "sweep", None, Sweep(session_id=NO_SESSION, number=UNNUMBERED, limit=10)
     for agent in world.agents:
@@ -245,12 +245,12 @@ def _require(holds: object, rule: str) -> None:
 
 
 def _standing(world: World, artifact: ArtifactId) -> Agent | None:
-    """Whose reservation stands, by the onlooker's account."""
+    """The holder of the reservation, by the onlooker's account."""
     return next((each for each in world.agents if each.until.get(artifact, 0) > world.now), None)
 
 
 def _check_decision(world: World, actor: Agent | None, command: Command, decision: Decision) -> None:
-    """What a decision may be, given what the onlooker knows."""
+    """Check that a decision is allowed, given the onlooker's knowledge."""
     events = decision.events
     if any(type(event) is CommandRefused for event in events):
         _require(len(events) == 1, "a refused command leaves only its refusal")
@@ -285,7 +285,7 @@ def _check_decision(world: World, actor: Agent | None, command: Command, decisio
 
 
 def _check_read(before: World, after: World, artifact: ArtifactId) -> None:
-    """Whoever had a copy before somebody read has one after it."""
+    """Check that every holder of a copy still holds one after another participant's read."""
     old, new = before.state.artifacts.get(artifact), after.state.artifacts.get(artifact)
     if old is not None and new is not None:
         kept = all(new.holds(agent.number) for agent in before.agents if old.holds(agent.number))
@@ -293,7 +293,7 @@ def _check_read(before: World, after: World, artifact: ArtifactId) -> None:
 
 
 def _account(after: World, actor: Agent | None, command: Command, decision: Decision) -> None:
-    """What participants know after a decision."""
+    """Update the participants' knowledge after a decision."""
     for event in decision.events:
         match event:
             case GrantIssued() if actor is not None:
@@ -320,7 +320,7 @@ def _account(after: World, actor: Agent | None, command: Command, decision: Deci
 
 
 def _check_state(before: World, after: World) -> None:
-    """What must hold of every state, and of every step from one to the next."""
+    """Check the rules of every state, and of every step from one state to the next."""
     for artifact, each in after.state.artifacts.items():
         old = before.state.artifacts.get(artifact)
         _require(not (each.owner and each.sharers), "an owner (M or E) holds the only copy")

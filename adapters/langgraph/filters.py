@@ -4,13 +4,12 @@ Guarantees: the operators and wildcards of LangGraph's own stores, with one mean
 knows raises and names the nearest known one. A value that cannot be compared with the operand does not match.
 """
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from langgraph.store.base import MatchCondition
 
-from ccs_stream.protocol.errors import UsageError
+from ccs_stream.protocol.errors import UsageError, unknown_name
 
 
 def _numbers(compare: Callable[[float, float], bool]) -> Callable[[Any, Any], bool]:
@@ -39,9 +38,7 @@ def check_filter(wanted: Mapping[str, Any] | None) -> None:
         if isinstance(value, Mapping):
             for name in value:
                 if name.startswith("$") and name not in _OPERATORS:
-                    near = difflib.get_close_matches(name, _OPERATORS, n=1)
-                    hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(_OPERATORS)}"
-                    raise UsageError(f"unknown filter operator {name!r} for {key!r}{hint}")
+                    raise unknown_name(name, _OPERATORS, what=f"for {key!r} there is no filter operator")
             check_filter({name: part for name, part in value.items() if not name.startswith("$")})
 
 

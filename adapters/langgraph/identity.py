@@ -1,23 +1,22 @@
-"""Who acts, on what: from a LangGraph namespace and the running graph to an agent, a scope and an execution scope.
+"""From a LangGraph namespace and the running graph to an agent, a scope, and the read set of the flow.
 
-Guarantees: `"node"` takes namespaces as LangGraph means them and the running graph node as the agent (outside a graph,
-the process); `"namespace"` takes the first part as the agent and the rest as the scope. Does not: authenticate; a name
-is a claim.
+Guarantees: identity `"node"` takes namespaces as LangGraph means them, and the running graph node as the agent (outside
+a graph, the process). Identity `"namespace"` takes the first part as the agent and the rest as the scope. Does not:
+authenticate; a name is a claim.
 
-What is "the running node": the name `create_agent` was given, where there is one; else the names of the nodes around
-the running task, outermost first, joined with "/".
+The running node is named as `create_agent` was told, where it was; else by the names of the nodes around the running
+task, outermost first, joined with "/".
 """
 
 import os
 import re
-import warnings
 from collections.abc import Callable
 from typing import Any, Final, Literal
 
 from langchain_core.runnables.config import var_child_runnable_config
 
-from ccs_stream.client.cache.read_set import AgentReadSets, ReadSet, ReadSets, read_set_of
-from ccs_stream.client.observers.delivery_log import Context
+from ccs_stream.client.adapter_port import ModelContext, ReadSet, ReadSets
+from ccs_stream.client.caller_warning import warn_caller
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.ids import Scope
 
@@ -36,17 +35,18 @@ _NOT_AN_AGENT: Final = re.compile(
 
 
 class GraphContext:
-    """What can be known of the graph task that is running in this context, if any."""
+    """What can be known of the graph task that runs now, if any."""
 
-    __slots__ = ("_nodes", "process")
+    __slots__ = ("_nodes", "_read_sets", "process")
 
-    def __init__(self) -> None:
+    def __init__(self, read_sets: ReadSets) -> None:
+        self._read_sets = read_sets
         self._nodes: dict[str, str] = {}
         self.process = f"process-{os.getpid()}"
         """The agent outside a graph."""
 
     def agent(self) -> str:
-        """Name of the running node, or of the process."""
+        """The name of the running node, or of the process."""
         config = var_child_runnable_config.get()
         if config is None:
             return self.process
@@ -58,7 +58,7 @@ class GraphContext:
         return self._node_path(path) if path else self.process
 
     def names(self) -> set[str]:
-        """Every name the running task answers to; empty outside a graph."""
+        """Every name that the running task answers to; empty outside a graph."""
         config = var_child_runnable_config.get()
         metadata: dict[str, Any] = (config.get("metadata") or {}) if config is not None else {}
         path = metadata.get("langgraph_checkpoint_ns")
@@ -67,8 +67,15 @@ class GraphContext:
         known = {self.agent(), *self._node_path(path).split("/")}
         return known | {str(metadata[name]) for name in ("lc_agent_name", "langgraph_node") if name in metadata}
 
-    def caller(self, scopes: ReadSets) -> "CallContext":
-        """Whoever is calling now."""
+    def acting(self) -> tuple[str, ReadSet]:
+        """The agent that calls now, and its read set in this flow."""
+        if var_child_runnable_config.get() is None:
+            return self.process, self._read_sets.current(self.process)
+        call = self.call()
+        return call.agent, call.read_set(call.agent)
+
+    def call(self) -> "CallContext":
+        """The flow and the agent that call now."""
         config = var_child_runnable_config.get()
         if config is not None:
             configurable: dict[str, Any] = config.get("configurable") or {}
@@ -76,13 +83,13 @@ class GraphContext:
             if task is not None:
                 metadata: dict[str, Any] = config.get("metadata") or {}
                 thread = configurable.get("thread_id")
-                context = _context(thread, configurable.get(GENERATION))
+                context = _model_context(thread, configurable.get(GENERATION))
                 if metadata.get("ls_integration") == _CREATE_AGENT:
                     around = str(metadata.get("langgraph_checkpoint_ns") or "").rpartition("|")[0]
                     if around or thread is not None:
-                        return CallContext(scopes, self.agent(), (thread, around), None, context)
-                return CallContext(scopes, self.agent(), (thread, task), None, context)
-        return CallContext(scopes, self.process, None, scopes.here())
+                        return CallContext(self._read_sets, self.agent(), (thread, around), context)
+                return CallContext(self._read_sets, self.agent(), (thread, task), context)
+        return CallContext(self._read_sets, self.process, None, None)
 
     def _node_path(self, checkpoint_ns: str) -> str:
         path = self._nodes.get(checkpoint_ns)
@@ -95,38 +102,41 @@ class GraphContext:
 
 
 class CallContext:
-    """A flow of execution, taken when a method is called: in a graph a task of a thread, else a task or a thread.
+    """The flow that called a method, taken when it is called: in a graph a task of a thread, else a task or a thread.
 
     The tool calls of one `create_agent` are one flow: they are steps of one author, who sees all their results.
     """
 
-    __slots__ = ("_agents", "_context", "_name", "_scopes", "agent")
+    __slots__ = ("_context", "_flow", "_name", "_read_sets", "agent")
 
     def __init__(
         self,
-        scopes: ReadSets,
+        read_sets: ReadSets,
         agent: str,
         name: tuple[object, object] | None,
-        agents: AgentReadSets | None,
-        context: Context | None = None,
+        context: ModelContext | None,
     ) -> None:
+        """`name` names the flow in a graph; None for the asyncio task or thread that runs now."""
         self.agent = agent
         """The running node, or the process."""
-        self._scopes = scopes
+        self._read_sets = read_sets
         self._name = name
-        self._agents = agents
+        self._flow = read_sets.flow() if name is None else None
         self._context = context
 
-    def scope(self, agent: str) -> ReadSet:
+    def read_set(self, agent: str) -> ReadSet:
         """What `agent` has read in this flow."""
-        if self._agents is not None:
-            return read_set_of(self._agents, agent)
-        scope = self._scopes.named((self._name, agent))
-        scope.context = self._context
-        return scope
+        if self._flow is not None:
+            read_set = self._flow.get(agent)
+            if read_set is None:
+                read_set = self._flow[agent] = ReadSet()
+            return read_set
+        read_set = self._read_sets.named((self._name, agent))
+        read_set.context = self._context
+        return read_set
 
 
-def _context(thread: object, generation: object) -> Context | None:
+def _model_context(thread: object, generation: object) -> ModelContext | None:
     """The conversation (LangGraph's thread) and its generation, as deliveries name them."""
     known = type(generation) is int and generation >= 0
     if thread is None and not known:
@@ -135,20 +145,29 @@ def _context(thread: object, generation: object) -> Context | None:
 
 
 class Addressing:
-    """One store's reading of namespaces."""
+    """How one store reads namespaces."""
 
-    def __init__(self, identity: Identity, running: GraphContext) -> None:
+    def __init__(self, identity: Identity, context: GraphContext) -> None:
         if identity not in ("node", "namespace") and not callable(identity):
             raise UsageError(f"identity is 'node', 'namespace' or a callable of the namespace, got {identity!r}")
-        self.by_node = identity == "node"
+        self._by_node = identity == "node"
         self._identity = identity
-        self._running = running
+        self._context = context
         self._warned = False
+
+    def resolve(self, namespace: Namespace) -> tuple[str, Scope, ReadSet]:
+        """Agent, scope and read set of a call that addresses an artifact. Raises `UsageError`."""
+        if self._by_node:
+            agent, read_set = self._context.acting()
+            return agent, namespace, read_set
+        agent, scope = self.split(namespace)
+        self.warn_if_wrong(namespace)
+        return agent, scope, self._context.call().read_set(agent)
 
     def split(self, namespace: Namespace) -> tuple[str, Scope]:
         """Agent and scope of a namespace that addresses an artifact. Raises `UsageError`."""
         if self._identity == "node":
-            return self._running.agent(), namespace
+            return self._context.agent(), namespace
         if self._identity == "namespace":
             if len(namespace) < 2:
                 raise UsageError(
@@ -168,7 +187,7 @@ class Addressing:
         return self.split(prefix)
 
     def join(self, agent: str, prefix: Namespace, scope_prefix: Scope, scope: Scope) -> Namespace:
-        """The namespace under which whoever searched `prefix` finds `scope`."""
+        """The namespace under which a search of `prefix` finds `scope`."""
         if self._identity == "node":
             return scope
         if self._identity == "namespace":
@@ -185,10 +204,10 @@ class Addressing:
         return self._identity == "namespace"
 
     def looks_wrong(self, namespace: Namespace) -> str | None:
-        """Why the first part hardly is an agent, with identity='namespace'; else None."""
+        """Why the first part is hardly an agent, with identity='namespace'; else None."""
         if self._identity != "namespace":
             return None
-        first, names = namespace[0], self._running.names()
+        first, names = namespace[0], self._context.names()
         if _NOT_AN_AGENT.search(first):
             return f"{first!r} looks like a user or a collection"
         if names and first not in names:
@@ -196,16 +215,15 @@ class Addressing:
         return None
 
     def warn_if_wrong(self, namespace: Namespace) -> None:
-        """Warn, once, of a first part that hardly is an agent where it is taken for one."""
+        """Warn, once, of a first part that is hardly an agent where it is taken for one."""
         if self._warned or not self.names_agents or not namespace:
             return
         wrong = self.looks_wrong(namespace)
         if wrong is not None:
             self._warned = True
-            warnings.warn(
+            warn_caller(
                 f"the first part of a namespace is taken for an agent here, and {wrong}. All such namespaces that "
                 f"agree in the rest, {namespace[1:]!r}, share one artifact, which mixes up different users' memories; "
                 "use CoherentStore, or identity='node', if that is not meant. (Said once.)",
                 UserWarning,
-                stacklevel=2,
             )

@@ -1,7 +1,7 @@
-"""What the store hands out: LangGraph's items, with the version beside.
+"""The items that the store returns: LangGraph's own, with the version beside.
 
-Guarantees: an item is a `langgraph.store.base.Item` in every respect; its value is the caller's own. Does not: change
-when the artifact does.
+Guarantees: an item is a `langgraph.store.base.Item` in every respect, and its value is the caller's own. Does not:
+change when the artifact does.
 """
 
 import datetime as dt
@@ -10,23 +10,16 @@ from typing import Any
 from langgraph.store.base import Item, SearchItem
 
 
-class LostUpdateWarning(UserWarning):
-    """A put replaced a version that its author had not read: somebody's work may be lost. It is on the log."""
-
-
 class CoherentItem(Item):
-    """An item and its version, for `compare_and_set(expected=item.version)`.
-
-    It is `stale` where the log could not be asked.
-    """
+    """An item and its version, for `compare_and_set(expected=item.version)`."""
 
     __slots__ = ("_stale", "version")
     version: int
 
     @property
     def stale(self) -> bool:
-        """Whether the log could not be asked."""
-        return getattr(self, "_stale", False)  # set where it is so: nearly all items are not, and are made without
+        """Whether the log could not be asked, so that a newer version may exist."""
+        return getattr(self, "_stale", False)  # set only where it is true: nearly all items are current
 
     @stale.setter
     def stale(self, stale: bool) -> None:  # a property

@@ -1,14 +1,11 @@
-"""`CoherentStore` and `CCSStore`: a `BaseStore` whose every write, grant and invalidation is on a log.
+"""`CoherentStore` and `CCSStore`: LangGraph stores whose every write, grant and invalidation is on a log.
 
 Guarantees: what LangGraph's own stores do, sync and async, from any thread and several event loops at once, also sync
-inside a running loop; values come back isolated; a batch's writes are one decision. Beyond `BaseStore`: guarded writes,
+inside a running loop. Values come back isolated; a batch's writes are one decision. Beyond `BaseStore`: guarded writes,
 `compare_and_set`, `put_all`, `get_all`, `acquire`, `history`, `watch`. Does not: authenticate agents.
 """
 
-import difflib
-import inspect
-import threading
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, ClassVar, Final, Literal, Self, Unpack
 
@@ -28,114 +25,95 @@ from langgraph.store.base import (
     TTLConfig,
 )
 
-from ccs_stream.adapters.langgraph.extensions import StoreExtensions
-from ccs_stream.adapters.langgraph.identity import Addressing, CallContext, GraphContext, Identity, Namespace
+from ccs_stream.adapters.langgraph.identity import Addressing, GraphContext, Identity, Namespace
 from ccs_stream.adapters.langgraph.items import CoherentItem, item
-from ccs_stream.adapters.langgraph.operations import Operations
+from ccs_stream.adapters.langgraph.operations import Operations, item_of
 from ccs_stream.adapters.langgraph.vectors import VectorIndex
-from ccs_stream.adapters.telemetry.exporting import Exporter, Telemetry, TelemetryExporter, exporter_of
-from ccs_stream.client.cache.content_cache import DEFAULT_BYTES_MAX, CachedContent
-from ccs_stream.client.cache.freshness import Freshness
+from ccs_stream.adapters.langgraph.writes import ItemWriter
+from ccs_stream.client.adapter_port import Outbox, Position, ReadContent, Reservation, Steps
+from ccs_stream.client.agent import RESERVATION_LIMIT_S, seconds_to_us
 from ccs_stream.client.connect import connect
-from ccs_stream.client.observers.metrics import CountTokens, metrics_of
-from ccs_stream.client.operations.steps import run, run_async
-from ccs_stream.client.options import ClientOptions, parse_options
-from ccs_stream.client.workspace import Workspace
-from ccs_stream.projections.metric_events import StoreMetricEvent
-from ccs_stream.protocol.errors import UsageError
-from ccs_stream.protocol.ids import ArtifactId
-from ccs_stream.protocol.settings import WorkspaceSettings
+from ccs_stream.client.health import WorkspaceHealth
+from ccs_stream.client.history import Watch
+from ccs_stream.client.options import ClientOptions, check_names
+from ccs_stream.client.results import Change
+from ccs_stream.client.workspace import FLUSH_TIMEOUT_S, Workspace
+from ccs_stream.projections.savings import TokenAccount
+from ccs_stream.protocol.errors import UsageError, unknown_name
 
-Writes = Literal["last_writer_wins", "guarded"]
-TelemetryOption = Literal["opentelemetry", "langsmith"] | TelemetryExporter | Exporter | None
+WriteCondition = Literal["last_writer_wins", "guarded"]
+_OWN_OPTIONS: Final = ("url", "workspace", "identity", "writes", "index", "ttl")
 _TTL_KEYS: Final = frozenset(TTLConfig.__annotations__)
 
 
-class CoherentStore(StoreExtensions, BaseStore):
+class CoherentStore(BaseStore):
     """A drop-in for LangGraph's stores: namespaces mean what they mean there, the agent is the running graph node.
 
-    `CoherentStore()` keeps its log in memory; `CoherentStore("sqlite:///team.db", workspace="release-42")` is durable
-    and shared with every process that opens the same file.
+    ```python
+    from ccs_stream.adapters.langgraph import CoherentStore
+
+    with CoherentStore() as store:  # CoherentStore("sqlite:///team.db") is durable, and shared by processes
+        store.put(("team",), "plan", {"step": 1})
+        item = store.get(("team",), "plan")
+        print(item.value, item.version)  # {'step': 1} 1
+    ```
+
+    `CoherentStore()` keeps its log in memory. `CoherentStore("sqlite:///team.db", workspace="release-42")` is durable,
+    and shared with every process that opens the same file. Give it to `builder.compile(store=store)`.
     """
 
     supports_ttl = True
     DEFAULT_IDENTITY: ClassVar[Literal["node", "namespace"]] = "node"
 
-    def __init__(  # noqa: PLR0913  # one name for each thing a user may choose
+    def __init__(  # one name for each thing that LangGraph users choose
         self,
         url: str | None = None,
         *,
         workspace: str | None = None,
         identity: Identity | None = None,
-        writes: Writes = "last_writer_wins",
+        writes: WriteCondition = "last_writer_wins",
         index: IndexConfig | None = None,
         ttl: TTLConfig | None = None,
-        freshness: Freshness | str | None = None,
-        settings: WorkspaceSettings | None = None,
-        body_cache_bytes: int = DEFAULT_BYTES_MAX,
-        kafka: Mapping[str, Any] | None = None,
-        benchmark: bool = False,
-        on_metric: Callable[[StoreMetricEvent], object] | None = None,
-        count_tokens: CountTokens | None = None,
-        telemetry: TelemetryOption = None,
         **options: Unpack[ClientOptions],
     ) -> None:
         """Open the store.
 
-        `identity` says who acts: `"node"`, `"namespace"`, or a callable from a namespace to (agent, scope). `writes`
-        `"guarded"` makes `put` and `delete` conditional on what this execution scope last read. `index` and `ttl` are
-        LangGraph's own. `benchmark` counts the tokens that move (`benchmark_summary`, `savings`), `on_metric` is told
-        of every read, write and search result, aside; `count_tokens` counts the tokens of a value, instead of the
-        estimate. `telemetry` is `"opentelemetry"`, `"langsmith"` or an exporter. The other options are those of
-        `ccs_stream.connect`. Raises `UsageError` for an unknown option, naming the nearest known one.
+        Args:
+            url: `sqlite:///FILE.db`, `kafka://HOST:PORT`, or None for a log in memory.
+            workspace: The workspace of that log; by default the one that the URL names, else `default`.
+            identity: Who acts: `"node"` (the running graph node), `"namespace"` (its first part), or a function from a
+                namespace to (agent, scope).
+            writes: `"guarded"` makes `put` and `delete` conditional on the version that this flow last read.
+            index: LangGraph's own: how values are embedded for semantic search.
+            ttl: LangGraph's own: when values expire.
+            options: Those of `ccs_stream.connect`; see `ccs_stream.client.options.ClientOptions`.
+
+        Raises:
+            UsageError: For an option that cannot be used; an unknown one is named with the nearest known one.
+            LogError: For a log that cannot be opened, and its kinds.
+
         """
-        parse_options(options, of=type(self).__name__, others=_OWN_OPTIONS)
+        check_names(options, of=type(self).__name__, others=_OWN_OPTIONS)
         if writes not in ("last_writer_wins", "guarded"):
             raise UsageError(f"writes is 'last_writer_wins' or 'guarded', got {writes!r}")
         self.ttl_config = _checked_ttl(ttl)
-        exporter = exporter_of(telemetry)
-        self._meter = metrics_of(
-            benchmark=benchmark,
-            on_metric=on_metric,
-            count_tokens=count_tokens,
-            telemetry=None if exporter is None else Telemetry(exporter),
-        )
-        self._running = GraphContext()
-        addressing = Addressing(self.DEFAULT_IDENTITY if identity is None else identity, self._running)
         vectors = None if index is None else VectorIndex(index)
-        self._workspace = connect(
-            url,
-            workspace=workspace,
-            settings=settings,
-            freshness=freshness,
-            body_cache_bytes=body_cache_bytes,
-            kafka=kafka,
-            **options,
-        )
-        engine = self._workspace.engine
-        if self._meter is not None:
-            self._meter.instance_id = self._workspace.instance_id
-            if (pusher := self._workspace.observers.pusher) is not None:
-                pusher.told = self._meter.pushed
-            if (degradation := self._workspace.degradation) is not None:
-                degradation.on_change(self._meter.degraded)
-        self._operations = Operations(
-            engine, addressing, self._running, guarded=writes == "guarded", vectors=vectors, meter=self._meter
-        )
-        self._engine = engine
-        self._copies = engine.copies
-        self._short = addressing.by_node and engine.fallback is None
-        """Whether a hit may be looked for the short way."""
-        self._addresses = engine.addresses
-        self._kept_bodies = engine.bodies
-        self._heeded = self._meter is not None or engine.serving.give is not None
-        """Whether anybody is told of hits."""
-        self._latest = engine.freshness is Freshness.LATEST
-        self._sweeper: threading.Thread | None = None
-        self._stop_sweeping = threading.Event()
-        interval = (self.ttl_config or {}).get("sweep_interval_minutes")
-        if interval is not None:
-            self.start_ttl_sweeper(interval)
+        self._workspace = connect(url, workspace=workspace, **options)
+        self._port = port = self._workspace.adapter_port
+        self._context = GraphContext(port.read_sets)
+        try:
+            addressing = Addressing(self.DEFAULT_IDENTITY if identity is None else identity, self._context)
+            self._addressing = addressing
+            self._writer = ItemWriter(port, addressing, guarded=writes == "guarded")
+            self._operations = Operations(port, addressing, self._writer, vectors)
+            interval = (self.ttl_config or {}).get("sweep_interval_minutes")
+            if interval is not None:
+                self.start_ttl_sweeper(interval)
+        except BaseException:
+            self._workspace.close()
+            raise
+        self._addresses = port.addresses
+        self._read = port.read
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._workspace!r})"
@@ -146,77 +124,68 @@ class CoherentStore(StoreExtensions, BaseStore):
 
     @property
     def workspace(self) -> Workspace:
-        """The workspace beneath: positions, `as_of`, `state_hash`."""
+        """The workspace beneath: positions, `as_of`, `state_hash`, `deliveries`."""
         return self._workspace
 
-    # BaseStore.
+    # BaseStore. The async forms are plain functions that return a coroutine, so that the calling flow is known when
+    # they are called: `gather` and `wait_for` await them in tasks of their own.
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         """The results of LangGraph's operations: reads first, then all writes, each agent's in one decision."""
-        return run(self._workspace.coordinator, self._operations.batch(ops, self._operations.caller()))
+        return self._port.run(self._operations.batch(ops, self._context.call()))
 
     def abatch(self, ops: Iterable[Op]) -> Coroutine[Any, Any, list[Result]]:
-        """As `batch`. Who calls is looked up now, not when this is awaited: `gather` awaits in tasks of its own."""
-        return run_async(self._workspace.coordinator, self._operations.batch(ops, self._operations.caller()))
+        """As `batch`."""
+        return self._port.run_async(self._operations.batch(ops, self._context.call()))
 
     def get(self, namespace: Namespace, key: str, *, refresh_ttl: bool | None = None) -> CoherentItem | None:
         """As LangGraph's `get`; the item carries its `version`."""
-        found = self._hit(namespace, key) if self._short else None
-        if found is not None:
-            return found
-        return super().get(namespace, key, refresh_ttl=refresh_ttl)  # type: ignore[return-value]
-
-    def _hit(self, namespace: Namespace, key: str) -> CoherentItem | None:
-        """The item, where the agent holds a current copy whose body is here: no lock, nothing appended."""
-        engine = self._engine
+        agent, scope, read_set = self._addressing.resolve(namespace)
         try:
-            artifact = self._addresses.get((namespace, key))
-        except TypeError:  # a list for a namespace: the long way says so
+            artifact = self._addresses.get((scope, key))
+        except TypeError:  # a list: LangGraph's own check says so
+            artifact = None
+        if artifact is None:
+            return super().get(namespace, key, refresh_ttl=refresh_ttl)  # type: ignore[return-value]
+        refreshes = self._refreshes(refresh_ttl)
+        found = self._read(agent, artifact, read_set, namespace=namespace, refresh_ttl=refreshes)
+        if found is None:
             return None
-        coordinator = engine.coordinator
-        if artifact is None or (coordinator.behind() if self._latest else coordinator.stale):
-            return None
-        caller = self._running.caller(engine.scopes)
-        if self._heeded or self._copies.active:
-            body = self._heeded_hit(caller, artifact, namespace, key)
-            if body is None:
-                return None
-        else:
-            body = engine.held(caller.agent, artifact)
-            if body is None or body.ttl:
-                return None
-            caller.scope(caller.agent).saw(artifact, body.version)
-        return item(orjson.loads(body.body), key, namespace, body.created_at, body.updated_at, body.version)
-
-    def _heeded_hit(
-        self, caller: CallContext, artifact: ArtifactId, namespace: Namespace, key: str
-    ) -> CachedContent | None:
-        """The body of a hit that strategies have a say in, or that somebody is told of."""
-        engine, copies = self._engine, self._copies
-        sequence = engine.state.last_complete_sequence  # before looking: what is looked at is at least as new
-        body = engine.hit(caller.agent, artifact, copies.ticks + 1)
-        if body is None or body.ttl:
-            return None
-        scope = caller.scope(caller.agent)
-        scope.saw(artifact, body.version)
-        tick = copies.tick()
-        engine.serving.delivered(caller.agent, artifact, body, sequence, scope)
-        if self._meter is not None:
-            address = (namespace, namespace, key)
-            self._meter.read("get", caller.agent, address, artifact, body, sequence, hit=True, tick=tick)
-        return body
-
-    # The async forms are plain functions that return a coroutine, so that who calls is known when they are called:
-    # `gather` and `wait_for` await them in tasks of their own.
+        made = item(orjson.loads(found.body), key, namespace, found.created_at, found.updated_at, found.version)
+        if found.stale:
+            made.stale = True
+        return made
 
     def aget(
         self, namespace: Namespace, key: str, *, refresh_ttl: bool | None = None
     ) -> Coroutine[Any, Any, CoherentItem | None]:
         """As `get`."""
-        found = self._hit(namespace, key) if self._short else None
-        if found is not None:
-            return _ready(found)
-        return _first(self.abatch([GetOp(tuple(namespace), str(key), self._refreshes(refresh_ttl))]))
+        refreshes = self._refreshes(refresh_ttl)
+        agent, scope, read_set = self._addressing.resolve(namespace)
+        try:
+            artifact = self._addresses.get((scope, key))
+        except TypeError:
+            artifact = None
+        if artifact is None:
+            return _first(self.abatch([GetOp(tuple(namespace), str(key), refreshes)]))
+        found = self._port.read_async(agent, artifact, read_set, namespace=namespace, refresh_ttl=refreshes)
+        return _item_of(found, key, namespace)
+
+    def put(
+        self,
+        namespace: Namespace,
+        key: str,
+        value: Mapping[str, Any],
+        index: Literal[False] | list[str] | None = None,
+        *,
+        ttl: float | NotProvided | None = NOT_PROVIDED,
+    ) -> None:
+        """As LangGraph's `put`. With `writes="guarded"` raises `VersionConflict` when what was read has changed."""
+        # An address used before has had its labels checked.
+        simple = type(namespace) is tuple and type(key) is str and namespace and namespace[0] != "langgraph"
+        if simple and self._writer.put_known(namespace, key, value, index, self._ttl_minutes(ttl)):
+            return
+        super().put(namespace, key, value, index, ttl=ttl)
 
     def aput(
         self,
@@ -257,21 +226,10 @@ class CoherentStore(StoreExtensions, BaseStore):
             return refresh_ttl
         return bool(self.ttl_config.get("refresh_on_read", True)) if self.ttl_config else True
 
-    def put(
-        self,
-        namespace: Namespace,
-        key: str,
-        value: Mapping[str, Any],
-        index: Literal[False] | list[str] | None = None,
-        *,
-        ttl: float | NotProvided | None = NOT_PROVIDED,
-    ) -> None:
-        """As LangGraph's `put`. With `writes="guarded"` raises `VersionConflict` when what was read has changed."""
-        # An address used before has had its labels checked.
-        simple = type(namespace) is tuple and type(key) is str and namespace and namespace[0] != "langgraph"
-        if simple and self._operations.writes.put_now(namespace, key, value, index, self._ttl_minutes(ttl)):
-            return
-        super().put(namespace, key, value, index, ttl=ttl)
+    def _ttl_minutes(self, ttl: float | NotProvided | None) -> float | None:
+        if isinstance(ttl, NotProvided):
+            return self.ttl_config.get("default_ttl") if self.ttl_config else None
+        return ttl
 
     # Expiry.
 
@@ -280,32 +238,176 @@ class CoherentStore(StoreExtensions, BaseStore):
         return self._workspace.sweep()
 
     def start_ttl_sweeper(self, sweep_interval_minutes: float | None = None) -> None:
-        """Sweep every so many minutes, in a thread of its own, until `stop_ttl_sweeper` or `close`."""
+        """Sweep every so many minutes, in a background task, until `stop_ttl_sweeper` or `close`."""
         configured = (self.ttl_config or {}).get("sweep_interval_minutes")
         interval = configured if sweep_interval_minutes is None else sweep_interval_minutes
         if interval is None or not interval > 0:
             raise UsageError(f"sweep_interval_minutes must be more than 0, got {interval!r}")
-        if self._sweeper is None or not self._sweeper.is_alive():
-            self._stop_sweeping.clear()
-            self._sweeper = threading.Thread(
-                target=_sweep_until, args=(self._stop_sweeping, interval * 60.0, self.sweep_ttl), daemon=True
-            )
-            self._sweeper.start()
+        self._workspace.start_sweeping(interval * 60.0)
 
     def stop_ttl_sweeper(self) -> None:
         """Stop sweeping."""
-        self._stop_sweeping.set()
-        if self._sweeper is not None:
-            self._sweeper.join()
-            self._sweeper = None
+        self._workspace.stop_sweeping()
 
-    # Leaving.
+    # Conditional writes, several items at once, reservations.
+
+    def compare_and_set(
+        self,
+        namespace: Namespace,
+        key: str,
+        value: Mapping[str, Any] | None,
+        *,
+        expected: int | None,
+        index: Literal[False] | list[str] | None = None,
+        ttl: float | NotProvided | None = NOT_PROVIDED,
+        reason: str | None = None,
+    ) -> int | None:
+        """Put (or delete, with None) only over version `expected`, or where nothing exists (None).
+
+        Returns the new version. Raises `VersionConflict` with `current_version` and `current_value`.
+        """
+        return self._port.run(self._compare_and_set(namespace, key, value, expected, index, ttl, reason))
+
+    def acompare_and_set(
+        self,
+        namespace: Namespace,
+        key: str,
+        value: Mapping[str, Any] | None,
+        *,
+        expected: int | None,
+        index: Literal[False] | list[str] | None = None,
+        ttl: float | NotProvided | None = NOT_PROVIDED,
+        reason: str | None = None,
+    ) -> Coroutine[Any, Any, int | None]:
+        """As `compare_and_set`."""
+        return self._port.run_async(self._compare_and_set(namespace, key, value, expected, index, ttl, reason))
+
+    def _compare_and_set(
+        self, namespace: Namespace, key: str, value: Any, expected: int | None, index: Any, ttl: Any, reason: str | None
+    ) -> Steps[int | None]:
+        return self._writer.compare_and_set(
+            namespace,
+            key,
+            value,
+            expected=expected,
+            index=index,
+            ttl_minutes=self._ttl_minutes(ttl),
+            reason=reason,
+            call=self._context.call(),
+        )
+
+    def put_all(
+        self, items: Iterable[tuple[Namespace, str, Mapping[str, Any] | None]], *, reason: str | None = None
+    ) -> list[int | None]:
+        """Put (or delete, with None) several items in one decision, all or none; returns their versions.
+
+        All must be of one agent. Guarded where the store is.
+        """
+        return self._port.run(self._put_all(items, reason))
+
+    def aput_all(
+        self, items: Iterable[tuple[Namespace, str, Mapping[str, Any] | None]], *, reason: str | None = None
+    ) -> Coroutine[Any, Any, list[int | None]]:
+        """As `put_all`."""
+        return self._port.run_async(self._put_all(items, reason))
+
+    def _put_all(
+        self, items: Iterable[tuple[Namespace, str, Mapping[str, Any] | None]], reason: str | None
+    ) -> Steps[list[int | None]]:
+        ttl_minutes = self._ttl_minutes(NOT_PROVIDED)
+        return self._writer.put_all(list(items), ttl_minutes=ttl_minutes, reason=reason, call=self._context.call())
+
+    def get_all(self, addresses: Sequence[tuple[Namespace, str]]) -> list[CoherentItem | None]:
+        """Several items as they stand at one position of the log. Takes no copies, so it appends nothing."""
+        return self._port.run(self._operations.get_all(addresses, self._context.call()))
+
+    def aget_all(self, addresses: Sequence[tuple[Namespace, str]]) -> Coroutine[Any, Any, list[CoherentItem | None]]:
+        """As `get_all`."""
+        return self._port.run_async(self._operations.get_all(addresses, self._context.call()))
+
+    def acquire(
+        self, namespace: Namespace, key: str, *, limit_s: float = RESERVATION_LIMIT_S, wait_s: float = 0.0
+    ) -> Reservation:
+        """The exclusive right to write an item for `limit_s` seconds, entered with `with` or `async with`.
+
+        Entering waits up to `wait_s` seconds and raises `Reserved`; leaving raises `Reclaimed` when the time was over.
+        """
+        agent, scope = self._addressing.split(tuple(namespace))
+        duration, read_set = seconds_to_us(limit_s, "limit_s"), self._context.call().read_set(agent)
+        return self._port.reserve(agent, scope, str(key), duration=duration, wait_s=wait_s, read_set=read_set)
+
+    # Looking back.
+
+    def history(self, namespace: Namespace, key: str, *, limit: int | None = None, values: bool = True) -> list[Change]:
+        """The versions there were, newest first: who wrote them, over what, why, and their values."""
+        _, scope = self._addressing.split(tuple(namespace))
+        return self._port.history(scope, str(key), limit=limit, values=values)
+
+    def ahistory(
+        self, namespace: Namespace, key: str, *, limit: int | None = None, values: bool = True
+    ) -> Coroutine[Any, Any, list[Change]]:
+        """As `history`."""
+        _, scope = self._addressing.split(tuple(namespace))
+        return self._port.history_async(scope, str(key), limit=limit, values=values)
+
+    def watch(
+        self, namespace_prefix: Namespace = (), *, after: Position | str | None = None, values: bool = True
+    ) -> Watch:
+        """Changes under a namespace prefix as they are admitted; iterate with `for` or `async for`."""
+        _, scope = self._addressing.prefix(tuple(namespace_prefix))
+        return self._workspace.watch(scope=scope, after=after, values=values)
+
+    # The workspace beneath.
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether reads come from what this process knows, and writes are refused or queued (`on_error="degrade"`)."""
+        return self._workspace.is_degraded
+
+    @property
+    def degradation_count(self) -> int:
+        """How often the log failed a call, where `on_error="degrade"`."""
+        return self._workspace.degradation_count
+
+    @property
+    def outbox(self) -> Outbox | None:
+        """The changes that wait for a log that cannot be used, and those that were refused when it came back."""
+        return self._workspace.outbox
+
+    def heartbeat(self) -> None:
+        """Renew this session on the log, where it has crash recovery. A background task does so, too."""
+        self._workspace.heartbeat()
+
+    def recover(self, agent_name: str | None = None) -> None:
+        """Have every copy that an agent (None: each of this store) holds fetched again before it is served."""
+        self._workspace.recover(agent_name)
+
+    def flush(self, timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
+        """Wait until what was read and written is counted, told, recorded and pushed; False when that takes longer."""
+        return self._workspace.flush(timeout_s)
+
+    def settle(self, timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
+        """The earlier name of `flush`."""
+        return self._workspace.flush(timeout_s)
+
+    def health(self) -> WorkspaceHealth:
+        """How this store stands now: its threads, what waits in them, and how the log is reached. No I/O."""
+        return self._workspace.health()
+
+    def benchmark_summary(self) -> dict[str, Any]:
+        """The tokens of the reads so far, under agent-coherence's keys and rules; see `Workspace.benchmark_summary`."""
+        return self._workspace.benchmark_summary()
+
+    def savings(self) -> TokenAccount:
+        """All tokens that moved so far, next to what re-reading would have moved; see `Workspace.savings`."""
+        return self._workspace.savings()
+
+    def print_benchmark_summary(self) -> None:
+        """Print `benchmark_summary` and `savings`, for people."""
+        self._workspace.print_benchmark_summary()
 
     def close(self) -> None:
-        """Leave the log and let go of it."""
-        self.stop_ttl_sweeper()
-        if self._meter is not None:
-            self._meter.close()  # before the workspace: whoever is told may read it
+        """Leave the log and let go of it. Closing twice is fine."""
         self._workspace.close()
 
     def __enter__(self) -> Self:
@@ -319,11 +421,10 @@ class CoherentStore(StoreExtensions, BaseStore):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
-
-
-_OWN_OPTIONS: Final = tuple(name for name in inspect.signature(CoherentStore).parameters if name != "options")
 
 
 class CCSStore(CoherentStore):
@@ -332,23 +433,19 @@ class CCSStore(CoherentStore):
     DEFAULT_IDENTITY: ClassVar[Literal["node", "namespace"]] = "namespace"
 
 
-async def _ready(value: CoherentItem) -> CoherentItem:
-    return value
-
-
 async def _first(results: Coroutine[Any, Any, list[Any]]) -> Any:
     return (await results)[0]
 
 
-def _sweep_until(stop: threading.Event, interval_s: float, sweep: Any) -> None:
-    while not stop.wait(interval_s):
-        sweep()
+async def _item_of(
+    reading: Coroutine[Any, Any, ReadContent | None], key: str, namespace: Namespace
+) -> CoherentItem | None:
+    found = await reading
+    return None if found is None else item_of(found, key, namespace)
 
 
 def _checked_ttl(ttl: TTLConfig | None) -> TTLConfig | None:
     for name in ttl or ():
         if name not in _TTL_KEYS:
-            near = difflib.get_close_matches(name, _TTL_KEYS, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(_TTL_KEYS))}"
-            raise UsageError(f"unknown ttl option {name!r}{hint}")
+            raise unknown_name(name, sorted(_TTL_KEYS), what="unknown ttl option")
     return ttl

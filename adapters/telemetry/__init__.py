@@ -7,7 +7,7 @@ the numbers go is said to the SDK, by whoever runs the process.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ccs_stream.adapters.telemetry.exporting import (
+from ccs_stream.client.observers.telemetry import (
     Exporter,
     Telemetry,
     TelemetryExporter,

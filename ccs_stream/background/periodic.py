@@ -61,14 +61,20 @@ class PeriodicTask:
         self._called = threading.Event()
         self._running = False
         """True if a thread makes rounds, or is about to."""
+        self._started_again = False
+        """Whether `start` was called since the last round began."""
         self._closed = False
         self._thread: threading.Thread | None = None
         FORK_AWARE.add(self)
         _TASKS.add(self)
 
     def start(self) -> None:
-        """Make rounds from now on, the first one after `interval_s`. Does nothing where rounds are made already."""
+        """Make rounds from now on, the first one after `interval_s`.
+
+        Where rounds are made already, nothing changes; a round that is under way and ends them is followed by another.
+        """
         with self._lock:
+            self._started_again = True
             self._start(self.interval_s)
 
     def wake(self) -> None:
@@ -135,6 +141,7 @@ class PeriodicTask:
             self._called.clear()
             if self._closed:
                 return
+            self._started_again = False
             try:
                 again_s = self._work()
             except BaseException as error:  # noqa: BLE001  # a worker outlives SystemExit and cancellations, too
@@ -147,9 +154,10 @@ class PeriodicTask:
             pause_s = self.interval_s if again_s is None else again_s
             if pause_s == UNTIL_WOKEN:
                 with self._lock:
-                    if not self._called.is_set():
+                    if not self._called.is_set() and not self._started_again:
                         self._running = False  # under the lock: a later `wake` starts another thread
                         return
+                pause_s = self.interval_s
 
 
 _TASKS: Final[weakref.WeakSet[PeriodicTask]] = weakref.WeakSet()

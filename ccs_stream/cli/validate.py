@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import click
 
-from ccs_stream.client.observers.state_log import ends_path, lines_and_ends
+from ccs_stream.client.observers.json_lines import ends_path, lines_and_ends
 from ccs_stream.projections.stream_checks import StreamChecks
 from ccs_stream.protocol.errors import LogDiverged, MissingHead, UsageError
 from ccs_stream.replay import verify

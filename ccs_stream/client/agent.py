@@ -1,27 +1,27 @@
 """An agent: a name under which artifacts are read and written, in this session.
 
-Guarantees: every method exists in a sync and an async form (prefix `a`), both of one implementation; a write carries
-the version this execution scope last read as its base. Does not: authenticate. A name is a claim; what it is worth is
-decided by who may write to the log.
+`Workspace.agent(name)` returns one.
+
+Guarantees: every method has a sync and an async form (prefix `a`), both of one implementation. A write carries the
+version that this flow last read as its base. Does not: authenticate. A name is a claim; what it is worth is decided by
+who may write to the log.
 """
 
-import functools
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from ccs_stream.client.cache.delivery import ReadCall
 from ccs_stream.client.cache.freshness import Freshness, delivery_freshness
-from ccs_stream.client.cache.read_set import ReadSet
-from ccs_stream.client.history import history, reading_of
-from ccs_stream.client.observers.delivery_log import Context
-from ccs_stream.client.operations.commit import PendingContent
+from ccs_stream.client.cache.read_set import ModelContext, ReadSet
+from ccs_stream.client.history import reading_of
+from ccs_stream.client.operations.changes import Condition, Expected, WriteBatch
 from ccs_stream.client.operations.engine import Engine
 from ccs_stream.client.operations.reservation import Reservation
-from ccs_stream.client.operations.steps import Steps, in_background, run, run_async
+from ccs_stream.client.operations.steps import Steps, run, run_async
 from ccs_stream.client.recovery import recover
 from ccs_stream.client.results import Change, Reading, Written
 from ccs_stream.client.values import encode
 from ccs_stream.log.port import Position
-from ccs_stream.protocol.commands import Erase, Write, WriteMode
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.ids import Micros, Scope, Version
 
@@ -37,7 +37,14 @@ class AnyVersion:
 
 
 ANY_VERSION: Final = AnyVersion()
-"""Delete whatever version there is."""
+"""Write or delete over whatever version there is."""
+
+
+def expected_version(expected: int | AnyVersion | None) -> Expected:
+    """The condition of a change, as users give it: a version, None for nothing, or `ANY_VERSION`."""
+    if isinstance(expected, AnyVersion):
+        return Condition.NONE
+    return None if expected is None else Version(expected)
 
 
 def seconds_to_us(seconds: float, what: str) -> Micros:
@@ -48,9 +55,9 @@ def seconds_to_us(seconds: float, what: str) -> Micros:
 
 
 class Agent:
-    """Made by `Workspace.agent(name)`; usable from every thread and event loop of the process."""
+    """One agent of a workspace; usable from every thread and event loop of the process."""
 
-    def __init__(self, engine: Engine, name: str, context: Context | None = None) -> None:
+    def __init__(self, engine: Engine, name: str, context: ModelContext | None = None) -> None:
         self._engine = engine
         self._context = context
         self.name = name
@@ -68,12 +75,32 @@ class Agent:
         freshness: Freshness | str | None = None,
         at_least: Position | str | None = None,
     ) -> Reading | None:
-        """The current version; None when there is nothing.
+        """The current version of an artifact; None when there is nothing.
 
-        `freshness` is `local`, `own_writes` or `latest`; `at_least` a position that must have been folded. Raises
-        `LogDiverged` when the log ends before that position, `ContentMissing` for a redacted body.
+        ```python
+        import ccs_stream
+
+        with ccs_stream.connect() as workspace:
+            reviewer = workspace.agent("reviewer")
+            written = reviewer.write("plan", {"step": 1}, scope=("team",))
+            reading = reviewer.read("plan", scope=("team",), at_least=written.position)
+            print(reading.value, reading.version)  # {'step': 1} 1
+        ```
+
+        Args:
+            key: The key of the artifact.
+            scope: Its scope, a tuple of texts.
+            freshness: What must be folded before the answer: `local`, `own_writes` or `latest`; by default what
+                `connect` was told.
+            at_least: A position that must be folded before the answer, such as that of a write in another process.
+
+        Raises:
+            LogDiverged: When the log ends before `at_least`.
+            ContentMissing: For a redacted value.
+            LogError: When the log cannot be read, and its kinds.
+
         """
-        return run(self._engine.coordinator, self._read(key, scope, freshness, at_least, self._here()))
+        return run(self._engine.coordinator, self._read(key, scope, freshness, at_least, self._read_set()))
 
     def aread(
         self,
@@ -84,7 +111,7 @@ class Agent:
         at_least: Position | str | None = None,
     ) -> Coroutine[Any, Any, Reading | None]:
         """As `read`."""
-        return run_async(self._engine.coordinator, self._read(key, scope, freshness, at_least, self._here()))
+        return run_async(self._engine.coordinator, self._read(key, scope, freshness, at_least, self._read_set()))
 
     def _read(
         self,
@@ -92,36 +119,57 @@ class Agent:
         scope: Scope,
         freshness: Freshness | str | None,
         at_least: Position | str | None,
-        here: ReadSet,
+        read_set: ReadSet,
     ) -> Steps[Reading | None]:
         engine = self._engine
-        engine.copies.tick()
-        artifact = engine.address(tuple(scope), key)
-        yield from engine.fresh(None if freshness is None else Freshness.parse(freshness), at_least)
-        asked = delivery_freshness(freshness, at_least)
-        found = yield from engine.read(self.name, artifact, here, freshness=asked)
+        tick = engine.begin_call()
+        artifact = engine.session.address(tuple(scope), key)
+        yield from engine.reader.catch_up(None if freshness is None else Freshness.parse(freshness), at_least)
+        call = ReadCall(self.name, read_set, freshness=delivery_freshness(freshness, at_least), tick=tick)
+        found = yield from engine.reader.read_steps(call, artifact)
         if found is None:
             return None
-        return reading_of(found.state, found.body.body, found.position, stale=found.stale)
+        return reading_of(found.state, found.body, found.position, stale=found.stale)
 
     # Writing.
 
     def write(
         self, key: str, value: object, *, scope: Scope = (), ttl_s: float | None = None, reason: str | None = None
     ) -> Written:
-        """Write whatever version there is (last writer wins); the base is recorded, so a lost update shows.
+        """Write over whatever version there is: the last writer wins.
 
-        Raises `UsageError` for a value that is not JSON or bytes, `Reserved`, `Reclaimed`, `Fenced`, `TooLarge`.
+        What this flow had read is recorded as the base, so that a lost update shows.
+
+        ```python
+        import ccs_stream
+
+        with ccs_stream.connect() as workspace:
+            written = workspace.agent("planner").write("plan", {"step": 1}, reason="first draft")
+            print(written.version, written.overwrote_unseen)  # 1 False
+        ```
+
+        Args:
+            key: The key of the artifact.
+            value: Bytes, or anything that JSON can hold.
+            scope: The scope of the artifact, a tuple of texts.
+            ttl_s: Seconds after which the artifact expires; None for never.
+            reason: Why, in the author's words; it goes on record.
+
+        Raises:
+            UsageError: For a value that is neither JSON nor bytes, with the path to the offending part.
+            Reserved: While another agent holds a reservation of the artifact.
+            Reclaimed: When a grant or reservation of this agent was taken back; read again first.
+            TooLarge: For a value larger than the workspace allows.
+            OutcomeUnknown: When the log did not answer in time; the write may still happen.
+
         """
-        here = self._here()
-        return self._commit(here, functools.partial(self._change, key, value, scope, here, None, ttl_s, reason))
+        return self._write(self._read_set(), key, value, scope, Condition.NONE, ttl_s, reason)
 
     def awrite(
         self, key: str, value: object, *, scope: Scope = (), ttl_s: float | None = None, reason: str | None = None
     ) -> Coroutine[Any, Any, Written]:
         """As `write`."""
-        here = self._here()
-        return self._acommit(here, functools.partial(self._change, key, value, scope, here, None, ttl_s, reason))
+        return self._awrite(self._read_set(), key, value, scope, Condition.NONE, ttl_s, reason)
 
     def compare_and_set(
         self,
@@ -135,11 +183,26 @@ class Agent:
     ) -> Written:
         """Write only if the current version is `expected` (None: only if nothing exists).
 
-        Raises `VersionConflict`, with `current_version` and `current_value`, and what `write` raises.
+        ```python
+        import ccs_stream
+
+        with ccs_stream.connect() as workspace:
+            planner, reviewer = workspace.agent("planner"), workspace.agent("reviewer")
+            seen = planner.write("plan", ["draft"]).version
+            reviewer.write("plan", ["draft", "reviewed"])
+            try:
+                planner.compare_and_set("plan", ["draft", "more"], expected=seen)
+            except ccs_stream.VersionConflict as conflict:
+                merged = [*conflict.current_value, "more"]
+                planner.compare_and_set("plan", merged, expected=conflict.current_version)
+        ```
+
+        Raises:
+            VersionConflict: With `current_version` and `current_value`, when another version is current.
+            CcsError: Whatever `write` raises.
+
         """
-        condition = (None if expected is None else Version(expected),)
-        here = self._here()
-        return self._commit(here, functools.partial(self._change, key, value, scope, here, condition, ttl_s, reason))
+        return self._write(self._read_set(), key, value, scope, expected_version(expected), ttl_s, reason)
 
     def acompare_and_set(
         self,
@@ -152,58 +215,7 @@ class Agent:
         reason: str | None = None,
     ) -> Coroutine[Any, Any, Written]:
         """As `compare_and_set`."""
-        condition = (None if expected is None else Version(expected),)
-        here = self._here()
-        return self._acommit(here, functools.partial(self._change, key, value, scope, here, condition, ttl_s, reason))
-
-    def _commit(self, here: ReadSet, prepare: Callable[[], tuple[Write, PendingContent]]) -> Written:
-        self._engine.copies.tick()
-        change, outgoing = prepare()
-        what = f"write of {change.key!r}"
-        written = self._engine.commit_now(self.name, change, here, outgoing, what)
-        if written is None:
-            steps = self._engine.commit(self.name, (change,), here, what, (outgoing,))
-            written = run(self._engine.coordinator, steps)[0]
-        return written
-
-    async def _acommit(self, here: ReadSet, prepare: Callable[[], tuple[Write, PendingContent]]) -> Written:
-        self._engine.copies.tick()
-        change, outgoing = prepare()
-        what = f"write of {change.key!r}"
-        written = await self._engine.commit_soon(self.name, change, here, outgoing, what)
-        if written is None:
-            steps = self._engine.commit(self.name, (change,), here, what, (outgoing,))
-            written = (await run_async(self._engine.coordinator, steps))[0]
-        return written
-
-    def _change(
-        self,
-        key: str,
-        value: object,
-        scope: Scope,
-        here: ReadSet,
-        expected: tuple[Version | None] | None,
-        ttl_s: float | None,
-        reason: str | None,
-    ) -> tuple[Write, PendingContent]:
-        engine = self._engine
-        artifact = engine.address(tuple(scope), key)
-        ttl_us = None if ttl_s is None else seconds_to_us(ttl_s, "ttl_s")
-        content_type, body = encode(value)
-        inline_left = engine.state.settings.maximum_decision_bytes // 2
-        outgoing = engine.prepare(content_type, body, inline_left=inline_left, what=f"write of {key!r}")
-        change = Write(
-            artifact=artifact,
-            scope=tuple(scope),
-            key=key,
-            content=outgoing.content,
-            mode=WriteMode.LAST_WRITER_WINS if expected is None else WriteMode.COMPARE_AND_SET,
-            base_version=here.base(artifact) if expected is None else expected[0],
-            fence=here.fences.get(artifact),
-            ttl_us=ttl_us,
-            reason=reason,
-        )
-        return change, outgoing
+        return self._awrite(self._read_set(), key, value, scope, expected_version(expected), ttl_s, reason)
 
     def delete(
         self,
@@ -214,7 +226,7 @@ class Agent:
         reason: str | None = None,
     ) -> Written:
         """Delete; with `expected`, only that version. Deleting what does not exist changes nothing."""
-        return run(self._engine.coordinator, self._delete(key, scope, self._here(), expected, reason))
+        return self._commit(*self._delete_batch(self._read_set(), key, scope, expected, reason))
 
     def adelete(
         self,
@@ -225,25 +237,63 @@ class Agent:
         reason: str | None = None,
     ) -> Coroutine[Any, Any, Written]:
         """As `delete`."""
-        return run_async(self._engine.coordinator, self._delete(key, scope, self._here(), expected, reason))
+        read_set = self._read_set()
+        return self._acommit(lambda: self._delete_batch(read_set, key, scope, expected, reason))
 
-    def _delete(
-        self, key: str, scope: Scope, here: ReadSet, expected: int | AnyVersion | None, reason: str | None
-    ) -> Steps[Written]:
-        artifact = self._engine.address(tuple(scope), key)
-        conditional = not isinstance(expected, AnyVersion)
-        base = here.base(artifact)
-        if not isinstance(expected, AnyVersion):
-            base = None if expected is None else Version(expected)
-        change = Erase(
-            artifact=artifact,
-            mode=WriteMode.COMPARE_AND_SET if conditional else WriteMode.LAST_WRITER_WINS,
-            base_version=base,
-            fence=here.fences.get(artifact),
-            reason=reason,
-        )
-        written = yield from self._engine.commit(self.name, (change,), here, f"delete of {key!r}")
-        return written[0]
+    def _write(
+        self,
+        read_set: ReadSet,
+        key: str,
+        value: object,
+        scope: Scope,
+        expected: Expected,
+        ttl_s: float | None,
+        reason: str | None,
+    ) -> Written:
+        return self._commit(*self._write_batch(read_set, key, value, scope, expected, ttl_s, reason))
+
+    def _awrite(
+        self,
+        read_set: ReadSet,
+        key: str,
+        value: object,
+        scope: Scope,
+        expected: Expected,
+        ttl_s: float | None,
+        reason: str | None,
+    ) -> Coroutine[Any, Any, Written]:
+        return self._acommit(lambda: self._write_batch(read_set, key, value, scope, expected, ttl_s, reason))
+
+    def _write_batch(
+        self,
+        read_set: ReadSet,
+        key: str,
+        value: object,
+        scope: Scope,
+        expected: Expected,
+        ttl_s: float | None,
+        reason: str | None,
+    ) -> tuple[WriteBatch, str, int]:
+        tick = self._engine.begin_call()
+        ttl_us = None if ttl_s is None else seconds_to_us(ttl_s, "ttl_s")
+        content_type, body = encode(value)
+        batch = self._engine.batch(self.name, read_set)
+        batch.write(tuple(scope), key, content_type, body, expected=expected, ttl_us=ttl_us, reason=reason)
+        return batch, f"write of {key!r}", tick
+
+    def _delete_batch(
+        self, read_set: ReadSet, key: str, scope: Scope, expected: int | AnyVersion | None, reason: str | None
+    ) -> tuple[WriteBatch, str, int]:
+        tick = self._engine.begin_call()
+        batch = self._engine.batch(self.name, read_set)
+        batch.delete(tuple(scope), key, expected=expected_version(expected), reason=reason)
+        return batch, f"delete of {key!r}", tick
+
+    def _commit(self, batch: WriteBatch, what: str, tick: int) -> Written:
+        return self._engine.writer.commit(batch, what, tick)[0]
+
+    async def _acommit(self, prepare: Callable[[], tuple[WriteBatch, str, int]]) -> Written:
+        return (await self._engine.writer.commit_async(*prepare()))[0]
 
     # Reserving and looking back.
 
@@ -254,32 +304,37 @@ class Agent:
     def acquire(
         self, key: str, *, scope: Scope = (), limit_s: float = RESERVATION_LIMIT_S, wait_s: float = 0.0
     ) -> Reservation:
-        """A reservation for `limit_s`, to be entered with `with` or `async with`; entering waits up to `wait_s`.
+        """The exclusive right to write an artifact for `limit_s` seconds, entered with `with` or `async with`.
 
-        Entering raises `Reserved` when somebody else holds it for longer; leaving raises `Reclaimed` when the limit
-        passed inside the block.
+        ```python
+        import ccs_stream
+
+        with ccs_stream.connect() as workspace:
+            planner = workspace.agent("planner")
+            with planner.acquire("plan", limit_s=60, wait_s=5):
+                reading = planner.read("plan")
+                planner.write("plan", {"step": 1 if reading is None else reading.value["step"] + 1})
+        ```
+
+        Entering waits up to `wait_s` seconds and raises `Reserved` when another agent holds it for longer. Leaving
+        raises `Reclaimed` when the limit passed inside the block; writes after the limit were refused.
         """
         if wait_s < 0:
             raise UsageError(f"wait_s must not be negative, got {wait_s!r}")
         duration = seconds_to_us(limit_s, "limit_s")
-        return Reservation(self._engine, self.name, tuple(scope), key, duration=duration, wait_s=wait_s)
+        return self._engine.reserve(self.name, tuple(scope), key, duration=duration, wait_s=wait_s)
 
     def history(self, key: str, *, scope: Scope = (), limit: int | None = None, values: bool = True) -> list[Change]:
         """The versions there were, newest first, with writers, bases and values."""
-        self._engine.coordinator.catch_up()
-        return self._history(key, scope, limit, values=values)
+        return self._engine.history(tuple(scope), key, limit=limit, values=values)
 
-    async def ahistory(
+    def ahistory(
         self, key: str, *, scope: Scope = (), limit: int | None = None, values: bool = True
-    ) -> list[Change]:
+    ) -> Coroutine[Any, Any, list[Change]]:
         """As `history`."""
-        return await in_background(self._engine.coordinator, lambda: self._history(key, scope, limit, values=values))
+        return self._engine.history_async(tuple(scope), key, limit=limit, values=values)
 
-    def _history(self, key: str, scope: Scope, limit: int | None, *, values: bool) -> list[Change]:
-        artifact = self._engine.address(tuple(scope), key)
-        return history(self._engine.coordinator, artifact, limit=limit, values=values)
-
-    def _here(self) -> ReadSet:
-        here = self._engine.scopes.current(self.name)
-        here.context = self._context
-        return here
+    def _read_set(self) -> ReadSet:
+        read_set = self._engine.read_sets.current(self.name)
+        read_set.context = self._context
+        return read_set

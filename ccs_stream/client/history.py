@@ -1,10 +1,13 @@
-"""What happened to artifacts, as people ask for it: history, watching, the past.
+"""The past of a workspace: the history of an artifact, changes as they happen, the state at a position.
 
-Guarantees: read from the log alone, so it tells the same on every host and at any later time; a half of a commit_all is
-never seen. Does not: take copies for anybody; looking at history makes nobody a holder.
+`Agent.history`, `Workspace.watch` and `Workspace.as_of` return what is here.
+
+Guarantees: read from the log alone, so that it is the same on every host and at any later time. Half a commit of
+several changes is never seen. Does not: take copies; reading history makes no agent a holder.
 """
 
 import collections
+import dataclasses
 from collections.abc import Iterator
 from typing import Any, Final, Self
 
@@ -12,37 +15,32 @@ from ccs_stream.client.results import Change, Reading, instant
 from ccs_stream.client.values import decode
 from ccs_stream.coordinator.port import Coordinator
 from ccs_stream.log.bodies import fetch_body
-from ccs_stream.log.codec import DEFAULT_CODEC
-from ccs_stream.log.envelope import chain_hash
 from ccs_stream.log.fold import fold_log
+from ccs_stream.log.history import version_at
 from ccs_stream.log.port import LogStore, Position
 from ccs_stream.log.reader import ShardReader
 from ccs_stream.protocol.directory import ArtifactState, Directory
 from ccs_stream.protocol.errors import LogDiverged, UsageError
 from ccs_stream.protocol.events import ArtifactDeleted, DeleteReason, WriteCommitted
-from ccs_stream.protocol.ids import ArtifactId, Hash, Micros, Scope, SequenceNumber, artifact_id
+from ccs_stream.protocol.ids import ArtifactId, Micros, Scope, SequenceNumber, artifact_id
 from ccs_stream.protocol.records import DecisionRecord
 from ccs_stream.protocol.statehash import state_hash
 
-LOOK_S: Final = 0.5
-"""How long one wait for the next change takes at most, so that a closed watch ends."""
+POLL_S: Final = 0.5
+"""Longest single wait for the next change, so that a closed watch ends."""
 
 
-class _Made:
-    """One event that made a version, and where it stands."""
+@dataclasses.dataclass(slots=True)
+class _VersionMade:
+    """The event that made a version, and where it stands."""
 
-    __slots__ = ("event", "position", "recorded_at", "sequence")
-
-    def __init__(
-        self, event: WriteCommitted | ArtifactDeleted, sequence: SequenceNumber, recorded_at: Micros, position: Position
-    ) -> None:
-        self.event = event
-        self.sequence = sequence
-        self.recorded_at = recorded_at
-        self.position = position
+    event: WriteCommitted | ArtifactDeleted
+    sequence: SequenceNumber
+    recorded_at: Micros
+    position: Position
 
 
-def _change(made: _Made, state: Directory, value: Any) -> Change:
+def _change(made: _VersionMade, state: Directory, value: Any) -> Change:
     event = made.event
     artifact = state.artifacts[event.artifact]
     if type(event) is WriteCommitted:
@@ -66,7 +64,7 @@ def _change(made: _Made, state: Directory, value: Any) -> Change:
     )
 
 
-def _value(store: LogStore, shard: str, made: _Made) -> Any:
+def _value(store: LogStore, shard: str, made: _VersionMade) -> Any:
     event = made.event
     if type(event) is not WriteCommitted:
         return None
@@ -95,23 +93,12 @@ def history(
         sequence = SequenceNumber(0) if current is None else current.sequence
     found: list[Change] = []
     while sequence and (limit is None or len(found) < limit):
-        made = _made_at(store, shard, sequence)
+        version = version_at(store, shard, sequence)
+        decision = version.decision
+        made = _VersionMade(version.event, sequence, decision.record.recorded_at, decision.position(store, shard))
         found.append(_change(made, state, _value(store, shard, made) if values else None))
         sequence = made.event.previous_sequence
     return found
-
-
-def _made_at(store: LogStore, shard: str, sequence: SequenceNumber) -> _Made:
-    stored = store.find(shard, sequence)
-    record = None if stored is None else DEFAULT_CODEC.decode_record(stored.head)[0]
-    if stored is None or type(record) is not DecisionRecord:
-        raise LogDiverged(f"sequence {sequence} is named by a later event and is not in {store.display_url}")
-    event = DEFAULT_CODEC.decode_event(record.events[sequence - record.first_sequence])
-    if type(event) is not WriteCommitted and type(event) is not ArtifactDeleted:
-        raise LogDiverged(f"sequence {sequence} is named as a version and is a {type(event).__name__}")
-    last = SequenceNumber(record.first_sequence + len(record.events) - 1)
-    position = Position(store.log_id, shard, stored.offset, last, Hash(chain_hash(stored.head)))
-    return _Made(event, sequence, record.recorded_at, position)
 
 
 class Watch:
@@ -133,20 +120,20 @@ class Watch:
 
     @property
     def position(self) -> Position:
-        """Up to here everything has been looked at; a new watch from here misses nothing and repeats nothing."""
+        """Everything up to here has been returned. A new watch from here misses nothing and repeats nothing."""
         if self._ready:
             raise UsageError("changes are waiting: take them first, or resume from the last one's position")
         return self._reader.position(self._coordinator.workspace)
 
     def poll(self) -> list[Change]:
-        """The changes there are, without waiting."""
-        self._look()
+        """The changes that there are, without waiting."""
+        self._take_new()
         found = list(self._ready)
         self._ready.clear()
         return found
 
     def close(self) -> None:
-        """Stop; a waiting iteration ends."""
+        """Stop. An iteration that waits ends."""
         self._closed = True
 
     def __enter__(self) -> Self:
@@ -162,9 +149,9 @@ class Watch:
         while not self._closed:
             if self._ready:
                 return self._ready.popleft()
-            self._look()
+            self._take_new()
             if not self._ready:
-                self._coordinator.wait(self._anything_new, LOOK_S)
+                self._coordinator.wait(self._anything_new, POLL_S)
         raise StopIteration
 
     def __aiter__(self) -> Self:
@@ -174,15 +161,15 @@ class Watch:
         while not self._closed:
             if self._ready:
                 return self._ready.popleft()
-            await self._coordinator.execute_async(None, work=self._look)
+            await self._coordinator.execute_async(None, work=self._take_new)
             if not self._ready:
-                await self._coordinator.wait_async(self._anything_new, LOOK_S)
+                await self._coordinator.wait_async(self._anything_new, POLL_S)
         raise StopAsyncIteration
 
     def _anything_new(self) -> bool:
         return self._closed or self._coordinator.folded_offset > self._reader.offset
 
-    def _look(self) -> None:
+    def _take_new(self) -> None:
         coordinator = self._coordinator
         if coordinator.behind():
             coordinator.catch_up()
@@ -199,13 +186,13 @@ class Watch:
                 if state.artifacts[event.artifact].scope[:width] != self._scope:
                     continue
                 position = Position(coordinator.store.log_id, self._reader.shard, entry.offset, last, entry.hash)
-                made = _Made(event, SequenceNumber(record.first_sequence + number), record.recorded_at, position)
+                made = _VersionMade(event, SequenceNumber(record.first_sequence + number), record.recorded_at, position)
                 value = _value(coordinator.store, self._reader.shard, made) if self._values else None
                 self._ready.append(_change(made, state, value))
 
 
 class PastWorkspace:
-    """A workspace as it was at a position: read-only, and folded from the log."""
+    """A workspace as it was at a position: read-only, folded from the log."""
 
     def __init__(self, store: LogStore, workspace: str, at: Position | int) -> None:
         self._store = store

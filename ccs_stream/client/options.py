@@ -1,64 +1,95 @@
-"""The options by which a client chooses its own ways: none of them changes what the log says or who may write.
+"""The options of a client. They choose how one process works, and change neither the log nor who may write.
 
-Guarantees: an option nobody knows raises and names the nearest known one; what cannot work raises before anything is
-opened. Does not: hold the limits of a workspace; those are `WorkspaceSettings`, and the same for everybody.
+`ccs_stream.connect` and the stores of the adapters take these options.
+
+Guarantees: an unknown option raises and names the nearest known one. Options that cannot work together raise before
+anything is opened. Does not: hold the limits of a workspace; those are `WorkspaceSettings`, and equal for everybody.
 """
 
 import dataclasses
 import datetime as dt
-import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
+from ccs_stream.client.cache.content_cache import DEFAULT_BYTES_MAX
 from ccs_stream.client.cache.copy_tracker import StrategyOption, StrategyRules, parse_rules
-from ccs_stream.client.observers.state_log import Callback, sink_of
+from ccs_stream.client.cache.freshness import Freshness
+from ccs_stream.client.observers.json_lines import LineFunction, parse_sink
+from ccs_stream.client.observers.metrics import MetricsOptions
+from ccs_stream.client.observers.telemetry import Exporter, TelemetryExporter
+from ccs_stream.client.observers.token_counter import CountTokens
 from ccs_stream.client.recovery import CrashRecoveryConfig, check_composition
-from ccs_stream.protocol.errors import UsageError
+from ccs_stream.projections.metric_events import StoreMetricEvent
+from ccs_stream.protocol.errors import UsageError, unknown_name
 from ccs_stream.protocol.settings import SECOND_US, WorkspaceSettings
 
-Sink = Callback | str | Path
-"""A function that is told of each entry, or the JSON Lines file that it is appended to."""
+Sink = LineFunction | str | Path
+"""A function that is called with each entry, or the JSON Lines file that entries are appended to."""
+TelemetryOption = Literal["opentelemetry", "langsmith"] | TelemetryExporter | Exporter
+"""An exporter, or the name of one."""
 
 
 class ClientOptions(TypedDict, total=False):
-    """What `connect` and stores take alike, besides what they name themselves."""
+    """The options that `connect` and the stores of the adapters have in common."""
 
+    settings: WorkspaceSettings | None
+    """The limits of a new workspace. Given for a workspace that was opened with others, they raise."""
+    freshness: Freshness | str | None
+    """The default of reads: `latest` on logs of one machine, `own_writes` on Kafka, unless given."""
+    body_cache_bytes: int
+    """Bytes of contents kept in this process; 256 MiB unless given."""
+    kafka: Mapping[str, Any] | None
+    """Settings of librdkafka, for a log on Kafka."""
     strategy: StrategyOption | None
     """When a copy is served and when it is fetched: `lazy` (the default), `eager`, `lease`, `access_count`,
     `broadcast`, or a mapping from patterns of `scope/key` (or of the key alone) to these."""
     lease_ttl: dt.timedelta | None
-    """Time of a lease."""
+    """The time of a lease."""
     lease_ttl_ticks: int | None
-    """Instead: its number of calls; 300 unless given."""
+    """The number of calls of a lease, instead of a time; 300 unless given."""
     access_count_max_accesses: int | None
     """How often a copy is served under `access_count`; 100 unless given."""
     deliveries: bool | None
-    """Whether it is recorded who was given what: on, unless given, where the log is durable."""
+    """Whether the log records which agent was given what; on where the log is durable, unless given."""
     state_log: Sink | bool | None
-    """Told of every change of state of every copy, from the log; True: the log itself holds it."""
+    """Takes every change of every copy's state, derived from the log. True: the log itself is the record."""
     content_audit_log: Sink | bool | None
-    """Told of everything this process hands out; True: the log's deliveries hold it."""
+    """Takes every value that this process hands to agents. True: the log's deliveries are the record."""
     crash_recovery: CrashRecoveryConfig | None
-    """Whether, and after how long, what silent or endless holders hold is taken back. Part of the workspace's settings:
-    the same for everybody."""
+    """Whether grants of silent or endless holders are taken back, and after how long. Part of the workspace's settings:
+    equal for everybody."""
     on_error: Literal["strict", "degrade"]
-    """While the log cannot be used: raise (`strict`, the default), or answer reads from what is known here."""
+    """While the log cannot be used: raise (`strict`, the default), or answer reads from what this process knows."""
     outbox: str | Path | None
-    """A file that keeps writes until the log is back, where `on_error="degrade"`."""
+    """A file that keeps writes until the log is back; needs `on_error="degrade"`."""
+    benchmark: bool
+    """Whether the tokens of reads and writes are counted, for `benchmark_summary` and `savings`."""
+    on_metric: Callable[[StoreMetricEvent], object] | None
+    """Called with every read, write and search result, in a thread of its own."""
+    count_tokens: CountTokens | None
+    """Counts the tokens of a value, instead of the built-in estimate."""
+    telemetry: TelemetryOption | None
+    """`"opentelemetry"`, `"langsmith"` or an exporter."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ClientConfig:
-    """What was asked for, checked."""
+    """The options of a client, checked."""
 
+    settings: WorkspaceSettings | None
+    freshness: Freshness | None
+    """None for the log's default."""
+    body_cache_bytes: int
+    kafka: Mapping[str, Any] | None
     rules: StrategyRules
-    deliveries: bool | None = None
-    state_log: Callback | Path | None = None
-    content_audit_log: Callback | Path | None = None
-    crash_recovery: CrashRecoveryConfig | None = None
-    degrades: bool = False
-    outbox: Path | None = None
+    deliveries: bool | None
+    state_log: LineFunction | Path | None
+    content_audit_log: LineFunction | Path | None
+    crash_recovery: CrashRecoveryConfig | None
+    degrades: bool
+    outbox: Path | None
+    metrics: MetricsOptions | None
 
     def check_leases(self, limits: CrashRecoveryConfig | WorkspaceSettings | None) -> None:
         """See that no lease outlives the grant under it. Raises `UsageError`."""
@@ -70,19 +101,20 @@ class ClientConfig:
                 check_composition(limits, ttl_us / SECOND_US, None)
 
 
-def parse_options(options: Mapping[str, Any], *, of: str, others: tuple[str, ...] = ()) -> ClientConfig:
-    """The policy that these options ask for. Raises `UsageError`.
+def check_names(options: Mapping[str, Any], *, of: str, others: tuple[str, ...] = ()) -> None:
+    """Raise `UsageError` for an option that `of` does not know."""
+    known = (*others, *ClientOptions.__annotations__)
+    for name in options:
+        if name not in ClientOptions.__annotations__:
+            raise unknown_name(name, known, what=f"{of} has no option")
 
-    `of` names whoever takes them in messages, and `others` are the options it knows besides.
+
+def parse_options(options: Mapping[str, Any], *, of: str, others: tuple[str, ...] = ()) -> ClientConfig:
+    """Check the options that `of` was given. Raises `UsageError`.
+
+    `others` are the options that `of` knows besides.
     """
-    unknown = [name for name in options if name not in ClientOptions.__annotations__]
-    if unknown:
-        known = (*others, *ClientOptions.__annotations__)
-        said: list[str] = []
-        for name in unknown:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            said.append(f"{name!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
-        raise UsageError(f"{of} has no option {', '.join(said)}; its options are {', '.join(known)}")
+    check_names(options, of=of, others=others)
     deliveries = options.get("deliveries")
     if deliveries is not None and type(deliveries) is not bool:
         raise UsageError(f"deliveries is True or False, got {deliveries!r}")
@@ -92,8 +124,13 @@ def parse_options(options: Mapping[str, Any], *, of: str, others: tuple[str, ...
     recovery = options.get("crash_recovery")
     if recovery is not None and not isinstance(recovery, CrashRecoveryConfig):
         raise UsageError(f"crash_recovery is a CrashRecoveryConfig(enabled=True, ...), got {recovery!r}")
+    freshness = options.get("freshness")
     degrades, outbox = _degrading(options.get("on_error", "strict"), options.get("outbox"))
-    policy = ClientConfig(
+    config = ClientConfig(
+        settings=options.get("settings"),
+        freshness=None if freshness is None else Freshness.parse(freshness),
+        body_cache_bytes=options.get("body_cache_bytes", DEFAULT_BYTES_MAX),
+        kafka=options.get("kafka"),
         rules=parse_rules(
             options.get("strategy"),
             lease_ttl=options.get("lease_ttl"),
@@ -106,13 +143,19 @@ def parse_options(options: Mapping[str, Any], *, of: str, others: tuple[str, ...
         crash_recovery=recovery,
         degrades=degrades,
         outbox=outbox,
+        metrics=MetricsOptions.parse(
+            benchmark=options.get("benchmark", False),
+            on_metric=options.get("on_metric"),
+            count_tokens=options.get("count_tokens"),
+            telemetry=options.get("telemetry"),
+        ),
     )
-    policy.check_leases(recovery)
-    return policy
+    config.check_leases(recovery)
+    return config
 
 
 def _degrading(on_error: object, outbox: object) -> tuple[bool, Path | None]:
-    """Whether to degrade, and the outbox's file. Raises `UsageError`."""
+    """Whether the workspace degrades, and the file of its outbox. Raises `UsageError`."""
     if on_error not in ("strict", "degrade"):
         raise UsageError(f"on_error is 'strict' or 'degrade', got {on_error!r}")
     if outbox is None:
@@ -127,10 +170,10 @@ def _degrading(on_error: object, outbox: object) -> tuple[bool, Path | None]:
     return True, path
 
 
-def _sink(option: Any, what: str) -> Callback | Path | None:
-    """A function or a file; None where nothing was asked for, and for True: the log holds it."""
-    return None if option is None or type(option) is bool else sink_of(option, what)
+def _sink(option: Any, what: str) -> LineFunction | Path | None:
+    """A function or a file; None without a sink, and for True, where the log is the record."""
+    return None if option is None or type(option) is bool else parse_sink(option, what)
 
 
-DEFAULT_CONFIG = parse_options({}, of="")
-"""Nothing asked for."""
+DEFAULT_CONFIG = parse_options({}, of="connect")
+"""The configuration without any option."""

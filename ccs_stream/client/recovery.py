@@ -1,23 +1,27 @@
-"""Crash recovery, as an application asks for it: what a silent or endless holder loses, and who sees to that.
+"""Crash recovery: what a silent or endless holder loses, and the task that sees to it.
 
-Guarantees: every limit is checked when it is given; while a workspace with crash recovery is open, this process renews
-its session as long as it holds something in M or E, and takes back what others may no longer hold, without anybody
-calling anything, whoever opened the workspace so. What was lost is an event that every cache folds: a reclaimed copy is
-served to nobody, and its late write is refused with the reason and the time. Does not: notice a process that is alive
-and stuck; the maximum hold does. A process that loses the log loses its grants: nobody hears its heartbeats.
+`crash_recovery=CrashRecoveryConfig(enabled=True)` of `ccs_stream.connect` and of the stores turns it on.
+
+Guarantees: every limit is checked when it is given. While a workspace with crash recovery is open, this process renews
+its session as long as it holds a grant in M or E, and takes back what others may no longer hold; nobody has to call
+anything. What was lost is an event that every cache folds: a reclaimed copy is served to nobody, and a late write of
+its holder is refused with the reason and the time. Does not: notice a process that is alive and stuck; the maximum hold
+does. A process that cannot reach the log loses its grants, because nobody hears its heartbeats.
+
+How: a periodic task `ccs-heartbeat`, which may block on the log.
 """
 
 import dataclasses
 import logging
 import math
-import threading
 import weakref
 from typing import Final
 
-from ccs_stream.background import ForkGuard
+from ccs_stream.background import UNTIL_WOKEN, PeriodicTask, WorkerHealth
 from ccs_stream.client.cache.read_set import ReadSet
 from ccs_stream.client.operations.engine import Engine
-from ccs_stream.client.operations.steps import Steps, run
+from ccs_stream.client.operations.steps import Steps
+from ccs_stream.clock import SYSTEM_CLOCK, Clock
 from ccs_stream.coordinator.sweep import sweep_is_due
 from ccs_stream.protocol.errors import Closed, ForkedProcess, UsageError
 from ccs_stream.protocol.ids import Micros
@@ -28,19 +32,19 @@ LOG = logging.getLogger(__name__)
 BEATS_PER_TIMEOUT: Final = 5
 """Heartbeats within one time-out: four may be lost or late."""
 SHORTEST_INTERVAL_US: Final = 1_000
-"""More heartbeats than one a millisecond would be what the process does."""
+"""More than one heartbeat a millisecond would keep the process busy with nothing else."""
 LONGEST_S: Final = 100 * 366 * 86_400.0
-"""A hundred years. What is longer is a unit mistaken."""
-JOIN_S: Final = 1.0
-"""How long closing waits for a round that is under way; only one that waits for brokers takes longer."""
+"""A hundred years. A longer time is a mistaken unit."""
+CLOSE_TIMEOUT_S: Final = 1.0
+"""How long closing waits for a round that is under way. Only one that waits for brokers takes longer."""
 
 
 @dataclasses.dataclass(frozen=True)
 class CrashRecoveryConfig:
-    """How long M and E grants of a participant last. Seconds are the natural form, and win over ticks where given.
+    """How long the M and E grants of a participant last. Seconds are the natural form, and win over ticks where given.
 
-    Ticks are for who comes from a library that counts them: one lasts `tick_s`. Reservations have limits of their own,
-    and are taken back whether this is enabled or not. Raises `UsageError`.
+    Ticks are for programs that come from agent-coherence, which counts them; a tick lasts `tick_s`. Reservations have
+    limits of their own, and are taken back whether this is enabled or not. Raises `UsageError`.
     """
 
     enabled: bool = False
@@ -48,9 +52,9 @@ class CrashRecoveryConfig:
     max_hold_ticks: int = 1000
     _: dataclasses.KW_ONLY
     heartbeat_timeout_s: float | None = None
-    """Silence after which a session's grants are reclaimed. It is renewed five times as often."""
+    """Silence after which a session's grants are reclaimed. The session is renewed five times as often."""
     max_hold_s: float | None = None
-    """Time after which a grant is reclaimed, its holder alive or not."""
+    """Time after which a grant is reclaimed, whether its holder is alive or not."""
     tick_s: float = 1.0
 
     def __post_init__(self) -> None:
@@ -129,9 +133,9 @@ def settings_with(config: CrashRecoveryConfig | None, settings: WorkspaceSetting
 def check_composition(
     config: CrashRecoveryConfig | WorkspaceSettings | None, lease_ttl_s: float | None, lease_ttl_ticks: int | None
 ) -> None:
-    """A lease that outlives the grant under it would be served after a reclaim. Raises `UsageError`.
+    """Refuse a lease that outlives the grant under it, and would be served after a reclaim. Raises `UsageError`.
 
-    The settings of a workspace that others opened do not say how long a tick is: against them, only seconds are held.
+    The settings of a workspace that others opened do not say how long a tick is: only seconds are compared with them.
     """
     if config is None:
         return
@@ -157,101 +161,93 @@ class UnknownAgent(UsageError, KeyError):
         return str(self.args[0])
 
 
-def beating(engine: Engine) -> Steps[None]:
+def heartbeat_steps(engine: Engine) -> Steps[None]:
     """Renew this session, where the workspace has crash recovery; else nothing."""
     if engine.state.settings.crash_recovery:
-        yield from engine.heartbeat()
+        yield from engine.session.heartbeat()
 
 
-def recovering(engine: Engine, agent: str | None, scope: ReadSet | None = None) -> Steps[None]:
-    """As `recover`. What is to be forgotten is forgotten at once; the steps are those of the heartbeat."""
-    joined = engine.session.joined
+def recover_steps(engine: Engine, agent: str | None, read_set: ReadSet | None = None) -> Steps[None]:
+    """As `recover`. Copies are forgotten at once; the steps renew the session."""
+    joined = engine.session.current.joined
     if agent is not None and agent not in joined:
         known = ", ".join(sorted(map(repr, tuple(joined)))) or "none"
         raise UnknownAgent(f"unknown_agent {agent!r}: it has not joined in this session (joined: {known})")
     for name in tuple(joined) if agent is None else (agent,):
-        engine.forget_copies(name)
-        (engine.scopes.current(name) if scope is None else scope).versions.clear()
-    return beating(engine)
+        engine.reader.forget_copies(name)
+        (engine.read_sets.current(name) if read_set is None else read_set).versions.clear()
+    return heartbeat_steps(engine)
 
 
-def recover(engine: Engine, agent: str | None, scope: ReadSet | None = None) -> None:
-    """Trust nothing that was read before: the next read of each artifact by `agent` (None: by all) is a miss.
+def recover(engine: Engine, agent: str | None, read_set: ReadSet | None = None) -> None:
+    """Trust nothing that was read before: the next read of each artifact by `agent` (None: by all) fetches it.
 
-    Forgets the copies of this process and what the agent has read in `scope` (by default where this is called); what
-    the log knows stays. Then gives a sign of life, where crash recovery is on. Raises `UnknownAgent`, and the
+    Forgets the copies of this process, and what the agent has read in `read_set` (by default in the flow that calls
+    this). What the log knows stays. Then renews the session, where crash recovery is on. Raises `UnknownAgent`, and the
     `LogError`s of the log.
     """
-    run(engine.coordinator, recovering(engine, agent, scope))
+    engine.run(recover_steps(engine, agent, read_set))
 
 
 class SessionHeartbeat:
-    """A thread that renews this session, and takes back what others may no longer hold.
+    """A task that renews this session, and takes back what others may no longer hold.
 
     It works in rounds, holds the workspace's lock for a look at the participants and no longer, and ends with `close`
-    or with its workspace. A round that fails is counted, the first of a row is told, and the next one is made.
+    or with its workspace. A round that fails is counted, the first of a row is logged, and the next one follows.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, clock: Clock = SYSTEM_CLOCK) -> None:
         settings = engine.state.settings
-        self.failures = 0
-        """Rounds that failed."""
         self.interval_s = min(settings.heartbeat_interval_us, settings.maximum_hold_us) / SECOND_US
-        self._failing = False
         self._engine = weakref.ref(engine)  # a workspace that nobody holds any more is not kept alive by this
         self._name = f"{engine.coordinator.workspace!r} of {engine.coordinator.store.display_url}"
-        self._stop = threading.Event()
-        self._guard = ForkGuard(f"the keeper of {self._name}")
-        self._thread = threading.Thread(
-            target=self._rounds, name=f"ccs-keep-{engine.coordinator.workspace}", daemon=True
+        self._task = PeriodicTask(
+            "heartbeat", self._round, interval_s=self.interval_s, on_failure=self._report_failure, clock=clock
         )
-        self._thread.start()
+        self._task.start()
 
     @property
     def alive(self) -> bool:
         """Whether it goes on."""
-        return self._thread.is_alive() and not self._guard.forked
+        return self._task.alive
+
+    @property
+    def failures(self) -> int:
+        """Rounds that failed."""
+        return self._task.failures
+
+    def health(self) -> WorkerHealth:
+        """How the task stands."""
+        return self._task.health()
 
     def close(self) -> None:
-        """End it. Closing twice is fine."""
-        if self._guard.forked:  # the thread stayed in the parent, and the event's lock may have been held there
-            return
-        self._stop.set()
-        if self._thread is not threading.current_thread():
-            self._thread.join(JOIN_S)
+        """End it. Closing twice is fine, and so is closing in a forked child."""
+        self._task.close(CLOSE_TIMEOUT_S)
 
-    def _rounds(self) -> None:
-        while not self._stop.wait(self.interval_s):
-            if not self._round():
-                return
-
-    def _round(self) -> bool:
-        """One round; whether there is to be another."""
+    def _round(self) -> float | None:
+        """One round; None for another one, `UNTIL_WOKEN` for none."""
         engine = self._engine()
         if engine is None:
-            return False
+            return UNTIL_WOKEN
         try:
             if _owns(engine):
-                run(engine.coordinator, engine.heartbeat())
+                engine.run(engine.session.heartbeat())
             self._sweep(engine)
         except (Closed, ForkedProcess):
-            return False
-        except Exception as error:  # noqa: BLE001  # whatever it was, the next round may do better
-            self.failures += 1
-            if not self._failing and not self._stop.is_set():
-                LOG.warning("crash recovery of %s: this session may lose its grants: %s", self._name, error)
-            self._failing = True
-        else:
-            self._failing = False
-        return True
+            return UNTIL_WOKEN
+        return None
+
+    def _report_failure(self, error: BaseException) -> None:
+        if not self._task.closed:
+            LOG.warning("crash recovery of %s: this session may lose its grants: %s", self._name, error)
 
     def _sweep(self, engine: Engine) -> None:
-        """End what has run out, in decisions of a bounded size; nothing is asked where nothing has."""
+        """End what has run out, in decisions of a bounded size. Submits nothing where nothing has run out."""
         coordinator = engine.coordinator
         if coordinator.store.serialises_writers and coordinator.behind():
-            # Others may have given signs of life. (On Kafka the log is followed all the time, and the leader sweeps.)
+            # Others may have renewed their sessions. (On Kafka the log is followed all the time.)
             coordinator.catch_up()
-        while not self._stop.is_set():
+        while not self._task.closed:
             with coordinator.lock:
                 due = sweep_is_due(engine.state, coordinator.now())
             if not due or not coordinator.sweep():
@@ -260,10 +256,10 @@ class SessionHeartbeat:
 
 def _owns(engine: Engine) -> bool:
     """Whether this session holds something that may be reclaimed, as far as was folded."""
-    held = map(engine.state.participants.get, tuple(engine.session.joined.values()))
+    held = map(engine.state.participants.get, tuple(engine.session.current.joined.values()))
     return any(each is not None and each.owned for each in held)
 
 
-def keep(engine: Engine) -> SessionHeartbeat | None:
-    """The keeper of a workspace that has crash recovery, whoever opened it so; None where it has not."""
-    return SessionHeartbeat(engine) if engine.state.settings.crash_recovery else None
+def start_heartbeat(engine: Engine, clock: Clock = SYSTEM_CLOCK) -> SessionHeartbeat | None:
+    """The heartbeat of a workspace that has crash recovery, whichever client opened it so; None where it has not."""
+    return SessionHeartbeat(engine, clock) if engine.state.settings.crash_recovery else None

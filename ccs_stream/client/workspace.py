@@ -1,8 +1,10 @@
-"""A workspace: the unit of consistency, as an application holds it.
+"""A workspace, as an application holds it: its agents, several artifacts at once, its past, and its health.
 
-Guarantees: one order of everything that happens in it; `write_all` all or none; `read_all` several artifacts at one
-position. Closes cleanly, and refuses use after a fork. Does not: own more than its connection; everything it knows is
-in the log.
+`ccs_stream.connect` returns one.
+
+Guarantees: one order of everything that happens in it. `write_all` is all or none; `read_all` reads several artifacts
+at one position. Closes cleanly, and refuses use after a fork. Does not: own more than its connection; everything that
+it knows is in the log.
 """
 
 import contextlib
@@ -13,40 +15,49 @@ from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
-from ccs_stream.client.agent import ANY_VERSION, Agent, AnyVersion, seconds_to_us
-from ccs_stream.client.cache.content_cache import DEFAULT_BYTES_MAX, ContentCache
+from ccs_stream.background import PeriodicTask
+from ccs_stream.client.adapter_port import AdapterPort
+from ccs_stream.client.agent import ANY_VERSION, Agent, AnyVersion, expected_version, seconds_to_us
+from ccs_stream.client.cache.content_cache import ContentCache
+from ccs_stream.client.cache.delivery import ReadCall
 from ccs_stream.client.cache.freshness import Freshness, delivery_freshness
 from ccs_stream.client.cache.read_set import ReadSet
-from ccs_stream.client.degraded.fallback import Fallback
+from ccs_stream.client.degraded.fallback import LocalFallback
 from ccs_stream.client.degraded.mode import DegradedMode
 from ccs_stream.client.degraded.outbox import Outbox
 from ccs_stream.client.degraded.outbox_drainer import OutboxDrainer, require_log
+from ccs_stream.client.health import WorkspaceHealth
 from ccs_stream.client.history import PastWorkspace, Watch, reading_of
+from ccs_stream.client.observers.metrics import OperationMetrics, print_summary
 from ccs_stream.client.observers.observers import WorkspaceObservers
-from ccs_stream.client.operations.commit import UNNUMBERED, PendingContent
 from ccs_stream.client.operations.engine import Engine
+from ccs_stream.client.operations.session import UNNUMBERED
 from ccs_stream.client.operations.steps import Steps, in_background, run, run_async
 from ccs_stream.client.options import DEFAULT_CONFIG, ClientConfig
-from ccs_stream.client.recovery import SessionHeartbeat, beating, keep, recover, settings_with
+from ccs_stream.client.recovery import SessionHeartbeat, heartbeat_steps, recover, settings_with, start_heartbeat
 from ccs_stream.client.results import Reading, Written
 from ccs_stream.client.values import encode
+from ccs_stream.clock import SYSTEM_CLOCK, Clock
 from ccs_stream.coordinator.factory import open_coordinator
 from ccs_stream.log.deliveries import decode_delivery
 from ccs_stream.log.port import LogStore, Position
-from ccs_stream.protocol.commands import ArtifactChange, Erase, Leave, Write, WriteMode
+from ccs_stream.projections.savings import TokenAccount
+from ccs_stream.protocol.commands import Leave
 from ccs_stream.protocol.deliveries import DeliveryRecorded
 from ccs_stream.protocol.errors import CcsError, Closed, UsageError
-from ccs_stream.protocol.ids import ArtifactId, Scope, Version
+from ccs_stream.protocol.ids import Scope
 from ccs_stream.protocol.settings import WorkspaceSettings
 from ccs_stream.protocol.statehash import state_hash
 
 DEFAULT_WORKSPACE: Final = "default"
-SETTLE_S: Final = 5.0
-"""How long `deliveries` waits for what is still to be recorded."""
-DEGRADED_S: Final = 3.0
-"""How long closing waits for whoever tries a log that cannot be used."""
-LEAVE_S: Final = 3.0
+FLUSH_TIMEOUT_S: Final = 5.0
+"""How long `flush` and `deliveries` wait for what is still to be recorded, unless told otherwise."""
+DEGRADED_CLOSE_S: Final = 3.0
+"""How long closing waits for the thread that probes a log that cannot be used."""
+LEAVE_TIMEOUT_S: Final = 3.0
 """How long closing waits for a leader to record that the session has ended."""
+SWEEP_CLOSE_S: Final = 5.0
+"""How long stopping to sweep waits for a sweep that is under way."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -76,7 +87,7 @@ Address = str | tuple[Scope, str]
 
 
 class Workspace:
-    """Made by `ccs_stream.connect`; usable from every thread and event loop of the process."""
+    """One workspace of a log; usable from every thread and event loop of the process."""
 
     def __init__(
         self,
@@ -84,69 +95,87 @@ class Workspace:
         name: str,
         *,
         settings: WorkspaceSettings | None = None,
-        freshness: Freshness | str | None = None,
-        body_cache_bytes: int = DEFAULT_BYTES_MAX,
         owns_store: bool = True,
-        policy: ClientConfig = DEFAULT_CONFIG,
+        config: ClientConfig = DEFAULT_CONFIG,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        """Open the workspace `name` of a log that is open. Applications call `ccs_stream.connect` instead.
+
+        `settings`, where given, take the place of those in `config`. The log is closed with the workspace, unless
+        `owns_store` is False. Tests hand in a `clock` that they move by hand.
+        """
         self.name = name
         self.instance_id = str(uuid.uuid4())
-        """Of this connection, in the streams of whoever watches it."""
+        """The id of this connection in metric events, state log and content audit."""
         self._store = store
         self._owns_store = owns_store
         self._closed = False
-        wanted = Freshness.parse(store.default_freshness if freshness is None else freshness)
-        self.coordinator = open_coordinator(store, name, settings_with(policy.crash_recovery, settings))
+        wanted = config.settings if settings is None else settings
+        self.coordinator = open_coordinator(store, name, settings_with(config.crash_recovery, wanted), clock=clock)
         self.engine = Engine(
             self.coordinator,
-            bodies=ContentCache(store, name, bytes_max=body_cache_bytes),
-            freshness=wanted,
-            rules=policy.rules,
+            contents=ContentCache(store, name, bytes_max=config.body_cache_bytes),
+            freshness=Freshness.parse(store.default_freshness) if config.freshness is None else config.freshness,
+            rules=config.rules,
         )
-        self.degradation: DegradedMode | None = None
-        """The mode of this workspace, where `on_error="degrade"`."""
+        self.degraded_mode: DegradedMode | None = None
+        """The degraded mode of this workspace, where `on_error="degrade"`."""
         self.outbox: Outbox | None = None
-        """What waits for a log that cannot be used, where there is one."""
-        self._keeper: SessionHeartbeat | None = None
+        """The changes that wait for a log that cannot be used, where `outbox=` names a file."""
+        self._heartbeat: SessionHeartbeat | None = None
+        self._sweeper: PeriodicTask | None = None
         try:
-            policy.check_leases(self.engine.state.settings)
-            if policy.degrades:
-                self._degrade(policy.outbox)
-            self.observers = WorkspaceObservers(self.engine, policy, instance_id=self.instance_id)
-            self.engine.serving.give = self.observers.give
-            self._keeper = keep(self.engine)
+            config.check_leases(self.engine.state.settings)
+            if config.degrades:
+                self.degraded_mode = self._degrade(config.outbox, clock)
+            self.observers = WorkspaceObservers(
+                self.engine,
+                instance_id=self.instance_id,
+                deliveries=config.deliveries,
+                content_audit_log=config.content_audit_log,
+                state_log=config.state_log,
+                metrics=config.metrics,
+            )
+            if self.degraded_mode is not None and self.observers.metrics is not None:
+                self.degraded_mode.on_change(self.observers.metrics.on_degraded)
+            self._heartbeat = start_heartbeat(self.engine, clock)
         except BaseException:
             self._stop_degrading()
             self.coordinator.close()
             raise
 
-    def _degrade(self, path: Path | None) -> None:
+    def _degrade(self, path: Path | None, clock: Clock) -> DegradedMode:
         if path is not None:
             if self._store.instantaneous:
                 raise UsageError("outbox= keeps writes for a log that is away, and a log in memory cannot be")
             self.outbox = Outbox(path, log_id=self._store.log_id, workspace=self.name)
-        replayer = None if self.outbox is None else OutboxDrainer(self.outbox, self.coordinator)
+        drainer = None if self.outbox is None else OutboxDrainer(self.outbox, self.coordinator)
         what = f"the workspace {self.name!r} of {self._store.display_url}"
-        probe = functools.partial(require_log, self.coordinator)
-        self.degradation = DegradedMode(what, probe, replayer)
+        mode = DegradedMode(what, functools.partial(require_log, self.coordinator), drainer, clock=clock)
         engine = self.engine
-        engine.fallback = Fallback(self.coordinator, engine.bodies, engine.serving, self.degradation, self.outbox)
-        self.degradation.watch()
+        engine.degrade_with(LocalFallback(self.coordinator, engine.contents, engine.recorder, mode, self.outbox))
+        mode.watch()
+        return mode
 
     def _stop_degrading(self) -> None:
-        if self.degradation is not None:
-            self.degradation.close(DEGRADED_S)
+        if self.degraded_mode is not None:
+            self.degraded_mode.close(DEGRADED_CLOSE_S)
         if self.outbox is not None:
             self.outbox.close()
 
     def __repr__(self) -> str:
         return f"Workspace({self.name!r}, {self._store.display_url!r})"
 
+    @property
+    def adapter_port(self) -> AdapterPort:
+        """What an adapter for an agent framework may use of this workspace."""
+        return self.engine
+
     def agent(self, name: str, *, conversation: str | None = None, generation: int | None = None) -> Agent:
         """An agent of this session. Agents join the log when they first act. Raises `UsageError` for an empty name.
 
-        `conversation` names the model context that receives what the agent reads, and `generation` rises when that
-        context is summarised, trimmed or begun anew: deliveries record both.
+        `conversation` names the model context that receives what the agent reads. `generation` rises when that context
+        is summarised, trimmed or begun anew. Deliveries record both.
         """
         if type(name) is not str or not name:
             raise UsageError(f"an agent's name is a non-empty string, got {name!r}")
@@ -163,55 +192,27 @@ class Workspace:
 
         Raises what `Agent.compare_and_set` raises, for the first change that is refused.
         """
-        return run(self.coordinator, self._write_all(list(changes), agent, self.engine.scopes.current(agent)))
+        return run(self.coordinator, self._write_all(list(changes), agent, self.engine.read_sets.current(agent)))
 
     def awrite_all(self, changes: Iterable[Put | Delete], *, agent: str) -> Coroutine[Any, Any, list[Written]]:
         """As `write_all`."""
-        return run_async(self.coordinator, self._write_all(list(changes), agent, self.engine.scopes.current(agent)))
+        return run_async(self.coordinator, self._write_all(list(changes), agent, self.engine.read_sets.current(agent)))
 
-    def _write_all(self, asked: list[Put | Delete], agent: str, here: ReadSet) -> Steps[list[Written]]:
+    def _write_all(self, changes: list[Put | Delete], agent: str, read_set: ReadSet) -> Steps[list[Written]]:
         self._check_open()
-        if not asked:
+        if not changes:
             return []
-        encoded = [encode(each.value) if isinstance(each, Put) else None for each in asked]
-        # Half of what one record may hold travels inline; the rest goes to the content store, so that it fits.
-        inline_left = self.engine.state.settings.maximum_decision_bytes // 2
-        changes: list[ArtifactChange] = []
-        outgoing: list[PendingContent] = []
-        for each, body in zip(asked, encoded, strict=True):
-            artifact = self.engine.address(tuple(each.scope), each.key)
-            mode, base = _condition(each.expected, here, artifact)
-            fence = here.fences.get(artifact)
-            if isinstance(each, Delete) or body is None:
-                changes.append(
-                    Erase(
-                        artifact=artifact,
-                        mode=mode,
-                        base_version=base,
-                        fence=fence,
-                        reason=each.reason,
-                    )
-                )
-                continue
-            sent = self.engine.prepare(*body, inline_left=inline_left, what=f"write of {each.key!r}")
-            outgoing.append(sent)
-            if not sent.uploaded:
-                inline_left -= sent.content.size
-            changes.append(
-                Write(
-                    artifact=artifact,
-                    scope=tuple(each.scope),
-                    key=each.key,
-                    content=sent.content,
-                    mode=mode,
-                    base_version=base,
-                    fence=fence,
-                    ttl_us=None if each.ttl_s is None else seconds_to_us(each.ttl_s, "ttl_s"),
-                    reason=each.reason,
-                )
-            )
-        what = f"write_all of {len(changes)} changes"
-        return (yield from self.engine.commit(agent, changes, here, what, outgoing))
+        encoded = [encode(each.value) if isinstance(each, Put) else None for each in changes]
+        batch = self.engine.batch(agent, read_set)
+        for each, content in zip(changes, encoded, strict=True):
+            scope, expected = tuple(each.scope), expected_version(each.expected)
+            if isinstance(each, Delete) or content is None:
+                batch.delete(scope, each.key, expected=expected, reason=each.reason)
+            else:
+                ttl_us = None if each.ttl_s is None else seconds_to_us(each.ttl_s, "ttl_s")
+                batch.write(scope, each.key, *content, expected=expected, ttl_us=ttl_us, reason=each.reason)
+        tick = self.engine.begin_call()
+        return (yield from self.engine.writer.commit_steps(batch, f"write_all of {len(changes)} changes", tick))
 
     def read_all(
         self,
@@ -223,7 +224,7 @@ class Workspace:
     ) -> list[Reading | None]:
         """Several artifacts as they stand at one position; takes no copies, so it appends nothing.
 
-        With `agent`, that agent has read them in this execution scope, as far as guarded writes are concerned.
+        With `agent`, that agent has read them in this flow, as far as guarded writes are concerned.
         """
         return run(self.coordinator, self._read_all(addresses, freshness, at_least, agent))
 
@@ -247,15 +248,17 @@ class Workspace:
     ) -> Steps[list[Reading | None]]:
         self._check_open()
         engine = self.engine
-        engine.copies.tick()
-        here = ReadSet() if agent is None else engine.scopes.current(agent)
-        yield from engine.fresh(None if freshness is None else Freshness.parse(freshness), at_least)
-        ids = [engine.address((), each) if isinstance(each, str) else engine.address(*each) for each in addresses]
+        tick = engine.begin_call()
+        read_set = ReadSet() if agent is None else engine.read_sets.current(agent)
+        yield from engine.reader.catch_up(None if freshness is None else Freshness.parse(freshness), at_least)
+        address = engine.session.address
+        ids = [address((), each) if isinstance(each, str) else address(*each) for each in addresses]
         asked = delivery_freshness(freshness, at_least)
-        served = yield from engine.read_all([(agent, artifact, here) for artifact in ids], freshness=asked)
+        reads = [(ReadCall(agent, read_set, freshness=asked, tick=tick), artifact) for artifact in ids]
+        found = yield from engine.reader.read_all_steps(reads)
         return [
-            None if each is None else reading_of(each.state, each.body.body, each.position, stale=each.stale)
-            for each in served
+            None if each is None else reading_of(each.state, each.body, each.position, stale=each.stale)
+            for each in found
         ]
 
     # Looking around.
@@ -263,14 +266,36 @@ class Workspace:
     def artifacts(self, *, scope: Scope = ()) -> list[tuple[Scope, str]]:
         """Addresses of what exists, under a scope prefix, sorted."""
         self._check_open()
-        run(self.coordinator, self.engine.fresh(None, None))
+        run(self.coordinator, self.engine.reader.catch_up(None, None))
         now, width = self.coordinator.now(), len(scope)
         with self.coordinator.lock:
             found = list(self.engine.state.artifacts.values())
         return sorted((each.scope, each.key) for each in found if each.readable(now) and each.scope[:width] == scope)
 
     def watch(self, *, scope: Scope = (), after: Position | str | None = None, values: bool = True) -> Watch:
-        """Changes under a scope prefix as they are admitted, from now or behind a position."""
+        """Changes under a scope prefix as they are committed, from now or behind a position.
+
+        ```python
+        import ccs_stream
+
+        with ccs_stream.connect() as workspace:
+            with workspace.watch(scope=("team",)) as changes:
+                workspace.agent("planner").write("plan", {"step": 1}, scope=("team",))
+                for change in changes:  # waits for the next change; `poll()` does not
+                    print(change.key, change.version, change.value)  # plan 1 {'step': 1}
+                    break
+        ```
+
+        Args:
+            scope: The beginning of the scopes to watch; () for all.
+            after: The position of the last change seen, to resume behind it; None for from now on.
+            values: Whether changes carry the value written.
+
+        Raises:
+            LogDiverged: When `after` is of another log, or beyond its end.
+            LogError: When the log cannot be read, and its kinds.
+
+        """
         self._check_open()
         self.coordinator.catch_up()
         position = None if after is None else Position.parse(after)
@@ -292,21 +317,21 @@ class Workspace:
 
     @property
     def is_degraded(self) -> bool:
-        """Whether reads come from what is known here, and writes are refused or queued; see `on_error="degrade"`."""
-        return self.degradation is not None and self.degradation.is_degraded
+        """Whether reads come from what this process knows, and writes are refused or queued (`on_error="degrade"`)."""
+        return self.degraded_mode is not None and self.degraded_mode.is_degraded
 
     @property
     def degradation_count(self) -> int:
-        """How often the log failed somebody here, where `on_error="degrade"`."""
-        return 0 if self.degradation is None else self.degradation.count
+        """How often the log failed a call, where `on_error="degrade"`."""
+        return 0 if self.degraded_mode is None else self.degraded_mode.count
 
     def heartbeat(self) -> None:
-        """Tell the log that this session is alive, where the workspace has crash recovery. It is told by itself, too.
+        """Renew this session on the log, where the workspace has crash recovery. A background task does so, too.
 
         Raises the `LogError`s of the log.
         """
         self._check_open()
-        run(self.coordinator, beating(self.engine))
+        run(self.coordinator, heartbeat_steps(self.engine))
 
     def recover(self, agent: str | None = None) -> None:
         """Have every copy that an agent (None: each of this session) holds fetched again before it is served.
@@ -318,7 +343,7 @@ class Workspace:
 
     @property
     def position(self) -> Position:
-        """Where the folded state stands."""
+        """The position up to which the log is folded here."""
         return self.coordinator.position
 
     def state_hash(self) -> str:
@@ -329,21 +354,107 @@ class Workspace:
             return state_hash(self.engine.state)
 
     def sweep(self) -> int:
-        """End what has run out now, instead of when a command meets it; returns how many events that took."""
+        """End now what has run out, instead of when a command meets it; returns how many events that took."""
         self._check_open()
         return self.coordinator.sweep()
 
-    def settle(self, timeout_s: float = SETTLE_S) -> bool:
-        """Wait until what was read and written is recorded, told and pushed; False when that takes longer."""
-        return self.observers.settle(timeout_s)
+    def start_sweeping(self, interval_s: float) -> None:
+        """Sweep every so many seconds, in a background task, until `stop_sweeping` or `close`."""
+        self._check_open()
+        if not interval_s > 0:
+            raise UsageError(f"the interval of sweeps must be more than 0 seconds, got {interval_s!r}")
+        if self._sweeper is None:
+            self._sweeper = PeriodicTask("sweep", self._sweep_round, interval_s=interval_s)
+        self._sweeper.start()
+
+    def stop_sweeping(self) -> None:
+        """Stop what `start_sweeping` began. Without that, nothing happens."""
+        sweeper, self._sweeper = self._sweeper, None
+        if sweeper is not None:
+            sweeper.close(SWEEP_CLOSE_S)
+
+    def _sweep_round(self) -> None:
+        self.coordinator.sweep()
+
+    def flush(self, timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
+        """Wait until what was read and written is recorded, counted, told and pushed; False when that takes longer."""
+        return self.observers.flush(timeout_s)
+
+    def settle(self, timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
+        """The earlier name of `flush`."""
+        return self.flush(timeout_s)
+
+    def health(self) -> WorkspaceHealth:
+        """The state of this workspace now: its threads, what waits in them, and how the log is reached. No I/O.
+
+        ```python
+        import ccs_stream
+
+        with ccs_stream.connect() as workspace:
+            workspace.agent("planner").write("plan", {"step": 1})
+            health = workspace.health()
+            print(health.sequence, health.stale, health.degraded)  # 4 False False
+            print([worker.name for worker in health.workers if worker.failures])  # []
+        ```
+        """
+        coordinator, mode = self.coordinator.health(), self.degraded_mode
+        outbox = None if self.outbox is None or self._closed else self.outbox.counts
+        tasks = [each.health() for each in (self._heartbeat, self._sweeper) if each is not None]
+        return WorkspaceHealth(
+            workspace=self.name,
+            closed=self._closed,
+            sequence=int(self.engine.state.sequence),
+            stale=self.stale,
+            degraded=self.is_degraded,
+            degradation_count=self.degradation_count,
+            last_error=None if mode is None or mode.last_error is None else str(mode.last_error),
+            outbox_waiting=0 if outbox is None else outbox.waiting,
+            outbox_conflicts=0 if outbox is None else outbox.conflicts,
+            agents=tuple(self.engine.session.current.joined),
+            coordinator=coordinator,
+            workers=(
+                *coordinator.workers,
+                *self.observers.workers(),
+                *([] if mode is None else mode.workers()),
+                *tasks,
+            ),
+        )
+
+    # What moved.
+
+    def benchmark_summary(self) -> dict[str, Any]:
+        """The tokens of the reads so far, under agent-coherence's keys and rules.
+
+        `baseline_tokens`, `ccs_tokens`, `tokens_saved`, `token_reduction_pct`, `cache_hit_rate`, `n_operations`.
+        Writes, searches and signals are free by these rules; `savings` counts them. Raises `UsageError` unless opened
+        with `benchmark=True`.
+        """
+        return self._metrics().summary()
+
+    def savings(self) -> TokenAccount:
+        """All tokens that moved so far, by cause, agent and artifact, next to what re-reading would have moved.
+
+        Raises `UsageError` unless opened with `benchmark=True`.
+        """
+        return self._metrics().account()
+
+    def print_benchmark_summary(self) -> None:
+        """Print `benchmark_summary` and `savings`, for people."""
+        print_summary(self.benchmark_summary(), self.savings())
+
+    def _metrics(self) -> OperationMetrics:
+        metrics = self.observers.metrics
+        if metrics is None:
+            raise UsageError("nothing was counted: open it with benchmark=True")
+        return metrics
 
     def deliveries(self) -> Iterator[DeliveryRecorded]:
-        """Who was given what, in the order in which it was recorded, by every process that recorded it.
+        """Which agent was given what: the records of every process, in the order in which they were written.
 
-        What this process has given is waited for, up to a few seconds. Raises `CorruptRecord`, `UnknownSchema`.
+        Waits a few seconds for the records of this process. Raises `CorruptRecord`, `UnknownSchema`.
         """
         self._check_open()
-        self.observers.settle(SETTLE_S)
+        self.observers.flush(FLUSH_TIMEOUT_S)
         return map(decode_delivery, self._store.read_deliveries(self.name))
 
     # Leaving.
@@ -353,16 +464,17 @@ class Workspace:
         if self._closed:
             return
         self._closed = True
-        if self._keeper is not None:
-            self._keeper.close()
+        self.stop_sweeping()
+        if self._heartbeat is not None:
+            self._heartbeat.close()
         self.observers.close()
         self._stop_degrading()
-        session = self.engine.session
+        session = self.engine.session.current
         if session.joined and not self.engine.stale:
-            # Courtesy: without it the session ends when there are too many, and holds its grants until then.
+            # A courtesy: without it the session holds its grants until there are too many sessions.
             leave = Leave(session_id=session.session_id, number=UNNUMBERED)
             with contextlib.suppress(CcsError):
-                self.coordinator.execute(leave, session.numbers, timeout_s=LEAVE_S)
+                self.coordinator.execute(leave, session.numbers, timeout_s=LEAVE_TIMEOUT_S)
         self.coordinator.close()
         if self._owns_store:
             self._store.close()
@@ -382,11 +494,3 @@ class Workspace:
     def _check_open(self) -> None:
         if self._closed:
             raise Closed(f"the workspace {self.name!r} was closed: connect again")
-
-
-def _condition(
-    expected: int | AnyVersion | None, here: ReadSet, artifact: ArtifactId
-) -> tuple[WriteMode, Version | None]:
-    if isinstance(expected, AnyVersion):
-        return WriteMode.LAST_WRITER_WINS, here.base(artifact)
-    return WriteMode.COMPARE_AND_SET, None if expected is None else Version(expected)

@@ -11,7 +11,6 @@ a turn commits, which waits for the fsync of the disk.
 """
 
 import contextlib
-import os
 import random
 import sqlite3
 import threading
@@ -21,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, NoReturn
 
+from ccs_stream.background import ForkGuard
 from ccs_stream.log import sqlite_schema
 from ccs_stream.log.sqlite_file import connect, is_busy, nothing_was_committed, translated
 from ccs_stream.protocol.errors import Closed, LogBusy, LogError, OutcomeUnknown, UsageError
@@ -76,7 +76,7 @@ class SqliteWriter:
         self._path = path
         self._url = url
         self._check = check
-        self._pid = os.getpid()
+        self._guard = ForkGuard(f"the log {path}")
         self._synchronous = synchronous
         self._busy_timeout_s = busy_timeout_s
         self._lock = threading.Lock()
@@ -115,7 +115,7 @@ class SqliteWriter:
 
     def begin(self) -> None:
         """Take the turn. Raises `LogBusy`, `Closed`, `ForkedProcess`, and other `LogError`s."""
-        if self._closed or self._pid != os.getpid():
+        if self._closed or self._guard.forked:
             self._check()
         if self.thread == threading.get_ident():
             raise UsageError(f"{self._url}: this thread has the turn already, and turns do not nest")

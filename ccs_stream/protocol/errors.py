@@ -194,3 +194,14 @@ class RefusedByBroker(LogError):
 
 class ContentMissing(LogError):
     """A body is gone (redacted or collected), or its hash is not the one on the log."""
+
+
+def unknown_name(name: object, known: Iterable[str], *, what: str) -> UsageError:
+    """The error for a name that is not among `known`, such as a mistyped option; it names the nearest known one.
+
+    `what` begins the sentence: `unknown_name("freshnes", options, what="connect has no option")`.
+    """
+    names = tuple(known)
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+    return UsageError(f"{what} {name!r}; {hint}")

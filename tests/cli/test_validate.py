@@ -10,7 +10,8 @@ from click.testing import CliRunner, Result
 
 import ccs_stream
 from ccs_stream.cli import main
-from ccs_stream.client.observers.state_log import JsonLines, StateLog
+from ccs_stream.client.observers.json_lines import JsonLines
+from ccs_stream.client.observers.state_log import StateLog
 from tests.projections.test_stream_checks import audit, metric, state
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ccs_stream import Workspace, WorkspaceSettings
-from ccs_stream.client.degraded.outbox import Outbox, Queued, Wanted
+from ccs_stream.client.degraded.outbox import Outbox, OutboxChange, QueuedChange
 from ccs_stream.client.degraded.outbox_drainer import DrainResult, OutboxDrainer
 from ccs_stream.client.degraded.outbox_file import EntryState
 from ccs_stream.log.bodies import fetch_body
@@ -109,7 +109,7 @@ class Rig:
         self.theirs = Workspace(store, "w", owns_store=False)
         self.other = self.theirs.agent("other")
         self.outbox = self._outbox()
-        self.replayer = OutboxDrainer(self.outbox, self.ours.coordinator)
+        self.drainer = OutboxDrainer(self.outbox, self.ours.coordinator)
 
     def _outbox(self) -> KilledOutbox:
         return KilledOutbox(self.folder / "outbox.db", log_id=self.store.log_id, workspace="w")
@@ -123,9 +123,9 @@ class Rig:
         agent: str = "ann",
         seen: int | None = None,
         **more: Any,
-    ) -> Queued:
+    ) -> QueuedChange:
         """Queue a change."""
-        wanted = Wanted(
+        wanted = OutboxChange(
             scope=("s",),
             key=key,
             content_type=None if body is None else "application/json",
@@ -135,15 +135,15 @@ class Rig:
         )
         return self.outbox.put(agent, wanted, seen=seen)
 
-    def replay(self) -> DrainResult:
+    def drain(self) -> DrainResult:
         """Bring to the log what can be brought."""
-        return self.replayer.replay()
+        return self.drainer.drain()
 
     def die_after_marks(self, marks: int) -> None:
         """Replay, and be killed with one more change decided and not marked; come back."""
         self.outbox.marks_left = marks
         with contextlib.suppress(Killed):
-            self.replay()
+            self.drain()
         self.restart()
 
     def restart(self) -> None:
@@ -152,7 +152,7 @@ class Rig:
         self.ours.close()
         self.ours = Workspace(self.store, "w", owns_store=False)
         self.outbox = self._outbox()
-        self.replayer = OutboxDrainer(self.outbox, self.ours.coordinator)
+        self.drainer = OutboxDrainer(self.outbox, self.ours.coordinator)
 
     def evict(self, session_id: SessionId | None = None) -> None:
         """End the outbox's session."""

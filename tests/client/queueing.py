@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 from ccs_stream import Workspace
-from ccs_stream.client.degraded.outbox import Outbox, Wanted
+from ccs_stream.client.degraded.outbox import Outbox, OutboxChange
 from ccs_stream.client.degraded.outbox_drainer import OutboxDrainer
 from ccs_stream.log.urls import open_log
 from ccs_stream.protocol.ids import Version, artifact_id
@@ -40,7 +40,9 @@ def queue_for_ever(workspace: Workspace, outbox: Outbox, first: int) -> None:
         known = workspace.coordinator.state.artifacts.get(artifact_id("w", SCOPE, key))
         base = Version(0) if known is None else known.version
         body = str(number).encode()
-        outbox.put("ann", Wanted(scope=SCOPE, key=key, content_type="application/json", body=body, base_version=base))
+        outbox.put(
+            "ann", OutboxChange(scope=SCOPE, key=key, content_type="application/json", body=body, base_version=base)
+        )
         sys.stdout.write(f"{number}\n")
         sys.stdout.flush()
 
@@ -49,11 +51,11 @@ def main(url: str, path: str, first: str, planted: str) -> None:
     """See the module's docstring."""
     workspace = Workspace(open_log(url), "w")
     outbox = PlantedOutbox(Path(path), log_id=workspace.coordinator.store.log_id, workspace="w")
-    replayer = OutboxDrainer(outbox, workspace.coordinator)
+    drainer = OutboxDrainer(outbox, workspace.coordinator)
     if first == "drain":
-        replayed = replayer.replay()
-        assert replayed.error is None, replayed.error
-        assert replayed.left == 0
+        drained = drainer.drain()
+        assert drained.error is None, drained.error
+        assert drained.left == 0
         return
     if planted != "never":
         outbox.marks_left = int(planted)
@@ -61,8 +63,8 @@ def main(url: str, path: str, first: str, planted: str) -> None:
     sys.stdout.flush()
     threading.Thread(target=queue_for_ever, args=(workspace, outbox, int(first)), daemon=True).start()
     while True:
-        replayed = replayer.replay()
-        assert replayed.error is None, replayed.error
+        drained = drainer.drain()
+        assert drained.error is None, drained.error
 
 
 if __name__ == "__main__":

@@ -27,12 +27,12 @@ from ccs_stream.client.recovery import (
     CrashRecoveryConfig,
     SessionHeartbeat,
     UnknownAgent,
-    beating,
     check_composition,
-    keep,
+    heartbeat_steps,
     recover,
-    recovering,
+    recover_steps,
     settings_with,
+    start_heartbeat,
 )
 from ccs_stream.log.memory import MemoryLog
 from ccs_stream.log.reader import ShardReader
@@ -215,9 +215,9 @@ def kept() -> Iterator[Callable[[Workspace], SessionHeartbeat]]:
     started: list[SessionHeartbeat] = []
 
     def start(workspace: Workspace) -> SessionHeartbeat:
-        if workspace._keeper is not None:
-            workspace._keeper.close()
-        keeper = keep(workspace.engine)
+        if workspace._heartbeat is not None:
+            workspace._heartbeat.close()
+        keeper = start_heartbeat(workspace.engine)
         assert keeper is not None
         started.append(keeper)
         return keeper
@@ -243,13 +243,13 @@ def events_of(url: str) -> list[tuple[Micros, Event]]:
 def owner_is(workspace: Workspace, agent: str) -> bool:
     """Whether the agent of this session holds `k` in M or E, as far as was folded."""
     state, engine = workspace.engine.state, workspace.engine
-    artifact = state.artifacts.get(engine.address((), "k"))
-    return artifact is not None and artifact.owner == engine.session.joined.get(agent, -1)
+    artifact = state.artifacts.get(engine.session.address((), "k"))
+    return artifact is not None and artifact.owner == engine.session.current.joined.get(agent, -1)
 
 
 def test_a_workspace_without_crash_recovery_has_no_keeper() -> None:
     with ccs_stream.connect(None, settings=WorkspaceSettings()) as workspace:
-        assert keep(workspace.engine) is workspace._keeper is None
+        assert start_heartbeat(workspace.engine) is workspace._heartbeat is None
 
 
 def test_a_workspace_that_others_opened_with_crash_recovery_has_a_keeper(tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_a_workspace_that_others_opened_with_crash_recovery_has_a_keeper(tmp_pat
     with ccs_stream.connect(url, workspace="w", settings=quick()):
         pass
     with ccs_stream.connect(url, workspace="w") as workspace:
-        keeper = workspace._keeper
+        keeper = workspace._heartbeat
         assert keeper is not None
         assert keeper.alive
     keeper.close()
@@ -298,8 +298,6 @@ def test_rounds_with_nothing_to_renew_and_nothing_to_take_back_append_nothing(
         ccs_stream.connect(url, workspace="w") as other,
     ):
         keeper = SessionHeartbeat(workspace.engine)
-        keeper.close()
-        keeper._stop.clear()
         workspace.agent("a").write("k", 1)
         other.agent("b").read("k")
         workspace.engine.coordinator.catch_up()
@@ -308,13 +306,13 @@ def test_rounds_with_nothing_to_renew_and_nothing_to_take_back_append_nothing(
         with monkeypatch.context() as patched:
             patched.setattr(workspace.coordinator, "execute", lambda *_, **__: pytest.fail("something was asked for"))
             for _ in range(20):
-                assert keeper._round()
+                assert keeper._round() is None
         assert workspace.position == before
         assert keeper.failures == 0
         workspace.agent("a").write("k", 2)
         before = workspace.position
         for _ in range(20):
-            assert keeper._round()
+            assert keeper._round() is None
         assert workspace.position.sequence == before.sequence + 1  # one sign of life, and no second one so soon
         assert keeper.failures == 0
 
@@ -337,11 +335,9 @@ def test_more_than_one_sweep_takes_back_is_taken_back_in_one_round(
     gone = Workspace(store, "w")
     gone.write_all([ccs_stream.Put(f"k{number}", 1) for number in range(600)], agent="gone")
     keeper = kept(workspace)
-    keeper.close()
-    keeper._stop.clear()
     now = workspace.coordinator.now()
     workspace.coordinator.now = gone.coordinator.now = lambda: Micros(now + 601_000_000)
-    assert keeper._round()
+    assert keeper._round() is None
     assert not any(each.owner for each in workspace.engine.state.artifacts.values())
 
 
@@ -355,7 +351,7 @@ def test_a_round_that_fails_is_told_once_counted_and_made_again(
             raise LogBusy("the log is away")
 
         with monkeypatch.context() as patched, caplog.at_level(logging.WARNING):
-            patched.setattr(workspace.engine, "heartbeat", fail)
+            patched.setattr(workspace.engine.session, "heartbeat", fail)
             patched.setattr(workspace.coordinator, "sweep", fail)
             keeper = kept(workspace)
             until("three failures", lambda: keeper.failures >= 3)
@@ -392,11 +388,12 @@ def test_a_fork_leaves_the_keeper_behind(tmp_path: Path, kept: Callable[[Workspa
     with ccs_stream.connect(f"sqlite:///{tmp_path}/log.db", workspace="w", settings=quick(0.05)) as workspace:
         workspace.agent("a").write("k", 1)
         keeper = kept(workspace)
-        child = os.fork()
+        task = keeper._task
+        with task._lock, task._called._cond:  # type: ignore[attr-defined]  # as they may be held when the parent forks
+            child = os.fork()
         if child == 0:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.alarm(20)  # a child that waits for ever is a failure, and not to be waited for
-            keeper._stop._cond.acquire()  # type: ignore[attr-defined]  # as it may be when the parent forks
             keeper.close()
             os._exit(int(keeper.alive or threading.active_count() != 1))
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -420,22 +417,22 @@ def test_recovering_makes_the_next_read_a_miss_and_what_was_read_unread() -> Non
         other.write("j", 1)
         agent.read("k"), agent.read("j"), other.read("j")
         engine = workspace.engine
-        key, jay = engine.address((), "k"), engine.address((), "j")
-        assert engine.hit("a", key) is not None
+        key, jay = engine.session.address((), "k"), engine.session.address((), "j")
+        assert engine.reader.servable("a", key) is not None
         before = workspace.position, workspace.state_hash()
         recover(engine, "a")
         assert (workspace.position, workspace.state_hash()) == before
-        assert engine.hit("a", key) is None
-        assert engine.hit("a", jay) is None
-        assert engine.hit("b", jay) is not None
-        assert engine.scopes.current("a").versions == {}
-        assert engine.scopes.current("b").versions != {}
+        assert engine.reader.servable("a", key) is None
+        assert engine.reader.servable("a", jay) is None
+        assert engine.reader.servable("b", jay) is not None
+        assert engine.read_sets.current("a").versions == {}
+        assert engine.read_sets.current("b").versions != {}
         reading = agent.read("k")
         assert reading is not None
-        assert engine.hit("a", key) is not None
+        assert engine.reader.servable("a", key) is not None
         recover(engine, None)
-        assert engine.hit("a", key) is None
-        assert engine.hit("b", jay) is None
+        assert engine.reader.servable("a", key) is None
+        assert engine.reader.servable("b", jay) is None
 
 
 def test_recovering_gives_a_sign_of_life_where_crash_recovery_is_on() -> None:
@@ -444,7 +441,7 @@ def test_recovering_gives_a_sign_of_life_where_crash_recovery_is_on() -> None:
         before = workspace.position.sequence
         recover(workspace.engine, "a")
         assert workspace.position.sequence == before + 1
-        run(workspace.coordinator, beating(workspace.engine))
+        run(workspace.coordinator, heartbeat_steps(workspace.engine))
         assert workspace.position.sequence == before + 1
 
 
@@ -452,9 +449,9 @@ def test_recovering_in_a_coroutine_forgets_what_was_read_where_it_was_called() -
     async def go() -> None:
         with ccs_stream.connect(None, settings=quick(600.0)) as workspace:
             await workspace.agent("a").awrite("k", 1)
-            mine = workspace.engine.scopes.current("a")
+            mine = workspace.engine.read_sets.current("a")
             assert mine.versions
-            await asyncio.gather(run_async(workspace.coordinator, recovering(workspace.engine, "a")))
+            await asyncio.gather(run_async(workspace.coordinator, recover_steps(workspace.engine, "a")))
             assert not mine.versions
 
     asyncio.run(go())
@@ -532,7 +529,7 @@ def test_a_killed_holder_loses_its_grant_without_anybody_asking_for_it(url: str,
         assert workspace.engine.state.settings.crash_recovery
         holder.end()
         until("the reclaim", lambda: lost(workspace))
-        artifact = workspace.engine.state.artifacts[workspace.engine.address((), "k")]
+        artifact = workspace.engine.state.artifacts[workspace.engine.session.address((), "k")]
         assert artifact.owner == 0
         assert workspace.agent("b").write("k", "v2").version == 2
     reclaims = [event for _, event in events_of(url) if isinstance(event, GrantReclaimed)]

@@ -13,8 +13,9 @@ import pytest
 
 from ccs_stream import Workspace
 from ccs_stream.client.degraded import mode as mode_module
-from ccs_stream.client.degraded.mode import CoherenceDegradedWarning, DegradedMode, which
+from ccs_stream.client.degraded.mode import CoherenceDegradedWarning, DegradedMode, is_log_unavailable
 from ccs_stream.client.degraded.outbox_drainer import DrainResult, require_log
+from ccs_stream.clock import SystemClock
 from ccs_stream.log.sqlite import SqliteLog
 from ccs_stream.protocol.errors import (
     CcsError,
@@ -99,7 +100,7 @@ def threads() -> list[threading.Thread]:
     ],
 )
 def test_a_log_that_cannot_be_used_is_degraded(error: Exception) -> None:
-    assert which(error)
+    assert is_log_unavailable(error)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +120,7 @@ def test_a_log_that_cannot_be_used_is_degraded(error: Exception) -> None:
     ],
 )
 def test_refusals_and_wrong_calls_are_not(error: Exception) -> None:
-    assert not which(error)
+    assert not is_log_unavailable(error)
 
 
 def test_only_the_first_trouble_warns_and_all_are_logged_and_counted(
@@ -177,18 +178,22 @@ def test_the_log_is_tried_only_while_that_is_needed(mode: DegradedMode, log: Log
     until("the log is tried again", lambda: log.probes > before)
 
 
-def test_pauses_grow_to_a_bound(mode: DegradedMode, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pauses_grow_to_a_bound(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mode_module, "PAUSE_MIN_S", 0.25)
     monkeypatch.setattr(mode_module, "PAUSE_MAX_S", 2.0)
     pauses: list[float] = []
 
-    def wait(timeout: float) -> bool:
-        pauses.append(timeout)
-        if len(pauses) == 6:
-            log.error = None
-        return False
+    class NoWaiting(SystemClock):
+        """Returns from every wait at once."""
 
-    monkeypatch.setattr(mode._stop, "wait", wait)
+        @staticmethod
+        def wait(event: threading.Event, timeout_s: float | None = None) -> bool:
+            pauses.append(timeout_s or 0.0)
+            if len(pauses) == 6:
+                log.error = None
+            return event.is_set()
+
+    mode = DegradedMode("the workspace 'w'", log, clock=NoWaiting())
     fail(mode)
     until("the mode is normal", lambda: not threads())
     assert pauses == [0.25, 0.5, 1.0, 2.0, 2.0, 2.0]
@@ -279,7 +284,7 @@ def test_a_forked_child_is_not_degraded_and_tries_nothing(mode: DegradedMode) ->
         if child == 0:
             mode.failed(AWAY)
             mode.watch()
-            well = not mode.is_degraded and mode.close(1) and mode._thread is not None
+            well = not mode.is_degraded and mode.close(1) and not threads()
             os._exit(0 if well else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert mode.is_degraded
@@ -295,9 +300,9 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     rig.close()
 
 
-def of(rig: Rig, on_replayed: Callable[[DrainResult], object] | None = None) -> DegradedMode:
+def of(rig: Rig, on_drained: Callable[[DrainResult], object] | None = None) -> DegradedMode:
     """The mode of a workspace with an outbox."""
-    return DegradedMode("w", lambda: require_log(rig.ours.coordinator), rig.replayer, on_replayed=on_replayed)
+    return DegradedMode("w", lambda: require_log(rig.ours.coordinator), rig.drainer, on_drained=on_drained)
 
 
 def test_what_waits_keeps_the_mode_degraded_until_it_is_in_the_log(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
@@ -351,8 +356,8 @@ def test_a_put_behind_the_last_look_is_seen(rig: Rig) -> None:
 
 
 def test_conflicts_are_told_and_do_not_keep_the_mode_degraded(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
-    def raising(replayed: DrainResult) -> None:
-        assert [entry.outcome for entry in replayed.conflicts] == ["version_conflict"]
+    def raising(drained: DrainResult) -> None:
+        assert [entry.outcome for entry in drained.conflicts] == ["version_conflict"]
         raise ZeroDivisionError("planted")
 
     mode = of(rig, raising)
@@ -361,7 +366,7 @@ def test_conflicts_are_told_and_do_not_keep_the_mode_degraded(rig: Rig, caplog: 
     mode.watch()
     until("the mode is normal", lambda: not mode.is_degraded)
     assert "1 changes that waited" in caplog.text
-    assert "they are not affected" in caplog.text
+    assert "the drained changes are not affected" in caplog.text
     assert rig.outbox.counts.conflicts == 1
     assert mode.close(10)
 
@@ -430,7 +435,7 @@ def test_a_log_that_is_taken_away_and_given_back(sqlite_rig: Rig, how: str, expe
     with taken_away(rig, how):
         error = failing_write(rig.ours)
         assert isinstance(error, expected)
-        assert which(error)
+        assert is_log_unavailable(error)
         fail(mode, error)
         for number in range(3):
             rig.put("a", b"%d" % number + b" " * 50_000, 0)

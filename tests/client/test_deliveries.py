@@ -176,39 +176,39 @@ def kept(store: LogStore) -> list[DeliveryRecorded]:
 
 def test_what_cannot_be_kept_waits_and_keeps_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery_log, "RETRY_S", 0.01)
-    monkeypatch.setattr(delivery_log, "FLUSH_S", 0.01)
+    monkeypatch.setattr(delivery_log, "GATHER_S", 0.01)
     store = Refusing()
     deliveries = DeliveryLog(store, "w")
     for number in range(5):
-        deliveries.give(given(number))
-    until("an append has failed", lambda: deliveries.failed)
-    deliveries.give(given(5))
+        deliveries.record(given(number))
+    until("an append has failed", lambda: deliveries.health().failures)
+    deliveries.record(given(5))
     store.refuses = False
-    assert deliveries.settle(30)
+    assert deliveries.flush(30)
     assert [(each.number, each.agent) for each in kept(store)] == [(n + 1, f"agent {n}") for n in range(6)]
-    assert deliveries.close()
+    assert deliveries.close(30)
 
 
 def test_a_loss_leaves_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery_log, "RETRY_S", 0.01)
-    monkeypatch.setattr(delivery_log, "FLUSH_S", 0.01)
-    monkeypatch.setattr(delivery_log, "HURRY", 2)
+    monkeypatch.setattr(delivery_log, "GATHER_S", 0.01)
+    monkeypatch.setattr(delivery_log, "HURRY_AT", 2)
     monkeypatch.setattr(delivery_log, "WAITING_MAX", 3)
     monkeypatch.setattr(delivery_log, "BATCH_MAX", 1)
     store = Refusing()
     deliveries = DeliveryLog(store, "w")
-    deliveries.give(given(0))
-    until("an append has failed", lambda: deliveries.failed)
+    deliveries.record(given(0))
+    until("an append has failed", lambda: deliveries.health().failures)
     for number in range(1, 9):
-        deliveries.give(given(number))
-    assert deliveries.dropped == 5
+        deliveries.record(given(number))
+    assert deliveries.health().dropped == 5
     store.refuses = False
-    assert deliveries.settle(30)
+    assert deliveries.flush(30)
     numbers = [each.number for each in kept(store)]
     assert numbers[0] == 1
     assert numbers[-1] == 4 + 5, "five numbers are missing"
     assert len(numbers) == 4
-    deliveries.close()
+    deliveries.close(30)
 
 
 def test_a_bad_option_says_what_to_type(tmp_path: Path) -> None:
@@ -337,7 +337,7 @@ def test_a_copy_that_came_while_it_was_looked_for_is_not_said_to_be_older_than_i
     with ccs_stream.connect(deliveries=True) as workspace:
         a = workspace.agent("a")
         a.write("k", 1)
-        look = workspace.engine.hit
+        look = workspace.engine.reader.servable
         written: list[int] = []
 
         def writing_in_between(*arguments: Any) -> Any:
@@ -346,7 +346,7 @@ def test_a_copy_that_came_while_it_was_looked_for_is_not_said_to_be_older_than_i
                 written[0] = workspace.agent("a").write("k", 2).answer.first_sequence
             return look(*arguments)
 
-        monkeypatch.setattr(workspace.engine, "hit", writing_in_between)
+        monkeypatch.setattr(workspace.engine.reader, "servable", writing_in_between)
         a.read("k")
         given = list(workspace.deliveries())[-1]
         assert (given.version, given.source) == (2, DeliverySource.CACHE_HIT)

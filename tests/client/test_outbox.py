@@ -14,7 +14,15 @@ from typing import Any
 import pytest
 
 from ccs_stream.client.degraded import outbox_file
-from ccs_stream.client.degraded.outbox import DONE_KEPT, FOLLOWS_REFUSED, Counts, Outbox, OutboxFull, Queued, Wanted
+from ccs_stream.client.degraded.outbox import (
+    DONE_KEPT,
+    FOLLOWS_REFUSED,
+    Outbox,
+    OutboxChange,
+    OutboxCounts,
+    OutboxFull,
+    QueuedChange,
+)
 from ccs_stream.client.degraded.outbox_file import EntryKind, EntryState
 from ccs_stream.log.sqlite import SqliteLog
 from ccs_stream.protocol.errors import (
@@ -33,9 +41,9 @@ LOG_ID = b"L" * 16
 GOLDEN = Path(__file__).parent / "golden" / "outbox-1.sql"
 
 
-def wanted(key: str = "k", body: bytes | None = b"1", base: int | None = None, **more: Any) -> Wanted:
+def wanted(key: str = "k", body: bytes | None = b"1", base: int | None = None, **more: Any) -> OutboxChange:
     """A change of one artifact."""
-    return Wanted(
+    return OutboxChange(
         scope=("s",),
         key=key,
         content_type=None if body is None else "application/json",
@@ -73,8 +81,8 @@ def bodies(outbox: Outbox) -> list[bytes | None]:
 def test_everything_of_a_change_is_there_after_a_restart_in_order(path: Path) -> None:
     outbox = opened(path, clock=lambda: Micros(7))
     more = {"ttl_us": Micros(5), "index_fields": ("a", "b"), "reason": "because"}
-    assert outbox.put("ann", wanted("k", b"1", 3, **more)) == Queued(1, Version(3))
-    assert outbox.put("bob", wanted("gone", None, 8, reason="tidy")) == Queued(2, Version(8))
+    assert outbox.put("ann", wanted("k", b"1", 3, **more)) == QueuedChange(1, Version(3))
+    assert outbox.put("bob", wanted("gone", None, 8, reason="tidy")) == QueuedChange(2, Version(8))
     before, session = outbox.waiting(), outbox.session_id
     outbox.close()
     outbox = opened(path)
@@ -194,12 +202,12 @@ def test_a_done_change_gives_its_body_up_and_a_refused_one_keeps_it_until_it_is_
     held = outbox.counts.bytes
     assert held > 2_000
     outbox.mark_done(1, Version(1))
-    assert outbox.counts == Counts(waiting=1, conflicts=0, done=1, bytes=held // 2)
+    assert outbox.counts == OutboxCounts(waiting=1, conflicts=0, done=1, bytes=held // 2)
     outbox.mark_refused(2, EntryState.FAILED, "content_too_large", "why", None)
-    assert outbox.counts == Counts(waiting=0, conflicts=1, done=1, bytes=held // 2)
+    assert outbox.counts == OutboxCounts(waiting=0, conflicts=1, done=1, bytes=held // 2)
     assert outbox.is_empty
     outbox.resolve(2)
-    assert outbox.counts == Counts(waiting=0, conflicts=0, done=1, bytes=0)
+    assert outbox.counts == OutboxCounts(waiting=0, conflicts=0, done=1, bytes=0)
     done = outbox.entry(1)
     assert done is not None
     assert (done.state, done.version, done.body) == (EntryState.DONE, 1, None)
@@ -270,12 +278,12 @@ def test_an_outbox_is_bounded_and_says_so(path: Path) -> None:
     [
         ("\ud800", wanted()),
         ("ann", wanted("\ud800")),
-        ("ann", Wanted(scope=("\ud800",), key="k", content_type=None, body=None, base_version=None)),
-        ("ann", Wanted(scope=(), key="k", content_type=None, body=b"1", base_version=None)),
-        ("ann", Wanted(scope=(), key="k", content_type="t", body=None, base_version=None)),
+        ("ann", OutboxChange(scope=("\ud800",), key="k", content_type=None, body=None, base_version=None)),
+        ("ann", OutboxChange(scope=(), key="k", content_type=None, body=b"1", base_version=None)),
+        ("ann", OutboxChange(scope=(), key="k", content_type="t", body=None, base_version=None)),
     ],
 )
-def test_what_could_never_be_sent_is_not_taken(outbox: Outbox, agent: str, change: Wanted) -> None:
+def test_what_could_never_be_sent_is_not_taken(outbox: Outbox, agent: str, change: OutboxChange) -> None:
     with pytest.raises(UsageError):
         outbox.put(agent, change)
     assert outbox.is_empty
@@ -347,9 +355,9 @@ def test_one_outbox_at_a_time_in_one_process(outbox: Outbox, path: Path) -> None
 
 HOLDER = """
 import signal, sys, time
-from ccs_stream.client.degraded.outbox import Outbox, Wanted
+from ccs_stream.client.degraded.outbox import Outbox, OutboxChange
 outbox = Outbox(sys.argv[1], log_id=b"L" * 16, workspace="w")
-outbox.put("ann", Wanted(scope=("s",), key="k", content_type="t", body=b"theirs", base_version=None))
+outbox.put("ann", OutboxChange(scope=("s",), key="k", content_type="t", body=b"theirs", base_version=None))
 print("holding", flush=True)
 time.sleep(600)
 """
@@ -370,11 +378,11 @@ def test_another_process_keeps_it_and_a_killed_one_does_not(path: Path) -> None:
 
 FORKING = """
 import os, sys
-from ccs_stream.client.degraded.outbox import Outbox, Wanted
+from ccs_stream.client.degraded.outbox import Outbox, OutboxChange
 from ccs_stream.protocol.errors import ForkedProcess
 outbox = Outbox(sys.argv[1], log_id=b"L" * 16, workspace="w")
 def put(body):
-    outbox.put("ann", Wanted(scope=("s",), key=body.decode(), content_type="t", body=body, base_version=None))
+    outbox.put("ann", OutboxChange(scope=("s",), key=body.decode(), content_type="t", body=body, base_version=None))
 put(b"before")
 child = os.fork()
 if child == 0:

@@ -46,11 +46,11 @@ def test_changes_come_to_the_log_in_order_with_all_they_have(rig: Rig) -> None:
     rig.put("b", large, 0, agent="bob")
     rig.put("a", b"2", 0)
     rig.put("b", None, 0, agent="bob", reason="tidy")
-    replayed = rig.replay()
-    assert replayed.error is None
-    assert replayed.left == 0
-    assert not replayed.conflicts
-    assert [(each.entry.number, each.version) for each in replayed.done] == [(1, 1), (2, 1), (3, 2), (4, 2)]
+    drained = rig.drain()
+    assert drained.error is None
+    assert drained.left == 0
+    assert not drained.conflicts
+    assert [(each.entry.number, each.version) for each in drained.done] == [(1, 1), (2, 1), (3, 2), (4, 2)]
     assert rig.made() == [(1, b"1"), (1, large), (2, b"2"), (2, None)]
     first, second, third, fourth = history(rig.store)
     assert isinstance(first.event, WriteCommitted)
@@ -62,18 +62,18 @@ def test_changes_come_to_the_log_in_order_with_all_they_have(rig: Rig) -> None:
     assert [each.base for each in (first, second, third, fourth)] == [0, 0, 1, 1]
     assert isinstance(fourth.event, ArtifactDeleted)
     assert fourth.event.note == "tidy"
-    assert rig.replay() == DrainResult((), (), 0, None)
+    assert rig.drain() == DrainResult((), (), 0, None)
 
 
 def test_the_session_ends_when_nothing_is_left_and_the_next_changes_have_another(rig: Rig) -> None:
     rig.put("a", b"1", 0)
     first = rig.outbox.session_id
-    rig.replay()
+    rig.drain()
     assert [event.session_id for event in events(rig.store, SessionEnded)] == [first]
     rig.put("a", b"2", 1)
     second = rig.outbox.session_id
     assert second != first
-    rig.replay()
+    rig.drain()
     assert [each.session_id for each in history(rig.store)] == [first, second]
     assert rig.outbox.session_id not in (first, second)
 
@@ -81,8 +81,8 @@ def test_the_session_ends_when_nothing_is_left_and_the_next_changes_have_another
 def test_a_delete_of_nothing_is_done_and_makes_no_version(rig: Rig) -> None:
     rig.put("a", None, 0)
     rig.put("a", b"1", 0)
-    replayed = rig.replay()
-    assert [each.version for each in replayed.done] == [None, 1]
+    drained = rig.drain()
+    assert [each.version for each in drained.done] == [None, 1]
     assert rig.made() == [(1, b"1")]
 
 
@@ -91,7 +91,7 @@ def test_a_change_whose_author_knew_of_nothing_is_made_over_a_tombstone_and_the_
     rig.other.delete("a", scope=("s",))
     rig.put("a", b"1", None)
     rig.put("a", b"2", None)
-    assert [each.version for each in rig.replay().done] == [3, 4]
+    assert [each.version for each in rig.drain().done] == [3, 4]
 
 
 # What is refused.
@@ -103,15 +103,15 @@ def test_a_change_is_never_made_over_what_its_author_had_not_seen(rig: Rig) -> N
     rig.put("a", b"3", 0)
     rig.put("a", b"4", 0, agent="bob", seen=3)
     rig.other.write("a", "theirs", scope=("s",))
-    replayed = rig.replay()
-    assert replayed.error is None
-    assert [entry.number for entry in replayed.conflicts] == [1, 3, 4]
-    assert [entry.outcome for entry in replayed.conflicts] == ["version_conflict", FOLLOWS_REFUSED, FOLLOWS_REFUSED]
-    assert [entry.version for entry in replayed.conflicts] == [1, 1, 1]
-    assert replayed.conflicts[0].detail is not None
-    assert "current version is 1" in replayed.conflicts[0].detail
-    assert replayed.conflicts[0].settled_at is not None
-    assert replayed.conflicts == tuple(rig.outbox.conflicts())
+    drained = rig.drain()
+    assert drained.error is None
+    assert [entry.number for entry in drained.conflicts] == [1, 3, 4]
+    assert [entry.outcome for entry in drained.conflicts] == ["version_conflict", FOLLOWS_REFUSED, FOLLOWS_REFUSED]
+    assert [entry.version for entry in drained.conflicts] == [1, 1, 1]
+    assert drained.conflicts[0].detail is not None
+    assert "current version is 1" in drained.conflicts[0].detail
+    assert drained.conflicts[0].settled_at is not None
+    assert drained.conflicts == tuple(rig.outbox.conflicts())
     assert [body for _, body in rig.made()] == [b'"theirs"', b"2"]
     rig.outbox.resolve(1)
     assert rig.outbox.counts.conflicts == 2
@@ -122,9 +122,9 @@ def test_what_can_never_be_accepted_is_kept_as_failed_and_stops_nobody(store: Lo
     rig = Rig(store, tmp_path, limits)
     rig.put("a", b"1" * 2_000, 0)
     rig.put("b", b"2", 0)
-    replayed = rig.replay()
-    assert [(entry.state, entry.outcome) for entry in replayed.conflicts] == [(EntryState.FAILED, "content_too_large")]
-    assert replayed.left == 0
+    drained = rig.drain()
+    assert [(entry.state, entry.outcome) for entry in drained.conflicts] == [(EntryState.FAILED, "content_too_large")]
+    assert drained.left == 0
     assert rig.made() == [(1, b"2")]
     rig.close()
 
@@ -134,9 +134,9 @@ def test_a_change_waits_for_another_s_reservation_and_those_behind_it_wait_too(r
     rig.put("b", b"2", 0)
     with rig.other.acquire("a", scope=("s",)):
         for _ in range(3):
-            assert rig.replay() == DrainResult((), (), 2, None)
+            assert rig.drain() == DrainResult((), (), 2, None)
         assert not events(rig.store, CommandRefused)  # nothing is asked that is known to be refused
-    assert [each.entry.number for each in rig.replay().done] == [1, 2]
+    assert [each.entry.number for each in rig.drain().done] == [1, 2]
 
 
 def test_a_reservation_taken_at_the_last_moment_is_waited_for_under_another_number(
@@ -151,11 +151,11 @@ def test_a_reservation_taken_at_the_last_moment_is_waited_for_under_another_numb
         return execute(command, *arguments, **more)
 
     monkeypatch.setattr(rig.ours.coordinator, "execute", late)
-    assert rig.replay() == DrainResult((), (), 1, None)
+    assert rig.drain() == DrainResult((), (), 1, None)
     assert [event.reason for event in events(rig.store, CommandRefused)] == ["reserved"]
     monkeypatch.undo()
     taken.close()
-    assert [each.version for each in rig.replay().done] == [1]
+    assert [each.version for each in rig.drain().done] == [1]
 
 
 # Killed in between.
@@ -167,7 +167,7 @@ def test_a_change_that_was_decided_when_its_process_was_killed_is_not_made_again
     for _ in range(3):
         rig.die_after_marks(1)
     assert rig.made() == [(1, b"0"), (2, b"1"), (3, b"2")]
-    assert [each.version for each in rig.replay().done] == []
+    assert [each.version for each in rig.drain().done] == []
     assert rig.outbox.counts.done == 3
 
 
@@ -178,8 +178,8 @@ def test_a_change_that_was_refused_when_its_process_was_killed_is_a_conflict_eve
     rig.other.write("a", 0, scope=("s",))
     rig.die_after_marks(0)
     rig.other.delete("a", scope=("s",))
-    replayed = rig.replay()
-    assert [entry.outcome for entry in replayed.conflicts] == ["version_conflict"]
+    drained = rig.drain()
+    assert [entry.outcome for entry in drained.conflicts] == ["version_conflict"]
     assert [body for _, body in rig.made()] == [b"0", None]
     assert events(rig.store, SessionEnded)
 
@@ -201,16 +201,16 @@ def test_a_change_that_was_decided_is_not_made_again_by_another_session(
     rig.restart()
     if forgotten:
         rig.forget_ended()
-    replayed = rig.replay()
-    assert replayed.error is None
-    assert (replayed.done[0].entry.number, replayed.done[0].version) == (1, 1)
+    drained = rig.drain()
+    assert drained.error is None
+    assert (drained.done[0].entry.number, drained.done[0].version) == (1, 1)
     joined = [event.session_id for event in events(rig.store, ParticipantJoined)]
     assert joined.count(old) == 1  # without what it remembered, it would be no protection
     assert [body for _, body in rig.made()].count(b"1") == 1
     if afterwards == "nothing":
         assert rig.made() == [(1, b"1"), (2, b"2")]
     else:
-        assert [entry.number for entry in replayed.conflicts] == [2]
+        assert [entry.number for entry in drained.conflicts] == [2]
         assert b"2" not in [body for _, body in rig.made()]
 
 
@@ -220,15 +220,15 @@ def test_the_same_body_written_by_somebody_else_is_not_taken_for_one_s_own(rig: 
     rig.outbox.marks_left = 1
     with contextlib.suppress(Killed):
         rig.outbox.renumber(1)
-        rig.replay()
+        rig.drain()
     rig.restart()
     assert rig.made() == [(1, b"0"), (1, b"1")]
     rig.put("b", b"1", 0)
     rig.evict()
     rig.other.write("b", 1, scope=("s",))
-    replayed = rig.replay()
-    assert [each.entry.key for each in replayed.done] == ["a"]
-    assert [(entry.key, entry.outcome) for entry in replayed.conflicts] == [("b", "version_conflict")]
+    drained = rig.drain()
+    assert [each.entry.key for each in drained.done] == ["a"]
+    assert [(entry.key, entry.outcome) for entry in drained.conflicts] == [("b", "version_conflict")]
 
 
 def test_a_session_that_was_ended_before_is_replaced_and_its_changes_are_made(rig: Rig) -> None:
@@ -238,7 +238,7 @@ def test_a_session_that_was_ended_before_is_replaced_and_its_changes_are_made(ri
     rig.die_after_marks(0)
     old = rig.outbox.session_id
     rig.evict()
-    assert [each.entry.number for each in rig.replay().done] == [1, 2, 3]
+    assert [each.entry.number for each in rig.drain().done] == [1, 2, 3]
     sessions = [each.session_id for each in history(rig.store)]
     assert sessions[0] == old
     assert old not in sessions[1:]
@@ -257,8 +257,8 @@ def test_a_session_that_is_ended_between_two_commands_is_replaced(rig: Rig, monk
         return execute(command, *arguments, **more)
 
     monkeypatch.setattr(rig.ours.coordinator, "execute", evicted)
-    replayed = rig.replay()
-    assert [each.entry.number for each in replayed.done] == [1, 2]
+    drained = rig.drain()
+    assert [each.entry.number for each in drained.done] == [1, 2]
     assert rig.made() == [(1, b"1"), (1, b"2")]
 
 
@@ -268,7 +268,7 @@ def test_an_old_copy_of_the_file_makes_nothing_twice(store: LogStore, tmp_path: 
         rig.put("ab"[number % 2], str(number).encode(), 0)
     rig.outbox.marks_left = 1
     with contextlib.suppress(Killed):
-        rig.replay()
+        rig.drain()
     rig.outbox.close()
     shutil.copy(tmp_path / "outbox.db", tmp_path / "copy.db")
     rig.restart()
@@ -278,10 +278,10 @@ def test_an_old_copy_of_the_file_makes_nothing_twice(store: LogStore, tmp_path: 
     rig.outbox.close()
     shutil.copy(tmp_path / "copy.db", tmp_path / "outbox.db")
     rig.restart()
-    replayed = rig.replay()
-    assert replayed.error is None
+    drained = rig.drain()
+    assert drained.error is None
     assert rig.made() == before
-    assert len(replayed.done) == 7
+    assert len(drained.done) == 7
     rig.close()
 
 
@@ -292,8 +292,8 @@ def test_what_the_log_no_longer_tells_is_reported_and_not_guessed(rig: Rig, monk
     rig.other.write("a", "theirs", scope=("s",))
     rig.other.delete("a", scope=("s",))
     monkeypatch.setattr(rig.store, "find", lambda *_: None)
-    replayed = rig.replay()
-    assert [entry.outcome for entry in replayed.conflicts] == [UNVERIFIABLE]
+    drained = rig.drain()
+    assert [entry.outcome for entry in drained.conflicts] == [UNVERIFIABLE]
     monkeypatch.undo()
     assert len(rig.made()) == 3
 
@@ -313,11 +313,11 @@ def test_a_log_that_fails_in_the_middle_leaves_the_rest_waiting(rig: Rig, monkey
         return append(shard, drafts, expected)
 
     monkeypatch.setattr(rig.store, "append", fails)
-    replayed = rig.replay()
-    assert isinstance(replayed.error, LogUnavailable)
-    assert (len(replayed.done), replayed.left) == (1, 2)
+    drained = rig.drain()
+    assert isinstance(drained.error, LogUnavailable)
+    assert (len(drained.done), drained.left) == (1, 2)
     monkeypatch.undo()
-    assert [each.entry.number for each in rig.replay().done] == [2, 3]
+    assert [each.entry.number for each in rig.drain().done] == [2, 3]
     assert rig.made() == [(1, b"0"), (2, b"1"), (3, b"2")]
 
 
@@ -331,11 +331,11 @@ def test_a_decision_that_nobody_was_told_of_is_found(rig: Rig, monkeypatch: pyte
 
     monkeypatch.setattr(rig.ours.coordinator, "execute", unknown)
     for _ in range(4):  # the join, the commit, the commit again
-        replayed = rig.replay()
-        assert isinstance(replayed.error, OutcomeUnknown)
-        assert replayed.left == 1
+        drained = rig.drain()
+        assert isinstance(drained.error, OutcomeUnknown)
+        assert drained.left == 1
     monkeypatch.undo()
-    assert [each.version for each in rig.replay().done] == [1]
+    assert [each.version for each in rig.drain().done] == [1]
     assert rig.made() == [(1, b"1")]
 
 
@@ -348,9 +348,9 @@ def test_a_disk_of_the_outbox_that_fails_after_the_decision_doubles_nothing(
         raise LogFull("planted")
 
     monkeypatch.setattr(rig.outbox, "mark_done", full)
-    assert isinstance(rig.replay().error, LogFull)
+    assert isinstance(rig.drain().error, LogFull)
     monkeypatch.undo()
-    assert [each.version for each in rig.replay().done] == [1]
+    assert [each.version for each in rig.drain().done] == [1]
     assert rig.made() == [(1, b"1")]
 
 
@@ -384,13 +384,13 @@ def test_a_locked_log_is_waited_for_and_nobody_is_kept_from_reading_meanwhile(
         return execute(*arguments, **more)
 
     monkeypatch.setattr(rig.ours.coordinator, "execute", watched)
-    replayed = rig.replay()
-    assert isinstance(replayed.error, LogBusy)
-    assert replayed.left == 1
+    drained = rig.drain()
+    assert isinstance(drained.error, LogBusy)
+    assert drained.left == 1
     assert not asked  # a command waits for its turn under the lock that readers take
     other.execute("ROLLBACK")
     other.close()
-    assert [each.version for each in rig.replay().done] == [1]
+    assert [each.version for each in rig.drain().done] == [1]
 
 
 def test_a_log_that_is_full_is_waited_for(sqlite_rig: Rig) -> None:
@@ -401,11 +401,11 @@ def test_a_log_that_is_full_is_waited_for(sqlite_rig: Rig) -> None:
     limit = connection.execute("PRAGMA max_page_count").fetchone()[0]
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
     connection.execute(f"PRAGMA max_page_count = {pages}")
-    replayed = rig.replay()
-    assert isinstance(replayed.error, LogFull)
-    assert replayed.left == 1
+    drained = rig.drain()
+    assert isinstance(drained.error, LogFull)
+    assert drained.left == 1
     connection.execute(f"PRAGMA max_page_count = {limit}")
-    assert [each.version for each in rig.replay().done] == [1]
+    assert [each.version for each in rig.drain().done] == [1]
     assert rig.made() == [(1, body)]
 
 
@@ -413,18 +413,18 @@ def test_a_log_that_may_not_be_written_is_waited_for(sqlite_rig: Rig) -> None:
     rig = sqlite_rig
     rig.put("a", b"1", 0)
     writing(rig).execute("PRAGMA query_only = 1")
-    replayed = rig.replay()
-    assert isinstance(replayed.error, LogReadOnly)
-    assert replayed.left == 1
+    drained = rig.drain()
+    assert isinstance(drained.error, LogReadOnly)
+    assert drained.left == 1
     writing(rig).execute("PRAGMA query_only = 0")
-    assert [each.version for each in rig.replay().done] == [1]
+    assert [each.version for each in rig.drain().done] == [1]
 
 
 def test_what_is_decided_already_does_not_wait_for_a_reservation_taken_since(rig: Rig) -> None:
     rig.put("a", b"1", 0)
     rig.die_after_marks(0)
     with rig.other.acquire("a", scope=("s",)):
-        assert [each.version for each in rig.replay().done] == [1]
+        assert [each.version for each in rig.drain().done] == [1]
 
 
 def test_changes_behind_one_that_was_asked_for_often_are_not_taken_for_stale_copies(
@@ -443,9 +443,9 @@ def test_changes_behind_one_that_was_asked_for_often_are_not_taken_for_stale_cop
 
     monkeypatch.setattr(rig.ours.coordinator, "execute", late)
     for _ in range(5):
-        assert rig.replay() == DrainResult((), (), 2, None)
+        assert rig.drain() == DrainResult((), (), 2, None)
     monkeypatch.undo()
-    assert [each.entry.number for each in rig.replay().done] == [1, 2]
+    assert [each.entry.number for each in rig.drain().done] == [1, 2]
     assert rig.made() == [(1, b"1"), (1, b"2")]
     rig.close()
 
@@ -470,11 +470,11 @@ def test_what_a_copy_of_the_file_says_under_a_number_that_was_used_is_another_ch
     rig.put("a", b"5", 0)  # under a number older than the window, of a change of this artifact
     for key in "bcdef":
         rig.put(key, b"6", 0)  # some under numbers that the window knows for others
-    replayed = rig.replay()
-    assert replayed.error is None
-    assert replayed.left == 0
-    assert [(entry.body, entry.outcome) for entry in replayed.conflicts] == [(b"5", "version_conflict")]
-    assert [each.entry.key for each in replayed.done] == ["x", "b", "c", "d", "e", "f"]
+    drained = rig.drain()
+    assert drained.error is None
+    assert drained.left == 0
+    assert [(entry.body, entry.outcome) for entry in drained.conflicts] == [(b"5", "version_conflict")]
+    assert [each.entry.key for each in drained.done] == ["x", "b", "c", "d", "e", "f"]
     assert [body for _, body in rig.made()] == [b"0", *bodies, *[b"6"] * 5]
     rig.close()
 
@@ -494,6 +494,6 @@ def test_an_upload_that_waited_for_too_long_is_made_again(rig: Rig, monkeypatch:
         return execute(command, numbers, work, **more)
 
     monkeypatch.setattr(rig.ours.coordinator, "execute", late)
-    assert [each.version for each in rig.replay().done] == [1]
+    assert [each.version for each in rig.drain().done] == [1]
     assert [event.reason for event in events(rig.store, CommandRefused)] == ["content_too_old"]
     assert rig.made() == [(1, large)]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ccs_stream.client.degraded.mode import CoherenceDegradedWarning, DegradedMode, which
+from ccs_stream.client.degraded.mode import CoherenceDegradedWarning, DegradedMode, is_log_unavailable
 from ccs_stream.client.degraded.outbox_drainer import require_log
 from ccs_stream.log.urls import open_log
 from ccs_stream.protocol.errors import CcsError
@@ -48,9 +48,9 @@ def test_changes_are_made_in_order_and_once_and_conflicts_are_reported(rig: Rig)
     rig.other.write("c", "theirs", scope=("s",))
     for _ in range(3):
         rig.die_after_marks(1)
-    replayed = rig.replay()
-    assert replayed.error is None
-    assert replayed.left == 0
+    drained = rig.drain()
+    assert drained.error is None
+    assert drained.left == 0
     assert [(entry.number, entry.outcome) for entry in rig.outbox.conflicts()] == [(5, "version_conflict")]
     assert rig.outbox.counts.done == 4
     assert rig.made() == [(1, b'"theirs"'), (1, b"1"), (2, large), (1, b"3")]
@@ -66,21 +66,21 @@ def test_a_change_that_was_decided_is_not_made_again_by_another_session(rig: Rig
     rig.other.delete("a", scope=("s",))
     if forgotten:
         rig.forget_ended()
-    replayed = rig.replay()
-    assert replayed.error is None
-    assert [(each.entry.number, each.version) for each in replayed.done] == [(1, 1), (2, 1)]
+    drained = rig.drain()
+    assert drained.error is None
+    assert [(each.entry.number, each.version) for each in drained.done] == [(1, 1), (2, 1)]
     assert rig.made() == [(1, b"1"), (2, b'"theirs"'), (3, None), (1, b"2")]
 
 
 def test_a_broker_that_goes_and_comes_back(own: Broker, rig: Rig) -> None:
     rig.ours.agent("ann").write("a", "live", scope=("s",))
-    mode = DegradedMode("w", lambda: require_log(rig.ours.coordinator), rig.replayer)
+    mode = DegradedMode("w", lambda: require_log(rig.ours.coordinator), rig.drainer)
     rig.put("b", b"0", 0)
     assert mode.attempt()
     own.kill(1)
     with pytest.raises(CcsError) as failed:
         rig.ours.agent("ann").write("other", "never queued", scope=("s",))
-    assert which(failed.value)
+    assert is_log_unavailable(failed.value)
     with pytest.warns(CoherenceDegradedWarning):
         mode.failed(failed.value)
     rig.put("a", b"1", 1)
@@ -101,7 +101,7 @@ def test_a_broker_that_goes_and_comes_back(own: Broker, rig: Rig) -> None:
 def test_a_broker_that_goes_in_the_middle_of_a_replay(own: Broker, rig: Rig) -> None:
     for number in range(200):
         rig.put("ab"[number % 2], str(number).encode(), 0)
-    mode = DegradedMode("w", lambda: require_log(rig.ours.coordinator), rig.replayer)
+    mode = DegradedMode("w", lambda: require_log(rig.ours.coordinator), rig.drainer)
     mode.watch()
     until("some are done", lambda: rig.outbox.counts.done > 20)
     own.kill(1)

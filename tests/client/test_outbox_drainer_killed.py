@@ -103,9 +103,9 @@ class Queueing(RuleBasedStateMachine):
         try:
             self.store.away = False
             self.release_all()
-            replayed = self.rig.replay()
-            assert replayed.error is None
-            assert replayed.left == 0
+            drained = self.rig.drain()
+            assert drained.error is None
+            assert drained.left == 0
             self.each_change_is_in_the_log_or_reported()
         finally:
             self.rig.close()
@@ -136,8 +136,8 @@ class Queueing(RuleBasedStateMachine):
         self.queued[queued.number] = mark
 
     @rule()
-    def replay(self) -> None:
-        self.rig.replay()
+    def drain(self) -> None:
+        self.rig.drain()
 
     @rule(marks=st.integers(0, 3))
     def replay_and_be_killed(self, marks: int) -> None:

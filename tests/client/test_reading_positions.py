@@ -8,7 +8,7 @@ from ccs_stream.protocol.directory import ArtifactState
 
 def test_a_reading_is_not_valid_at_a_position_behind_the_next_version(monkeypatch: pytest.MonkeyPatch) -> None:
     with ccs_stream.connect() as workspace:
-        writer, bodies = workspace.agent("w"), workspace.engine.bodies
+        writer, bodies = workspace.agent("w"), workspace.engine.contents
         writer.write("k", "first")
         bodies._kept.clear()
         fetch = bodies.fetch

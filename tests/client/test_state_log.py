@@ -13,7 +13,8 @@ import pytest
 import ccs_stream
 from ccs_stream import Workspace
 from ccs_stream.client.observers import decision_follower
-from ccs_stream.client.observers.state_log import StateLog, ends_path, read_ends
+from ccs_stream.client.observers.json_lines import ends_path, read_ends
+from ccs_stream.client.observers.state_log import StateLog
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.log.reader import ShardReader
 from ccs_stream.projections.state_log import state_log_entry
@@ -42,7 +43,7 @@ def workspace(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Worksp
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """What failed is tried again at once."""
-    monkeypatch.setattr(decision_follower, "AGAIN_S", 0.01)
+    monkeypatch.setattr(decision_follower, "RETRY_S", 0.01)
 
 
 def derived(workspace: Workspace, *, after: int = 0) -> list[Line]:
@@ -67,7 +68,7 @@ def test_a_function_is_told_what_the_log_says_in_its_order(workspace: Workspace)
     told: list[Line] = []
     log = StateLog(workspace.coordinator, told.append, instance_id="one")
     work(workspace)
-    assert log.settle(30)
+    assert log.flush(30)
     assert told == derived(workspace)
     assert [line["trigger"] for line in told[:5]] == ["fetch", "write", "commit", "fetch", "fetch"]
     assert log.close(30)
@@ -148,10 +149,10 @@ def test_C7_a_state_log_that_raises_loses_and_breaks_nothing(  # noqa: N802
     assert reading is not None
     assert (written.version, reading.value) == (1, {"step": 1})
     assert workspace.agent("reviewer").read("plan") is not None
-    assert log.settle(30)
+    assert log.flush(30)
     assert told == derived(workspace)
     assert log.raised == len(told)
-    assert len([each for each in caplog.records if "state_log raised" in each.message]) == 1
+    assert len([each for each in caplog.records if "state-log-function failed" in each.message]) == 1
     assert log.close(30)
 
 
@@ -159,7 +160,7 @@ def test_a_state_log_that_hangs_holds_nobody_up(workspace: Workspace) -> None:
     go = threading.Event()
     log = StateLog(workspace.coordinator, lambda line: go.wait(), instance_id="one")
     work(workspace)
-    assert not log.settle(0.1)
+    assert not log.flush(0.1)
     assert not log.close(0.1)
     work(workspace)
     go.set()
@@ -195,7 +196,7 @@ def test_a_file_that_cannot_be_written_to_for_a_while_loses_nothing(
         broken.setattr(Path, "replace", full)
         work(workspace)
         until("it failed some times", lambda: log.failed > 2)
-        assert not log.settle(0.05)
+        assert not log.flush(0.05)
     assert log.close(30)
     assert [json.loads(line) for line in path.read_text().splitlines()] == derived(workspace)
     assert len([each for each in caplog.records if "tries again" in each.message]) == 1
@@ -214,7 +215,7 @@ def test_a_log_that_cannot_be_read_for_a_while_is_read_on_later(
         broken.setattr(log._follower._reader, "read", away)
         work(workspace)
         until("it failed some times", lambda: log.failed > 2)
-    assert log.settle(30)
+    assert log.flush(30)
     assert told == derived(workspace)
     assert log.close(30)
 
@@ -229,11 +230,10 @@ def test_it_ends_by_itself_when_the_workspace_is_closed_under_it(
 
     with monkeypatch.context() as broken:
         broken.setattr(workspace.coordinator, "wait", closed)
-        log._follower._thread.join(30)
-    assert not log._follower._thread.is_alive()
+        until("its end", lambda: not any(worker.alive for worker in log.workers() if worker.name == "state-log"))
     assert log.failed == 0
     workspace.agent("planner").write("plan", 1)
-    assert not log.settle(30)
+    assert not log.flush(30)
     assert not log.close(1)
 
 
@@ -255,7 +255,7 @@ def test_a_forked_child_has_no_state_log_and_is_not_held_up_by_its_parents(tmp_p
         workspace.agent("planner").write("plan", 1)
         child = os.fork()
         if child == 0:
-            os._exit(0 if log.settle(0.1) and log.close(0.1) else 1)
+            os._exit(0 if log.flush(0.1) and log.close(0.1) else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert log.close(30)
     assert len(path.read_text().splitlines()) == 3

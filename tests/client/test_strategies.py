@@ -159,7 +159,7 @@ def test_recovering_has_every_copy_fetched_again(connect: Connect) -> None:
     workspace.agent("a").write("k", 1)
     b = workspace.agent("b")
     b.read("k")
-    workspace.engine.forget_copies("b")
+    workspace.engine.reader.forget_copies("b")
     b.read("k")
     b.read("k")
     workspace.agent("a").read("k")

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from ccs_stream.client.observers import state_log
-from ccs_stream.client.observers.state_log import JsonLines, ends_path, lines_and_ends, read_ends, sink_of
+from ccs_stream.client.observers import json_lines
+from ccs_stream.client.observers.json_lines import JsonLines, ends_path, lines_and_ends, parse_sink, read_ends
 from ccs_stream.protocol.errors import UsageError
 
 STATE, AUDIT = "ccs.state_log.v2", "ccs.content_audit.v1"
@@ -107,7 +107,7 @@ def test_a_writer_that_is_killed_leaves_whole_lines_or_half_of_one_and_no_lock(t
         """
         import sys
         from pathlib import Path
-        from ccs_stream.client.observers.state_log import JsonLines
+        from ccs_stream.client.observers.json_lines import JsonLines
         file, number = JsonLines(Path(sys.argv[1])), 0
         while True:
             number += 1
@@ -157,9 +157,9 @@ def test_an_end_that_makes_no_sense_is_none_and_is_written_anew(tmp_path: Path, 
 def test_a_sink_is_a_function_or_a_file(tmp_path: Path) -> None:
     told: list[dict[str, Any]] = []
     callback = told.append
-    assert sink_of(callback, "state_log") == callback
-    assert sink_of(str(tmp_path / "a.jsonl"), "state_log") == tmp_path / "a.jsonl"
-    assert sink_of(tmp_path / "a.jsonl", "state_log") == tmp_path / "a.jsonl"
+    assert parse_sink(callback, "state_log") == callback
+    assert parse_sink(str(tmp_path / "a.jsonl"), "state_log") == tmp_path / "a.jsonl"
+    assert parse_sink(tmp_path / "a.jsonl", "state_log") == tmp_path / "a.jsonl"
     assert not (tmp_path / "a.jsonl").exists()
 
 
@@ -181,7 +181,7 @@ def test_what_cannot_be_a_sink_is_refused_with_what_to_type(tmp_path: Path, opti
     if isinstance(option, str):
         option = option.replace("{tmp}", str(tmp_path))
     with pytest.raises(UsageError, match="state_log") as refused:
-        sink_of(option, "state_log")
+        parse_sink(option, "state_log")
     assert said in str(refused.value)
 
 
@@ -190,7 +190,7 @@ def test_a_file_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.touch(0o400)
     with pytest.raises(UsageError, match="cannot be written to"):
-        sink_of(path, "state_log")
+        parse_sink(path, "state_log")
 
 
 def test_a_long_batch_goes_out_whole_when_the_system_takes_it_by_parts(
@@ -205,5 +205,5 @@ def test_a_long_batch_goes_out_whole_when_the_system_takes_it_by_parts(
             return len(data[:3])
 
     slow = Slow()
-    state_log._write_all(slow, b"0123456789")
+    json_lines._write_all(slow, b"0123456789")
     assert slow.taken == b"0123456789"

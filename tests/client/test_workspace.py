@@ -314,11 +314,11 @@ def test_a_session_that_the_log_has_ended_is_replaced(connect: Connect) -> None:
     workspace = connect()
     agent = workspace.agent("a")
     agent.write("k", 1)
-    lost = workspace.engine.session.session_id
+    lost = workspace.engine.session.current.session_id
     operator = SessionId(uuid.uuid4().bytes)
     workspace.coordinator.execute(Evict(session_id=operator, number=CommandNumber(1), target=lost))
     assert agent.write("k", 2).version == 2
-    assert workspace.engine.session.session_id != lost
+    assert workspace.engine.session.current.session_id != lost
     reading = agent.read("k")
     assert reading is not None
     assert reading.value == 2

@@ -13,7 +13,7 @@ def test_a_command_that_kills_every_leader_in_turn(caplog: pytest.LogCaptureFixt
     with ccs_stream.connect() as workspace:
         agent = workspace.agent("a")
         agent.write("k", 1)
-        session = workspace.engine.session
+        session = workspace.engine.session.current
         nonsense: Any = (None,)
         broken = Commit(session_id=session.session_id, number=CommandNumber(0), agent="a", changes=nonsense)
         answer = workspace.coordinator.execute(broken, session.numbers)
@@ -26,7 +26,7 @@ def test_a_command_that_kills_every_leader_in_turn(caplog: pytest.LogCaptureFixt
 
 def test_a_decision_that_cannot_be_encoded_harms_no_other_command() -> None:
     with ccs_stream.connect() as workspace:
-        session = workspace.engine.session
+        session = workspace.engine.session.current
         broken = Join(session_id=session.session_id, number=CommandNumber(0), agent="\ud800")
         answer = workspace.coordinator.execute(broken, session.numbers)
         assert answer.refusal is not None

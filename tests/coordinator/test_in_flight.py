@@ -113,7 +113,7 @@ def test_a_command_that_could_not_be_sent_fails_where_that_is_certain(
         assert world.commands.get(SESSION, CommandNumber(1)) is None
 
 
-def test_the_end_fails_every_command_with_what_is_known() -> None:
+def test_the_end_of_following_fails_every_command() -> None:
     world = World(window=1)
     sent, queued = world.ask(), world.ask()
     world.commands.end(Closed("closed"))

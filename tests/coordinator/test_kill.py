@@ -45,7 +45,7 @@ def marks_in_log(url: str) -> tuple[Counter[str], dict[str, set[int]], list[int]
     return written, where, sequences
 
 
-def test_a_writer_killed_at_random_moments_loses_nothing_it_was_told(tmp_path: Path) -> None:
+def test_a_writer_killed_at_random_moments_loses_no_acknowledged_write(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/log.db"
     seed = int(os.environ.get("CCS_TEST_SEED", time.time_ns() % 1_000_000))
     print(f"CCS_TEST_SEED={seed}")  # noqa: T201  # shown when the test fails; set it to run the same again

@@ -141,7 +141,7 @@ def test_an_embedded_coordinator_withdraws_when_a_dedicated_one_joins_and_offers
         assert reading.value == 3
 
 
-def test_an_unknown_outcome_is_told_when_the_log_tells_it(log: str) -> None:
+def test_an_unknown_outcome_becomes_known_when_the_log_shows_the_decision(log: str) -> None:
     with ccs_stream.connect(log, workspace="w") as opener:
         opener.agent("a").write("k", 0)
     with ccs_stream.connect(f"{log}&coordinator=remote&timeout_s=1", workspace="w") as workspace:
@@ -204,7 +204,7 @@ def test_two_embedded_coordinators_share_a_log(log: str) -> None:
         assert [coordinator_of(each).leads for each in (one, two)].count(True) == 1
 
 
-def test_a_coordinator_starts_from_snapshots_and_reads_what_follows(log: str) -> None:
+def test_a_coordinator_starts_from_snapshots_and_reads_the_records_behind_them(log: str) -> None:
     with ccs_stream.connect(log, workspace="w") as one, ccs_stream.connect(log, workspace="other") as two:
         for number in range(50):
             one.agent("a").write(f"k{number % 7}", number)

@@ -37,7 +37,7 @@ def coordinator(clock: ManualClock) -> Iterator[LocalCoordinator]:
     coordinator.close()
 
 
-def test_its_health_says_who_decides_and_where_it_stands(tmp_path: Path) -> None:
+def test_its_health_says_that_it_decides_and_how_far_it_has_folded(tmp_path: Path) -> None:
     here, there = (LocalCoordinator(SqliteLog(tmp_path / "log.db"), "w") for _ in range(2))
     here.execute(join("a"), CommandCounter())
     health = there.health()

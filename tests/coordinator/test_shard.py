@@ -97,7 +97,7 @@ def write(number: int) -> Command:
     return Commit(session_id=SESSION, number=CommandNumber(number), agent="a", changes=(change,))
 
 
-def test_what_was_decided_stays_decided_though_its_new_record_is_too_large() -> None:
+def test_a_repeated_command_keeps_its_decision_though_a_new_record_of_it_is_too_large() -> None:
     state, cursor = Directory(), Cursor()
 
     def decide(pending: QueuedCommand) -> object:

@@ -129,7 +129,7 @@ def test_a_workspace_with_a_past_is_followed_beside_another_that_goes_on(log: st
 
 
 @pytest.mark.parametrize("stands_at", [20, 45], ids=["where-buffering-began", "at-a-snapshot-further-on"])
-def test_what_comes_while_a_workspace_is_read_by_itself_is_kept_for_it(log: str, stands_at: int) -> None:
+def test_records_that_come_while_a_workspace_is_read_by_itself_are_buffered_for_it(log: str, stands_at: int) -> None:
     with ccs_stream.connect(log, workspace="past") as past, ccs_stream.connect(log, workspace="busy") as busy:
         for number in range(40):
             past.agent("x").write("k", number)
@@ -175,7 +175,7 @@ def test_workspaces_opened_at_once_by_several_threads(log: str, mode: str) -> No
     assert not _OPEN
 
 
-def test_two_that_have_one_workspace_open_are_both_told_of_every_decision(log: str) -> None:
+def test_two_openings_of_one_workspace_both_get_every_decision(log: str) -> None:
     with ccs_stream.connect(log, workspace="a") as one, ccs_stream.connect(log, workspace="a") as two:
         told: list[str] = []
         for name, each in (("one", one), ("two", two)):
@@ -187,7 +187,7 @@ def test_two_that_have_one_workspace_open_are_both_told_of_every_decision(log: s
         assert one.state_hash() == two.state_hash()
 
 
-def test_what_failed_is_told_to_all_and_begun_anew_for_the_next(log: str) -> None:
+def test_a_failed_follower_fails_all_workspaces_and_the_next_one_begins_with_a_new_one(log: str) -> None:
     with ccs_stream.connect(log, workspace="a") as a, ccs_stream.connect(log, workspace="b") as b:
         a.agent("x").write("k", 1)
         follower = coordinator_of(a).follower

@@ -52,7 +52,7 @@ def test_an_acknowledged_write_cut_out_of_the_log(run: Run) -> None:
     assert found(run, "is lost").lost == 1
 
 
-def test_a_record_missing_in_the_middle_of_an_epoch_voids_what_follows(run: Run) -> None:
+def test_a_record_missing_in_the_middle_of_an_epoch_voids_those_behind_it(run: Run) -> None:
     del run.log.values[3]
     report = found(run, "is lost")
     assert report.lost == 3
@@ -101,7 +101,7 @@ def test_a_failed_write_that_is_in_the_log(run: Run) -> None:
     found(run, "failed (None) and is in the log")
 
 
-def test_a_write_that_nobody_asked_for(run: Run) -> None:
+def test_a_write_without_a_command(run: Run) -> None:
     run.log.write("w", "k", {"op": "nobody's"})
     found(run, "no history asks for")
 
@@ -143,7 +143,7 @@ def test_a_leader_that_comes_back_under_its_old_id(run: Run) -> None:
     found(run, "has led before")
 
 
-def test_what_an_old_epochs_leader_writes_is_void_and_no_violation(run: Run) -> None:
+def test_records_of_an_old_epochs_leader_are_void_and_no_violation(run: Run) -> None:
     old = run.log.leader
     run.log.claim()
     run.log.decide("w", [], epoch=1, leader_id=old, index=5)
@@ -153,7 +153,7 @@ def test_what_an_old_epochs_leader_writes_is_void_and_no_violation(run: Run) -> 
     assert report.void == {"old_epoch": 1}
 
 
-def test_what_a_leader_writes_after_it_resigned_is_void(run: Run) -> None:
+def test_records_of_a_leader_after_its_resignation_are_void(run: Run) -> None:
     run.log.resign()
     operation = run.write()
     assert found(run, "is lost").void == {"not_leader": 1}

@@ -39,7 +39,7 @@ def test_a_broker_silent_beyond_the_delivery_time_out(env: Environment) -> None:
     holds(brokers.silent(env))
 
 
-def test_whoever_asks_again_does_not_wait_for_a_killed_controller() -> None:
+def test_a_second_request_does_not_wait_for_a_killed_controller() -> None:
     """The admin client would, a core busy, until its time is over."""
     with own_broker(3, **brokers.FAILOVER) as broker:
         clients = Clients(_log_on(broker))
@@ -51,7 +51,7 @@ def test_whoever_asks_again_does_not_wait_for_a_killed_controller() -> None:
             time.sleep(1)
 
 
-def test_a_log_that_nobody_leads_is_unavailable_and_not_missing() -> None:
+def test_a_log_without_a_partition_leader_is_unavailable_and_not_missing() -> None:
     """Kafka's clients know one error for both."""
     with own_broker(3, **brokers.FAILOVER) as broker:
         settings = _log_on(broker, "timeout_s=7")

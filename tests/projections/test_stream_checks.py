@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ccs_stream.projections.metric_events import SCHEMA_VERSION, StoreMetricEvent
 from ccs_stream.projections.state_log import content_audit_entry, state_log_entry
 from ccs_stream.projections.stream_checks import EXAMPLES_KEPT, SCHEMAS, StreamChecks, StreamKind, stream_of
-from ccs_stream.projections.transitions import Transition, Trigger
+from ccs_stream.projections.transitions import Transition, TransitionTrigger
 from ccs_stream.protocol.ids import ArtifactId, Micros, ParticipantNumber, SequenceNumber, Version
 from ccs_stream.protocol.states import GrantState
 
@@ -27,7 +27,7 @@ def state(number: int, instance: str = "one", **changed: Any) -> Line:
         participant=ParticipantNumber(1),
         from_state=GrantState.EXCLUSIVE,
         to_state=GrantState.MODIFIED,
-        trigger=Trigger.COMMIT,
+        trigger=TransitionTrigger.COMMIT,
         version=Version(1),
         content_hash="ab" * 32,
         sequence=SequenceNumber(number),
@@ -116,7 +116,7 @@ def test_any_interleaving_is_clean_and_any_lost_line_is_found(seed: int) -> None
     assert (finding.stream, finding.instance_id) == (stream_of(lost["schema_version"]), lost["instance_id"])
 
 
-def test_a_gap_names_what_is_missing_and_the_line_after_it() -> None:
+def test_a_gap_names_the_missing_numbers_and_the_line_after_them() -> None:
     checks = check(state(1), state(2), state(6), state(8))
     assert found(checks) == [(StreamKind.GAP, 3), (StreamKind.GAP, 4)]
     assert [each.detail for each in checks.examples[StreamKind.GAP]] == [
@@ -125,7 +125,7 @@ def test_a_gap_names_what_is_missing_and_the_line_after_it() -> None:
     ]
 
 
-def test_a_number_that_comes_again_is_found_and_what_follows_it_is_not() -> None:
+def test_a_number_that_comes_again_is_found_and_the_lines_after_it_are_not() -> None:
     assert found(check(state(1), state(2), state(2), state(1), state(3))) == [
         (StreamKind.DUPLICATE, 3),
         (StreamKind.DUPLICATE, 4),
@@ -176,7 +176,7 @@ def test_a_line_that_is_no_object_is_found_by_its_number(text: str) -> None:
         (metric(1, key="x" * 100, tick="y" * 100), StreamKind.WRONG_TYPE, "..."),
     ],
 )  # fmt: skip
-def test_a_line_of_another_form_is_found_with_what_is_wrong(line: Line, kind: StreamKind, said: str) -> None:
+def test_a_line_of_another_form_is_found_with_its_defect(line: Line, kind: StreamKind, said: str) -> None:
     checks = check(line)
     assert found(checks) == [(kind, 1)]
     assert said in checks.examples[kind][0].detail
@@ -187,7 +187,7 @@ def test_a_line_of_a_later_schema_still_counts_in_its_stream() -> None:
     assert found(check(state(1), later, state(3))) == [(StreamKind.UNKNOWN_SCHEMA, 2)]
 
 
-def test_only_some_findings_are_told_in_full_and_all_are_counted() -> None:
+def test_only_some_findings_are_kept_as_examples_and_all_are_counted() -> None:
     checks = check(*["x"] * (EXAMPLES_KEPT + 5))
     assert checks.counts == {StreamKind.MALFORMED: EXAMPLES_KEPT + 5}
     assert len(checks.examples[StreamKind.MALFORMED]) == EXAMPLES_KEPT

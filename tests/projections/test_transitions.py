@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccs_stream.projections.state_log import agent_text, content_audit_entry, state_log_entry
-from ccs_stream.projections.transitions import Transition, Transitions, Trigger
+from ccs_stream.projections.transitions import Transition, Transitions, TransitionTrigger
 from ccs_stream.protocol.commands import Command
 from ccs_stream.protocol.decide import Decision
 from ccs_stream.protocol.directory import Directory
@@ -87,13 +87,13 @@ def test_a_writer_that_held_nothing_takes_the_copy_of_the_owner() -> None:
     assert story.told() == ["a M>I write v1", "b I>E write v1", "b E>M commit v2 hash", "a I>I invalidate v2"]
 
 
-def test_a_write_after_the_first_is_no_fetch_even_where_nobody_holds_anything() -> None:
+def test_a_write_after_the_first_is_no_fetch_even_without_any_holder() -> None:
     story = Told()
     story.given(story.write("a", "k"), story.delete("a", "k"), story.write("b", "k"))
     assert story.told() == ["b I>E write v2", "b E>M commit v3 hash"]
 
 
-def test_who_reads_alone_is_exclusive_and_the_next_makes_it_shared() -> None:
+def test_a_lone_reader_is_exclusive_and_the_next_one_makes_it_shared() -> None:
     story = Told()
     story.given(story.write("a", "k"), story.leave("a"), story.read("b", "k"))
     assert story.told() == ["b I>E fetch v1"]
@@ -109,7 +109,7 @@ def test_a_delete_takes_every_copy_that_of_its_author_too() -> None:
     assert story.told() == ["a S>I invalidate v2", "b S>I invalidate v2"]
 
 
-def test_an_expiry_takes_every_copy_whoever_meets_it() -> None:
+def test_an_expiry_takes_every_copy_whichever_command_meets_it() -> None:
     story = Told()
     story.given(story.write("a", "k", ttl_s=5)).after(6).given(story.write("b", "k"))
     assert story.told() == ["a M>I invalidate v2", "b I>E write v2", "b E>M commit v3 hash"]
@@ -144,7 +144,7 @@ def test_the_same_name_in_two_sessions_is_two_participants() -> None:
     assert len({each.participant for each in story.last}) == 2
 
 
-def test_what_changes_no_grant_is_not_shown() -> None:
+def test_events_that_change_no_grant_are_not_shown() -> None:
     story = Told()
     story.given(story.write("a", "k"), story.acquire("a", "k"))
     assert story.told() == []
@@ -216,7 +216,7 @@ def apply(grants: Grants, transitions: list[Transition]) -> None:
 
 
 @given(st.integers(0, 2**32))
-def test_what_transitions_lead_to_is_what_the_directory_holds(seed: int) -> None:
+def test_transitions_lead_to_the_grants_of_the_directory(seed: int) -> None:
     chance = random.Random(seed)
     story = Told(RECOVERING)
     grants: Grants = {}
@@ -225,7 +225,7 @@ def test_what_transitions_lead_to_is_what_the_directory_holds(seed: int) -> None
         story.after(chance.choice([0, 0, 1, 4])).when(commands(story, chance))
         apply(grants, story.all[told:])
         assert grants == held(story.state)
-        assert all(each.trigger is not Trigger.UNKNOWN for each in story.last)
+        assert all(each.trigger is not TransitionTrigger.UNKNOWN for each in story.last)
 
 
 @given(st.integers(0, 2**32))
@@ -248,7 +248,7 @@ def vars_of(slotted: Any) -> dict[str, Any]:
     return {name: getattr(slotted, name) for name in slotted.__slots__}
 
 
-def test_what_is_kept_is_bounded_by_what_is_held() -> None:
+def test_memory_is_bounded_by_the_grants_that_are_held() -> None:
     story = Told()
     for number in range(50):
         story.given(story.write(f"a{number}", f"k{number}"), story.leave(f"a{number}"))

@@ -139,7 +139,7 @@ def test_a_session_that_holds_nothing_reclaimable_is_not_renewed() -> None:
         story.after(10).when(story.heartbeat(who)).nothing()
 
 
-def test_without_crash_recovery_nothing_is_reclaimed_but_what_ran_out() -> None:
+def test_without_crash_recovery_only_expired_reservations_are_reclaimed() -> None:
     story = Story()
     story.given(story.write("a", "k"), story.acquire("a", "j", 1))
     story.after(1_000_000)
@@ -205,7 +205,7 @@ def test_a_reservation_that_ran_out_is_refused_with_the_time_it_ended(swept: boo
     assert said in story.refusal.detail
 
 
-def test_what_was_lost_last_is_what_is_told() -> None:
+def test_the_last_loss_is_the_one_that_a_refusal_names() -> None:
     story = recovering(timeout_s=30)
     story.given(story.write("a", "k"), story.acquire("a", "k", 1))
     story.after(2).given(story.sweep())
@@ -216,7 +216,7 @@ def test_what_was_lost_last_is_what_is_told() -> None:
     assert "(reclaim_heartbeat)" in story.refusal.detail
 
 
-def test_who_was_never_there_is_told_no_time_on_release() -> None:
+def test_a_release_without_a_reservation_names_no_time_of_a_loss() -> None:
     story = Story()
     story.given(story.write("a", "k"))
     story.when(story.release("a", "k", 1)).refused(RefusalReason.RECLAIMED)
@@ -300,7 +300,7 @@ def test_a_mapping_laid_over_another_behaves_as_a_copy_of_it_would() -> None:
     assert below == {"a": 1, "b": 2, "c": 3}
 
 
-def test_a_refusal_does_not_renew_what_is_to_be_refused_again() -> None:
+def test_a_refusal_does_not_make_the_next_command_pass() -> None:
     story = recovering(timeout_s=30)
     story.given(story.write("a", "k"))
     story.after(30).given(story.sweep())

@@ -6,7 +6,7 @@ from ccs_stream.protocol import events as ev
 from ccs_stream.protocol.commands import CommandKind
 from ccs_stream.protocol.ids import Micros
 from ccs_stream.protocol.settings import SECOND_US, WorkspaceSettings
-from ccs_stream.protocol.states import TRANSITIONS, Act, GrantState
+from ccs_stream.protocol.states import TRANSITIONS, GrantAct, GrantState
 from ccs_stream.testing.given_when_then import Story
 
 M, E, S, I = GrantState.MODIFIED, GrantState.EXCLUSIVE, GrantState.SHARED, GrantState.INVALID  # noqa: E741
@@ -59,34 +59,34 @@ def arrange(story: Story, state: GrantState) -> None:
         story.given(story.write("me", "k"), story.write("other", "k"))
 
 
-@pytest.mark.parametrize("act", Act)
+@pytest.mark.parametrize("act", GrantAct)
 @pytest.mark.parametrize("state", GrantState)
-def test_every_cell_of_the_table_is_what_decide_and_fold_do(act: Act, state: GrantState) -> None:
+def test_every_cell_of_the_table_agrees_with_decide_and_fold(act: GrantAct, state: GrantState) -> None:
     story = Story(RECOVERY)
     arrange(story, state)
     assert story.grant("me", "k") is state
     me = story.participant("me")
     match act:
-        case Act.OWN_READ:
+        case GrantAct.OWN_READ:
             story.when(story.read("me", "k"))
-        case Act.OWN_WRITE:
+        case GrantAct.OWN_WRITE:
             story.when(story.write("me", "k"))
-        case Act.OWN_DELETE:
+        case GrantAct.OWN_DELETE:
             story.when(story.delete("me", "k"))
-        case Act.OTHER_READ:
+        case GrantAct.OTHER_READ:
             story.when(story.read("third", "k"))
-        case Act.OTHER_WRITE:
+        case GrantAct.OTHER_WRITE:
             story.when(story.write("third", "k"))
-        case Act.OTHER_DELETE:
+        case GrantAct.OTHER_DELETE:
             story.when(story.delete("third", "k"))
-        case Act.RECLAIMED:
+        case GrantAct.RECLAIMED:
             story.after(31).when(story.sweep())
-        case Act.SESSION_END:
+        case GrantAct.SESSION_END:
             story.when(story.leave("me"))
     assert story.artifact("k").state_of(me) in TRANSITIONS[act][state]
 
 
-def test_an_invalid_reader_becomes_exclusive_only_where_nobody_else_holds_a_copy() -> None:
+def test_an_invalid_reader_becomes_exclusive_only_where_there_is_no_other_copy() -> None:
     alone, together = Story(), Story()
     alone.given(alone.write("x", "k"), alone.leave("x"), alone.read("me", "k"))
     together.given(together.write("x", "k"), together.read("me", "k"))
@@ -111,14 +111,14 @@ def test_fences_rise_at_every_acquire_release_and_reclaim() -> None:
     assert fences == [1, 2, 3, 5, 6, 8]
 
 
-def test_acquiring_what_never_existed_makes_nothing_to_read() -> None:
+def test_acquiring_an_artifact_that_never_existed_makes_nothing_to_read() -> None:
     story = Story()
     story.when(story.acquire("a", "k")).then(ev.ArtifactRegistered, ev.ReservationAcquired)
     story.when(story.read("b", "k")).nothing()
     assert not story.artifact("k").exists
 
 
-def test_while_a_reservation_stands_only_its_fence_passes() -> None:
+def test_during_a_reservation_only_its_fence_passes() -> None:
     story = Story()
     story.given(story.write("a", "k"), story.acquire("a", "k"))
     story.when(story.write("b", "k")).refused(ev.RefusalReason.RESERVED)
@@ -159,7 +159,7 @@ def test_zombie_write_after_a_reclaim() -> None:
     story.when(story.write("a", "k")).then(ev.WriteCommitted, ev.GrantsInvalidated)
 
 
-def test_a_reservation_that_ran_out_is_reclaimed_even_if_nobody_took_over() -> None:
+def test_a_reservation_that_ran_out_is_reclaimed_even_without_a_successor() -> None:
     story = Story()
     story.given(story.write("a", "k"), story.acquire("a", "k", 1))
     story.after(1)

@@ -95,7 +95,7 @@ def test_nothing_is_answered_before_it_was_read_back_admitted() -> None:
     assert loop.decision_read(ME, DecisionIndex(1), Verdict.INDEX_GAP) == []  # a copy that came twice
 
 
-def test_one_batch_is_in_the_air_at_a_time_and_those_who_wait_share_the_next() -> None:
+def test_one_batch_is_under_way_at_a_time_and_waiting_commands_share_the_next() -> None:
     loop = leading()
     first, second, third = pending(1), pending(2), pending(3)
     loop.command(first)
@@ -106,7 +106,7 @@ def test_one_batch_is_in_the_air_at_a_time_and_those_who_wait_share_the_next() -
     assert effects == [AnswerBatch((first,)), DecideAndAppend((second, third))]
 
 
-def test_a_foreign_claim_is_renounced_to_and_nobody_is_told_that_anything_failed() -> None:
+def test_a_foreign_claim_makes_a_leader_renounce_without_failing_any_command() -> None:
     loop = leading()
     direct, by_topic = pending(1), pending(2, offset=7)
     loop.command(direct)
@@ -139,7 +139,7 @@ def test_a_void_decision_of_one_s_own_is_a_produce_error() -> None:
     assert loop.role is Role.RECOVERING
 
 
-def test_what_the_broker_will_not_take_is_decided_as_a_refusal_and_the_next_is_served() -> None:
+def test_a_decision_that_the_broker_refuses_becomes_a_refusal_and_the_next_command_is_served() -> None:
     loop = leading()
     first, second = pending(1), pending(2)
     loop.command(first)
@@ -154,7 +154,7 @@ def test_what_the_broker_will_not_take_is_decided_as_a_refusal_and_the_next_is_s
     ]
 
 
-def test_what_the_broker_will_not_take_out_of_a_batch_is_a_gap_and_is_refused_when_it_comes_again() -> None:
+def test_a_decision_refused_within_a_batch_leaves_a_gap_and_is_refused_when_its_command_comes_again() -> None:
     loop = leading()
     loop.command(pending(0))
     loop.appended((DecisionIndex(1),))
@@ -179,7 +179,7 @@ def test_a_batch_that_needs_no_decision_is_answered_from_the_state() -> None:
     assert loop.appended(()) == [AnswerBatch((asked,))]
 
 
-def test_who_does_not_lead_forwards_what_is_handed_over_and_leaves_the_topic_alone() -> None:
+def test_a_coordinator_that_does_not_lead_forwards_direct_commands_and_leaves_the_topic_alone() -> None:
     loop, asked = LeadershipLoop(), pending(1)
     assert loop.command(asked) == [ForwardToTopic((asked,))]
     assert loop.command(pending(2, offset=3)) == []

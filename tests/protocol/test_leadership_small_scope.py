@@ -50,7 +50,7 @@ def test_a_redundant_rule_is_not_missed(name: str) -> None:
     assert found.broken is None, "it is needed after all: give it a row among the mutations"
 
 
-def test_what_a_coordinator_reads_at_once_makes_no_difference_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_that_a_coordinator_reads_at_once_make_no_difference_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
     matters, skipped = leader_world.matters, 0
 
     def checked(loop: LeadershipLoop, entry: Entry) -> bool:

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from ccs_stream.protocol.commands import Command, Open
-from ccs_stream.protocol.decide import Dropped, decide, refusal_for_bug
+from ccs_stream.protocol.decide import DropReason, decide, refusal_for_bug
 from ccs_stream.protocol.dedupe import subject_of_command, subject_of_events
 from ccs_stream.protocol.events import (
     CommandRefused,
@@ -125,7 +125,7 @@ def test_a_copy_older_than_the_window_is_dropped_and_never_answered_refused() ->
         story.given(story.write("a", "k", number=number))
     story.when(first).nothing()
     assert story.decision is not None
-    assert story.decision.dropped is Dropped.STALE_NUMBER
+    assert story.decision.dropped is DropReason.STALE_NUMBER
     assert len(story.state.sessions[first.session_id].window) <= 4
 
 
@@ -137,7 +137,7 @@ def test_the_window_stays_small_however_numbers_jump() -> None:
     assert sorted(window) == [999_999_999, 1_000_000_000, 1_000_000_002]
 
 
-def test_what_the_fold_remembers_of_a_command_is_what_decide_compares() -> None:
+def test_the_fold_remembers_of_a_command_exactly_the_fingerprint_that_decide_compares() -> None:
     story = Story()
     story.given(story.write("a", "k"), story.write("a", "gone"))
     commands: list[Command] = [
@@ -156,7 +156,7 @@ def test_what_the_fold_remembers_of_a_command_is_what_decide_compares() -> None:
         assert subject_of_events(command.KIND, story.events) == subject_of_command(command)
 
 
-def test_a_batch_on_an_overlay_is_what_one_by_one_would_be_and_leaves_no_trace() -> None:
+def test_a_batch_on_an_overlay_is_decided_as_one_by_one_and_leaves_no_trace() -> None:
     chance = random.Random(7)
     story, twin = Story(), Story()
     for each in (story, twin):

@@ -79,7 +79,7 @@ def test_compare_and_set_wants_the_current_version(base: int | None, *, accepted
 
 
 @pytest.mark.parametrize("base", [None, 0])
-def test_compare_and_set_creates_what_never_existed(base: int | None) -> None:
+def test_compare_and_set_creates_an_artifact_that_never_existed(base: int | None) -> None:
     story = Story()
     story.when(story.write("a", "k", base=base, cas=True)).then(ArtifactRegistered, WriteCommitted)
 
@@ -95,7 +95,7 @@ def test_compare_and_set_after_a_delete_compares_with_the_tombstone() -> None:
     assert story.artifact("k").version == 5
 
 
-def test_a_delete_is_a_tombstone_version_and_invalidates_everybody() -> None:
+def test_a_delete_is_a_tombstone_version_and_invalidates_every_holder() -> None:
     story = Story()
     story.given(story.write("a", "k"), story.read("b", "k"))
     story.when(story.delete("a", "k")).then(ArtifactDeleted, GrantsInvalidated)
@@ -106,7 +106,7 @@ def test_a_delete_is_a_tombstone_version_and_invalidates_everybody() -> None:
     assert story.artifact("k").version == 3
 
 
-def test_a_delete_of_what_does_not_exist_changes_nothing() -> None:
+def test_a_delete_of_an_artifact_that_does_not_exist_changes_nothing() -> None:
     story = Story()
     story.when(story.delete("a", "k")).nothing()
     story.given(story.write("a", "k"), story.delete("a", "k"))
@@ -206,7 +206,7 @@ def test_created_at_is_kept_over_writes_and_starts_again_after_a_delete() -> Non
     assert story.artifact("k").created_at == story.now
 
 
-def test_a_clock_that_goes_back_does_not_revive_what_expired() -> None:
+def test_a_clock_that_goes_back_does_not_revive_an_expired_artifact() -> None:
     story = Story()
     story.given(story.write("a", "k", ttl_s=10))
     story.after(20).given(story.write("a", "other"))

@@ -40,7 +40,7 @@ class MeteredStore(CoherentStore):
     def __init__(self, url: str, *, workspace: str) -> None:
         super().__init__(url, workspace=workspace, writes="guarded")
         self.reads: list[CountedRead] = []
-        self._who = GraphContext()
+        self._who = GraphContext(self.workspace.adapter_port.read_sets)
 
     def get(self, namespace: tuple[str, ...], key: str, *, refresh_ttl: bool | None = None) -> CoherentItem | None:
         """As `CoherentStore.get`."""

@@ -1,7 +1,7 @@
-"""The bodies this process holds: each once, however many participants hold a copy.
+"""The contents that this process holds: one for each artifact, however many agents hold a copy.
 
-Guarantees: bounded by bytes, what was kept first goes first; a body fetched from the log is verified against the hash
-on the log. Does not: decide who may read it; that is the directory's grant.
+Guarantees: bounded by bytes, and the oldest entry goes first. A body fetched from the log is verified against the hash
+on the log. Does not: decide who may read a content; the directory's grants do.
 """
 
 import datetime as dt
@@ -15,13 +15,13 @@ from ccs_stream.protocol.directory import ArtifactState
 from ccs_stream.protocol.ids import ArtifactId, Version
 
 DEFAULT_BYTES_MAX: Final = 256 * 1024 * 1024
-"""Bodies kept in memory by default; the log has all of them."""
+"""Bytes of bodies kept in memory by default. The log has all of them."""
 _OVERHEAD_BYTES: Final = 400
 """Rough cost of an entry beside its body, so that many small bodies are bounded too."""
 
 
 class CachedContent:
-    """One version's body, with what readers of it need besides."""
+    """The body of one version, with what readers of it need besides."""
 
     __slots__ = (
         "_created_at",
@@ -30,22 +30,25 @@ class CachedContent:
         "content_hash",
         "content_type",
         "created_us",
+        "has_ttl",
         "sequence",
-        "ttl",
         "updated_us",
         "version",
     )
+
+    stale: Final = False
+    """A content that is served as it stands is current; see `ReadContent`."""
 
     def __init__(self, artifact: ArtifactState, body: bytes, version: Version) -> None:
         self.version = version
         self.body = body
         self.content_type = artifact.content_type
         self.content_hash = artifact.content_hash
-        """Of the artifact as it stood; of this body where the versions are the same."""
+        """Of the artifact as it stood; of this body where the versions are equal."""
         self.sequence = artifact.sequence
-        """Of the event that made the version, likewise."""
-        self.ttl = artifact.ttl_us is not None
-        """Whether reading it may extend its life."""
+        """Sequence of the event that made the artifact's version."""
+        self.has_ttl = artifact.ttl_us is not None
+        """Whether a read may extend its life."""
         self.created_us = artifact.created_at
         self.updated_us = artifact.updated_at
         self._created_at: dt.datetime | None = None
@@ -53,21 +56,21 @@ class CachedContent:
 
     @property
     def created_at(self) -> dt.datetime:
-        """When the artifact came into being; made when first asked for."""
+        """When the artifact came into being, UTC. Computed when first asked for."""
         if self._created_at is None:
             self._created_at = instant(self.created_us)
         return self._created_at
 
     @property
     def updated_at(self) -> dt.datetime:
-        """When this version was written."""
+        """When this version was written, UTC."""
         if self._updated_at is None:
             self._updated_at = instant(self.updated_us)
         return self._updated_at
 
 
 class ContentCache:
-    """Bodies by artifact: the version last read or written here."""
+    """Contents by artifact: the version last read or written in this process. For all threads."""
 
     def __init__(self, store: LogStore, shard: str, *, bytes_max: int = DEFAULT_BYTES_MAX) -> None:
         self._store = store
@@ -77,7 +80,7 @@ class ContentCache:
         self._kept: dict[ArtifactId, CachedContent] = {}
         self._lock = threading.Lock()
         self.get = self._kept.get
-        """The body of an artifact, of whatever version is kept; compare its `version` before use."""
+        """The content of an artifact, of whatever version is kept. Compare its `version` before use."""
 
     def keep(self, artifact: ArtifactState, body: bytes, version: Version) -> CachedContent:
         """Keep the body of `version`, which must be the artifact's own when `artifact` may have moved on."""
@@ -109,3 +112,7 @@ class ContentCache:
             content_hash=artifact.content_hash,
             what=f"{artifact.key!r} version {artifact.version}",
         )
+
+    def fetch_and_keep(self, artifact: ArtifactState) -> CachedContent:
+        """The content of the artifact's current version, from the log; kept from now on. Raises `ContentMissing`."""
+        return self.keep(artifact, self.fetch(artifact), artifact.version)

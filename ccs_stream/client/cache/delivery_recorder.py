@@ -1,15 +1,16 @@
-"""What agents are given: which copies may be served as they are, and the record of every delivery.
+"""The end of every read and write: the comparand, the copy, the delivery, and whoever observes.
 
-Guarantees: a copy that its strategy calls used up is not served; every reading, search result and write is told of as a
-delivery, where somebody wants to know, with the sequence at which it was so. Does not: wait for whoever is told.
+The reader, the writer, the search and degraded mode call `DeliveryRecorder` when a value goes to an agent.
+
+Guarantees: a read is finished in one place, whatever path it took, so that no path forgets a step. Does not: wait for
+those who are told.
 """
 
 from ccs_stream.client.cache.content_cache import CachedContent
-from ccs_stream.client.cache.copy_tracker import CopyTracker, StrategyRules, parse_rules
+from ccs_stream.client.cache.copy_tracker import CopyTracker
+from ccs_stream.client.cache.delivery import DeliverySink, ReadCall, ReadObserver
 from ccs_stream.client.cache.freshness import Freshness
 from ccs_stream.client.cache.read_set import ReadSet
-from ccs_stream.client.observers.delivery_log import Give
-from ccs_stream.client.operations.client_session import ClientSession
 from ccs_stream.client.results import Written
 from ccs_stream.coordinator.port import Coordinator
 from ccs_stream.protocol.commands import ArtifactChange, Write
@@ -20,106 +21,125 @@ from ccs_stream.protocol.deliveries import (
     DeliveryRecorded,
     DeliverySource,
 )
-from ccs_stream.protocol.ids import ArtifactId, SequenceNumber, Version
+from ccs_stream.protocol.directory import ArtifactState
+from ccs_stream.protocol.ids import ArtifactId, SequenceNumber, SessionId, Version
 
 _HIT = DeliverySource.CACHE_HIT
 
 
 class DeliveryRecorder:
-    """One for an engine."""
+    """Records what the agents of one workspace are given; held by its engine."""
 
     def __init__(
-        self, coordinator: Coordinator, session: ClientSession, freshness: Freshness, rules: StrategyRules | None
+        self, coordinator: Coordinator, copies: CopyTracker, freshness: Freshness, session_id: SessionId
     ) -> None:
-        self.copies = CopyTracker(parse_rules(None) if rules is None else rules, coordinator.now)
-        self.give: Give | None = None
-        """Told of every delivery, where somebody wants to know."""
-        self.session = session
-        """The one under way; the engine replaces it."""
+        self._session_id = session_id
+        self._copies = copies
+        self._sink: DeliverySink | None = None
+        self._observer: ReadObserver | None = None
+        self.observed = False
+        """Whether anybody is told of deliveries. Without that, a hit needs `read_set.record` and nothing else."""
         self._coordinator = coordinator
         self._state = coordinator.state
         self._default_freshness = DeliveryFreshness(freshness.value)
 
-    def delivered(
+    def use_session(self, session_id: SessionId) -> None:
+        """Record deliveries under another session, because the log has ended the one before."""
+        self._session_id = session_id
+
+    def tell(self, *, sink: DeliverySink | None = None, observer: ReadObserver | None = None) -> None:
+        """Have every delivery passed to `sink`, and every value read told to `observer`."""
+        self._sink, self._observer = sink, observer
+        self.observed = sink is not None or observer is not None
+
+    def begin(self, call: ReadCall) -> ReadCall:
+        """Note the time at which a call begins, where an observer wants to know."""
+        if self._observer is not None:
+            call.began_at = self._observer.now()
+        return call
+
+    def finish_read(
         self,
-        agent: str,
+        call: ReadCall,
         artifact: ArtifactId,
-        body: CachedContent,
+        content: CachedContent,
         sequence: SequenceNumber,
-        scope: ReadSet,
         *,
         source: DeliverySource = _HIT,
-        freshness: DeliveryFreshness | None = None,
+        version: Version | None = None,
+        hit: bool = False,
     ) -> None:
-        """`agent` was given this body, which was current at `sequence`, or is newer."""
-        if self.copies.active:
-            state = self._state.artifacts[artifact]
-            if source is _HIT:
-                self.copies.served(agent, artifact, state.scope, state.key)
-            else:
-                self.copies.fetched(agent, artifact, state.scope, state.key)
-        if self.give is not None:
-            self.give(
+        """Hand `content` to the call's agent. It was current at `sequence`, or is newer.
+
+        `version` is what the flow has read by that, where it is more than the content's own. `hit` is what observers
+        are told: whether the agent held a current copy.
+        """
+        call.read_set.record(artifact, content.version if version is None else version)
+        agent = call.agent
+        if agent is None:
+            return
+        if self._copies.active and source is not DeliverySource.SEARCH:
+            self._note_copy(agent, artifact, source)
+        if self._sink is not None:
+            # A search names the sequence that it stands at; a copy may have been read after the look at the sequence.
+            valid_at = sequence if source is DeliverySource.SEARCH else max(sequence, content.sequence)
+            self._sink(
                 (
-                    self.session.session_id,
+                    self._session_id,
                     agent,
                     artifact,
-                    body.version,
-                    body.content_hash,
+                    content.version,
+                    content.content_hash,
                     source,
-                    self._freshness(freshness),
-                    max(sequence, body.sequence),
+                    self._freshness(call.freshness),
+                    valid_at,
                     self._coordinator.now(),
-                    scope.context,
+                    call.read_set.context,
                 )
             )
+        if self._observer is not None and source is not DeliverySource.BROADCAST:
+            self.observe(call, self._state.artifacts[artifact], content, sequence, hit=hit)
 
-    def found(
-        self, agent: str, artifact: ArtifactId, body: CachedContent, sequence: SequenceNumber, scope: ReadSet
+    def observe(
+        self, call: ReadCall, state: ArtifactState, content: CachedContent, sequence: SequenceNumber, *, hit: bool
     ) -> None:
-        """`agent` was shown this body by a search, which takes no copy."""
-        if self.give is not None:
-            self.give(
-                (
-                    self.session.session_id,
-                    agent,
-                    artifact,
-                    body.version,
-                    body.content_hash,
-                    DeliverySource.SEARCH,
-                    self._freshness(None),
-                    sequence,
-                    self._coordinator.now(),
-                    scope.context,
-                )
-            )
+        """Tell the observer of a value that the call's agent was given, and nobody else."""
+        observer, agent = self._observer, call.agent
+        if observer is not None and agent is not None and call.operation is not None:
+            scope = state.scope
+            address = (scope if call.namespace is None else call.namespace, scope, state.key)
+            observer.read(call, agent, address, state.artifact, content, sequence, hit=hit)
 
-    def found_nothing(
+    def finish_empty_read(
         self,
-        agent: str,
+        call: ReadCall,
         artifact: ArtifactId,
         version: Version,
         sequence: SequenceNumber,
-        scope: ReadSet,
         *,
         outcome: DeliveryOutcome = DeliveryOutcome.EMPTY,
-        freshness: DeliveryFreshness | None = None,
+        read: Version | None = None,
     ) -> None:
-        """`agent` was told that there is nothing at `sequence`, or (`error`) that the body is gone."""
-        if self.give is None:
+        """Tell the call's agent that there is nothing at `sequence`, or (`ERROR`) that the content is gone.
+
+        `version` is 0 where the artifact never existed, else that of its tombstone. `read` is what the flow has read by
+        that, where it is another.
+        """
+        call.read_set.record(artifact, version if read is None else read)
+        if self._sink is None or call.agent is None:
             return
-        conversation, generation = scope.context or (None, None)
-        self.give(
+        conversation, generation = call.read_set.context or (None, None)
+        self._sink(
             DeliveryRecorded(
-                session_id=self.session.session_id,
+                session_id=self._session_id,
                 number=0,
-                agent=agent,
+                agent=call.agent,
                 artifact=artifact,
                 version=version,
                 content_hash=b"",
                 source=DeliverySource.FETCH,
                 outcome=outcome,
-                freshness=self._freshness(freshness),
+                freshness=self._freshness(call.freshness),
                 valid_at_sequence=sequence,
                 at=self._coordinator.now(),
                 conversation=conversation,
@@ -127,18 +147,18 @@ class DeliveryRecorder:
             )
         )
 
-    def wrote(self, agent: str, change: ArtifactChange, written: Written, scope: ReadSet) -> None:
-        """`agent` has what it wrote: a copy, and a delivery."""
+    def finish_write(self, agent: str, change: ArtifactChange, written: Written, read_set: ReadSet) -> None:
+        """Give the author of a committed write its copy, and record the delivery."""
         if type(change) is not Write or written.version is None:
             return
         artifact = change.artifact
-        if self.copies.active:
-            self.copies.fetched(agent, artifact, change.scope, change.key)
-        if self.give is not None:
-            conversation, generation = scope.context or (None, None)
-            self.give(
+        if self._copies.active:
+            self._copies.fetched(agent, artifact, change.scope, change.key)
+        if self._sink is not None:
+            conversation, generation = read_set.context or (None, None)
+            self._sink(
                 DeliveryRecorded(
-                    session_id=self.session.session_id,
+                    session_id=self._session_id,
                     number=0,
                     agent=agent,
                     artifact=artifact,
@@ -155,6 +175,13 @@ class DeliveryRecorder:
                     base_version=written.base_version,
                 )
             )
+
+    def _note_copy(self, agent: str, artifact: ArtifactId, source: DeliverySource) -> None:
+        state = self._state.artifacts[artifact]
+        if source is _HIT:
+            self._copies.served(agent, artifact, state.scope, state.key)
+        else:
+            self._copies.fetched(agent, artifact, state.scope, state.key)
 
     def _freshness(self, asked: DeliveryFreshness | None) -> DeliveryFreshness:
         if self._coordinator.stale:

@@ -1,11 +1,14 @@
-"""Who read what: the comparands of guarded writes, kept for each agent in each execution scope.
+"""Read sets: which version of each artifact a flow has read. They are the comparands of guarded writes.
 
-Guarantees: a comparand belongs to what read it (an agent in a graph's task; outside a graph in an asyncio task, else
-in a thread), never to the agent as a whole: two threads that both read version 3 under one name do not both win. Does
-not: inherit; a task that writes reads for itself, because what its parent reads later is nothing it has seen.
+A flow is what reads and writes as one line of thought: a task of a graph, an asyncio task, or a thread. Each agent has
+one `ReadSet` in each flow, and a write of that agent in that flow is based on it.
 
-Bounded: scopes and their comparands are forgotten, oldest first. A forgotten comparand means "never read", which makes
-a guarded write fail where it might have passed, never the reverse.
+Guarantees: a comparand belongs to the flow that read it, never to the agent as a whole. Two threads that both read
+version 3 under one name cannot both win. Does not: hand a read set on to another flow. A task that writes reads for
+itself first.
+
+Bounded: read sets and their comparands are forgotten, oldest first. A forgotten comparand means "never read". A guarded
+write then fails where it might have passed, never the reverse.
 """
 
 import asyncio
@@ -16,52 +19,59 @@ from typing import Final, Protocol
 
 from ccs_stream.protocol.ids import ArtifactId, Fence, Version
 
-NAMED_SCOPES_MAX: Final = 4_096
-"""Scopes named by an adapter (a task of a graph run) kept at once."""
+NAMED_READ_SETS_MAX: Final = 4_096
+"""Read sets with a name of their own (a task of a graph run) kept at once."""
 COMPARANDS_MAX: Final = 10_000
-"""Artifacts one scope remembers having read."""
+"""Artifacts whose version one read set remembers."""
+
+ModelContext = tuple[str | None, int | None]
+"""Conversation and generation of the model context that receives what is read."""
 
 
-class Waiting(Protocol):
-    """A change in an outbox."""
+class QueuedWrite(Protocol):
+    """A change that was put into an outbox."""
 
     @property
     def number(self) -> int:
-        """Its number there."""
+        """Its number in the outbox."""
 
-    def still(self) -> bool:
-        """Whether it waits."""
+    def pending(self) -> bool:
+        """Whether it still waits there."""
 
-    def made(self) -> Version | None:
+    def version(self) -> Version | None:
         """The version it made; None where it was refused, or made none."""
 
 
 class ReadSet:
-    """What one agent has read in one flow of execution, and the fences it holds there."""
+    """What one agent has read in one flow, and the fences of the reservations it holds there."""
 
-    __slots__ = ("__weakref__", "context", "fences", "versions", "waiting")
+    __slots__ = ("__weakref__", "context", "fences", "queued", "versions")
 
     def __init__(self) -> None:
         self.versions: dict[ArtifactId, Version] = {}
+        """The version last read or written, by artifact; 0 for an artifact that had never existed."""
         self.fences: dict[ArtifactId, Fence] = {}
-        """Fences of the reservations taken in this scope."""
-        self.waiting: dict[ArtifactId, Waiting] = {}
-        """Changes written or seen here that wait in an outbox, or did when they were."""
-        self.context: tuple[str | None, int | None] | None = None
-        """Conversation and generation of the model context that is served here, where the caller knows."""
+        """Fences of the reservations taken in this flow."""
+        self.queued: dict[ArtifactId, QueuedWrite] = {}
+        """Changes written or read in this flow while they waited in an outbox."""
+        self.context: ModelContext | None = None
+        """The model context that is served in this flow, where the caller says so."""
 
     def base(self, artifact: ArtifactId) -> Version | None:
-        """What a write is conditional on: the version last read or written here, an outbox's by now included."""
-        waiting = self.waiting.get(artifact)
-        if waiting is not None and not waiting.still():
-            del self.waiting[artifact]
-            made = waiting.made()
-            if made is not None:
-                self.saw(artifact, max(made, self.versions.get(artifact, made)))
+        """The version that a write is based on: the one last read or written here. None for never.
+
+        A change that waited in an outbox counts as written once it is in the log.
+        """
+        queued = self.queued.get(artifact)
+        if queued is not None and not queued.pending():
+            del self.queued[artifact]
+            version = queued.version()
+            if version is not None:
+                self.record(artifact, max(version, self.versions.get(artifact, version)))
         return self.versions.get(artifact)
 
-    def saw(self, artifact: ArtifactId, version: Version) -> None:
-        """Remember the version read; 0 for "it had never existed"."""
+    def record(self, artifact: ArtifactId, version: Version) -> None:
+        """Remember that this flow has read or written `version`; 0 for an artifact that had never existed."""
         versions = self.versions
         if artifact not in versions and len(versions) >= COMPARANDS_MAX:
             del versions[next(iter(versions))]
@@ -69,18 +79,11 @@ class ReadSet:
 
 
 AgentReadSets = dict[str, ReadSet]
-
-
-def read_set_of(scopes: AgentReadSets, agent: str) -> ReadSet:
-    """One agent's scope among those of a flow of execution."""
-    scope = scopes.get(agent)
-    if scope is None:
-        scope = scopes[agent] = ReadSet()
-    return scope
+"""The read sets of one flow, by agent."""
 
 
 class ReadSets:
-    """The execution scopes of one workspace."""
+    """The read sets of one workspace, for all agents and flows of this process."""
 
     def __init__(self) -> None:
         self._threads = threading.local()
@@ -90,14 +93,18 @@ class ReadSets:
         self._lock = threading.Lock()
 
     def current(self, agent: str) -> ReadSet:
-        """The scope of `agent` in the running asyncio task, else in this thread."""
-        return read_set_of(self.here(), agent)
+        """The read set of `agent` in the flow that runs now."""
+        agents = self.flow()
+        read_set = agents.get(agent)
+        if read_set is None:
+            read_set = agents[agent] = ReadSet()
+        return read_set
 
-    def here(self) -> "AgentReadSets":
-        """The scopes of all agents in the running asyncio task, else in this thread.
+    def flow(self) -> AgentReadSets:
+        """The read sets of the flow that runs now: the asyncio task, else the thread.
 
-        Async methods look this up when they are called, not when they are awaited, so that what `gather` or `wait_for`
-        wraps in a task of its own counts for whoever called it.
+        Async methods call this when they are called, not when they are awaited. What `gather` or `wait_for` wraps in a
+        task of its own counts for the flow that called it.
         """
         # asyncio documents this function for those who implement event loops; it costs a tenth of current_task().
         if asyncio._get_running_loop() is not None:  # noqa: SLF001
@@ -108,17 +115,17 @@ class ReadSets:
                     agents = self._tasks[task] = {}
                 return agents
         try:
-            here: AgentReadSets = self._threads.agents
+            of_thread: AgentReadSets = self._threads.agents
         except AttributeError:
-            here = self._threads.agents = {}
-        return here
+            of_thread = self._threads.agents = {}
+        return of_thread
 
     def named(self, name: object) -> ReadSet:
-        """The scope with a name of its own, such as (thread id, task id, agent) of a graph run."""
-        scope = self._named.get(name)
-        if scope is None:
+        """The read set with a name of its own, such as (thread id, task id, agent) of a graph run."""
+        read_set = self._named.get(name)
+        if read_set is None:
             with self._lock:
-                scope = self._named.setdefault(name, ReadSet())
-                while len(self._named) > NAMED_SCOPES_MAX:
+                read_set = self._named.setdefault(name, ReadSet())
+                while len(self._named) > NAMED_READ_SETS_MAX:
                     self._named.popitem(last=False)
-        return scope
+        return read_set

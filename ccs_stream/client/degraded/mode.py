@@ -1,26 +1,31 @@
-"""Degraded mode: whether the log can be used now, who is told when that changes, and the way back.
+"""Degraded mode of a workspace: whether the log can be used now, who is told of changes, and the way back.
 
-Guarantees: the first trouble of a workspace is warned of once (`CoherenceDegradedWarning`), each is logged and counted;
-whoever asks `is_degraded` never waits; while something waits in the outbox the mode is degraded too, so that what is
-live queues behind it. A thread, which lives only as long as that, tries the log again and replays the outbox, and the
-mode ends by itself. Listeners are told aside: none can delay, break or block a caller. A forked child is not degraded;
-whatever it asks of its parent's workspace is refused anyway. Does not: serve reads or queue writes; its owner does.
+`LocalFallback` asks it before every read and write; the workspace makes one where `on_error="degrade"`.
 
-A write whose outcome is unknown (`OutcomeUnknown`) begins degraded mode, and must not be queued as well: it may still
-come to be in the log. Its author is told so.
+Guarantees: the first failure of the log is warned of once (`CoherenceDegradedWarning`); each is logged and counted.
+`is_degraded` never waits. While something waits in the outbox the mode is degraded too, so that live changes queue
+behind it. The mode ends by itself, after refused changes were reported. Listeners run in threads of their own: none can
+delay, break or block a caller. A forked child is not degraded; its parent's workspace refuses everything there anyway.
+Does not: serve reads or queue writes.
+
+A write whose outcome is unknown (`OutcomeUnknown`) begins degraded mode and must not be queued as well, because it may
+still come to be in the log. Its author is told so.
+
+How: a periodic task `ccs-degraded` probes the log and drains the outbox, as long as the mode is degraded. It may wait
+for the log as long as the log lets it wait.
 """
 
 import logging
 import sqlite3
 import threading
 import time
-import warnings
 from collections.abc import Callable
 from typing import Final
 
-from ccs_stream.background import ForkGuard
+from ccs_stream.background import UNTIL_WOKEN, BackgroundQueue, ForkGuard, PeriodicTask, WorkerHealth
+from ccs_stream.client.caller_warning import warn_caller
 from ccs_stream.client.degraded.outbox_drainer import DrainResult, OutboxDrainer
-from ccs_stream.client.observers.background_call import BackgroundCall
+from ccs_stream.clock import SYSTEM_CLOCK, Clock
 from ccs_stream.protocol.errors import (
     Closed,
     ForkedProcess,
@@ -35,18 +40,18 @@ from ccs_stream.protocol.errors import (
 LOG = logging.getLogger(__name__)
 
 PAUSE_MIN_S: Final = 0.25
-"""Before the log is tried again for the first time, and after any progress."""
+"""Pause before the log is probed for the first time, and after any progress."""
 PAUSE_MAX_S: Final = 2.0
-"""What that grows to, doubling: how long a log that is back may go unnoticed."""
+"""The pause doubles up to this: so long may a log that is back go unnoticed."""
 _OURS: Final = (LogBusy, LogFull, LogReadOnly, LogUnavailable, OutcomeUnknown, OSError, sqlite3.Error)
 
 
 class CoherenceDegradedWarning(RuntimeWarning):
-    """The log cannot be used now: reads may be stale, writes are refused or queued."""
+    """The log cannot be used now. Reads may be stale, and writes are refused or queued."""
 
 
-def which(error: BaseException) -> bool:
-    """Whether an error means that the log cannot be used now; refusals and wrong calls do not."""
+def is_log_unavailable(error: BaseException) -> bool:
+    """Whether an error means that the log cannot be used now. Refusals and wrong calls do not."""
     # A disk that fails, or a damaged file, is a plain LogError.
     return isinstance(error, _OURS) or type(error) is LogError
 
@@ -58,41 +63,47 @@ class DegradedMode:
         self,
         what: str,
         probe: Callable[[], object],
-        replayer: OutboxDrainer | None = None,
+        drainer: OutboxDrainer | None = None,
         *,
-        on_replayed: Callable[[DrainResult], object] | None = None,
+        on_drained: Callable[[DrainResult], object] | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """`what` names the workspace in messages, `probe` tries the log and raises (`replaying.require_log` does).
+        """Start nothing yet: the first call of `failed` or `watch` does.
 
-        `on_replayed` is told, by whoever replays, of what became of the outbox. Nothing runs until `failed` or `watch`.
+        `what` names the workspace in messages. `probe` tries the log and raises (`outbox_drainer.require_log` does).
+        `on_drained` is called with the result each time the outbox was drained, in the thread that drained it.
         """
         self.count = 0
-        """How often the log failed somebody."""
+        """How often the log failed a call."""
         self.last_error: BaseException | None = None
         self._what = what
         self._probe = probe
-        self._replayer = replayer
-        self._on_replayed = on_replayed
+        self._drainer = drainer
+        self._on_drained = on_drained
         self._guard = ForkGuard(f"degraded mode of {what}")
         self._lock = threading.RLock()
         self._attempting = threading.Lock()
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._listeners: list[BackgroundCall[bool]] = []
+        self._prober = PeriodicTask("degraded", self._round, interval_s=PAUSE_MIN_S, clock=clock)
+        self._pause_s = PAUSE_MIN_S
+        self._listeners: list[BackgroundQueue[bool]] = []
         self._failing = False
-        self._told = False
+        self._draining = False
+        """Whether the outbox is being drained, or what was refused is yet to be reported."""
+        self._reported = False
         self._warned = False
         self._logged: type[BaseException] | None = None
 
     @property
     def is_degraded(self) -> bool:
-        """Whether the log is not to be used now: it failed, or older changes wait to go first."""
+        """Whether the log cannot be used now: it failed, or older changes must go first."""
         if self._guard.forked:
             return False
-        return self._failing or (self._replayer is not None and not self._replayer.outbox.is_empty)
+        if self._failing or self._draining:
+            return True
+        return self._drainer is not None and not self._drainer.outbox.is_empty
 
     def failed(self, error: BaseException) -> None:
-        """The log failed somebody, in a way that `which` knows. The first time, warns."""
+        """Note that the log failed a call with an `error` that `is_log_unavailable` knows. The first time, warn."""
         if self._guard.forked:
             return
         with self._lock:
@@ -103,110 +114,115 @@ class DegradedMode:
         LOG.warning("%s is degraded: %s", self._what, error)
         self.watch()
         if first:
-            warnings.warn(
+            warn_caller(
                 f"{self._what} is degraded, reads may be stale and writes are {self._writes()}: {error}",
                 CoherenceDegradedWarning,
-                stacklevel=2,
             )
 
     def watch(self) -> None:
-        """See that the log is tried as long as that is needed: after a `put`, or with an outbox that was not empty."""
+        """Have the log probed as long as that is needed: after a change was queued, or found waiting in the outbox."""
         if self._guard.forked:
             return
         with self._lock:
-            self._tell()
-            if self.is_degraded and self._thread is None and not self._stop.is_set():
-                self._thread = threading.Thread(target=self._run, name="ccs-degraded", daemon=True)
-                self._thread.start()
+            self._report_change()
+            if self.is_degraded:
+                self._prober.start()
 
     def attempt(self) -> bool:
-        """Try the log now and replay the outbox, in this thread; whether the mode is normal after that."""
+        """Probe the log now and drain the outbox, in this thread; whether the mode is normal after that."""
         self._guard.check()
         with self._attempting:
-            seen = self.count
+            count = self.count
             try:
                 self._probe()
-                self._replay()
+                self._drain()
             except Exception as error:  # noqa: BLE001  # a bug, too, must not end the way back
-                self._say(error)
+                self._log_failure(error)
                 return False
             with self._lock:
-                if self.count == seen:  # nobody was failed meanwhile
+                if self.count == count:  # the log failed no call meanwhile
                     self._failing = False
                     self._logged = None
-                self._tell()
+                self._report_change()
                 return not self.is_degraded
 
     def on_change(self, listener: Callable[[bool], object]) -> None:
-        """Have `listener` told, aside and in order, of every change: True when the mode becomes degraded."""
+        """Have `listener` called at every change, in order and in a thread of its own: True when the mode begins."""
         with self._lock:
-            self._listeners.append(BackgroundCall("a listener to degraded mode", listener))
+            self._listeners.append(BackgroundQueue.for_each("degraded-listener", listener))
+
+    def workers(self) -> list[WorkerHealth]:
+        """The health of the threads that probe and tell."""
+        with self._lock:
+            listeners = tuple(self._listeners)
+        return [self._prober.health(), *(each.health() for each in listeners)]
 
     def close(self, timeout_s: float) -> bool:
-        """Stop trying, and tell listeners what is left; whether that was done in time. The outbox stays open."""
+        """Stop probing, and tell listeners what is left; whether that was done in time. The outbox stays open."""
         if self._guard.forked:
             return True
         deadline = time.monotonic() + timeout_s
-        self._stop.set()
+        ended = self._prober.close(timeout_s)
         with self._lock:
-            thread, listeners = self._thread, tuple(self._listeners)
-        ended = True
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout_s)
-            ended = not thread.is_alive()
+            listeners = tuple(self._listeners)
         told = [each.close(max(0.0, deadline - time.monotonic())) for each in listeners]
         return ended and all(told)
 
     def _writes(self) -> str:
-        return "refused" if self._replayer is None else f"kept in {self._replayer.outbox.path} until it is back"
+        return "refused" if self._drainer is None else f"kept in {self._drainer.outbox.path} until it is back"
 
-    def _run(self) -> None:
-        pause = PAUSE_MIN_S
-        while not self._stop.wait(pause):
-            left = self._left()
-            self.attempt()
-            with self._lock:
-                if not self.is_degraded or isinstance(self.last_error, Closed | ForkedProcess):
-                    self._thread = None  # under the lock: whoever needs one from here on starts one
-                    return
-            pause = PAUSE_MIN_S if self._left() < left else min(2 * pause, PAUSE_MAX_S)
+    def _round(self) -> float:
+        """Try once; how long to pause before the next try."""
+        waiting = self._waiting()
+        self.attempt()
+        with self._lock:
+            if not self.is_degraded or isinstance(self.last_error, Closed | ForkedProcess):
+                self._pause_s = PAUSE_MIN_S
+                return UNTIL_WOKEN
+        self._pause_s = PAUSE_MIN_S if self._waiting() < waiting else min(2 * self._pause_s, PAUSE_MAX_S)
+        return self._pause_s
 
-    def _left(self) -> int:
-        return 0 if self._replayer is None else self._replayer.outbox.counts.waiting
+    def _waiting(self) -> int:
+        return 0 if self._drainer is None else self._drainer.outbox.counts.waiting
 
-    def _replay(self) -> None:
-        replayer = self._replayer
-        if replayer is None or replayer.outbox.is_empty:
+    def _drain(self) -> None:
+        drainer = self._drainer
+        if drainer is None or drainer.outbox.is_empty:
             return
-        replayed = replayer.replay()
-        if replayed.conflicts:
-            LOG.warning(
-                "%s: %d changes that waited in %s were refused, and are kept there until they are resolved",
-                self._what,
-                len(replayed.conflicts),
-                replayer.outbox.path,
-            )
-        if self._on_replayed is not None and (replayed.done or replayed.conflicts):
+        self._draining = True
+        try:
+            drained = drainer.drain()
+            if drained.conflicts:
+                LOG.warning(
+                    "%s: %d changes that waited in %s were refused, and are kept there until they are resolved",
+                    self._what,
+                    len(drained.conflicts),
+                    drainer.outbox.path,
+                )
+        finally:
+            self._draining = False
+        if self._on_drained is not None and (drained.done or drained.conflicts):
             try:
-                self._on_replayed(replayed)
+                self._on_drained(drained)
             except Exception:
-                LOG.exception("what is told of replayed changes raised; they are not affected")
-        if replayed.error is not None:
-            raise replayed.error
+                LOG.exception("on_drained raised; the drained changes are not affected")
+        if drained.error is not None:
+            raise drained.error
 
-    def _say(self, error: Exception) -> None:
+    def _log_failure(self, error: Exception) -> None:
         self.last_error = error
         if type(error) is not self._logged:  # not every two seconds
             self._logged = type(error)
-            LOG.warning("%s is still degraded: %s", self._what, error, exc_info=None if which(error) else error)
+            known = is_log_unavailable(error)
+            LOG.warning("%s is still degraded: %s", self._what, error, exc_info=None if known else error)
 
-    def _tell(self) -> None:
-        """The caller holds the lock."""
+    def _report_change(self) -> None:
+        """Tell the listeners where the mode has changed. The caller holds the lock."""
         degraded = self.is_degraded
-        if degraded is self._told:
+        if degraded is self._reported:
             return
-        self._told = degraded
+        self._reported = degraded
         if not degraded:
             LOG.info("%s is back to normal", self._what)
         for listener in self._listeners:
-            listener.give(degraded)
+            listener.submit(degraded)

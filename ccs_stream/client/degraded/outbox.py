@@ -23,9 +23,9 @@ from typing import Any, Final
 from ccs_stream.background import ForkGuard
 from ccs_stream.client.degraded.outbox_file import (
     INSERT,
-    Entry,
     EntryKind,
     EntryState,
+    OutboxEntry,
     OutboxFile,
     new_session_id,
     next_number,
@@ -55,7 +55,7 @@ class OutboxFull(TooLarge):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Queued:
+class QueuedChange:
     """A change that is in the file."""
 
     number: int
@@ -64,7 +64,7 @@ class Queued:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class OutboxChange:
     """A change, as its author asks for it."""
 
     scope: Scope
@@ -80,7 +80,7 @@ class Wanted:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Counts:
+class OutboxCounts:
     waiting: int
     conflicts: int
     """Refused changes that nobody has resolved, failed ones included."""
@@ -132,10 +132,10 @@ class Outbox:
         return not self._waiting
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> OutboxCounts:
         """How much there is."""
-        with self._mine():
-            return Counts(len(self._waiting), len(self._sizes) - len(self._waiting), self._done, self._bytes)
+        with self._own_lock():
+            return OutboxCounts(len(self._waiting), len(self._sizes) - len(self._waiting), self._done, self._bytes)
 
     @property
     def session_id(self) -> SessionId:
@@ -147,36 +147,36 @@ class Outbox:
         """Whether a change may have been sent as a command of the session."""
         return self._session_used
 
-    def first(self) -> Entry | None:
+    def first(self) -> OutboxEntry | None:
         """The oldest waiting change, from the file."""
-        with self._mine():
+        with self._own_lock():
             number = next(iter(self._waiting), None)
             return None if number is None else self.entry(number)
 
-    def latest(self, artifact: ArtifactId) -> Entry | None:
+    def latest(self, artifact: ArtifactId) -> OutboxEntry | None:
         """The newest waiting change of an artifact, from the file: what its author reads meanwhile."""
-        if artifact not in self._of:
+        if artifact not in self._waiting_by_artifact:
             return None
-        with self._mine():
-            numbers = self._of.get(artifact)
+        with self._own_lock():
+            numbers = self._waiting_by_artifact.get(artifact)
             return self.entry(numbers[-1]) if numbers else None
 
-    def waiting(self) -> list[Entry]:
+    def waiting(self) -> list[OutboxEntry]:
         """What waits, in order, from the file."""
         return self._all(EntryState.WAITING)
 
-    def conflicts(self) -> list[Entry]:
+    def conflicts(self) -> list[OutboxEntry]:
         """What was refused and not resolved, in order, from the file."""
         return self._all(*_REFUSED)
 
-    def entry(self, number: int) -> Entry | None:
+    def entry(self, number: int) -> OutboxEntry | None:
         """A change by its number, from the file; None where it has none (any more)."""
-        with self._mine():
+        with self._own_lock():
             return self._file.entry(number)
 
     # Queueing.
 
-    def put(self, agent: str, wanted: Wanted, *, seen: int | None = None) -> Queued:
+    def put(self, agent: str, wanted: OutboxChange, *, seen: int | None = None) -> QueuedChange:
         """Keep a change durably. `seen` is the number of somebody else's waiting change, where its author read that.
 
         Raises `OutboxFull`, `UsageError`, `LogError`s of the disk: then nothing was kept; `OutcomeUnknown`.
@@ -188,11 +188,11 @@ class Outbox:
         if (wanted.body is None) is not (wanted.content_type is None):
             raise UsageError("a write has a content type and a body, a delete has neither")
         artifact = artifact_id(self.workspace, wanted.scope, wanted.key)
-        with self._mine():
+        with self._own_lock():
             follows, base = self._condition(artifact, agent, wanted.base_version, seen)
             with self._writing() as connection:
                 number = next_number(connection)
-                entry = Entry(
+                entry = OutboxEntry(
                     number=number,
                     command=CommandNumber(2 * number),
                     follows=follows,
@@ -212,13 +212,13 @@ class Outbox:
                 self._require_room(entry.size)
                 connection.execute(INSERT, row_of(entry))
             self._remember(entry)
-        return Queued(number, base)
+        return QueuedChange(number, base)
 
     def _condition(
         self, artifact: ArtifactId, agent: str, base: Version | None, seen: int | None
     ) -> tuple[int | None, Version | None]:
         """The change to follow, and the base. What its author has not seen is not followed, so it is never hidden."""
-        for number in reversed(self._of.get(artifact, ())):
+        for number in reversed(self._waiting_by_artifact.get(artifact, ())):
             if number == seen or self._waiting[number][1] == agent:
                 before = self.entry(number)
                 return number, base if before is None else before.makes
@@ -239,7 +239,7 @@ class Outbox:
 
     def resolve(self, number: int) -> None:
         """Forget a refused change: its user has dealt with it. Raises `UsageError` where that is none."""
-        with self._mine():
+        with self._own_lock():
             entry = self.entry(number)
             if entry is None or entry.state not in _REFUSED:
                 raise UsageError(f"change {number} of outbox={self.path} is not one that was refused")
@@ -254,7 +254,7 @@ class Outbox:
 
         Its body is forgotten.
         """
-        with self._mine():
+        with self._own_lock():
             entry = self._require_waiting(number)
             base = entry.base_version if version is None else version
             with self._writing() as connection:
@@ -275,9 +275,9 @@ class Outbox:
         self, number: int, state: EntryState, outcome: str, detail: str, current_version: Version | None
     ) -> list[int]:
         """It was refused, and so are those that follow it; returns the numbers of all of them."""
-        with self._mine():
+        with self._own_lock():
             refused = [self._require_waiting(number).number]
-            for later in self._of[self._waiting[number][0]]:
+            for later in self._waiting_by_artifact[self._waiting[number][0]]:
                 entry = self.entry(later)
                 if entry is not None and entry.follows in refused:
                     refused.append(later)
@@ -295,12 +295,12 @@ class Outbox:
         detail = f"it follows change {refused} of the same artifact, which was refused"
         return (EntryState.CONFLICT.value, FOLLOWS_REFUSED, detail, current_version, self._clock(), number)
 
-    def renumber(self, number: int, *, above: int = 0) -> Entry:
+    def renumber(self, number: int, *, above: int = 0) -> OutboxEntry:
         """Give a waiting change a new command number, above `above`: what was said under the old one is said for ever.
 
         Whoever calls it knows that the change was not made under the old one, and cannot be any more.
         """
-        with self._mine():
+        with self._own_lock():
             entry = self._require_waiting(number)
             with self._writing() as connection:
                 command = CommandNumber(2 * next_number(connection, above=above // 2 + 1))
@@ -309,7 +309,7 @@ class Outbox:
 
     def use_session(self) -> None:
         """A change is about to be sent as a command of the session."""
-        with self._mine():
+        with self._own_lock():
             if not self._session_used:
                 with self._writing() as connection:
                     connection.execute("UPDATE meta SET value = 1 WHERE name = 'session_used'")
@@ -320,7 +320,7 @@ class Outbox:
 
         Whoever calls it knows of every waiting change that the old session did not do it, and cannot do it any more.
         """
-        with self._mine():
+        with self._own_lock():
             session = new_session_id()
             with self._writing() as connection:
                 number = next_number(connection)
@@ -339,7 +339,7 @@ class Outbox:
 
     # Within.
 
-    def _mine(self) -> threading.RLock:  # type: ignore[valid-type,unused-ignore]  # a function, says typeshed
+    def _own_lock(self) -> threading.RLock:  # type: ignore[valid-type,unused-ignore]  # a function, says typeshed
         """The lock, which nobody may wait for in a forked child. Raises `ForkedProcess`."""
         self._guard.check()
         return self._lock
@@ -351,7 +351,7 @@ class Outbox:
         self._bytes = 0
         self._sizes: dict[int, int] = {}
         self._waiting: dict[int, tuple[ArtifactId, str]] = {}  # artifact and agent, in order
-        self._of: dict[ArtifactId, list[int]] = {}  # what waits, by artifact
+        self._waiting_by_artifact: dict[ArtifactId, list[int]] = {}  # what waits, by artifact
         for entry in self._file.entries(EntryState.WAITING, *_REFUSED):
             self._remember(entry)
 
@@ -367,26 +367,26 @@ class Outbox:
                 self._file.close()  # better none than one whose memory is not what is on disk
             raise
 
-    def _remember(self, entry: Entry) -> None:
+    def _remember(self, entry: OutboxEntry) -> None:
         self._sizes[entry.number] = entry.size
         self._bytes += entry.size
         if entry.state is EntryState.WAITING:
             self._waiting[entry.number] = (entry.artifact, entry.agent)
-            self._of.setdefault(entry.artifact, []).append(entry.number)
+            self._waiting_by_artifact.setdefault(entry.artifact, []).append(entry.number)
 
     def _forget_waiting(self, number: int) -> None:
         artifact, _ = self._waiting.pop(number)
-        theirs = self._of[artifact]
+        theirs = self._waiting_by_artifact[artifact]
         theirs.remove(number)
         if not theirs:
-            del self._of[artifact]
+            del self._waiting_by_artifact[artifact]
 
-    def _require_waiting(self, number: int) -> Entry:
+    def _require_waiting(self, number: int) -> OutboxEntry:
         entry = self.entry(number) if number in self._waiting else None
         if entry is None:
             raise UsageError(f"change {number} of outbox={self.path} does not wait")
         return entry
 
-    def _all(self, *states: EntryState) -> list[Entry]:
-        with self._mine():
+    def _all(self, *states: EntryState) -> list[OutboxEntry]:
+        with self._own_lock():
             return self._file.entries(*states)

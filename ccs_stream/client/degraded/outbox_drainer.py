@@ -1,11 +1,13 @@
-"""Bringing what waits in an outbox to the log.
+"""Draining an outbox: brings the changes that wait there to the log, in order, each at most once.
 
-Guarantees: changes are sent one at a time, in order, each as a command of the outbox's session under the number that is
-in the file, and conditional on its base (`compare_and_set`); what became of each is in the file before the next is
-sent. A change that had been decided when its process was killed is recognised, by its number while its session lives,
-and after that by the session and number of the decisions in the log that made the artifact's versions: it happens once.
-What is refused stays in the outbox, with the reason; what meets another's reservation, or a log that cannot be written,
-goes on waiting, and so does all behind it. Works with every coordinator. Does not: decide when; `degrading` does.
+`DegradedMode` drains when the log is back.
+
+Guarantees: each change is a command of the outbox's session, with the number that is in the file and conditional on its
+base. Its result is in the file before the next change is sent. A repeat is recognised as long as its session remembers.
+Where the session was lost, the drainer looks for the session and number of the change in the decisions that made the
+artifact's versions: it happens once. A refused change stays in the outbox, with the reason. A change that meets the
+reservation of another, or a log that cannot be written, goes on waiting, and so do all changes behind it. Works with
+every coordinator. Does not: decide when to drain.
 """
 
 import dataclasses
@@ -18,16 +20,17 @@ from contextlib import suppress
 from typing import Final
 
 from ccs_stream.client.degraded.outbox import Outbox
-from ccs_stream.client.degraded.outbox_file import Entry, EntryState
+from ccs_stream.client.degraded.outbox_file import EntryState, OutboxEntry
+from ccs_stream.client.operations.changes import PendingContent
+from ccs_stream.client.operations.session import LOST
 from ccs_stream.client.values import content_of
 from ccs_stream.coordinator.answer import Answer
 from ccs_stream.coordinator.port import Coordinator
-from ccs_stream.log.codec import DEFAULT_CODEC
-from ccs_stream.protocol.commands import ArtifactChange, Command, Commit, Content, Erase, Join, Leave, Write, WriteMode
+from ccs_stream.log.history import LoggedDecision, find_decision
+from ccs_stream.protocol.commands import ArtifactChange, Command, Commit, Erase, Join, Leave, Write, WriteMode
 from ccs_stream.protocol.errors import CcsError, Refused, RefusedByBroker, UsageError
 from ccs_stream.protocol.events import ArtifactDeleted, CommandRefused, RefusalReason, WriteCommitted
 from ccs_stream.protocol.ids import CommandNumber, SessionId, Version
-from ccs_stream.protocol.records import DecisionRecord
 
 ATTEMPTS_MAX: Final = 4
 """Sessions one change may lose in one go; a workspace that ends them faster is left alone for a while."""
@@ -37,53 +40,52 @@ LEAVE_S: Final = 3.0
 """How long the farewell of a session may take."""
 UNVERIFIABLE: Final = "unverifiable"
 """Outcome of a change of which the log no longer says whether it happened."""
-_LOST: Final = (RefusalReason.SESSION_ENDED, RefusalReason.UNKNOWN_SESSION, RefusalReason.UNKNOWN_PARTICIPANT)
-_AGAIN: Final = (RefusalReason.CONTENT_TOO_OLD, RefusalReason.NUMBER_REUSED)
+_RENUMBERED: Final = (RefusalReason.CONTENT_TOO_OLD, RefusalReason.NUMBER_REUSED)
 """An upload that waited for too long with its command; a number that another copy of the file has used."""
 _CONFLICTS: Final = (RefusalReason.VERSION_CONFLICT, RefusalReason.RECLAIMED)
-_NEVER: Final = (Refused, RefusedByBroker, UsageError)
+_NEVER_ACCEPTED: Final = (Refused, RefusedByBroker, UsageError)
 """Errors that say that a change can never be accepted as it is."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Done:
-    """A change that is in the log."""
+class DrainedChange:
+    """A change that is in the log now."""
 
-    entry: Entry
-    """As it waited."""
+    entry: OutboxEntry
+    """The change as it waited."""
     version: Version | None
     """The version it made; None where there was nothing to delete."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DrainResult:
-    """What became of an outbox this time."""
+    """The result of draining an outbox once."""
 
-    done: tuple[Done, ...]
-    conflicts: tuple[Entry, ...]
-    """What was refused, as it is in the outbox now."""
+    done: tuple[DrainedChange, ...]
+    conflicts: tuple[OutboxEntry, ...]
+    """The changes that were refused, as they are in the outbox now."""
     left: int
-    """How many changes wait still."""
+    """How many changes still wait."""
     error: Exception | None
-    """What the log, or the disk of the outbox, said; None where it was only a reservation, or nothing is left."""
+    """The error of the log or of the outbox's disk; None where a reservation stands in the way, or nothing is left."""
 
 
 class _Unverifiable(Exception):
-    """The log no longer holds what would tell."""
+    """The log no longer holds the decision that would tell."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Standing:
-    """Where a change stands, in the folded state."""
+class _EntryStatus:
+    """The status of a change, by the folded state."""
 
     decided: bool
-    """Its number is in its session's window: asking again gives the answer."""
+    """Its number is in its session's window: submitting it again gives the answer."""
     in_doubt: bool
-    """Nothing in the state tells whether it was decided."""
+    """The state does not tell whether it was decided."""
     lost: bool
-    """Its session is over. It may be known no more, and joining would bring it back without what it remembered."""
+    """Its session has ended. Joining could bring the session back without what it remembered."""
     stale: bool
-    """Its number is older than the window of its session: it would be taken for a copy."""
+    """Its number is older than the window of its session: it would be taken for a stale copy."""
     highest: int
     joined: bool
     reserved: bool
@@ -103,16 +105,16 @@ def require_log(coordinator: Coordinator) -> None:
 
 
 class OutboxDrainer:
-    """See the module's docstring. For all threads; one replays at a time."""
+    """Drains the outbox of one workspace. For all threads; one drains at a time."""
 
     def __init__(self, outbox: Outbox, coordinator: Coordinator) -> None:
         self.outbox = outbox
         self._coordinator = coordinator
         self._lock = threading.Lock()
 
-    def replay(self) -> DrainResult:
-        """Bring to the log what can be brought. May wait for as long as the log lets one wait; raises only for bugs."""
-        done: list[Done] = []
+    def drain(self) -> DrainResult:
+        """Bring to the log what can be brought. May wait as long as the log lets it wait; raises only for bugs."""
+        done: list[DrainedChange] = []
         refused: list[int] = []
         error: Exception | None = None
         with self._lock:
@@ -120,10 +122,10 @@ class OutboxDrainer:
                 if not self.outbox.is_empty:
                     require_log(self._coordinator)
                 while (entry := self.outbox.first()) is not None:
-                    outcome = self._bring(entry)
+                    outcome = self._send(entry)
                     if outcome is None:
                         break
-                    if isinstance(outcome, Done):
+                    if isinstance(outcome, DrainedChange):
                         done.append(outcome)
                     else:
                         refused.extend(outcome)
@@ -134,46 +136,49 @@ class OutboxDrainer:
             conflicts = self._named(refused)
         return DrainResult(tuple(done), conflicts, self.outbox.counts.waiting, error)
 
-    def _named(self, numbers: list[int]) -> tuple[Entry, ...]:
-        found: list[Entry] = []
-        with suppress(CcsError):  # a disk that fails now has been told of; the file has them
+    def _named(self, numbers: list[int]) -> tuple[OutboxEntry, ...]:
+        found: list[OutboxEntry] = []
+        with suppress(CcsError):  # the failing disk was reported already; the file has the entries
             found = [entry for number in numbers if (entry := self.outbox.entry(number)) is not None]
         return tuple(found)
 
     # One change.
 
-    def _bring(self, entry: Entry) -> Done | list[int] | None:
-        """What became of it: done, refused (and what follows it), or None for waiting still."""
+    def _send(self, entry: OutboxEntry) -> DrainedChange | list[int] | None:
+        """Send one change; None where it still waits, else its result.
+
+        The result is a list of numbers where it was refused, and with it the changes that follow it.
+        """
         looked_back = False
         for _ in range(ATTEMPTS_MAX):
             session = self.outbox.session_id
-            standing = self._standing(entry, session)
-            if standing.in_doubt and not looked_back:
+            status = self._status(entry, session)
+            if status.in_doubt and not looked_back:
                 try:
-                    version = self._made(entry, session)
+                    version = self._find_version(entry, session)
                 except _Unverifiable as why:
                     return self.outbox.mark_refused(entry.number, EntryState.CONFLICT, UNVERIFIABLE, str(why), None)
                 if version is not None:
                     return self._done(entry, version)
                 looked_back = True
-            if standing.lost:
+            if status.lost:
                 self.outbox.new_session(session)
                 continue
-            if standing.stale:
-                entry = self.outbox.renumber(entry.number, above=standing.highest)
+            if status.stale:
+                entry = self.outbox.renumber(entry.number, above=status.highest)
                 continue
-            if standing.reserved and not standing.decided:
+            if status.reserved and not status.decided:
                 return None
             try:
-                answer = self._ask(entry, session, joined=standing.joined)
-            except _NEVER as error:
+                answer = self._submit(entry, session, joined=status.joined)
+            except _NEVER_ACCEPTED as error:
                 reason = error.reason if isinstance(error, Refused) else type(error).__name__
                 return self.outbox.mark_refused(entry.number, EntryState.FAILED, reason, str(error), None)
             refusal = answer.refusal
-            if refusal is not None and refusal.reason in _AGAIN:
-                entry = self.outbox.renumber(entry.number, above=standing.highest)
+            if refusal is not None and refusal.reason in _RENUMBERED:
+                entry = self.outbox.renumber(entry.number, above=status.highest)
                 continue
-            if refusal is not None and refusal.reason not in _LOST:
+            if refusal is not None and refusal.reason not in LOST:
                 return self._refused(entry, refusal)
             if refusal is None:
                 version = _version_in(answer, entry)
@@ -183,7 +188,7 @@ class OutboxDrainer:
             looked_back = False
         return None
 
-    def _standing(self, entry: Entry, session_id: SessionId) -> _Standing:
+    def _status(self, entry: OutboxEntry, session_id: SessionId) -> _EntryStatus:
         coordinator = self._coordinator
         with coordinator.lock:
             state = coordinator.state
@@ -194,7 +199,7 @@ class OutboxDrainer:
             )
             # A session that ended long ago is forgotten, and looks like one that nobody has used yet.
             lost = session is None and (state.has_ended(session_id) or self.outbox.session_used)
-            return _Standing(
+            return _EntryStatus(
                 decided=decided,
                 in_doubt=lost or stale,
                 lost=lost,
@@ -204,7 +209,7 @@ class OutboxDrainer:
                 reserved=artifact is not None and artifact.reserved(coordinator.now()),
             )
 
-    def _ask(self, entry: Entry, session: SessionId, *, joined: bool) -> Answer:
+    def _submit(self, entry: OutboxEntry, session: SessionId, *, joined: bool) -> Answer:
         if not joined:
             join = Join(session_id=session, number=CommandNumber(entry.command - 1), agent=entry.agent)
             answer = self._coordinator.execute(join)
@@ -215,7 +220,7 @@ class OutboxDrainer:
         command: Command = Commit(session_id=session, number=entry.command, agent=entry.agent, changes=(change,))
         return self._coordinator.execute(command, None, work)
 
-    def _change(self, entry: Entry) -> tuple[ArtifactChange, Callable[[], object] | None]:
+    def _change(self, entry: OutboxEntry) -> tuple[ArtifactChange, Callable[[], object] | None]:
         """The change, and the upload it needs."""
         mode = WriteMode.COMPARE_AND_SET
         if entry.body is None or entry.content_type is None:
@@ -236,24 +241,19 @@ class OutboxDrainer:
         settings = self._coordinator.state.settings
         # What is larger than the workspace allows is refused for its size, and needs no upload before that.
         if settings.inline_content_bytes < content.size <= settings.maximum_content_bytes:
-            return write, functools.partial(self._upload, content, entry.body)
+            pending = PendingContent(content, entry.body, uploaded=True)
+            return write, functools.partial(pending.upload, self._coordinator)
         return write, None
 
-    def _upload(self, content: Content, body: bytes) -> None:
-        if content.locator is None:
-            content.locator = self._coordinator.store.put_content(body)
-            content.body = None
-            content.uploaded_at = self._coordinator.now()
+    # The outcome of one change.
 
-    # What became of it.
-
-    def _done(self, entry: Entry, version: Version | None) -> Done:
+    def _done(self, entry: OutboxEntry, version: Version | None) -> DrainedChange:
         self.outbox.mark_done(entry.number, version)
-        return Done(entry, version)
+        return DrainedChange(entry, version)
 
-    def _refused(self, entry: Entry, refusal: CommandRefused) -> list[int] | None:
+    def _refused(self, entry: OutboxEntry, refusal: CommandRefused) -> list[int] | None:
         if refusal.reason is RefusalReason.RESERVED:
-            self.outbox.renumber(entry.number)  # asked under this one, it would be answered so for ever
+            self.outbox.renumber(entry.number)  # under its old number it would be refused for ever
             return None
         state = EntryState.CONFLICT if refusal.reason in _CONFLICTS else EntryState.FAILED
         return self.outbox.mark_refused(
@@ -261,19 +261,21 @@ class OutboxDrainer:
         )
 
     def _leave(self) -> None:
-        """End the session: what it holds would stand against others, and what is taken from it against later changes.
+        """End the session.
 
-        Only with nothing waiting: no command of it is in doubt.
+        Its grants would stand in the way of others, and a reclaim of them in the way of later changes.
+
+        Called only when nothing waits, so that no command of the session is in doubt.
         """
         old = self.outbox.session_id
         number = self.outbox.new_session(old)
         with self._coordinator.lock:
             alive = self._coordinator.state.sessions.get(old) is not None
         if alive:
-            with suppress(CcsError):  # a courtesy: a session that was not ended is one of a process that was killed
+            with suppress(CcsError):  # a courtesy: otherwise the session ends like that of a killed process
                 self._coordinator.execute(Leave(session_id=old, number=number), timeout_s=LEAVE_S)
 
-    def _made(self, entry: Entry, session_id: SessionId) -> Version | None:
+    def _find_version(self, entry: OutboxEntry, session_id: SessionId) -> Version | None:
         """The version that this change made, if it did. Raises `_Unverifiable`, and what the log raises.
 
         Each version names the event of the one before it: from the current one back to the base, the decisions tell
@@ -285,8 +287,8 @@ class OutboxDrainer:
         for _ in range(LOOK_BACK_MAX):
             if not sequence:
                 return None
-            record = self._decision(sequence)
-            event = DEFAULT_CODEC.decode_event(record.events[sequence - record.first_sequence])
+            decision = self._decision(sequence)
+            record, event = decision.record, decision.event(sequence)
             if not isinstance(event, WriteCommitted | ArtifactDeleted):
                 raise _Unverifiable(f"sequence {sequence} of the log is no change of this artifact")
             if record.session_id == session_id and record.number == entry.command and _is_of(event, entry):
@@ -299,25 +301,24 @@ class OutboxDrainer:
             "and write again"
         )
 
-    def _decision(self, sequence: int) -> DecisionRecord:
-        stored = self._coordinator.store.find(self._coordinator.workspace, sequence)
-        record = None if stored is None else stored.record or DEFAULT_CODEC.decode_record(stored.head)[0]
-        if not isinstance(record, DecisionRecord):
+    def _decision(self, sequence: int) -> LoggedDecision:
+        decision = find_decision(self._coordinator.store, self._coordinator.workspace, sequence)
+        if decision is None:
             raise _Unverifiable(
                 f"the session of this change was lost, and sequence {sequence} is not in the log any more, which would "
                 "tell whether the change happened: read, and write again"
             )
-        return record
+        return decision
 
 
-def _is_of(event: WriteCommitted | ArtifactDeleted, entry: Entry) -> bool:
+def _is_of(event: WriteCommitted | ArtifactDeleted, entry: OutboxEntry) -> bool:
     """Whether an event is what this change leads to: in another copy of the file its number may be another change."""
     if isinstance(event, ArtifactDeleted):
         return entry.body is None
     return entry.body is not None and event.content_hash == hashlib.sha256(entry.body).digest()
 
 
-def _version_in(answer: Answer, entry: Entry) -> Version | None:
+def _version_in(answer: Answer, entry: OutboxEntry) -> Version | None:
     for event in reversed(answer.events):  # what had expired ends first
         if isinstance(event, WriteCommitted | ArtifactDeleted) and event.artifact == entry.artifact:
             return event.version

@@ -83,7 +83,7 @@ class EntryState(enum.StrEnum):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class OutboxEntry:
     """A change, as the file has it."""
 
     number: int
@@ -127,10 +127,10 @@ class Entry:
         return Version((self.base_version or 0) + 1)
 
 
-_COLUMNS: Final = tuple(field.name for field in dataclasses.fields(Entry))
+_COLUMNS: Final = tuple(field.name for field in dataclasses.fields(OutboxEntry))
 
 
-def entry_of(row: Sequence[Any]) -> Entry:
+def entry_of(row: Sequence[Any]) -> OutboxEntry:
     """The entry of a row of the table, whose columns are the fields."""
     values = dict(zip(_COLUMNS, row, strict=True))
     values["scope"] = tuple(json.loads(values["scope"]))
@@ -138,10 +138,10 @@ def entry_of(row: Sequence[Any]) -> Entry:
     values["state"] = EntryState(values["state"])
     if values["index_fields"] is not None:
         values["index_fields"] = tuple(json.loads(values["index_fields"]))
-    return Entry(**values)
+    return OutboxEntry(**values)
 
 
-def row_of(entry: Entry) -> tuple[Any, ...]:
+def row_of(entry: OutboxEntry) -> tuple[Any, ...]:
     """The reverse of `entry_of`."""
     values = {name: getattr(entry, name) for name in _COLUMNS}
     values["scope"] = json.dumps(entry.scope)
@@ -170,15 +170,15 @@ class OutboxFile:
         with self.reading() as connection:
             return dict(connection.execute("SELECT name, value FROM meta"))
 
-    def entry(self, number: int) -> Entry | None:
+    def entry(self, number: int) -> OutboxEntry | None:
         """A change by its number."""
         with self.reading() as connection:
             row = connection.execute("SELECT * FROM entries WHERE number = ?", (number,)).fetchone()
             return None if row is None else entry_of(row)
 
-    def entries(self, *states: EntryState) -> list[Entry]:
+    def entries(self, *states: EntryState) -> list[OutboxEntry]:
         """All that are in one of these states, in order."""
-        found: list[Entry] = []
+        found: list[OutboxEntry] = []
         with self.reading() as connection:
             for state in states:
                 rows = connection.execute("SELECT * FROM entries WHERE state = ?", (state.value,))

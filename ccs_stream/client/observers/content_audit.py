@@ -1,75 +1,64 @@
-"""The content audit: everything this process hands out to agents, told to whoever asked, in the form they know.
+"""The content audit: every value that this process hands to agents, as dictionaries for a function or lines for a file.
 
-Guarantees: entries are numbered from 1 without gaps; a listener so far behind that some are dropped sees that by a gap;
-nobody who reads or writes waits for it. Does not: hold bodies; a hash says which content it was.
+A workspace has one where `content_audit_log=` names a function or a file.
+
+Guarantees: entries are numbered from 1 without gaps. A function so far behind that entries are dropped sees a gap.
+Whoever reads or writes never waits for it. Does not: hold bodies; a hash names the content.
+
+How: a queue `ccs-content-audit`, whose worker calls the function or appends to the file.
 """
 
-import threading
 from pathlib import Path
 
-from ccs_stream.client.observers.background_call import BackgroundCall
-from ccs_stream.client.observers.delivery_log import Given, recorded
-from ccs_stream.client.observers.state_log import BATCH_MAX, Callback, JsonLines, Line
+from ccs_stream.background import BackgroundQueue, WorkerHealth
+from ccs_stream.client.cache.delivery import PendingDelivery, to_record
+from ccs_stream.client.observers.json_lines import LINES_MAX, JsonLines, Line, LineFunction
 from ccs_stream.projections.state_log import content_audit_entry
 
 
 class ContentAudit:
-    """One for a workspace. A function is told one entry at a time; to a file they are appended."""
+    """The content audit of one workspace. A function is called with one entry at a time."""
 
-    def __init__(self, sink: Callback | Path, *, instance_id: str) -> None:
-        self._file = JsonLines(sink) if isinstance(sink, Path) else None
-        self._tell = self._gather if isinstance(sink, Path) else sink
-        self._gathered: list[Line] = []
-        self._lock = threading.Lock()
+    def __init__(self, sink: LineFunction | Path, *, instance_id: str) -> None:
         self._instance_id = instance_id
         self._number = 0
-        self._aside: BackgroundCall[Given] = BackgroundCall("content_audit_log", self._entry)
-        self.give = self._aside.give
-        """Have a delivery told."""
+        self._queue: BackgroundQueue[PendingDelivery]
+        if isinstance(sink, Path):
+            lines = JsonLines(sink)
+            self._queue = BackgroundQueue(
+                "content-audit",
+                lambda batch: lines.append([self._entry(each) for each in batch]),
+                batch_max=LINES_MAX,
+            )
+        else:
+            function = sink
+            self._queue = BackgroundQueue.for_each("content-audit", lambda each: function(self._entry(each)))
+        self.record = self._queue.submit
+        """Have a delivery told, in a moment. Never waits and never raises."""
 
-    @property
-    def dropped(self) -> int:
-        """Entries that were not told, because the listener was too far behind."""
-        return self._aside.dropped
+    def health(self) -> WorkerHealth:
+        """How the queue stands."""
+        return self._queue.health()
 
-    def settle(self, timeout_s: float) -> bool:
-        """Wait until all is told; False when that takes longer."""
-        settled = self._aside.settle(timeout_s)
-        self._flush()
-        return settled
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until everything was told; False when that takes longer."""
+        return self._queue.flush(timeout_s)
 
     def close(self, timeout_s: float) -> bool:
-        """Tell what is left, for at most so long. Whether all was told."""
-        settled = self._aside.close(timeout_s)
-        self._flush()
-        return settled
+        """Tell what is left, for at most so long, and end; whether all was told."""
+        return self._queue.close(timeout_s)
 
-    def _entry(self, given: Given) -> None:
-        delivery = recorded(given)
+    def _entry(self, delivery: PendingDelivery) -> Line:
+        record = to_record(delivery)
         self._number += 1
-        self._tell(
-            content_audit_entry(
-                agent=delivery.agent,
-                artifact=delivery.artifact,
-                version=delivery.version or None,
-                content_hash=delivery.content_hash.hex() or None,
-                source=delivery.source.value,
-                outcome=delivery.outcome.value,
-                sequence=delivery.valid_at_sequence,
-                sequence_number=self._number + self._aside.dropped,
-                instance_id=self._instance_id,
-            )
+        return content_audit_entry(
+            agent=record.agent,
+            artifact=record.artifact,
+            version=record.version or None,
+            content_hash=record.content_hash.hex() or None,
+            source=record.source.value,
+            outcome=record.outcome.value,
+            sequence=record.valid_at_sequence,
+            sequence_number=self._number + self._queue.dropped,
+            instance_id=self._instance_id,
         )
-
-    def _gather(self, entry: Line) -> None:
-        """Append what has come by now: one at a time while few come, many at once when they come faster."""
-        with self._lock:
-            self._gathered.append(entry)
-        if len(self._gathered) >= BATCH_MAX or not self._aside.waiting:
-            self._flush()
-
-    def _flush(self) -> None:
-        with self._lock:
-            gathered, self._gathered = self._gathered, []
-            if self._file is not None:
-                self._file.append(gathered)

@@ -1,7 +1,12 @@
-"""What a store tells of its reads and writes: metric events, and the two accounts of savings.
+"""Operation metrics: metric events, telemetry, and the two accounts of savings, from reads and writes.
 
-Guarantees: a read or write never waits for any of it and never hears of its errors; events are numbered in the order in
-which the store saw them, and told in that order. Does not: keep anything across restarts; the log does that.
+A workspace has them where `benchmark=True`, `on_metric=` or `telemetry=` asks for them.
+
+Guarantees: a read or write never waits for any of it and never hears of its errors. Events are numbered in the order in
+which the workspace saw the operations, and told in that order. Does not: keep anything across restarts; the log does.
+
+How: the queue `ccs-metrics` counts tokens; the queues `ccs-on-metric` and `ccs-telemetry` call the listeners. A slow
+listener delays nobody but itself.
 """
 
 import collections
@@ -10,115 +15,132 @@ import functools
 import sys
 import threading
 import time
-import uuid
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Final, assert_never
 
+from ccs_stream.background import BackgroundQueue, WorkerHealth
 from ccs_stream.client.cache.content_cache import CachedContent
-from ccs_stream.client.observers.background_call import BackgroundCall
-from ccs_stream.client.observers.telemetry import LookUp, Telemetry
-from ccs_stream.client.observers.token_counter import CountTokens as CountTokens  # noqa: PLC0414  # what a store takes
-from ccs_stream.client.observers.token_counter import Tokens, check_counter
-from ccs_stream.client.operations.commit import PendingContent
-from ccs_stream.clock import wall_clock
+from ccs_stream.client.cache.delivery import NO_TIME, Address, ReadCall
+from ccs_stream.client.caller_warning import warn_caller
+from ccs_stream.client.observers.telemetry import Exporter, FindTrace, Telemetry, exporter_of
+from ccs_stream.client.observers.token_counter import CountTokens, TokenCounter, check_counter
+from ccs_stream.client.operations.changes import WriteBatch
+from ccs_stream.clock import SYSTEM_CLOCK
 from ccs_stream.coordinator.answer import Answer
-from ccs_stream.projections.metric_events import SCHEMA_VERSION, Observed, StoreMetricEvent
-from ccs_stream.projections.savings import Account, Cause, Moved, Savings, signals
-from ccs_stream.protocol.commands import ArtifactChange, Write
+from ccs_stream.projections.metric_events import SCHEMA_VERSION, ObservedOperation, StoreMetricEvent
+from ccs_stream.projections.savings import MovementCause, Savings, TokenAccount, TokenMovement, signals
+from ccs_stream.protocol.commands import Write
 from ccs_stream.protocol.errors import CcsError, UsageError
 from ccs_stream.protocol.events import ArtifactDeleted, Event, GrantsInvalidated, WriteCommitted
 from ccs_stream.protocol.ids import NOBODY, ArtifactId, Micros, ParticipantNumber, Scope, SequenceNumber, Version
 
-SETTLE_S: Final = 30.0
+SUMMARY_TIMEOUT_S: Final = 30.0
 """How long a summary waits for what is still being counted."""
-FAREWELL_S: Final = 2.0
+WAITING_MAX: Final = 100_000
+"""Operations that may wait to be counted; some 50 MB. Later ones are dropped, and missing from the accounts."""
+CLOSE_TIMEOUT_S: Final = 2.0
 """How long closing waits for each listener."""
 
-NO_TIME: Final = Micros(0)
-Address = tuple[tuple[str, ...], Scope, str]
-"""Namespace, as it was asked for; scope and key."""
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsOptions:
+    """What was asked for, checked."""
+
+    benchmark: bool
+    on_metric: Callable[[StoreMetricEvent], object] | None
+    count_tokens: CountTokens | None
+    exporter: Exporter | None
+
+    @classmethod
+    def parse(
+        cls, *, benchmark: Any = False, on_metric: Any = None, count_tokens: Any = None, telemetry: Any = None
+    ) -> "MetricsOptions | None":
+        """The options, or None where nothing is to be measured. Raises `UsageError` for what cannot work."""
+        if type(benchmark) is not bool:
+            raise UsageError(f"benchmark is True or False, got {benchmark!r}")
+        if on_metric is not None and not callable(on_metric):
+            raise UsageError(f"on_metric is a function that takes a StoreMetricEvent, got {on_metric!r}")
+        if count_tokens is not None:
+            check_counter(count_tokens)
+        exporter = exporter_of(telemetry)
+        if not benchmark and on_metric is None and exporter is None:
+            if count_tokens is not None:
+                raise UsageError(
+                    "count_tokens counts for benchmark=True, on_metric=... or telemetry=...: say one of them, too"
+                )
+            return None
+        return cls(benchmark=benchmark, on_metric=on_metric, count_tokens=count_tokens, exporter=exporter)
 
 
 @dataclasses.dataclass(slots=True)
-class _Read:
+class _Captured:
+    """What telemetry needs besides: the caller's context, and when the operation ended."""
+
+    context: object
+    ended_at: Micros
+
+
+@dataclasses.dataclass(slots=True)
+class _ReadSeen:
     """A value that was handed out, before its tokens are counted."""
 
     operation: str
     agent: str
     address: Address
     artifact: ArtifactId
-    body: CachedContent
+    content: CachedContent
     sequence: SequenceNumber
     hit: bool
     tick: int
     began_at: Micros
     number: int
-    traced: "_Traced | None"
+    captured: _Captured | None
 
 
 @dataclasses.dataclass(slots=True)
-class _Traced:
-    """What telemetry wants besides."""
-
-    captured: object
-    ended_at: Micros
-
-
-@dataclasses.dataclass(slots=True)
-class _Wrote:
-    """Writes and deletes of one decision."""
+class _WriteSeen:
+    """The writes and deletes of one decision, before their tokens are counted."""
 
     operation: str
     agent: str
-    addresses: Sequence[Address]
-    changes: Sequence[ArtifactChange]
-    outgoing: Sequence[PendingContent]
+    batch: WriteBatch
     answer: Answer
     tick: int
     began_at: Micros
     number: int
     """Of the first write; the others follow."""
-    traced: _Traced | None
+    captured: _Captured | None
     begun: Sequence[object | None]
     """What telemetry has begun: nothing, or one thing for each write."""
 
 
 @dataclasses.dataclass(slots=True)
-class _Pushed:
+class _PushSeen:
     """A value that was handed out unasked."""
 
     agent: str
     scope: Scope
     key: str
-    body: CachedContent
+    content: CachedContent
 
 
 class OperationMetrics:
-    """See the module's docstring. One for a store."""
+    """The metrics of one workspace; a `ReadObserver` and a `WriteObserver`."""
 
-    def __init__(
-        self,
-        *,
-        benchmark: bool,
-        on_metric: Callable[[StoreMetricEvent], object] | None,
-        count_tokens: CountTokens | None,
-        telemetry: Telemetry | None = None,
-    ) -> None:
-        self.instance_id = str(uuid.uuid4())
-        """Of the store; it may be given another, that of its workspace."""
-        self._benchmark = benchmark
+    def __init__(self, options: MetricsOptions, *, instance_id: str, find_trace: FindTrace) -> None:
+        self._instance_id = instance_id
+        self._find_trace = find_trace
+        self._benchmark = options.benchmark
         self._savings = Savings()
-        self._told = None if on_metric is None else BackgroundCall("on_metric", on_metric)
-        self._telemetry = telemetry
-        self.links = telemetry is not None and telemetry.links
+        on_metric, exporter = options.on_metric, options.exporter
+        self._listener = None if on_metric is None else BackgroundQueue.for_each("on-metric", on_metric)
+        self._telemetry = None if exporter is None else Telemetry(exporter)
+        self._links = self._telemetry is not None and self._telemetry.links
         """Whether telemetry links reads to writes."""
-        self.look_up: LookUp | None = None
-        """How it finds writes of others; given by the store."""
-        self._counting: BackgroundCall[_Read | _Wrote | _Pushed] = BackgroundCall("counting of tokens", self._count)
-        self._tokens = Tokens(count_tokens)
-        self._next = 1
-        """Number of the next event."""
+        self._counting: BackgroundQueue[_ReadSeen | _WriteSeen | _PushSeen]
+        self._counting = BackgroundQueue.for_each("metrics", self._count, waiting_max=WAITING_MAX)
+        self._tokens = TokenCounter(options.count_tokens)
+        self._next_number = 1
         self._lock = threading.Lock()
 
     @property
@@ -127,168 +149,180 @@ class OperationMetrics:
         return self._tokens.uncounted
 
     def now(self) -> Micros:
-        """Microseconds since 1970, where somebody wants to know how long things take; else 0."""
-        return wall_clock() if self._telemetry is not None else Micros(0)
+        """Microseconds since 1970, where telemetry wants to know how long operations take; else 0."""
+        return NO_TIME if self._telemetry is None else SYSTEM_CLOCK.now()
 
-    def read(  # noqa: PLR0913  # what is known of it
+    def read(
         self,
-        operation: str,
+        call: ReadCall,
         agent: str,
         address: Address,
         artifact: ArtifactId,
-        body: CachedContent,
+        content: CachedContent,
         sequence: SequenceNumber,
         *,
         hit: bool,
-        tick: int,
-        began_at: Micros = NO_TIME,
     ) -> None:
-        """Somebody was handed a value, which was current at `sequence`; `hit` where a current copy was held."""
-        traced = self._trace()
+        """See `ReadObserver`."""
+        captured = self._capture()
         with self._lock:  # what is numbered first is told first
-            number = self._next
-            self._next = number + 1
-            seen = _Read(operation, agent, address, artifact, body, sequence, hit, tick, began_at, number, traced)
-            self._counting.give(seen)
+            number = self._next_number
+            self._next_number = number + 1
+            self._counting.submit(
+                _ReadSeen(
+                    call.operation or "",
+                    agent,
+                    address,
+                    artifact,
+                    content,
+                    sequence,
+                    hit,
+                    call.tick,
+                    call.began_at,
+                    number,
+                    captured,
+                )
+            )
 
-    def wrote(  # noqa: PLR0913  # as above
-        self,
-        agent: str,
-        addresses: Sequence[Address],
-        changes: Sequence[ArtifactChange],
-        outgoing: Sequence[PendingContent],
-        answer: Answer,
-        *,
-        tick: int,
-        began_at: Micros = NO_TIME,
-        queued: bool = False,
-        begun: Sequence[object | None] = (),
-    ) -> None:
-        """Somebody wrote or deleted, in one decision; or (`queued`) will have, once the log is back.
-
-        `begun` is what `begin` returned.
-        """
-        traced = self._trace() if any(type(change) is Write for change in changes) else None
-        with self._lock:
-            operation = "degraded" if queued else "put"
-            number = self._next
-            seen = _Wrote(operation, agent, addresses, changes, outgoing, answer, tick, began_at, number, traced, begun)
-            self._next += sum(type(change) is Write for change in changes)
-            self._counting.give(seen)
-
-    def begin(
-        self, agent: str, addresses: Sequence[Address], changes: Sequence[ArtifactChange]
-    ) -> Sequence[object | None]:
-        """Somebody is about to commit: have each write carry the trace of what telemetry begins for it."""
+    def begin(self, batch: WriteBatch) -> Sequence[object | None]:
+        """See `WriteObserver`: each write carries the trace of what telemetry begins for it."""
         telemetry = self._telemetry
-        if telemetry is None or not self.links:
+        if telemetry is None or not self._links:
             return ()
         begun: list[object | None] = []
-        for change, (namespace, _, key) in zip(changes, addresses, strict=True):
+        for change, (namespace, _, key) in zip(batch.changes, batch.addresses, strict=True):
             if type(change) is Write:
-                one = telemetry.begin_write(agent, namespace, key, change.artifact)
+                one = telemetry.begin_write(batch.agent, namespace, key, change.artifact)
                 change.trace_parent = None if one is None else telemetry.trace_parent_of(one)
                 begun.append(one)
         return begun
 
     def failed(self, begun: Sequence[object | None], error: BaseException) -> None:
-        """The commit that was about to be raised."""
+        """See `WriteObserver`."""
         for each in begun:
             if each is not None and self._telemetry is not None:
                 self._telemetry.failed_write(each, error)
 
-    def pushed(self, agent: str, scope: Scope, key: str, body: CachedContent) -> None:
-        """Somebody was handed a value without having asked, because another wrote it."""
-        self._counting.give(_Pushed(agent, scope, key, body))
+    def wrote(
+        self,
+        batch: WriteBatch,
+        answer: Answer,
+        *,
+        tick: int,
+        began_at: Micros,
+        queued: bool = False,
+        begun: Sequence[object | None] = (),
+    ) -> None:
+        """See `WriteObserver`."""
+        captured = self._capture() if batch.contents else None
+        with self._lock:
+            operation = "degraded" if queued else "put"
+            number = self._next_number
+            self._next_number += len(batch.contents)
+            self._counting.submit(
+                _WriteSeen(operation, batch.agent, batch, answer, tick, began_at, number, captured, begun)
+            )
 
-    def _trace(self) -> _Traced | None:
-        if self._telemetry is None:
-            return None
-        return _Traced(self._telemetry.capture(), wall_clock())
+    def pushed(self, agent: str, scope: Scope, key: str, content: CachedContent) -> None:
+        """`agent` was handed a value unasked, because another wrote it."""
+        self._counting.submit(_PushSeen(agent, scope, key, content))
 
-    def summary(self) -> dict[str, Any]:
-        """See `CoherentStore.benchmark_summary`."""
-        self._require_benchmark()
-        return self._savings.benchmark()
-
-    def account(self) -> Account:
-        """See `CoherentStore.savings`."""
-        self._require_benchmark()
-        return self._savings.account()
-
-    def settle(self, timeout_s: float) -> bool:
-        """Wait until all is counted and told; False when that takes longer."""
-        telling = (self._counting, self._told, self._telemetry)
-        deadline = time.monotonic() + timeout_s
-        return all(each.settle(max(0.0, deadline - time.monotonic())) for each in telling if each is not None)
-
-    def degraded(self, degraded: bool) -> None:  # noqa: FBT001  # a listener
-        """The store began, or ceased, to answer without its log."""
+    def on_degraded(self, degraded: bool) -> None:  # noqa: FBT001  # a listener
+        """Degraded mode began, or ended."""
         if self._telemetry is not None:
             self._telemetry.degraded(degraded=degraded)
 
+    def summary(self) -> dict[str, Any]:
+        """The tokens of reads under agent-coherence's keys and rules. Raises `UsageError` without `benchmark=True`."""
+        self._require_benchmark()
+        return self._savings.benchmark()
+
+    def account(self) -> TokenAccount:
+        """All tokens that moved. Raises `UsageError` without `benchmark=True`."""
+        self._require_benchmark()
+        return self._savings.account()
+
+    def workers(self) -> list[WorkerHealth]:
+        """The health of its threads."""
+        return [each.health() for each in (self._counting, self._listener, self._telemetry) if each is not None]
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until everything is counted and told; False when that takes longer."""
+        queues = (self._counting, self._listener, self._telemetry)
+        deadline = time.monotonic() + timeout_s
+        return all(each.flush(max(0.0, deadline - time.monotonic())) for each in queues if each is not None)
+
     def close(self) -> None:
-        """Tell what is left."""
-        self._counting.close(FAREWELL_S)
-        if self._told is not None:
-            self._told.close(FAREWELL_S)
-        if self._telemetry is not None:
-            self._telemetry.close(FAREWELL_S)
+        """Count and tell what is left, for a bounded time."""
+        for each in (self._counting, self._listener, self._telemetry):
+            if each is not None:
+                each.close(CLOSE_TIMEOUT_S)
+
+    def _capture(self) -> _Captured | None:
+        return None if self._telemetry is None else _Captured(self._telemetry.capture(), SYSTEM_CLOCK.now())
 
     def _require_benchmark(self) -> None:
         if not self._benchmark:
-            raise UsageError("nothing was counted: open the store with benchmark=True")
-        if not self._counting.settle(SETTLE_S):
-            raise CcsError(f"counting tokens is more than {SETTLE_S:g} s behind: is count_tokens slow?")
+            raise UsageError("nothing was counted: open it with benchmark=True")
+        if not self._counting.flush(SUMMARY_TIMEOUT_S):
+            raise CcsError(f"counting tokens is more than {SUMMARY_TIMEOUT_S:g} s behind: is count_tokens slow?")
         if self._counting.dropped:
-            said = f"{self._counting.dropped} reads and writes came faster than they were counted, and are missing"
-            warnings.warn(f"{said}: is count_tokens slow?", UserWarning, stacklevel=3)
+            missing = f"{self._counting.dropped} reads and writes came faster than they were counted, and are missing"
+            warn_caller(f"{missing}: is count_tokens slow?", UserWarning)
 
-    def _count(self, seen: _Read | _Wrote | _Pushed) -> None:
+    def _count(self, seen: _ReadSeen | _WriteSeen | _PushSeen) -> None:
         match seen:
-            case _Read():
-                cause = Cause.SEARCH if seen.operation == "search.hit" else Cause.HIT if seen.hit else Cause.MISS
-                event = self._count_value(seen, cause, seen.address, seen.body.body, seen.number)
-                self._observe(event, seen.artifact, seen.body.version, seen.sequence, seen, self._written_by(seen))
-            case _Wrote():
+            case _ReadSeen():
+                cause = (
+                    MovementCause.SEARCH
+                    if seen.operation == "search.hit"
+                    else MovementCause.HIT
+                    if seen.hit
+                    else MovementCause.MISS
+                )
+                event = self._count_value(seen, cause, seen.address, seen.content.body, seen.number)
+                self._observe(event, seen.artifact, seen.content.version, seen.sequence, seen, self._written_by(seen))
+            case _WriteSeen():
                 self._count_writes(seen)
-            case _Pushed():
+            case _PushSeen():
                 if self._benchmark:
-                    tokens = self._tokens.of(seen.body.body)
-                    moved = Moved(cause=Cause.PUSH, agent=seen.agent, scope=seen.scope, key=seen.key, full=tokens)
+                    tokens = self._tokens.of(seen.content.body)
+                    moved = TokenMovement(
+                        cause=MovementCause.PUSH, agent=seen.agent, scope=seen.scope, key=seen.key, full=tokens
+                    )
                     self._savings.add(moved)
             case _:
                 assert_never(seen)
 
-    def _count_writes(self, seen: _Wrote) -> None:
-        bodies = {id(each.content): each.body for each in seen.outgoing}
+    def _count_writes(self, seen: _WriteSeen) -> None:
+        batch = seen.batch
+        bodies = iter(batch.contents)
         events = seen.answer.events
-        told = _told(events)
+        informed = _informed(events)
         versions = {event.artifact: event.version for event in events if type(event) is WriteCommitted}
         begun = iter(seen.begun)
         number = seen.number
-        for change, address in zip(seen.changes, seen.addresses, strict=True):
+        for change, address in zip(batch.changes, batch.addresses, strict=True):
             if type(change) is Write:
-                body = bodies[id(change.content)]
-                event = self._count_value(seen, Cause.WRITE, address, body, number)
+                event = self._count_value(seen, MovementCause.WRITE, address, next(bodies).body, number)
                 version = versions.get(change.artifact)
                 self._observe(event, change.artifact, version, seen.answer.last_sequence, seen, begun=next(begun, None))
                 number += 1
-            if self._benchmark and told[change.artifact]:
+            if self._benchmark and informed[change.artifact]:
                 _, scope, key = address
-                self._savings.add(signals(seen.agent, scope, key, told[change.artifact]))
+                self._savings.add(signals(seen.agent, scope, key, informed[change.artifact]))
 
     def _count_value(
-        self, seen: _Read | _Wrote, cause: Cause, address: Address, body: bytes, number: int
+        self, seen: _ReadSeen | _WriteSeen, cause: MovementCause, address: Address, body: bytes, number: int
     ) -> StoreMetricEvent | None:
-        """Count a value, and tell of it; the event, where anybody wants one."""
+        """Count the tokens of a value, and tell the listener; returns the event where one is needed."""
         namespace, scope, key = address
-        moved = Moved(cause=cause, agent=seen.agent, scope=scope, key=key, full=self._tokens.of(body))
+        moved = TokenMovement(cause=cause, agent=seen.agent, scope=scope, key=key, full=self._tokens.of(body))
         if self._benchmark:
             self._savings.add(moved)
-        if self._told is None and self._telemetry is None:
+        if self._listener is None and self._telemetry is None:
             return None
-        hit = cause is Cause.HIT
+        hit = cause is MovementCause.HIT
         event = StoreMetricEvent(
             operation=seen.operation,
             namespace=namespace,
@@ -299,11 +333,11 @@ class OperationMetrics:
             tick=seen.tick,
             tokens_saved_estimate=max(0, moved.full - moved.tokens) if hit else 0,
             sequence_number=number,
-            instance_id=self.instance_id,
+            instance_id=self._instance_id,
             schema_version=SCHEMA_VERSION,
         )
-        if self._told is not None:
-            self._told.give(event)
+        if self._listener is not None:
+            self._listener.submit(event)
         return event
 
     def _observe(
@@ -312,15 +346,15 @@ class OperationMetrics:
         artifact: ArtifactId,
         version: Version | None,
         sequence: SequenceNumber,
-        seen: _Read | _Wrote,
+        seen: _ReadSeen | _WriteSeen,
         written_by: Callable[[], str | None] | None = None,
         begun: object | None = None,
     ) -> None:
-        """Tell whoever exports telemetry."""
-        if self._telemetry is None or event is None or seen.traced is None:
+        """Have telemetry export the operation."""
+        if self._telemetry is None or event is None or seen.captured is None:
             return
-        ended = seen.traced.ended_at
-        observed = Observed(
+        ended = seen.captured.ended_at
+        observed = ObservedOperation(
             event=event,
             artifact=artifact,
             version=version,
@@ -329,48 +363,29 @@ class OperationMetrics:
             ended_at=ended,
             written_by=written_by,
         )
-        self._telemetry.give(observed, seen.traced.captured if begun is None else begun)
+        self._telemetry.export(observed, seen.captured.context if begun is None else begun)
 
-    def _written_by(self, seen: _Read) -> Callable[[], str | None] | None:
-        """Finds the write whose version was read; None where nobody asks, or the log cannot be asked."""
-        if not self.links or self.look_up is None or seen.operation == "degraded":
+    def _written_by(self, seen: _ReadSeen) -> Callable[[], str | None] | None:
+        """A function that finds the trace of the write whose version was read; None where it is not needed."""
+        if not self._links or seen.operation == "degraded":
             return None
-        return functools.partial(self.look_up, seen.artifact, seen.body.version, seen.body.sequence)
+        return functools.partial(self._find_trace, seen.artifact, seen.content.version, seen.content.sequence)
 
 
-def _told(events: Sequence[Event]) -> collections.Counter[ArtifactId]:
-    """By artifact, the others who are told that their copy is not current any more. Who deletes knows."""
-    told: collections.Counter[ArtifactId] = collections.Counter()
+def _informed(events: Sequence[Event]) -> collections.Counter[ArtifactId]:
+    """By artifact, how many others are told that their copy is not current any more. A deleter is not told."""
+    informed: collections.Counter[ArtifactId] = collections.Counter()
     deleted_by: dict[ArtifactId, ParticipantNumber] = {}
     for event in events:
         if type(event) is ArtifactDeleted:
             deleted_by[event.artifact] = event.participant
         elif type(event) is GrantsInvalidated:
             holders = {*event.sharers, event.owner} - {NOBODY, deleted_by.get(event.artifact, NOBODY)}
-            told[event.artifact] += len(holders)
-    return told
+            informed[event.artifact] += len(holders)
+    return informed
 
 
-def metrics_of(
-    *, benchmark: Any, on_metric: Any, count_tokens: Any, telemetry: Telemetry | None = None
-) -> OperationMetrics | None:
-    """What was asked for; None for nothing. Raises `UsageError` for what cannot work."""
-    if type(benchmark) is not bool:
-        raise UsageError(f"benchmark is True or False, got {benchmark!r}")
-    if on_metric is not None and not callable(on_metric):
-        raise UsageError(f"on_metric is a function that takes a StoreMetricEvent, got {on_metric!r}")
-    if count_tokens is not None:
-        check_counter(count_tokens)
-    if not benchmark and on_metric is None and telemetry is None:
-        if count_tokens is not None:
-            raise UsageError(
-                "count_tokens counts for benchmark=True, on_metric=... or telemetry=...: say one of them, too"
-            )
-        return None
-    return OperationMetrics(benchmark=benchmark, on_metric=on_metric, count_tokens=count_tokens, telemetry=telemetry)
-
-
-def print_summary(summary: dict[str, Any], account: Account) -> None:
+def print_summary(summary: dict[str, Any], account: TokenAccount) -> None:
     """Both accounts, for people, on stdout."""
     lines = (
         ("reads", f"{summary['n_operations']:,}"),

@@ -1,63 +1,94 @@
-"""Whoever works beside a workspace: the record of deliveries, the content audit, the state log, pushing.
+"""The observers of a workspace: those who record, audit and measure its operations, and push to its agents.
 
-Guarantees: all of them are told aside; none can delay, break or block a read or write. Closing tells them what is left,
-for a bounded time. Does not: survive a fork; a child opens its own workspace.
+`Workspace` makes them from its options and closes them.
+
+Guarantees: none of them can delay, break or block a read or write; each works in threads of its own. Closing gives each
+a bounded time for what is left. Does not: survive a fork; a child opens its own workspace.
 """
 
 import functools
+import time
+from pathlib import Path
+from typing import Final
 
+from ccs_stream.background import WorkerHealth
+from ccs_stream.client.cache.delivery import DeliverySink, PendingDelivery
 from ccs_stream.client.observers.content_audit import ContentAudit
-from ccs_stream.client.observers.delivery_log import DeliveryLog, Give, Given
+from ccs_stream.client.observers.delivery_log import DeliveryLog
+from ccs_stream.client.observers.json_lines import LineFunction
+from ccs_stream.client.observers.metrics import MetricsOptions, OperationMetrics
 from ccs_stream.client.observers.pusher import Pusher
 from ccs_stream.client.observers.state_log import StateLog
+from ccs_stream.client.observers.telemetry import trace_on_log
 from ccs_stream.client.operations.engine import Engine
-from ccs_stream.client.options import ClientConfig
 
-FAREWELL_S = 5.0
-"""How long closing waits for each."""
+CLOSE_TIMEOUT_S: Final = 5.0
+"""How long closing waits for each observer."""
 
 
 class WorkspaceObservers:
-    """One for a workspace."""
+    """All observers of one workspace; None for each that was not asked for."""
 
-    def __init__(self, engine: Engine, policy: ClientConfig, *, instance_id: str) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        instance_id: str,
+        deliveries: bool | None,
+        content_audit_log: LineFunction | Path | None,
+        state_log: LineFunction | Path | None,
+        metrics: MetricsOptions | None,
+    ) -> None:
+        """Begin to observe. `deliveries` None records them where the log is durable."""
         coordinator = engine.coordinator
-        store = coordinator.store
-        self.pusher = Pusher(engine) if policy.rules.push else None
-        wanted = not store.instantaneous if policy.deliveries is None else policy.deliveries
-        self.deliveries = DeliveryLog(store, coordinator.workspace) if wanted else None
+        store, name = coordinator.store, coordinator.workspace
+        self.metrics: OperationMetrics | None = None
+        if metrics is not None:
+            find_trace = functools.partial(trace_on_log, store, name)
+            self.metrics = OperationMetrics(metrics, instance_id=instance_id, find_trace=find_trace)
+        self.pusher = Pusher(engine) if engine.copies.rules.push else None
+        wanted = not store.instantaneous if deliveries is None else deliveries
+        self.deliveries = DeliveryLog(store, name) if wanted else None
         self.audit: ContentAudit | None = None
         self.state_log: StateLog | None = None
-        if policy.content_audit_log is not None:
-            self.audit = ContentAudit(policy.content_audit_log, instance_id=instance_id)
-        if policy.state_log is not None:
-            self.state_log = StateLog(coordinator, policy.state_log, instance_id=instance_id)
+        if content_audit_log is not None:
+            self.audit = ContentAudit(content_audit_log, instance_id=instance_id)
+        if state_log is not None:
+            self.state_log = StateLog(coordinator, state_log, instance_id=instance_id)
+        engine.recorder.tell(sink=self._sink(), observer=self.metrics)
+        engine.writer.observer = self.metrics
+        if self.metrics is not None and self.pusher is not None:
+            self.pusher.on_push = self.metrics.pushed
 
-    @property
-    def give(self) -> Give | None:
-        """Takes every delivery; None where nobody wants to know."""
-        gives: list[Give] = [each.give for each in (self.deliveries, self.audit) if each is not None]
-        if len(gives) < 2:
-            return gives[0] if gives else None
-        return functools.partial(_all, tuple(gives))
+    def _sink(self) -> DeliverySink | None:
+        sinks = [each.record for each in (self.deliveries, self.audit) if each is not None]
+        if len(sinks) < 2:
+            return sinks[0] if sinks else None
 
-    def settle(self, timeout_s: float) -> bool:
-        """Wait until all that was given is told and recorded; False when that takes longer."""
-        watching = (self.pusher, self.deliveries, self.audit, self.state_log)  # what is pushed is delivered
-        return all(each.settle(timeout_s) for each in watching if each is not None)
+        def record(delivery: PendingDelivery) -> None:
+            for sink in sinks:
+                sink(delivery)
+
+        return record
+
+    def workers(self) -> list[WorkerHealth]:
+        """The health of all their threads."""
+        found = [each.health() for each in (self.pusher, self.deliveries, self.audit) if each is not None]
+        for several in (self.state_log, self.metrics):
+            if several is not None:
+                found.extend(several.workers())
+        return found
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until what happened is pushed, recorded, told and counted; False when that takes longer."""
+        deadline = time.monotonic() + timeout_s
+        observers = (self.pusher, self.deliveries, self.audit, self.state_log, self.metrics)  # a push is delivered
+        return all(each.flush(max(0.0, deadline - time.monotonic())) for each in observers if each is not None)
 
     def close(self) -> None:
         """Tell what is left, and end."""
-        if self.pusher is not None:
-            self.pusher.close(FAREWELL_S)
-        if self.state_log is not None:
-            self.state_log.close(FAREWELL_S)
-        if self.audit is not None:
-            self.audit.close(FAREWELL_S)
-        if self.deliveries is not None:
-            self.deliveries.close(FAREWELL_S)
-
-
-def _all(gives: tuple[Give, ...], given: Given) -> None:
-    for give in gives:
-        give(given)
+        if self.metrics is not None:
+            self.metrics.close()  # first: a listener may read the workspace
+        for each in (self.pusher, self.state_log, self.audit, self.deliveries):
+            if each is not None:
+                each.close(CLOSE_TIMEOUT_S)

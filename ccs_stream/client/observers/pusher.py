@@ -1,13 +1,19 @@
-"""Pushing: where a strategy says so, agents are given what others wrote without asking for it.
+"""The pusher: where a strategy says so, agents get what others wrote without asking for it.
+
+A workspace has one where the strategy of some artifacts pushes (`eager`, `broadcast`).
 
 Guarantees: after a write, each agent of this session that held a copy (with `broadcast`: each that has joined) gets a
-copy of the newest version, in a thread aside; whoever writes does not wait for that. A version that was replaced before
-its turn is not pushed. Does not: push to agents of other processes; each process does that for its own.
+copy of the newest version. The writer does not wait for that. A version that was replaced before its turn is not
+pushed. Does not: push to agents of other processes; each process pushes to its own.
+
+How: a `DecisionFollower` in its thread `ccs-pusher` finds what to push, and reads for the agents; it may block on the
+log.
 """
 
 import logging
 from collections.abc import Callable, Sequence
 
+from ccs_stream.background import WorkerHealth
 from ccs_stream.client.cache.content_cache import CachedContent
 from ccs_stream.client.observers.decision_follower import DecisionFollower
 from ccs_stream.client.operations.engine import Engine
@@ -20,58 +26,64 @@ from ccs_stream.protocol.strategies import Strategy
 
 LOG = logging.getLogger(__name__)
 
-Told = Callable[[str, Scope, str, CachedContent], object]
-"""Agent, scope, key and body of each push."""
+OnPush = Callable[[str, Scope, str, CachedContent], object]
+"""Called with the agent, scope, key and content of each push."""
 
 
 class Pusher:
-    """One for a workspace some of whose artifacts have a strategy that pushes."""
+    """The pusher of one workspace."""
 
     def __init__(self, engine: Engine) -> None:
         self.pushed = 0
-        """Bodies pushed."""
-        self.told: Told | None = None
-        """Told of each push."""
+        """Contents pushed."""
+        self.on_push: OnPush | None = None
+        """Called after each push, in the pusher's thread."""
         self._engine = engine
         self._due: dict[tuple[str, ArtifactId], None] = {}
         with engine.coordinator.lock:
-            self._follower = DecisionFollower(engine.coordinator, self._look, after=self._push, name="pushing")
+            self._follower = DecisionFollower(
+                engine.coordinator, self._find_due, on_caught_up=self._push, name="pusher"
+            )
 
     @property
     def failed(self) -> int:
-        """Errors met; a push that failed is not tried again: its agent fetches when it reads."""
+        """Errors met. A push that failed is not tried again; its agent fetches when it reads."""
         return self._follower.failed
 
-    def settle(self, timeout_s: float) -> bool:
-        """Wait until what is known to have been written is pushed; False when that takes longer."""
-        return self._follower.forked or self._follower.settle(timeout_s)
+    def health(self) -> WorkerHealth:
+        """How the thread stands."""
+        return self._follower.health()
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until what this process knows to have been written is pushed; False when that takes longer."""
+        return self._follower.forked or self._follower.flush(timeout_s)
 
     def close(self, timeout_s: float) -> bool:
-        """End, after what is under way."""
+        """End after the push that is under way."""
         return self._follower.forked or self._follower.close(timeout_s)
 
-    def _look(self, decision: DecisionRecord, events: Sequence[Event]) -> None:
+    def _find_due(self, decision: DecisionRecord, events: Sequence[Event]) -> None:
         del decision
         written: set[ArtifactId] = set()
         for event in events:
             if type(event) is WriteCommitted:
                 written.add(event.artifact)
-                self._to_everybody(event)
+                self._add_all_agents(event)
             elif type(event) is GrantsInvalidated and event.artifact in written:
-                self._to_holders(event)
+                self._add_holders(event)
 
-    def _to_everybody(self, event: WriteCommitted) -> None:
+    def _add_all_agents(self, event: WriteCommitted) -> None:
         if not self._strategy(event.artifact).pushes_to_everybody:
             return
-        for agent, participant in list(self._engine.session.joined.items()):
+        for agent, participant in list(self._engine.session.current.joined.items()):
             if participant != event.participant:
                 self._due[agent, event.artifact] = None
 
-    def _to_holders(self, event: GrantsInvalidated) -> None:
+    def _add_holders(self, event: GrantsInvalidated) -> None:
         if not self._strategy(event.artifact).broadcasts_content_on_commit:
             return
         lost = {event.owner, *event.sharers}
-        for agent, participant in list(self._engine.session.joined.items()):
+        for agent, participant in list(self._engine.session.current.joined.items()):
             if participant in lost:
                 self._due[agent, event.artifact] = None
 
@@ -85,12 +97,12 @@ class Pusher:
             agent, artifact = next(iter(self._due))
             del self._due[agent, artifact]
             try:
-                body = run(engine.coordinator, engine.push(agent, artifact))
+                content = run(engine.coordinator, engine.reader.push_steps(agent, artifact))
             except CcsError as error:
                 LOG.info("a push to %r failed; it fetches when it reads: %s", agent, error)
                 continue
-            if body is not None:
+            if content is not None:
                 self.pushed += 1
                 state = engine.state.artifacts[artifact]
-                if self.told is not None:
-                    self.told(agent, state.scope, state.key, body)
+                if self.on_push is not None:
+                    self.on_push(agent, state.scope, state.key, content)

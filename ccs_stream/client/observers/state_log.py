@@ -1,197 +1,48 @@
-"""Streams of lines for people and their tools: a file of JSON lines, and the state log of a workspace.
+"""The state log: every change of every grant, told to a function or appended to a file of JSON lines.
 
-Guarantees: what a stream tells is read from the log, after it is there, by a thread of its own; a read or write of the
-workspace neither waits for it nor hears of its errors; lines come in the order of the log, numbered from 1 without gaps
-in each instance. A file of lines stays readable over crashes, may be appended to by several processes (where the
-system has `flock`), and says beside itself where it ends, so that a lost tail shows.
+A workspace has one where `state_log=` names a function or a file.
 
-Does not: outlive a power cut to the last line (lines are handed to the system, not forced to the disk; the log is), or
-tell what happened before it was opened or after it was closed. What it missed can always be derived from the log.
+Guarantees: what it tells is read from the log, after it is there. Readers and writers of the workspace neither wait for
+it nor hear of its errors. Lines come in the order of the log, numbered from 1 without gaps in each instance. Does not:
+tell what happened before it was opened or after it was closed; that can always be derived from the log.
+
+How: a `DecisionFollower` derives the lines. A file is appended to in its thread; a function is called from a queue.
 """
 
-import contextlib
-import inspect
-import os
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Final
 
-import orjson
-
-from ccs_stream.client.observers.background_call import BackgroundCall
+from ccs_stream.background import BackgroundQueue, WorkerHealth
 from ccs_stream.client.observers.decision_follower import DecisionFollower
+from ccs_stream.client.observers.json_lines import LINES_MAX, JsonLines, Line, LineFunction, parse_sink
 from ccs_stream.coordinator.port import Coordinator
 from ccs_stream.projections.state_log import state_log_entry
-from ccs_stream.projections.stream_checks import stream_of
 from ccs_stream.projections.transitions import Transitions
-from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.events import Event
 from ccs_stream.protocol.records import DecisionRecord
 
-try:
-    import fcntl as _fcntl
-
-    fcntl: Any = _fcntl
-except ImportError:  # pragma: no cover  # Windows: one process to a file
-    fcntl = None
-
-END_SUFFIX: Final = ".end"
-"""Added to a file's name for the file that says where it ends."""
-BATCH_MAX: Final = 1_000
-"""Lines in one append to a file, about 400 kB; what is read at a time, too."""
-
-Line = dict[str, Any]
-Callback = Callable[[Line], object]
-Ends = dict[str, dict[str, int]]
-"""By instance and stream, the number of the last line."""
-
-_IN_PROCESS: Final = threading.Lock()
-"""Stands for `flock` where there is none."""
-
-
-def sink_of(option: Any, what: str) -> Callback | Path:
-    """Where the user wants lines: a function or a file. `what` names the option. Raises `UsageError`."""
-    usage = f'{what} is a function that takes a dict, or the path of a file to append to, as in {what}="lines.jsonl"'
-    if isinstance(option, str | os.PathLike) and str(option):
-        path = Path(option)
-        if path.is_dir():
-            raise UsageError(f"{what}: {path} is a folder; name a file in it, as in {str(path / 'lines.jsonl')!r}")
-        if not path.parent.is_dir():
-            raise UsageError(f"{what}: the folder {path.parent} does not exist; make it first: mkdir -p {path.parent}")
-        if not os.access(path if path.exists() else path.parent, os.W_OK):
-            raise UsageError(f"{what}: {path} cannot be written to; choose another file, or change its permissions")
-        return path
-    if not callable(option):
-        raise UsageError(f"{usage}; got {option!r}")
-    if inspect.iscoroutinefunction(option):
-        raise UsageError(f"{usage}; got the async function {option!r}, which nobody would await: put into a queue")
-    callback: Callback = option
-    return callback
-
-
-class JsonLines:
-    """A file of JSON lines, and beside it where it ends. It is open only while something is appended."""
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-
-    def append(self, lines: Sequence[Line]) -> None:
-        """Append all lines, or none. Each has `schema_version`, `instance_id` and `sequence_number`. Raises `OSError`.
-
-        What a crash has left half written is ended with a newline first: it stays a line of its own, which a check of
-        the file reports, and does not take the next one with it.
-        """
-        if not lines:
-            return
-        data = b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines)
-        with self.path.open("a+b", buffering=0) as file, _alone(file):
-            size = file.seek(0, os.SEEK_END)
-            try:
-                _write_all(file, data if _ends_whole(file, size) else b"\n" + data)
-                self._keep_ends(lines)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    file.truncate(size)  # or the same lines would be there twice, when they are appended again
-                raise
-
-    def _keep_ends(self, lines: Sequence[Line]) -> None:
-        path = ends_path(self.path)
-        ends = read_ends(path) or {}
-        for line in lines:
-            of_instance = ends.setdefault(line["instance_id"], {})
-            stream = stream_of(line["schema_version"])
-            of_instance[stream] = max(of_instance.get(stream, 0), line["sequence_number"])
-        made = path.with_name(path.name + ".new")
-        made.write_bytes(orjson.dumps(ends, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SORT_KEYS))
-        made.replace(path)
-
-
-def ends_path(path: Path) -> Path:
-    """The file that says where the file of lines ends."""
-    return path.with_name(path.name + END_SUFFIX)
-
-
-def read_ends(path: Path) -> Ends | None:
-    """What the file of ends says; None where it is missing, or says nothing that makes sense."""
-    try:
-        found = orjson.loads(path.read_bytes())
-    except (FileNotFoundError, orjson.JSONDecodeError):
-        return None
-    if type(found) is not dict or not all(
-        type(streams) is dict and all(type(last) is int for last in streams.values()) for streams in found.values()
-    ):
-        return None
-    return found
-
-
-@contextlib.contextmanager
-def lines_and_ends(path: Path) -> Iterator[tuple[Iterator[bytes], Ends | None]]:
-    """The lines of a file and where they should end, both as of one moment, while others may append. Raises `OSError`.
-
-    Lines come without their newlines.
-    """
-    with path.open("rb") as file:
-        with _alone(file, shared=True):
-            size = file.seek(0, os.SEEK_END)
-            ends = read_ends(ends_path(path))
-        file.seek(0)
-        yield _lines_to(file, size), ends
-
-
-def _lines_to(file: BinaryIO, size: int) -> Iterator[bytes]:
-    left = size
-    while left > 0 and (line := file.readline(left)):
-        left -= len(line)
-        yield line.rstrip(b"\n")
-
-
-@contextlib.contextmanager
-def _alone(file: Any, *, shared: bool = False) -> Iterator[None]:
-    """Nobody else appends meanwhile; closing the file ends it, too, so a crash keeps nobody out."""
-    if fcntl is None:  # pragma: no cover
-        with _IN_PROCESS:
-            yield
-        return
-    fcntl.flock(file.fileno(), fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        fcntl.flock(file.fileno(), fcntl.LOCK_UN)
-
-
-def _ends_whole(file: Any, size: int) -> bool:
-    if not size:
-        return True
-    file.seek(size - 1)
-    return bool(file.read(1) == b"\n")
-
-
-def _write_all(file: Any, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        left = left[file.write(left) :]
-
 
 class StateLog:
-    """Tells of each grant that changes, from now on: see the module's docstring, and `projections.transitions`.
+    """The state log of one workspace, from now on.
 
-    A function is told one line at a time in a thread that it may keep for as long as it likes; when it is too far
-    behind, lines are dropped and counted, and the gap shows in their numbers. A file loses nothing while the process
-    lives: what cannot be written is tried again, and waits in the log.
+    A function is called with one line at a time, and may take as long as it likes. When it is too far behind, lines are
+    dropped and counted, and their numbers show the gap. A file loses nothing while the process lives: what cannot be
+    written is tried again, and waits in the log.
     """
 
-    def __init__(self, coordinator: Coordinator, sink: Callback | str | Path, *, instance_id: str) -> None:
+    def __init__(self, coordinator: Coordinator, sink: LineFunction | str | Path, *, instance_id: str) -> None:
         self.instance_id = instance_id
-        sink = sink_of(sink, "state_log")
-        self._lines = JsonLines(sink) if isinstance(sink, Path) else None
-        self._aside = None if isinstance(sink, Path) else BackgroundCall("state_log", sink)
+        sink = parse_sink(sink, "state_log")
+        self._file = JsonLines(sink) if isinstance(sink, Path) else None
+        self._queue = None if isinstance(sink, Path) else BackgroundQueue.for_each("state-log-function", sink)
         self._number = 0
         self._pending: list[Line] = []
         with coordinator.lock:  # reader and fold stand at one place
             self._fold = Transitions.from_directory(coordinator.state)
-            self._follower = DecisionFollower(coordinator, self._derive, after=self._give, name="the state log")
+            self._follower = DecisionFollower(
+                coordinator, self._derive, on_caught_up=self._write_pending, name="state-log"
+            )
 
     @property
     def failed(self) -> int:
@@ -200,15 +51,20 @@ class StateLog:
 
     @property
     def dropped(self) -> int:
-        """Lines that a function was not told, because it was too far behind."""
-        return 0 if self._aside is None else self._aside.dropped
+        """Lines that a function was not given, because it was too far behind."""
+        return 0 if self._queue is None else self._queue.dropped
 
     @property
     def raised(self) -> int:
         """Lines on which a function raised."""
-        return 0 if self._aside is None else self._aside.failed
+        return 0 if self._queue is None else self._queue.failures
 
-    def settle(self, timeout_s: float) -> bool:
+    def workers(self) -> list[WorkerHealth]:
+        """The health of its threads."""
+        queue = self._queue
+        return [self._follower.health(), *([] if queue is None else [queue.health()])]
+
+    def flush(self, timeout_s: float) -> bool:
         """Wait until the sink has taken what this process knows of the log now; False when that takes longer.
 
         True in a forked child, which has no state log: its parent goes on with it.
@@ -216,12 +72,12 @@ class StateLog:
         if self._follower.forked:
             return True
         deadline = time.monotonic() + timeout_s
-        if not self._follower.settle(timeout_s):
+        if not self._follower.flush(timeout_s):
             return False
-        return self._aside is None or self._aside.settle(max(0.0, deadline - time.monotonic()))
+        return self._queue is None or self._queue.flush(max(0.0, deadline - time.monotonic()))
 
     def close(self, timeout_s: float) -> bool:
-        """Take what this process knows of the log now, for at most so long, and end. Whether the sink has taken it all.
+        """Take what this process knows of the log now, for at most so long, and end; whether the sink has taken it all.
 
         Close it before the coordinator. Closing twice is fine.
         """
@@ -229,8 +85,8 @@ class StateLog:
             return True
         deadline = time.monotonic() + timeout_s
         taken = self._follower.close(timeout_s)
-        if self._aside is not None:
-            taken = self._aside.close(max(0.0, deadline - time.monotonic())) and taken
+        if self._queue is not None:
+            taken = self._queue.close(max(0.0, deadline - time.monotonic())) and taken
         return taken
 
     def _derive(self, decision: DecisionRecord, events: Sequence[Event]) -> None:
@@ -238,13 +94,13 @@ class StateLog:
             self._number += 1
             line = state_log_entry(transition, sequence_number=self._number, instance_id=self.instance_id)
             self._pending.append(line)
-        if len(self._pending) >= BATCH_MAX:
-            self._give()
+        if len(self._pending) >= LINES_MAX:
+            self._write_pending()
 
-    def _give(self) -> None:
-        if self._lines is not None:
-            self._lines.append(self._pending)
-        elif self._aside is not None:
+    def _write_pending(self) -> None:
+        if self._file is not None:
+            self._file.append(self._pending)
+        elif self._queue is not None:
             for line in self._pending:
-                self._aside.give(line)
+                self._queue.submit(line)
         self._pending.clear()

@@ -1,7 +1,7 @@
-"""Tokens of values, by whichever counter was given.
+"""Counting the tokens of values, with the user's function or the built-in estimate.
 
-Guarantees: a counter that raises or answers nonsense is replaced by the estimate for that value, counted, and logged
-once. Does not: count twice what it has counted lately.
+Guarantees: where the user's function raises or returns nonsense, the estimate is taken for that value. Such values are
+counted, and the first is logged. Does not: count a body again that it has counted lately.
 """
 
 import logging
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 
-from ccs_stream.projections.tokens import estimate_tokens, tokens_of_json
+from ccs_stream.projections.tokens import CHARACTERS_PER_TOKEN, estimate_tokens, tokens_of_json
 from ccs_stream.protocol.errors import UsageError
 
 LOG = logging.getLogger(__name__)
@@ -23,8 +23,8 @@ _KNOWN_BYTES_MAX: Final = 16_384
 _PROBE: Final = {"a value": ["like", "this", 1]}
 
 
-class Tokens:
-    """See the module's docstring. For one thread."""
+class TokenCounter:
+    """Counts the tokens of bodies with one function. For one thread."""
 
     def __init__(self, count_tokens: CountTokens | None) -> None:
         self.uncounted = 0
@@ -34,10 +34,15 @@ class Tokens:
         """Tokens of bodies counted before."""
 
     def of(self, body: bytes) -> int:
-        """Tokens of a body. Hits ask again and again for the same few."""
+        """Tokens of a body. Hits ask for the same few bodies again and again."""
         tokens = self._known.get(body)
         if tokens is None:
-            tokens = self._counted(orjson.loads(body))
+            try:
+                value = orjson.loads(body)
+            except orjson.JSONDecodeError:  # bytes, which have no value to count: their length stands for it
+                tokens = max(1, len(body) // CHARACTERS_PER_TOKEN)
+            else:
+                tokens = self._counted(value)
             if len(body) <= _KNOWN_BYTES_MAX:
                 if len(self._known) >= _KNOWN_MAX:
                     self._known.clear()
@@ -66,7 +71,7 @@ def _estimate_or_length(value: Any) -> int:
 
 
 def check_counter(count_tokens: Any) -> None:
-    """Try it. Raises `UsageError` for what cannot count."""
+    """Try the function once. Raises `UsageError` for one that cannot count."""
     if not callable(count_tokens):
         raise UsageError(f"count_tokens is a function from a value to its number of tokens, got {count_tokens!r}")
     try:

@@ -1,141 +1,131 @@
-"""What an agent can do, as steps: the one implementation behind every sync and async method, and behind adapters.
+"""The engine of a workspace: holds the parts that read, write, find and reserve for all its agents.
 
-Guarantees: a read answers from the folded state at a known position; a write is reported when it is durable, under the
-version its author's execution scope had last read; a conflict carries the current version and value. Does not: know
-frameworks, or what a namespace means.
+`Workspace` makes one and hands it to its agents; adapters use it as an `AdapterPort`.
+
+Guarantees: every sync and async method, and every adapter, runs the same steps. Does not: know frameworks, or what a
+namespace means; hold rules, which are the protocol's.
 """
 
-import functools
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
 
-from ccs_stream.client.cache.read_set import ReadSet
-from ccs_stream.client.degraded.fallback import may_queue
-from ccs_stream.client.operations.commit import PendingContent, commit_of
+from ccs_stream.client.cache.content_cache import ContentCache
+from ccs_stream.client.cache.copy_tracker import CopyTracker, StrategyRules, parse_rules
+from ccs_stream.client.cache.delivery_recorder import DeliveryRecorder
+from ccs_stream.client.cache.freshness import Freshness
+from ccs_stream.client.cache.read_set import ReadSet, ReadSets
+from ccs_stream.client.history import history
+from ccs_stream.client.operations.changes import WriteBatch
+from ccs_stream.client.operations.finder import Finder
+from ccs_stream.client.operations.ports import DegradedOperations
 from ccs_stream.client.operations.reader import Reader
-from ccs_stream.client.operations.session import LOST
-from ccs_stream.client.operations.steps import Steps, run, run_async
-from ccs_stream.client.results import Written
-from ccs_stream.client.values import content_of, decode
-from ccs_stream.protocol.commands import ArtifactChange
-from ccs_stream.protocol.errors import CcsError, TooLarge, VersionConflict
-from ccs_stream.protocol.events import CommandRefused, RefusalReason
+from ccs_stream.client.operations.reservation import Reservation
+from ccs_stream.client.operations.session import CommandSession
+from ccs_stream.client.operations.steps import Steps, in_background, run, run_async
+from ccs_stream.client.operations.writer import Writer
+from ccs_stream.client.results import Change
+from ccs_stream.coordinator.port import Coordinator
+from ccs_stream.protocol.events import Event, WriteCommitted
+from ccs_stream.protocol.ids import Micros, Scope
+
+T = TypeVar("T")
 
 
-class Engine(Reader):
-    """The operations of one workspace, for all its agents."""
+class Engine:
+    """The operations of one workspace; for all threads and event loops of the process."""
 
-    def prepare(self, content_type: str, body: bytes, *, inline_left: int, what: str) -> PendingContent:
-        """A body on its way into a commit. Raises `TooLarge` before anything is appended."""
-        settings = self.state.settings
-        content = content_of(content_type, body)
-        if content.size > settings.maximum_content_bytes:
-            raise TooLarge(
-                f"{what}: the body has {content.size} bytes, the workspace allows {settings.maximum_content_bytes}: "
-                "split it, or open a workspace with a larger maximum_content_bytes",
-                reason=RefusalReason.CONTENT_TOO_LARGE.value,
-            )
-        return PendingContent(content, body, uploaded=content.size > min(settings.inline_content_bytes, inline_left))
-
-    def commit(
+    def __init__(
         self,
-        agent: str,
-        changes: Sequence[ArtifactChange],
-        scope: ReadSet,
-        what: str,
-        outgoing: Sequence[PendingContent] = (),
+        coordinator: Coordinator,
         *,
-        atomic: bool = True,
-    ) -> Steps[list[Written]]:
-        """Commit changes, all or none; one result a change. Raises `Refused` and its kinds.
+        contents: ContentCache,
+        freshness: Freshness = Freshness.LATEST,
+        rules: StrategyRules | None = None,
+    ) -> None:
+        self.coordinator = coordinator
+        self.state = coordinator.state
+        self.contents = contents
+        coordinator.on_bodies = self._keep_contents
+        self.read_sets = ReadSets()
+        """What each flow has read."""
+        self.copies = CopyTracker(parse_rules(None) if rules is None else rules, coordinator.now)
+        """Which copies may be served as they are."""
+        self.session = CommandSession(coordinator)
+        self.recorder = DeliveryRecorder(coordinator, self.copies, freshness, self.session.current.session_id)
+        self.session.on_replaced = self.recorder.use_session
+        self.reader = Reader(self.session, contents, self.copies, self.recorder, freshness)
+        self.writer = Writer(self.session, contents, self.recorder, self.reader)
+        self.finder = Finder(coordinator, contents, self.recorder)
+        self.addresses = self.session.addresses
+        self.address = self.session.address
+        self.refresh_steps = self.session.refresh
+        self.begin_call = self.copies.tick
+        # Bound once, not wrapped: a hit pays for every call.
+        self.read, self.read_async = self.reader.read, self.reader.read_async
+        self.read_steps, self.read_all_steps = self.reader.read_steps, self.reader.read_all_steps
+        self.commit, self.commit_async = self.writer.commit, self.writer.commit_async
+        self.commit_steps = self.writer.commit_steps
+        self.degraded: DegradedOperations | None = None
 
-        While the log cannot be used they may be kept for later, where that was asked for; several only if they need not
-        be `atomic`.
-        """
-        fallback = self.fallback
-        if fallback is None:
-            return (yield from self._commit(agent, changes, scope, what, outgoing))
-        if not fallback.active:
-            try:
-                return (yield from self._commit(agent, changes, scope, what, outgoing))
-            except Exception as error:
-                if not fallback.takes(error) or not may_queue(error):
-                    raise
-        return fallback.write(agent, changes, outgoing, scope, what=what, atomic=atomic)
+    def degrade_with(self, degraded: DegradedOperations) -> None:
+        """Have reads and writes go on with `degraded` while the log cannot be used."""
+        self.degraded = self.reader.degraded = self.writer.degraded = degraded
 
-    def _commit(
-        self,
-        agent: str,
-        changes: Sequence[ArtifactChange],
-        scope: ReadSet,
-        what: str,
-        outgoing: Sequence[PendingContent],
-    ) -> Steps[list[Written]]:
-        uploads = [each for each in outgoing if each.uploaded]
-        answer = yield from self.ask(
+    @property
+    def stale(self) -> bool:
+        """Whether the log cannot be reached now, so that the state may be older than it should be."""
+        return self.coordinator.stale or (self.degraded is not None and self.degraded.active)
+
+    def run(self, steps: Steps[T]) -> T:
+        """Take the steps in the calling thread."""
+        return run(self.coordinator, steps)
+
+    def run_async(self, steps: Steps[T]) -> Coroutine[Any, Any, T]:
+        """Take the steps in the running event loop."""
+        return run_async(self.coordinator, steps)
+
+    def catch_up_steps(self) -> Steps[None]:
+        """Fold what the default freshness needs."""
+        return self.reader.catch_up(None, None)
+
+    def batch(self, agent: str, read_set: ReadSet) -> WriteBatch:
+        """An empty batch of changes, which `agent` commits in one decision, based on what `read_set` has read."""
+        return WriteBatch(agent, read_set, self.state.settings, self.session.address)
+
+    def reserve(
+        self, agent: str, scope: Scope, key: str, *, duration: Micros, wait_s: float, read_set: ReadSet | None = None
+    ) -> Reservation:
+        """A reservation for the flow of `read_set`, by default the flow that enters it."""
+        return Reservation(
+            self.session,
+            self.read_sets,
             agent,
-            lambda session: commit_of(session, agent, tuple(changes)),
-            functools.partial(self._upload, uploads) if uploads else None,
+            self.session.address(scope, key),
+            scope,
+            key,
+            duration=duration,
+            wait_s=wait_s,
+            read_set=read_set,
         )
-        if answer.refusal is not None:
-            raise (yield from self._refused(agent, answer.refusal, scope, what))
-        written = self._settling.all(answer, changes, outgoing, scope)
-        for change, each in zip(changes, written, strict=True):
-            self.serving.wrote(agent, change, each, scope)
-        return written
 
-    # The short way of `commit`, without steps, for what happens most: one change of an agent that has joined, and no
-    # upload. None when it is not that simple, or the session was lost, or it may have to wait for the log to be back;
-    # then nothing was changed, and `commit` does it.
+    def history(self, scope: Scope, key: str, *, limit: int | None = None, values: bool = True) -> list[Change]:
+        """The versions of an artifact, newest first. Raises `ContentMissing` for a redacted body."""
+        self.coordinator.catch_up()
+        return history(self.coordinator, self.session.address(scope, key), limit=limit, values=values)
 
-    def commit_now(
-        self, agent: str, change: ArtifactChange, scope: ReadSet, sent: PendingContent | None, what: str
-    ) -> Written | None:
-        """One change, in the calling thread. Raises `Refused` and its kinds."""
-        session = self.session
-        if agent not in session.joined or (sent is not None and sent.uploaded) or self.fallback is not None:
-            return None
-        answer = self.coordinator.execute(commit_of(session.session_id, agent, (change,)), session.numbers)
-        refusal = answer.refusal
-        if refusal is None:
-            written = self._settling.one(answer, change, sent, scope)
-            self.serving.wrote(agent, change, written, scope)
-            return written
-        if refusal.reason in LOST:
-            return None
-        raise run(self.coordinator, self._refused(agent, refusal, scope, what))
+    async def history_async(
+        self, scope: Scope, key: str, *, limit: int | None = None, values: bool = True
+    ) -> list[Change]:
+        """As `history`."""
+        artifact = self.session.address(scope, key)
+        return await in_background(
+            self.coordinator, lambda: history(self.coordinator, artifact, limit=limit, values=values)
+        )
 
-    async def commit_soon(
-        self, agent: str, change: ArtifactChange, scope: ReadSet, sent: PendingContent | None, what: str
-    ) -> Written | None:
-        """One change, in the running event loop. Raises `Refused` and its kinds."""
-        session = self.session
-        if agent not in session.joined or (sent is not None and sent.uploaded) or self.fallback is not None:
-            return None
-        answer = await self.coordinator.execute_async(commit_of(session.session_id, agent, (change,)), session.numbers)
-        refusal = answer.refusal
-        if refusal is None:
-            written = self._settling.one(answer, change, sent, scope)
-            self.serving.wrote(agent, change, written, scope)
-            return written
-        if refusal.reason in LOST:
-            return None
-        raise await run_async(self.coordinator, self._refused(agent, refusal, scope, what))
-
-    def _refused(self, agent: str, refusal: CommandRefused, scope: ReadSet, what: str) -> Steps[CcsError]:
-        """The error for a refusal, with what there is now where that was not what was expected."""
-        error = self.error_of(refusal, what)
-        if isinstance(error, VersionConflict) and refusal.artifact is not None:
-            # Given, but not read: to write again, its author reads again.
-            aside = ReadSet()
-            aside.context = scope.context
-            served = (yield from self.read_all([(agent, refusal.artifact, aside)]))[0]
-            error.current_value = None if served is None else decode(served.state.content_type, served.body.body)
-        return error
-
-    def _upload(self, outgoing: Sequence[PendingContent]) -> None:
-        """Keep bodies too large to travel inline, before the decision that names them."""
-        for each in outgoing:
-            if each.content.locator is None:
-                each.content.locator = self.coordinator.store.put_content(each.body)
-                each.content.body = None
-                each.content.uploaded_at = self.coordinator.now()
+    def _keep_contents(self, events: Sequence[Event], contents: Sequence[bytes]) -> None:
+        """Keep bodies that came with decisions: what an agent reads next need not be fetched."""
+        for event in events:
+            if type(event) is WriteCommitted and event.content_index is not None:
+                state = self.state.artifacts.get(event.artifact)
+                if state is not None:
+                    self.contents.keep(state, contents[event.content_index], event.version)

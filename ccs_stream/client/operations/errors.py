@@ -1,8 +1,8 @@
-"""From refusals on the log to exceptions in the caller's hands.
+"""The exception for each refusal on the log.
 
-Guarantees: every refusal has its exception, which carries the current version and the fence; where the folded state
-knows why and when something was reclaimed, so does the exception. Does not: read the sentence of a refusal; it is for
-people.
+Guarantees: every refusal has its exception, which carries the current version and the fence. Where the folded state
+knows why and when something was reclaimed, the exception says so. Does not: parse the sentence of a refusal, which is
+written for people.
 """
 
 from ccs_stream.protocol.directory import Directory

@@ -1,255 +1,336 @@
-"""Reading, as steps: copies that may be served as they stand, grants, bodies, and pushes.
+"""Reads: serves the copy that an agent holds, or gets it a grant and the content.
 
-Guarantees: a read answers from the folded state at a known position, and is told of as a delivery; while the log cannot
-be used it is answered from what is known here, where that was asked for. Does not: write.
+The engine holds one `Reader`; agents, workspaces and adapters reach it through the engine.
+
+Guarantees: a read answers from the folded state at a known position. Every read ends in `DeliveryRecorder`. While the
+log cannot be used a read is answered in degraded mode, where the workspace has it. Does not: write.
 """
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
-from ccs_stream.client.cache.content_cache import CachedContent
+from ccs_stream.client.cache.content_cache import CachedContent, ContentCache
+from ccs_stream.client.cache.copy_tracker import CopyTracker
+from ccs_stream.client.cache.delivery import ReadCall
+from ccs_stream.client.cache.delivery_recorder import DeliveryRecorder
 from ccs_stream.client.cache.freshness import Freshness
-from ccs_stream.client.cache.read_result import ReadResult
+from ccs_stream.client.cache.read_result import ReadContent, ReadResult
 from ccs_stream.client.cache.read_set import ReadSet
-from ccs_stream.client.operations.commit import UNNUMBERED
-from ccs_stream.client.operations.session import CommandSession
-from ccs_stream.client.operations.steps import RunBlocking, Steps
+from ccs_stream.client.operations.ports import DegradedOperations
+from ccs_stream.client.operations.session import UNNUMBERED, CommandSession
+from ccs_stream.client.operations.steps import RunBlocking, Steps, run, run_async
 from ccs_stream.coordinator.answer import Answer
 from ccs_stream.log.port import Position
 from ccs_stream.protocol.commands import Read
-from ccs_stream.protocol.deliveries import DeliveryFreshness, DeliveryOutcome, DeliverySource
+from ccs_stream.protocol.deliveries import DeliveryOutcome, DeliverySource
 from ccs_stream.protocol.directory import ArtifactState
 from ccs_stream.protocol.errors import ContentMissing, LogDiverged
 from ccs_stream.protocol.events import GrantIssued
 from ccs_stream.protocol.ids import NOBODY, ArtifactId, Version
 
 
-class Reader(CommandSession):
-    """The part of an `Engine` that reads."""
+class Reader:
+    """Reads for the agents of one workspace."""
 
-    def fresh(self, freshness: Freshness | None, at_least: Position | str | None) -> Steps[None]:
+    def __init__(
+        self,
+        session: CommandSession,
+        contents: ContentCache,
+        copies: CopyTracker,
+        recorder: DeliveryRecorder,
+        freshness: Freshness,
+    ) -> None:
+        self.degraded: DegradedOperations | None = None
+        """How reads are answered while the log cannot be used, where `on_error="degrade"`."""
+        self.freshness = freshness
+        """The default of reads."""
+        self._coordinator = session.coordinator
+        self._state = session.coordinator.state
+        self._session = session
+        self._contents = contents
+        self._copies = copies
+        self._recorder = recorder
+        self._reads_latest = freshness is Freshness.LATEST
+
+    # One artifact.
+
+    def read(
+        self,
+        agent: str,
+        artifact: ArtifactId,
+        read_set: ReadSet,
+        *,
+        namespace: tuple[str, ...] | None = None,
+        refresh_ttl: bool = False,
+    ) -> ReadContent | None:
+        """The current version for `agent`, in the calling thread; None when there is nothing.
+
+        A current copy whose content is here is served without a lock, and nothing is appended. Raises `ContentMissing`
+        for a redacted body, and the `LogError`s of the log.
+        """
+        content = self._serve_copy(agent, artifact, read_set, namespace)
+        if content is not None:
+            return content
+        call = ReadCall(agent, read_set, namespace, tick=self._copies.tick())
+        return run(self._coordinator, self._read_fresh(call, artifact, refresh_ttl=refresh_ttl))
+
+    def read_async(
+        self,
+        agent: str,
+        artifact: ArtifactId,
+        read_set: ReadSet,
+        *,
+        namespace: tuple[str, ...] | None = None,
+        refresh_ttl: bool = False,
+    ) -> Coroutine[Any, Any, ReadContent | None]:
+        """As `read`. The copy is looked for now, not when the result is awaited."""
+        content = self._serve_copy(agent, artifact, read_set, namespace)
+        if content is not None:
+            return _ready(content)
+        call = ReadCall(agent, read_set, namespace, tick=self._copies.tick())
+        return run_async(self._coordinator, self._read_fresh(call, artifact, refresh_ttl=refresh_ttl))
+
+    def _serve_copy(
+        self, agent: str, artifact: ArtifactId, read_set: ReadSet, namespace: tuple[str, ...] | None
+    ) -> CachedContent | None:
+        """The content of the copy that `agent` holds, where it may be served as it stands."""
+        coordinator = self._coordinator
+        if self.degraded is not None or (coordinator.behind() if self._reads_latest else coordinator.stale):
+            return None
+        copies = self._copies
+        sequence = self._state.last_complete_sequence  # before looking: what is looked at is at least as new
+        content = self.held(agent, artifact)
+        if content is None or content.has_ttl:
+            return None
+        if not self._recorder.observed and not copies.active:
+            read_set.record(artifact, content.version)
+            return content
+        if copies.active:
+            state = self._state.artifacts[artifact]
+            if not copies.may_serve(agent, artifact, state.scope, state.key, copies.ticks + 1):
+                return None
+        call = ReadCall(agent, read_set, namespace, tick=copies.tick())
+        self._recorder.finish_read(call, artifact, content, sequence, hit=True)
+        return content
+
+    def _read_fresh(self, call: ReadCall, artifact: ArtifactId, *, refresh_ttl: bool) -> Steps[ReadContent | None]:
+        yield from self.catch_up(None, None)
+        return (yield from self.read_steps(call, artifact, refresh_ttl=refresh_ttl))
+
+    def read_steps(
+        self, call: ReadCall, artifact: ArtifactId, *, refresh_ttl: bool = False
+    ) -> Steps[ReadResult | None]:
+        """Get the call's agent a copy of the current version; None when there is nothing. `catch_up` comes first.
+
+        The result is a private view of the artifact and the position it was taken at: others may write while the
+        content is fetched, so a position asked for later could lie beyond the next version.
+        """
+        self._recorder.begin(call)
+        found = yield from self._read_or_degrade(call, artifact)
+        if found is not None and refresh_ttl and found.state.ttl_us is not None and call.agent is not None:
+            yield from self._session.refresh(call.agent, artifact)
+        return found
+
+    def _read_or_degrade(self, call: ReadCall, artifact: ArtifactId) -> Steps[ReadResult | None]:
+        degraded = self.degraded
+        if degraded is None:
+            return (yield from self._read(call, artifact))
+        if degraded.active:
+            return degraded.read(call, artifact)
+        try:
+            return (yield from self._read(call, artifact))
+        except Exception as error:
+            if not degraded.enters_on(error):
+                raise
+        return degraded.read(call, artifact)
+
+    def _read(self, call: ReadCall, artifact: ArtifactId) -> Steps[ReadResult | None]:
+        agent = call.agent
+        if agent is None:
+            raise AssertionError("a read without an agent takes no copy: use read_all_steps")
+        recorder, sequence = self._recorder, self._state.last_complete_sequence  # before looking, as above
+        content = self.servable(agent, artifact)
+        if content is not None:
+            with self._coordinator.lock:
+                seen, position = self._state.artifacts[artifact].copy(), self._coordinator.position
+            if seen.version == content.version:
+                recorder.finish_read(call, artifact, content, sequence, hit=True)
+                return ReadResult(seen, position, content, hit=True, stale=self._coordinator.stale)
+        state = self._state.artifacts.get(artifact)
+        if state is None:
+            recorder.finish_empty_read(call, artifact, Version(0), sequence)
+            return None
+        if self._copies.active and not self._copies.may_serve(agent, artifact, state.scope, state.key):
+            # A copy that is used up is compared with the end of the log, whatever freshness was asked for.
+            yield RunBlocking()
+        granted = yield from self._require_grant(agent, artifact, state, "read")
+        with self._coordinator.lock:
+            seen, position = state.copy(), self._coordinator.position
+        # The version the grant names, if somebody wrote since; what is returned is the newer one, granted or not.
+        read = max(seen.version, granted)
+        if not seen.readable(self._coordinator.now()):
+            recorder.finish_empty_read(call, artifact, seen.version, position.sequence, read=read)
+            return None
+        content = self._contents.get(artifact)
+        if content is None or content.version != seen.version:
+            try:
+                content = yield from self._fetch(seen)
+            except ContentMissing:
+                recorder.finish_empty_read(
+                    call, artifact, seen.version, position.sequence, outcome=DeliveryOutcome.ERROR, read=read
+                )
+                raise
+        recorder.finish_read(call, artifact, content, position.sequence, source=DeliverySource.FETCH, version=read)
+        return ReadResult(seen, position, content, hit=False, stale=self._coordinator.stale)
+
+    def push_steps(self, agent: str, artifact: ArtifactId) -> Steps[CachedContent | None]:
+        """Get `agent` a copy of the current version unasked; None where it has one, or there is nothing.
+
+        No flow has read anything by that: to write over the version, an agent reads first.
+        """
+        state = self._state.artifacts[artifact]
+        if not self._needs_grant(agent, state) or not state.readable(self._coordinator.now()):
+            return None
+        yield from self._require_grant(agent, artifact, state, "push")
+        with self._coordinator.lock:
+            seen, at = state.copy(), self._state.last_complete_sequence
+        if not seen.readable(self._coordinator.now()):
+            return None
+        content = self._contents.get(artifact)
+        if content is None or content.version != seen.version:
+            content = yield from self._fetch(seen)
+        unread = ReadCall(agent, ReadSet())
+        self._recorder.finish_read(unread, artifact, content, at, source=DeliverySource.BROADCAST)
+        return content
+
+    # Several artifacts.
+
+    def read_all_steps(self, reads: Sequence[tuple[ReadCall, ArtifactId]]) -> Steps[list[ReadResult | None]]:
+        """Artifacts as they stand at one position, each for the agent of its call (or nobody).
+
+        Takes no copies, and so appends nothing. Raises `ContentMissing` for a redacted body.
+        """
+        degraded = self.degraded
+        if degraded is not None and degraded.active:
+            return [degraded.read(call, artifact) for call, artifact in reads]
+        with self._coordinator.lock:
+            position, now = self._coordinator.position, self._coordinator.now()
+            held = [None if call.agent is None else self.servable(call.agent, artifact) for call, artifact in reads]
+            states = [
+                None if (found := self._state.artifacts.get(artifact)) is None else found.copy()
+                for _, artifact in reads
+            ]
+        results: list[ReadResult | None] = []
+        for (call, artifact), state, copy in zip(reads, states, held, strict=True):
+            if state is None or not state.readable(now):
+                version = Version(0) if state is None else state.version
+                self._recorder.finish_empty_read(call, artifact, version, position.sequence)
+                results.append(None)
+                continue
+            content = copy or self._contents.get(artifact)
+            if content is None or content.version != state.version:
+                content = yield from self._fetch(state)
+            hit = copy is not None
+            source = DeliverySource.CACHE_HIT if hit else DeliverySource.FETCH
+            self._recorder.finish_read(call, artifact, content, position.sequence, source=source, hit=hit)
+            results.append(ReadResult(state, position, content, hit=hit, stale=self._coordinator.stale))
+        return results
+
+    # Freshness.
+
+    def catch_up(self, freshness: Freshness | None, at_least: Position | str | None) -> Steps[None]:
         """Fold what the freshness asked for needs. Raises `LogDiverged` when the log ends before `at_least`."""
-        wanted = freshness or self.freshness
         try:
             if at_least is not None:
                 position = Position.parse(at_least)
-                if self.state.sequence < position.sequence:
+                if self._state.sequence < position.sequence:
                     yield RunBlocking()
                 self._require_reached(position)
-            elif wanted is Freshness.LATEST and not self.degraded and self.coordinator.behind():
-                yield RunBlocking()
+            elif (freshness or self.freshness) is Freshness.LATEST:
+                active = self.degraded is not None and self.degraded.active
+                if not active and self._coordinator.behind():
+                    yield RunBlocking()
         except Exception as error:
-            # What is known here, marked stale, is then what a read is answered with; never for a position asked for.
-            if at_least is not None or self.fallback is None or not self.fallback.takes(error):
+            # The read is then answered in degraded mode; but never one that asks for a position.
+            if at_least is not None or self.degraded is None or not self.degraded.enters_on(error):
                 raise
 
     def _require_reached(self, position: Position) -> None:
-        store = self.coordinator.store
-        if position.log_id != store.log_id or position.shard != self.coordinator.workspace:
+        store = self._coordinator.store
+        if position.log_id != store.log_id or position.shard != self._coordinator.workspace:
             raise LogDiverged(
-                f"the position is of another log or workspace than {self.coordinator.workspace!r} in "
+                f"the position is of another log or workspace than {self._coordinator.workspace!r} in "
                 f"{store.display_url}: use positions only with the log that gave them"
             )
-        if self.state.sequence < position.sequence:
+        if self._state.sequence < position.sequence:
             raise LogDiverged(
-                f"{store.display_url} ends at sequence {self.state.sequence} and a position at "
+                f"{store.display_url} ends at sequence {self._state.sequence} and a position at "
                 f"{position.sequence} is known: this is an older copy of the log, such as one made without its -wal "
                 "file; restore the newer one"
             )
 
-    @property
-    def degraded(self) -> bool:
-        """Whether the log is not to be used now."""
-        return self.fallback is not None and self.fallback.active
+    # Copies.
 
-    @property
-    def stale(self) -> bool:
-        """Whether the log cannot be reached now, so that the state may be older than it should be."""
-        return self.coordinator.stale or self.degraded
-
-    def hit(self, agent: str, artifact: ArtifactId, tick: int | None = None) -> CachedContent | None:
-        """The body `agent` may be served as it stands: it holds a copy, and the body is here. Takes no lock.
-
-        `tick` is the number of the call, where it is not counted yet. Whoever serves it tells `serving.delivered`.
-        """
-        body = self.held(agent, artifact)
-        if body is not None and self.copies.active:
-            state = self.state.artifacts[artifact]
-            if not self.copies.may_serve(agent, artifact, state.scope, state.key, tick):
+    def servable(self, agent: str, artifact: ArtifactId) -> CachedContent | None:
+        """The content that `agent` may be served as it stands: of a current copy that its strategy does not refuse."""
+        content = self.held(agent, artifact)
+        if content is not None and self._copies.active:
+            state = self._state.artifacts[artifact]
+            if not self._copies.may_serve(agent, artifact, state.scope, state.key):
                 return None
-        return body
+        return content
 
     def held(self, agent: str, artifact: ArtifactId) -> CachedContent | None:
-        """As `hit`, whatever the strategies say."""
-        state = self.state.artifacts.get(artifact)
+        """The content of the current copy that `agent` holds, whatever its strategy says. Takes no lock."""
+        state = self._state.artifacts.get(artifact)
         if state is None:
             return None
-        body = self.bodies.get(artifact)
-        participant = self.session.joined.get(agent)
+        content = self._contents.get(artifact)
+        participant = self._session.current.joined.get(agent)
         if (
-            body is None
+            content is None
             or participant is None
-            or body.version != state.version
+            or content.version != state.version
             or not state.holds(participant)
             or state.deleted
-            or (state.expires_at is not None and state.expires_at <= self.coordinator.now())
+            or (state.expires_at is not None and state.expires_at <= self._coordinator.now())
             or participant in state.reclaimed
             or state.reserved_by == participant
         ):
             return None
-        return body
+        return content
 
     def forget_copies(self, agent: str) -> None:
         """Have every copy that `agent` holds fetched again before it is served."""
-        participant = self.state.participants.get(self.session.joined.get(agent, NOBODY))
+        joined = self._session.current.joined
+        participant = self._state.participants.get(joined.get(agent, NOBODY))
         if participant is not None:
-            with self.coordinator.lock:
-                self.copies.forget(agent, set(participant.held))
+            with self._coordinator.lock:
+                self._copies.forget(agent, set(participant.held))
 
-    def read(
-        self, agent: str, artifact: ArtifactId, scope: ReadSet, *, freshness: DeliveryFreshness | None = None
-    ) -> Steps[ReadResult | None]:
-        """Get `agent` a copy of the current version; None when there is nothing.
+    def _fetch(self, seen: ArtifactState) -> Steps[CachedContent]:
+        """The content of an artifact as it stands in `seen`, from the log; kept where it is still current."""
+        fetched: list[CachedContent] = []
+        yield RunBlocking(lambda: fetched.append(self._contents.fetch_and_keep(seen)))
+        return fetched[0]
 
-        What is served is a private view of the artifact and the position it was taken at: others may write while the
-        body is fetched, so a position asked for later could lie beyond the next version. Raises `ContentMissing` for
-        a body that was redacted. While the log cannot be used, it is what is known here, where that was asked for.
-        """
-        fallback = self.fallback
-        if fallback is None:
-            return (yield from self._read(agent, artifact, scope, freshness))
-        if fallback.active:
-            return fallback.read(agent, artifact, scope)
-        try:
-            return (yield from self._read(agent, artifact, scope, freshness))
-        except Exception as error:
-            if not fallback.takes(error):
-                raise
-        return fallback.read(agent, artifact, scope)
-
-    def _read(
-        self, agent: str, artifact: ArtifactId, scope: ReadSet, freshness: DeliveryFreshness | None
-    ) -> Steps[ReadResult | None]:
-        serving, sequence = (
-            self.serving,
-            self.state.last_complete_sequence,
-        )  # before looking: what is looked at is at least as new
-        hit = self.hit(agent, artifact)
-        if hit is not None:
-            with self.coordinator.lock:
-                seen, position = self.state.artifacts[artifact].copy(), self.coordinator.position
-            if seen.version == hit.version:
-                scope.saw(artifact, hit.version)
-                serving.delivered(agent, artifact, hit, sequence, scope, freshness=freshness)
-                return ReadResult(seen, position, hit, hit=True, stale=self.coordinator.stale)
-        state = self.state.artifacts.get(artifact)
-        if state is None:
-            scope.saw(artifact, Version(0))
-            serving.found_nothing(agent, artifact, Version(0), sequence, scope, freshness=freshness)
-            return None
-        if self.copies.active and not self.copies.may_serve(agent, artifact, state.scope, state.key):
-            # A copy that is used up is compared with the end of the log, whatever freshness was asked for.
-            yield RunBlocking()
-        answer: Answer | None = None
-        if self._needs_grant(agent, state):
-            answer = yield from self.ask(
-                agent,
-                lambda session: Read(session_id=session, number=UNNUMBERED, agent=agent, artifact=artifact),
-            )
-            if answer.refusal is not None:
-                raise self.error_of(answer.refusal, f"read of {state.key!r}")
-        with self.coordinator.lock:
-            seen, position = state.copy(), self.coordinator.position
-        granted = _granted(answer)
-        # The version the grant names, if somebody wrote since; what is returned is the newer one, granted or not.
-        scope.saw(artifact, max(seen.version, granted))
-        if not seen.readable(self.coordinator.now()):
-            serving.found_nothing(agent, artifact, seen.version, position.sequence, scope, freshness=freshness)
-            return None
-        body = self.bodies.get(artifact)
-        if body is None or body.version != seen.version:
-            try:
-                body = yield from self.fetch(seen)
-            except ContentMissing:
-                gone = DeliveryOutcome.ERROR
-                at = position.sequence
-                serving.found_nothing(agent, artifact, seen.version, at, scope, outcome=gone, freshness=freshness)
-                raise
-        fetched = DeliverySource.FETCH
-        serving.delivered(agent, artifact, body, position.sequence, scope, source=fetched, freshness=freshness)
-        return ReadResult(seen, position, body, hit=False, stale=self.coordinator.stale)
-
-    def push(self, agent: str, artifact: ArtifactId) -> Steps[CachedContent | None]:
-        """Get `agent` a copy of the current version unasked; None where it has one, or there is nothing.
-
-        Its execution scopes have read nothing by that: to write over it, an agent reads first.
-        """
-        state = self.state.artifacts[artifact]
-        if not self._needs_grant(agent, state) or not state.readable(self.coordinator.now()):
-            return None
-        aside = ReadSet()
-        answer = yield from self.ask(
+    def _require_grant(self, agent: str, artifact: ArtifactId, state: ArtifactState, what: str) -> Steps[Version]:
+        """Get `agent` a grant where it needs one; the version that the grant names, else 0."""
+        if not self._needs_grant(agent, state):
+            return Version(0)
+        answer: Answer = yield from self._session.submit(
             agent, lambda session: Read(session_id=session, number=UNNUMBERED, agent=agent, artifact=artifact)
         )
         if answer.refusal is not None:
-            raise self.error_of(answer.refusal, f"push of {state.key!r}")
-        with self.coordinator.lock:
-            seen, at = state.copy(), self.state.last_complete_sequence
-        if not seen.readable(self.coordinator.now()):
-            return None
-        body = self.bodies.get(artifact)
-        if body is None or body.version != seen.version:
-            body = yield from self.fetch(seen)
-        self.serving.delivered(agent, artifact, body, at, aside, source=DeliverySource.BROADCAST)
-        return body
-
-    def read_all(
-        self,
-        readers: Sequence[tuple[str | None, ArtifactId, ReadSet]],
-        *,
-        freshness: DeliveryFreshness | None = None,
-    ) -> Steps[list[ReadResult | None]]:
-        """Artifacts as they stand at one position, each for an agent (or nobody); takes no copies, appends nothing.
-
-        Raises `ContentMissing` for a body that was redacted.
-        """
-        if self.fallback is not None and self.fallback.active:
-            known = self.fallback
-            return [known.read(agent, artifact, scope) for agent, artifact, scope in readers]
-        with self.coordinator.lock:
-            position, now = self.coordinator.position, self.coordinator.now()
-            hits = [None if agent is None else self.hit(agent, artifact) for agent, artifact, _ in readers]
-            states = [
-                None if (found := self.state.artifacts.get(each)) is None else found.copy() for _, each, _ in readers
-            ]
-        served: list[ReadResult | None] = []
-        for (agent, artifact, scope), state, hit in zip(readers, states, hits, strict=True):
-            version = Version(0) if state is None else state.version
-            scope.saw(artifact, version)
-            if state is None or not state.readable(now):
-                if agent is not None:
-                    at = position.sequence
-                    self.serving.found_nothing(agent, artifact, version, at, scope, freshness=freshness)
-                served.append(None)
-                continue
-            body = hit or self.bodies.get(artifact)
-            if body is None or body.version != version:
-                body = yield from self.fetch(state)
-            if agent is not None:
-                source = DeliverySource.FETCH if hit is None else DeliverySource.CACHE_HIT
-                at = position.sequence
-                self.serving.delivered(agent, artifact, body, at, scope, source=source, freshness=freshness)
-            served.append(ReadResult(state, position, body, hit=hit is not None, stale=self.coordinator.stale))
-        return served
-
-    def fetch(self, seen: ArtifactState) -> Steps[CachedContent]:
-        """The body of an artifact as it stands in `seen`, from the log; kept where it is still current."""
-        kept: list[CachedContent] = []
-        yield RunBlocking(lambda: kept.append(self.bodies.keep(seen, self.bodies.fetch(seen), seen.version)))
-        return kept[0]
+            raise self._session.error_of(answer.refusal, f"{what} of {state.key!r}")
+        for event in answer.events:
+            if type(event) is GrantIssued:
+                return event.version
+        return Version(0)
 
     def _needs_grant(self, agent: str, state: ArtifactState) -> bool:
-        participant = self.session.joined.get(agent)
-        now = self.coordinator.now()
+        participant = self._session.current.joined.get(agent)
+        now = self._coordinator.now()
         if state.exists and state.expired(now):
             return True
         if participant is None:
@@ -259,9 +340,5 @@ class Reader(CommandSession):
         return state.exists and not state.holds(participant)
 
 
-def _granted(answer: Answer | None) -> Version:
-    if answer is not None:
-        for event in answer.events:
-            if type(event) is GrantIssued:
-                return event.version
-    return Version(0)
+async def _ready(content: CachedContent) -> CachedContent:
+    return content

@@ -1,135 +1,128 @@
-"""The exclusive right to write an artifact for a limited time, as a context manager.
+"""Reservations: the exclusive right to write an artifact for a limited time, as a context manager.
 
-Guarantees: inside the block, writes of this agent in this execution scope carry the fence; when the time is over
-before the block ends, they are refused (`Reclaimed`), whoever else wrote or not. Works with `with` and `async with`.
-Does not: extend itself; take a longer limit, or acquire again.
+`Agent.acquire` and the `acquire` of an adapter return a `Reservation`.
+
+Guarantees: inside the block, writes of this agent in this flow carry the fence. When the time is over before the block
+ends, they are refused (`Reclaimed`), whether somebody else wrote or not. Works with `with` and `async with`. Does not:
+extend itself; take a longer limit, or acquire again.
 """
 
 import time
 from typing import Self
 
-from ccs_stream.client.cache.read_set import ReadSet
-from ccs_stream.client.operations.commit import UNNUMBERED
-from ccs_stream.client.operations.engine import Engine
+from ccs_stream.client.cache.read_set import ReadSet, ReadSets
+from ccs_stream.client.operations.session import UNNUMBERED, CommandSession
 from ccs_stream.client.operations.steps import Steps, WaitUntil, run, run_async
 from ccs_stream.protocol.commands import Acquire, Release
 from ccs_stream.protocol.errors import Reclaimed, Reserved, UsageError
 from ccs_stream.protocol.events import ReservationAcquired
-from ccs_stream.protocol.ids import Fence, Micros, Scope
+from ccs_stream.protocol.ids import ArtifactId, Fence, Micros, Scope
 
 
 class Reservation:
-    """Made by `Agent.acquire`; entered, it waits for its turn."""
+    """One reservation; entered, it waits for its turn.
 
-    def __init__(
+    `fence` is None until it is entered, then the number that the writes inside the block carry.
+    """
+
+    def __init__(  # noqa: PLR0913  # made by the engine
         self,
-        engine: Engine,
+        session: CommandSession,
+        read_sets: ReadSets,
         agent: str,
+        artifact: ArtifactId,
         scope: Scope,
         key: str,
         *,
         duration: Micros,
         wait_s: float,
-        holder: ReadSet | None = None,
+        read_set: ReadSet | None = None,
     ) -> None:
-        self._engine = engine
+        self.fence: Fence | None = None
+        self._session = session
+        self._coordinator = session.coordinator
+        self._read_sets = read_sets
         self._agent = agent
+        self._artifact = artifact
         self._scope = scope
         self._key = key
         self._duration = duration
         self._wait_s = wait_s
-        self._holder = holder
-        self.fence: Fence | None = None
-        """The number that writes under this reservation carry."""
+        self._read_set = read_set
 
     def __repr__(self) -> str:
         return f"Reservation({self._agent!r}, {self._scope!r}, {self._key!r}, fence={self.fence})"
 
     def __enter__(self) -> Self:
-        self.fence = run(self._engine.coordinator, self._acquire())
+        self.fence = run(self._coordinator, self._acquire(self._flow()))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            run(self._engine.coordinator, self._release())
+            run(self._coordinator, self._release())
         except Reclaimed:
             if kind is None:
                 raise
 
     async def __aenter__(self) -> Self:
-        self.fence = await run_async(self._engine.coordinator, self._acquire())
+        self.fence = await run_async(self._coordinator, self._acquire(self._flow()))
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            await run_async(self._engine.coordinator, self._release())
+            await run_async(self._coordinator, self._release())
         except Reclaimed:
             if kind is None:
                 raise
 
-    def _acquire(self) -> Steps[Fence]:
+    def _flow(self) -> ReadSet:
         if self.fence is not None:
             raise UsageError("a reservation is entered once: call acquire again for another one")
-        if self._holder is None:
-            self._holder = self._engine.scopes.current(self._agent)
-        return acquire(
-            self._engine,
-            self._agent,
-            self._scope,
-            self._key,
-            duration=self._duration,
-            wait_s=self._wait_s,
-            holder=self._holder,
-        )
+        if self._read_set is None:
+            self._read_set = self._read_sets.current(self._agent)
+        return self._read_set
+
+    def _acquire(self, read_set: ReadSet) -> Steps[Fence]:
+        """Acquire it, waiting for another's release for at most `wait_s`. Raises `Reserved`."""
+        deadline = time.monotonic() + self._wait_s
+        while True:
+            answer = yield from self._session.submit(
+                self._agent,
+                lambda session: Acquire(
+                    session_id=session,
+                    number=UNNUMBERED,
+                    agent=self._agent,
+                    artifact=self._artifact,
+                    scope=self._scope,
+                    key=self._key,
+                    duration_us=self._duration,
+                ),
+            )
+            refusal = answer.refusal
+            if refusal is None:
+                fence = next(event.fence for event in answer.events if type(event) is ReservationAcquired)
+                read_set.fences[self._artifact] = fence
+                return fence
+            error = self._session.error_of(refusal, f"acquire of {self._key!r}")
+            left = deadline - time.monotonic()
+            if not isinstance(error, Reserved) or left <= 0:
+                raise error
+            yield WaitUntil(self._is_free, left)
+
+    def _is_free(self) -> bool:
+        return not self._coordinator.state.artifacts[self._artifact].reserved(self._coordinator.now())
 
     def _release(self) -> Steps[None]:
-        if self.fence is None or self._holder is None:
+        """End it. Raises `Reclaimed` when it was lost before."""
+        fence, read_set = self.fence, self._read_set
+        if fence is None or read_set is None:
             raise UsageError("the reservation was never entered")
-        return release(self._engine, self._agent, self._scope, self._key, self.fence, self._holder)
-
-
-def acquire(
-    engine: Engine, agent: str, scope: Scope, key: str, *, duration: Micros, wait_s: float, holder: ReadSet
-) -> Steps[Fence]:
-    """A reservation, waiting for another's release for at most `wait_s`. Raises `Reserved`."""
-    artifact = engine.address(scope, key)
-    deadline = time.monotonic() + wait_s
-
-    def released() -> bool:
-        return not engine.state.artifacts[artifact].reserved(engine.coordinator.now())
-
-    while True:
-        answer = yield from engine.ask(
-            agent,
-            lambda session: Acquire(
-                session_id=session,
-                number=UNNUMBERED,
-                agent=agent,
-                artifact=artifact,
-                scope=scope,
-                key=key,
-                duration_us=duration,
+        read_set.fences.pop(self._artifact, None)
+        answer = yield from self._session.submit(
+            self._agent,
+            lambda session: Release(
+                session_id=session, number=UNNUMBERED, agent=self._agent, artifact=self._artifact, fence=fence
             ),
         )
-        refusal = answer.refusal
-        if refusal is None:
-            fence = next(event.fence for event in answer.events if type(event) is ReservationAcquired)
-            holder.fences[artifact] = fence
-            return fence
-        error = engine.error_of(refusal, f"acquire of {key!r}")
-        left = deadline - time.monotonic()
-        if not isinstance(error, Reserved) or left <= 0:
-            raise error
-        yield WaitUntil(released, left)
-
-
-def release(engine: Engine, agent: str, scope: Scope, key: str, fence: Fence, holder: ReadSet) -> Steps[None]:
-    """End one's reservation. Raises `Reclaimed` when it was lost before."""
-    artifact = engine.address(scope, key)
-    holder.fences.pop(artifact, None)
-    answer = yield from engine.ask(
-        agent,
-        lambda session: Release(session_id=session, number=UNNUMBERED, agent=agent, artifact=artifact, fence=fence),
-    )
-    if answer.refusal is not None:
-        raise engine.error_of(answer.refusal, f"release of {key!r}")
+        if answer.refusal is not None:
+            raise self._session.error_of(answer.refusal, f"release of {self._key!r}")

@@ -1,8 +1,10 @@
-"""Operations as steps, so that one implementation serves threads and coroutines alike.
+"""Operations as generators of steps, so that one implementation serves threads and coroutines alike.
 
-Guarantees: an operation is a generator that yields what it needs done (a command decided, work on the log, a wait) and
-is resumed with the outcome; `run` does it in the calling thread, `run_async` in the running event loop, without a
-thread per call. Does not: hold any rule itself.
+The reader, the writer and the adapters are written as steps.
+
+How: an operation is a generator. It yields a step (a command to be decided, blocking work, a wait) and is resumed with
+the step's outcome. `run` takes the steps in the calling thread; `run_async` takes them in the running event loop,
+without a thread for each call. Does not: hold any rule of the protocol.
 """
 
 import dataclasses
@@ -19,7 +21,7 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(slots=True)
 class Submit:
-    """Have a command decided, after the `work` it needs (an upload); resumed with its `Answer`."""
+    """Have a command decided, after the `work` it needs (an upload). Resumed with its `Answer`."""
 
     command: Command
     numbers: CommandCounter
@@ -28,14 +30,14 @@ class Submit:
 
 @dataclasses.dataclass(slots=True)
 class RunBlocking:
-    """Do something that may wait for a disk; None only catches up with other writers. Resumed with None."""
+    """Do `work`, which may wait for a disk; without it, catch up with other writers. Resumed with None."""
 
     work: Callable[[], object] | None = None
 
 
 @dataclasses.dataclass(slots=True)
 class WaitUntil:
-    """Wait until the folded state satisfies `done`; resumed with whether it did in time."""
+    """Wait until the folded state satisfies `done`. Resumed with whether it did in time."""
 
     done: Callable[[], bool]
     timeout_s: float
@@ -43,7 +45,7 @@ class WaitUntil:
 
 @dataclasses.dataclass(slots=True)
 class SyncOrAsync:
-    """Call something that has a sync and an async form (an embedding model); resumed with its result."""
+    """Call something that has a sync and an async form, such as an embedding model. Resumed with its result."""
 
     call: Callable[[], Any]
     call_async: Callable[[], Awaitable[Any]]
@@ -54,7 +56,7 @@ Steps = Generator[Step, Any, T]
 
 
 class TimeBudget:
-    """What is left of the time a call may wait: a slow catch-up leaves less for the decision that is asked for next."""
+    """The time that one call may still wait. A slow catch-up leaves less for the decision that follows it."""
 
     __slots__ = ("_limit_s", "_spent_s")
 
@@ -63,23 +65,26 @@ class TimeBudget:
         self._spent_s = 0.0
 
     def caught_up(self, took_s: float) -> None:
-        """A catch-up is over. One that took longer than a call may wait was held up by much to fold, not by silence."""
+        """Charge a finished catch-up to the budget.
+
+        One that took longer than the time-out was folding a backlog: the log was answering, so it is not charged.
+        """
         self._spent_s = 0.0 if took_s > self._limit_s * (1 + LEAST_SHARE_OF_TIMEOUT) else took_s
 
     def left_s(self) -> float:
-        """What the next decision may take; the one after it has all the time again, as the log has answered."""
+        """Seconds that the next decision may take. The one after it has the whole time again: the log has answered."""
         left, self._spent_s = max(self._limit_s - self._spent_s, self._limit_s * LEAST_SHARE_OF_TIMEOUT), 0.0
         return left
 
 
 def run(coordinator: Coordinator, steps: Steps[T]) -> T:
     """Take the steps in the calling thread."""
-    patience = TimeBudget(coordinator.timeout_s)
+    budget = TimeBudget(coordinator.timeout_s)
     try:
         step = next(steps)
         while True:
             try:
-                outcome = _do(coordinator, step, patience)
+                outcome = _take(coordinator, step, budget)
             except Exception as error:  # noqa: BLE001  # the operation decides what an error means
                 step = steps.throw(error)
             else:
@@ -87,17 +92,17 @@ def run(coordinator: Coordinator, steps: Steps[T]) -> T:
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]
     finally:
-        steps.close()  # what they have begun ends now, and not when somebody collects the garbage
+        steps.close()  # what the steps have begun ends now, and not when the garbage is collected
 
 
 async def run_async(coordinator: Coordinator, steps: Steps[T]) -> T:
     """Take the steps in the running event loop."""
-    patience = TimeBudget(coordinator.timeout_s)
+    budget = TimeBudget(coordinator.timeout_s)
     try:
         step = next(steps)
         while True:
             try:
-                outcome = await _do_async(coordinator, step, patience)
+                outcome = await _take_async(coordinator, step, budget)
             except Exception as error:  # noqa: BLE001  # the operation decides what an error means
                 step = steps.throw(error)
             else:
@@ -109,23 +114,23 @@ async def run_async(coordinator: Coordinator, steps: Steps[T]) -> T:
 
 
 async def in_background(coordinator: Coordinator, work: Callable[[], T]) -> T:
-    """The result of `work`, done by the workspace's own thread where it may wait for a disk."""
+    """The result of `work`, which is done by the workspace's own thread where it may wait for a disk."""
     results: list[T] = []
     await coordinator.execute_async(None, work=lambda: results.append(work()))
     return results[0]
 
 
-def _do(coordinator: Coordinator, step: Step, patience: TimeBudget) -> Any:
+def _take(coordinator: Coordinator, step: Step, budget: TimeBudget) -> Any:
     match step:
         case Submit():
-            return coordinator.execute(step.command, step.numbers, step.work, timeout_s=patience.left_s())
+            return coordinator.execute(step.command, step.numbers, step.work, timeout_s=budget.left_s())
         case RunBlocking():
             if step.work is not None:
                 step.work()
             else:
                 began = time.monotonic()
                 coordinator.catch_up()
-                patience.caught_up(time.monotonic() - began)
+                budget.caught_up(time.monotonic() - began)
             return None
         case WaitUntil():
             return coordinator.wait(step.done, step.timeout_s)
@@ -135,16 +140,16 @@ def _do(coordinator: Coordinator, step: Step, patience: TimeBudget) -> Any:
             assert_never(step)
 
 
-async def _do_async(coordinator: Coordinator, step: Step, patience: TimeBudget) -> Any:
+async def _take_async(coordinator: Coordinator, step: Step, budget: TimeBudget) -> Any:
     match step:
         case Submit():
-            left_s = patience.left_s()
+            left_s = budget.left_s()
             return await coordinator.execute_async(step.command, step.numbers, step.work, timeout_s=left_s)
         case RunBlocking():
             began = time.monotonic()
             await coordinator.execute_async(None, work=step.work)
             if step.work is None:
-                patience.caught_up(time.monotonic() - began)
+                budget.caught_up(time.monotonic() - began)
             return None
         case WaitUntil():
             return await coordinator.wait_async(step.done, step.timeout_s)

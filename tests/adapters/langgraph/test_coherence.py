@@ -245,8 +245,8 @@ def test_a_write_with_the_fence_of_an_ended_reservation_is_refused(open_store: O
     store.put(("a", "s"), "k", {"n": 1})
     with store.acquire(("a", "s"), "k", limit_s=30) as first:
         fence = first.fence
-    here = store.workspace.engine.scopes.current("a")
-    artifact = store.workspace.engine.address(("s",), "k")
+    here = store.workspace.engine.read_sets.current("a")
+    artifact = store.workspace.engine.session.address(("s",), "k")
     assert fence is not None
     here.fences[artifact] = fence
     with pytest.raises(Fenced):

@@ -190,7 +190,7 @@ def test_what_comes_faster_than_it_is_counted_is_said_to_be_missing(monkeypatch:
             go.wait()
         return 1
 
-    monkeypatch.setattr("ccs_stream.client.observers.background_call.WAITING_MAX", 1)
+    monkeypatch.setattr("ccs_stream.client.observers.metrics.WAITING_MAX", 1)
     with CCSStore(benchmark=True, count_tokens=count_tokens) as store:
         for number in range(100):
             store.put(PLANNER, "plan", {"step": number})

@@ -19,7 +19,7 @@ from ccs_stream.adapters.langgraph import CCSStore
 from ccs_stream.adapters.telemetry import Exporter, LangSmithExporter, OpenTelemetryExporter
 from ccs_stream.client.observers.telemetry import trace_on_log
 from ccs_stream.log.port import LogStore
-from ccs_stream.projections.metric_events import Observed
+from ccs_stream.projections.metric_events import ObservedOperation
 from ccs_stream.protocol.ids import ArtifactId, SequenceNumber, Version, artifact_id
 from tests.adapters.telemetry.traced import Traced, ids, linked
 from tests.kafka import as_another_host
@@ -177,7 +177,7 @@ class Carrying(Exporter):
         assert begun == "begun"
         return cast("str | None", self.trace_parent)
 
-    def export(self, observed: Observed, captured: object) -> None:
+    def export(self, observed: ObservedOperation, captured: object) -> None:
         pass
 
 
@@ -246,7 +246,7 @@ def test_the_log_is_asked_once_for_each_version_and_never_for_one_s_own(
         asked.append((artifact, version))
         return trace_on_log(store, shard, artifact, version, sequence)
 
-    monkeypatch.setattr("ccs_stream.adapters.langgraph.operations.trace_on_log", counted)
+    monkeypatch.setattr("ccs_stream.client.observers.observers.trace_on_log", counted)
     with CCSStore(url, telemetry=elsewhere.exporter()) as theirs, CCSStore(url, telemetry=traced.exporter()) as ours:
         ours.put(PLANNER, "own", VALUE)
         for step in (1, 2):
@@ -266,7 +266,7 @@ class Unlinked(Exporter):
     def begin_write(self, agent: str, namespace: tuple[str, ...], key: str, artifact: ArtifactId) -> object:
         raise AssertionError("it was asked")
 
-    def export(self, observed: Observed, captured: object) -> None:
+    def export(self, observed: ObservedOperation, captured: object) -> None:
         self.told.append((observed.event.operation, observed.written_by is not None))
 
 
@@ -295,7 +295,7 @@ def test_a_log_that_cannot_be_asked_is_no_trouble_of_the_reader_s(
             for key in ("plan", "other"):
                 assert third.get(REVIEWER, key) is not None
             assert third.settle()
-            monkeypatch.setattr("ccs_stream.client.observers.telemetry.DEFAULT_CODEC", None)
+            monkeypatch.setattr("ccs_stream.client.observers.telemetry.find_decision", None)
             theirs.put(PLANNER, "plan", {"step": 2})
             theirs.put(PLANNER, "other", {"step": 2})
             for key in ("plan", "other", "plan"):
@@ -387,9 +387,7 @@ async def test_a_refused_write_of_a_task_ends_its_span_with_an_error(url: str, t
 
 def test_a_write_that_is_given_up_before_its_outcome_is_known_ends_its_span_with_an_error(traced: Traced) -> None:
     with CCSStore(telemetry=traced.exporter()) as store:
-        operations = store._operations
-        puts = operations.writes.puts_of([PutOp(PLANNER, "plan", VALUE)], operations.caller())
-        steps = operations.writes.commit(puts["planner"], 1)
+        steps = store._operations.batch([PutOp(PLANNER, "plan", VALUE)], store._context.call())
         next(steps)  # the log was asked
         steps.close()
     (given_up,) = traced.spans("ccs.put")

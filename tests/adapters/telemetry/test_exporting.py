@@ -18,8 +18,7 @@ from ccs_stream.adapters.telemetry import (
     TelemetryExporter,
     exporter_of,
 )
-from ccs_stream.client.observers import background_call
-from ccs_stream.projections.metric_events import Observed, StoreMetricEvent
+from ccs_stream.projections.metric_events import ObservedOperation, StoreMetricEvent
 from tests.adapters.telemetry.observing import HIT, MISS, PUT, observed
 
 LONG_S = 60.0
@@ -49,7 +48,7 @@ class Noting(Exporter):
             raise RuntimeError("no context")
         return threading.get_ident()
 
-    def export(self, observed: Observed, captured: object) -> None:
+    def export(self, observed: ObservedOperation, captured: object) -> None:
         self.threads.add(threading.get_ident())
         if self.hangs is not None:
             self.hangs.wait()
@@ -96,7 +95,7 @@ def test_whatever_has_on_event_is_told_of_each_event(kind: type[Any]) -> None:
     assert exporter is not None
     telemetry = Telemetry(exporter)
     for each in (PUT, MISS, HIT):
-        telemetry.give(observed(each), telemetry.capture())
+        telemetry.export(observed(each), telemetry.capture())
     assert telemetry.close(LONG_S)
     assert custom.told == [PUT, MISS, HIT]
 
@@ -133,9 +132,9 @@ def test_no_sdk_is_imported_before_it_is_asked_for() -> None:
 def test_an_exporter_is_told_in_order_in_a_thread_aside_with_what_was_captured_by_the_caller() -> None:
     exporter = Noting()
     telemetry = Telemetry(exporter)
-    telemetry.give(observed(PUT), telemetry.capture())
+    telemetry.export(observed(PUT), telemetry.capture())
     telemetry.degraded(degraded=True)
-    telemetry.give(observed(MISS), telemetry.capture())
+    telemetry.export(observed(MISS), telemetry.capture())
     telemetry.degraded(degraded=False)
     assert telemetry.close(LONG_S)
     here = threading.get_ident()
@@ -150,30 +149,29 @@ def test_what_raises_is_counted_logged_once_and_told_of_what_comes_next(caplog: 
     with caplog.at_level(logging.ERROR):
         for each in (PUT, MISS, HIT):
             assert telemetry.capture() is None
-            telemetry.give(observed(each), None)
-        assert telemetry.settle(LONG_S)
+            telemetry.export(observed(each), None)
+        assert telemetry.flush(LONG_S)
     exporter.raises = False
-    telemetry.give(observed(MISS), "here")
+    telemetry.export(observed(MISS), "here")
     assert telemetry.close(LONG_S)
     assert telemetry.failed == 3 + 3
     assert exporter.told == [("get", "here"), "closed"]
     assert len([each for each in caplog.records if each.levelno == logging.ERROR]) == 2  # one of each kind
 
 
-def test_nobody_waits_for_what_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background_call, "WAITING_MAX", 4)
+def test_nobody_waits_for_what_hangs() -> None:
     exporter = Noting()
     exporter.hangs = threading.Event()
-    telemetry = Telemetry(exporter)
+    telemetry = Telemetry(exporter, waiting_max=4)
     for _ in range(20):
-        telemetry.give(observed(HIT), None)
+        telemetry.export(observed(HIT), None)
     assert telemetry.dropped >= 20 - 4 - 1  # one is being told, four wait
     assert telemetry.close(0.01) is False
     exporter.hangs.set()
 
 
 def _told_in_a_child(telemetry: Telemetry, exporter: Noting, answers: Any) -> None:
-    telemetry.give(observed(HIT), "in the child")
+    telemetry.export(observed(HIT), "in the child")
     closed = telemetry.close(LONG_S)
     answers.put((closed, exporter.told))
 
@@ -181,8 +179,8 @@ def _told_in_a_child(telemetry: Telemetry, exporter: Noting, answers: Any) -> No
 def test_a_fork_begins_anew() -> None:
     exporter = Noting()
     telemetry = Telemetry(exporter)
-    telemetry.give(observed(PUT), "before")
-    assert telemetry.settle(LONG_S)
+    telemetry.export(observed(PUT), "before")
+    assert telemetry.flush(LONG_S)
     forking = multiprocessing.get_context("fork")
     answers = forking.Queue()
     child = forking.Process(target=_told_in_a_child, args=(telemetry, exporter, answers), daemon=True)

@@ -153,7 +153,7 @@ def test_an_exporter_that_raises_reaches_no_caller() -> None:
 
 
 def test_an_exporter_that_hangs_delays_no_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ccs_stream.client.observers.metrics.FAREWELL_S", 0.01)
+    monkeypatch.setattr("ccs_stream.client.observers.metrics.CLOSE_TIMEOUT_S", 0.01)
     exporter = Failing()
     exporter.hangs = threading.Event()
     with CCSStore(telemetry=exporter) as store:

@@ -306,12 +306,12 @@ def test_a_node_of_a_graph_carries_what_it_cost(session: Kept, exporter: LangSmi
 
     def plan(state: State) -> State:
         for each in (PUT, MISS, HIT):
-            telemetry.give(observed(each), telemetry.capture())
-        assert telemetry.settle(LONG_S)
+            telemetry.export(observed(each), telemetry.capture())
+        assert telemetry.flush(LONG_S)
         return {"steps": state["steps"] + 1}
 
     def hurry(state: State) -> State:
-        telemetry.give(observed(FOUND), telemetry.capture())
+        telemetry.export(observed(FOUND), telemetry.capture())
         return {"steps": state["steps"] + 1}
 
     builder = StateGraph(State)

@@ -155,7 +155,7 @@ def test_spans_are_named_after_calls(sdk: Sdk) -> None:
 def test_a_span_is_beneath_the_one_in_which_it_happened(sdk: Sdk) -> None:
     telemetry = Telemetry(sdk.exporter())
     with sdk.tracers.get_tracer("a graph").start_as_current_span("node") as node:
-        telemetry.give(observed(PUT), telemetry.capture())
+        telemetry.export(observed(PUT), telemetry.capture())
     telemetry.close(LONG_S)
     (put,) = (each for each in sdk.spans() if each.name == "ccs.put")
     assert put.parent == node.get_span_context()
@@ -213,7 +213,7 @@ def test_only_so_many_looked_up_writes_are_remembered(sdk: Sdk, monkeypatch: pyt
 def test_without_providers_nothing_is_recorded_and_nothing_fails() -> None:
     telemetry = Telemetry(OpenTelemetryExporter())
     for each in (PUT, MISS, event("degraded")):
-        telemetry.give(observed(each), telemetry.capture())
+        telemetry.export(observed(each), telemetry.capture())
     telemetry.close(LONG_S)
     assert telemetry.failed == 0
 

@@ -26,7 +26,7 @@ from ccs_stream.log.kafka.errors import BrokerRefusal
 from ccs_stream.log.kafka.store import KafkaLog, message_of
 from ccs_stream.protocol.admit import Verdict, admit, chain_holds
 from ccs_stream.protocol.commands import Commit, Write
-from ccs_stream.protocol.decide import Dropped
+from ccs_stream.protocol.decide import DropReason
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.errors import CcsError
 from ccs_stream.protocol.evolve import fold_decision
@@ -278,7 +278,7 @@ class ShardCoordinator(ShardReplica):
                 for listener in self._listeners.get(pending.workspace, ()):
                     listener.on_no_decision(pending, planned)
 
-    def _count_dropped(self, pending: QueuedCommand, why: Dropped) -> None:
+    def _count_dropped(self, pending: QueuedCommand, why: DropReason) -> None:
         self.counts.dropped[why.value] += 1
         topic, offset = self.store.names.commands, pending.offset
         LOG.warning(
