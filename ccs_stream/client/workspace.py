@@ -273,7 +273,29 @@ class Workspace:
         return sorted((each.scope, each.key) for each in found if each.readable(now) and each.scope[:width] == scope)
 
     def watch(self, *, scope: Scope = (), after: Position | str | None = None, values: bool = True) -> Watch:
-        """Changes under a scope prefix as they are admitted, from now or behind a position."""
+        """Changes under a scope prefix as they are committed, from now or behind a position.
+
+        ```python
+        import ccs_stream
+
+        with ccs_stream.connect() as workspace:
+            with workspace.watch(scope=("team",)) as changes:
+                workspace.agent("planner").write("plan", {"step": 1}, scope=("team",))
+                for change in changes:  # waits for the next change; `poll()` does not
+                    print(change.key, change.version, change.value)  # plan 1 {'step': 1}
+                    break
+        ```
+
+        Args:
+            scope: The beginning of the scopes to watch; () for all.
+            after: The position of the last change seen, to resume behind it; None for from now on.
+            values: Whether changes carry the value written.
+
+        Raises:
+            LogDiverged: When `after` is of another log, or beyond its end.
+            LogError: When the log cannot be read, and its kinds.
+
+        """
         self._check_open()
         self.coordinator.catch_up()
         position = None if after is None else Position.parse(after)
@@ -363,7 +385,18 @@ class Workspace:
         return self.flush(timeout_s)
 
     def health(self) -> WorkspaceHealth:
-        """How this workspace stands now: its threads, what waits in them, and how the log is reached. No I/O."""
+        """The state of this workspace now: its threads, what waits in them, and how the log is reached. No I/O.
+
+        ```python
+        import ccs_stream
+
+        with ccs_stream.connect() as workspace:
+            workspace.agent("planner").write("plan", {"step": 1})
+            health = workspace.health()
+            print(health.sequence, health.stale, health.degraded)  # 4 False False
+            print([worker.name for worker in health.workers if worker.failures])  # []
+        ```
+        """
         coordinator, mode = self.coordinator.health(), self.degraded_mode
         outbox = None if self.outbox is None or self._closed else self.outbox.counts
         tasks = [each.health() for each in (self._heartbeat, self._sweeper) if each is not None]

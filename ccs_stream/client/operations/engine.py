@@ -59,6 +59,7 @@ class Engine:
         self.addresses = self.session.addresses
         self.address = self.session.address
         self.refresh_steps = self.session.refresh
+        self.begin_call = self.copies.tick
         # Bound once, not wrapped: a hit pays for every call.
         self.read, self.read_async = self.reader.read, self.reader.read_async
         self.read_steps, self.read_all_steps = self.reader.read_steps, self.reader.read_all_steps
@@ -82,10 +83,6 @@ class Engine:
     def run_async(self, steps: Steps[T]) -> Coroutine[Any, Any, T]:
         """Take the steps in the running event loop."""
         return run_async(self.coordinator, steps)
-
-    def begin_call(self) -> int:
-        """Count a call; returns its number, the tick of leases and metric events."""
-        return self.copies.tick()
 
     def catch_up_steps(self) -> Steps[None]:
         """Fold what the default freshness needs."""
