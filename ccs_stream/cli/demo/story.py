@@ -187,8 +187,8 @@ def _by_writer(entries: list[str]) -> str:
 
 
 def _overwrite(each: UnseenOverwrite) -> str:
-    read = f"version {each.had_read}" if each.had_read else "that it did not exist"
-    return f"version {each.version} by {each.by}, who had read {read}, over {' and '.join(each.unseen)}"
+    read = f"read version {each.had_read}" if each.had_read else "found nothing"
+    return f"version {each.version} by {each.by}, who had {read}, over {' and '.join(each.unseen)}"
 
 
 def _stopped(page: Page, stopped: StoppedHolder) -> None:
