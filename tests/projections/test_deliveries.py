@@ -97,7 +97,7 @@ def test_a_delivery_of_the_current_version_is_no_finding() -> None:
 def test_a_copy_replaced_at_the_sequence_it_was_valid_at_is_a_finding() -> None:
     assert found(delivery(1, 1, 5))[0] == [FindingKind.STALE_DELIVERY]
     assert found(delivery(1, 2, 8))[0] == [FindingKind.STALE_DELIVERY]
-    assert found(nothing(1, 0, 3))[0] == [FindingKind.STALE_DELIVERY], "told that there is nothing, when there was"
+    assert found(nothing(1, 0, 3))[0] == [FindingKind.STALE_DELIVERY], "given as absent, when there was a version"
 
 
 def test_a_copy_replaced_later_is_stale_within_its_bound() -> None:

@@ -54,7 +54,7 @@ class Log:
     def write(
         self, version: int, *, by: ParticipantNumber = ONE, base: int | None = None, previous: int | None = None
     ) -> ev.WriteCommitted:
-        """A write whose links are right unless told otherwise."""
+        """A write whose links are right unless given otherwise."""
         return ev.WriteCommitted(
             artifact=A,
             participant=by,

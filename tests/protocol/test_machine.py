@@ -171,7 +171,7 @@ class Workspace(RuleBasedStateMachine):
 
     @invariant()
     def holds(self) -> None:
-        """What is true of every state."""
+        """Check what is true of every state."""
         if not hasattr(self, "live"):
             return
         for artifact in self.live.artifacts.values():
