@@ -33,7 +33,7 @@ from ccs_stream.client.observers.observers import WorkspaceObservers
 from ccs_stream.client.operations.engine import Engine
 from ccs_stream.client.operations.session import UNNUMBERED
 from ccs_stream.client.operations.steps import Steps, in_background, run, run_async
-from ccs_stream.client.options import DEFAULT_CONFIG, ClientConfig
+from ccs_stream.client.options import ClientConfig, parse_options
 from ccs_stream.client.recovery import SessionHeartbeat, heartbeat_steps, recover, settings_with, start_heartbeat
 from ccs_stream.client.results import Reading, Written
 from ccs_stream.client.values import encode
@@ -96,13 +96,13 @@ class Workspace:
         *,
         settings: WorkspaceSettings | None = None,
         owns_store: bool = True,
-        config: ClientConfig = DEFAULT_CONFIG,
+        config: ClientConfig | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """Open the workspace `name` of a log that is open. Applications call `ccs_stream.connect` instead.
 
-        `settings`, where given, take the place of those in `config`. The log is closed with the workspace, unless
-        `owns_store` is False. Tests hand in a `clock` that they move by hand.
+        Without `config` every option has its default; `settings`, where given, take the place of those in `config`. The
+        log is closed with the workspace, unless `owns_store` is False. Tests hand in a `clock` that they move by hand.
         """
         self.name = name
         self.instance_id = str(uuid.uuid4())
@@ -110,6 +110,8 @@ class Workspace:
         self._store = store
         self._owns_store = owns_store
         self._closed = False
+        if config is None:
+            config = parse_options({}, of="Workspace")
         wanted = config.settings if settings is None else settings
         self.coordinator = open_coordinator(store, name, settings_with(config.crash_recovery, wanted), clock=clock)
         self.engine = Engine(
@@ -117,6 +119,7 @@ class Workspace:
             contents=ContentCache(store, name, bytes_max=config.body_cache_bytes),
             freshness=Freshness.parse(store.default_freshness) if config.freshness is None else config.freshness,
             rules=config.rules,
+            identity=config.identity,
         )
         self.degraded_mode: DegradedMode | None = None
         """The degraded mode of this workspace, where `on_error="degrade"`."""

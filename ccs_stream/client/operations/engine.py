@@ -27,6 +27,7 @@ from ccs_stream.client.results import Change
 from ccs_stream.coordinator.port import Coordinator
 from ccs_stream.protocol.events import Event, WriteCommitted
 from ccs_stream.protocol.ids import Micros, Scope
+from ccs_stream.protocol.process_identity import ProcessIdentity
 
 T = TypeVar("T")
 
@@ -41,6 +42,7 @@ class Engine:
         contents: ContentCache,
         freshness: Freshness = Freshness.LATEST,
         rules: StrategyRules | None = None,
+        identity: ProcessIdentity | None = None,
     ) -> None:
         self.coordinator = coordinator
         self.state = coordinator.state
@@ -50,7 +52,7 @@ class Engine:
         """What each flow has read."""
         self.copies = CopyTracker(parse_rules(None) if rules is None else rules, coordinator.now)
         """Which copies may be served as they are."""
-        self.session = CommandSession(coordinator)
+        self.session = CommandSession(coordinator, identity)
         self.recorder = DeliveryRecorder(coordinator, self.copies, freshness, self.session.current.session_id)
         self.session.on_replaced = self.recorder.use_session
         self.reader = Reader(self.session, contents, self.copies, self.recorder, freshness)
