@@ -23,7 +23,7 @@ from ccs_stream.adapters.langgraph import CCSStore, CoherentStore
 from ccs_stream.adapters.telemetry.opentelemetry import OpenTelemetryExporter
 
 NAMESPACE: Final = ("shared",)
-SETTLE_S: Final = 120.0
+FLUSH_TIMEOUT_S: Final = 120.0
 OFF: Final = "watched by nobody"
 
 Store = CoherentStore
@@ -89,7 +89,7 @@ def _turn(store: Store, count: int) -> float:
     began = time.perf_counter()
     for _ in range(count):
         store.get(NAMESPACE, "k")
-    if not store.settle(SETTLE_S):
+    if not store.flush(FLUSH_TIMEOUT_S):
         raise AssertionError("what was read was not told in time")
     return (time.perf_counter() - began) / count
 
@@ -124,8 +124,8 @@ def _put_turns(folder: Path, holders: int, rounds: int) -> Iterator[float]:
         for _ in range(rounds):
             for number in range(holders):
                 store.get((f"agent-{number}", "shared"), "plan")
-            store.settle(SETTLE_S)
+            store.flush(FLUSH_TIMEOUT_S)
             began = time.perf_counter()
             store.put(WRITER, "plan", VALUE)
-            store.settle(SETTLE_S)
+            store.flush(FLUSH_TIMEOUT_S)
             yield time.perf_counter() - began

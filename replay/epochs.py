@@ -1,4 +1,4 @@
-"""Who led a shard and when, and which records were void: a summary of claims and resignations.
+"""The epochs of a shard (who led it and when), and its void records, summed up from claims and resignations.
 
 `info` and `verify` use it.
 
@@ -11,7 +11,7 @@ import dataclasses
 from typing import Any
 
 from ccs_stream.log.reader import LogEntry
-from ccs_stream.projections.invariants import Invariants, Kind
+from ccs_stream.projections.invariants import FindingKind, Invariants
 from ccs_stream.protocol.admit import Cursor, Verdict
 from ccs_stream.protocol.ids import LeaderId
 from ccs_stream.protocol.records import DecisionRecord, LeaderClaimed, LeaderResigned, LogTruncated
@@ -140,9 +140,9 @@ class LeadershipChecks:
             self._wrong(f"decision {record.index} of epoch {record.epoch} follows decision {self._index}")
         if record.first_sequence != self._sequence + 1:
             detail = f"sequence {record.first_sequence} follows sequence {self._sequence}"
-            self._found.find(Kind.HASH_CHAIN, detail, record.first_sequence)
+            self._found.find(FindingKind.HASH_CHAIN, detail, record.first_sequence)
         self._index = record.index
         self._sequence = record.first_sequence + len(record.events) - 1
 
     def _wrong(self, detail: str) -> None:
-        self._found.find(Kind.SINGLE_WRITER, detail)
+        self._found.find(FindingKind.SINGLE_WRITER, detail)

@@ -21,7 +21,7 @@ from ccs_stream.log.deliveries import decode_delivery
 from ccs_stream.log.port import Position
 from ccs_stream.log.reader import LogEntry, ShardReader, record_is_missing
 from ccs_stream.projections.deliveries import DeliveryChecks
-from ccs_stream.projections.invariants import Invariants, Kind
+from ccs_stream.projections.invariants import FindingKind, Invariants
 from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.errors import ContentMissing, CorruptRecord, LogDiverged, LogError, MissingHead, UsageError
 from ccs_stream.protocol.events import WriteCommitted
@@ -55,7 +55,7 @@ class _ExpectedEnd:
 
 @dataclasses.dataclass(slots=True)
 class VerifyResult:
-    """What a pass found."""
+    """The findings of one pass."""
 
     found: Invariants = dataclasses.field(default_factory=Invariants)
     epochs: EpochHistory = dataclasses.field(default_factory=EpochHistory)
@@ -73,7 +73,7 @@ def run(source: Source, options: VerifyOptions, *, as_json: bool) -> int:
 def report_unreadable(url: str, workspace: str | None, error: LogError, *, as_json: bool) -> int:
     """Print the one finding about a log that cannot be opened; returns the exit code."""
     checked = VerifyResult()
-    checked.found.find(Kind.MISSING_HEAD, str(error))
+    checked.found.find(FindingKind.MISSING_HEAD, str(error))
     return report(checked, VerifyOptions(bodies=False), url, workspace, as_json=as_json)
 
 
@@ -152,11 +152,11 @@ def check(source: Source, options: VerifyOptions) -> VerifyResult:
         if checked.deliveries is not None:
             _deliveries(source, found, checked.deliveries)
     except MissingHead as error:
-        found.find(Kind.MISSING_HEAD, str(error))
+        found.find(FindingKind.MISSING_HEAD, str(error))
     except CorruptRecord as error:
-        found.find(Kind.CORRUPT_RECORD, str(error))
+        found.find(FindingKind.CORRUPT_RECORD, str(error))
     except LogDiverged as error:
-        found.find(Kind.HASH_CHAIN, str(error))
+        found.find(FindingKind.HASH_CHAIN, str(error))
     checked.epochs.end(reader.cursor)
     checked.records = reader.cursor.admitted + reader.cursor.void
     if not found.events and not found.violations:
@@ -167,12 +167,12 @@ def check(source: Source, options: VerifyOptions) -> VerifyResult:
 def _end(source: Source, found: Invariants, reader: ShardReader, expected: list[_ExpectedEnd]) -> None:
     log_id, end = reader.cursor.log_id, reader.cursor.end(source.workspace).sequence
     if log_id is None:
-        found.find(Kind.MISSING_HEAD, f"{source.store.display_url} holds no record of {source.workspace!r}")
+        found.find(FindingKind.MISSING_HEAD, f"{source.store.display_url} holds no record of {source.workspace!r}")
     elif log_id != source.store.log_id:
-        found.find(Kind.DIVERGED, "the shard belongs to another log than the rest: two logs were mixed")
+        found.find(FindingKind.DIVERGED, "the shard belongs to another log than the rest: two logs were mixed")
     for each in expected:
         detail = f"the log ends at sequence {end}, {each.said_by} knows of {each.sequence}: its tail is missing"
-        found.find(Kind.CUT_TAIL, detail)
+        found.find(FindingKind.CUT_TAIL, detail)
 
 
 def _deliveries(source: Source, found: Invariants, checks: DeliveryChecks) -> None:
@@ -185,7 +185,7 @@ def _deliveries(source: Source, found: Invariants, checks: DeliveryChecks) -> No
         found.find(kind, detail, sequence)
     stored = source.store.deliveries_end(source.workspace)
     if stored is not None and kept < stored:
-        found.find(Kind.CUT_TAIL, f"{stored} deliveries were kept, and {kept} are there", 0)
+        found.find(FindingKind.CUT_TAIL, f"{stored} deliveries were kept, and {kept} are there", 0)
 
 
 def _entry(
@@ -201,7 +201,9 @@ def _entry(
     if entry.verdict is not Verdict.ADMITTED:
         alone = source.store.serialises_writers
         if record_is_missing(reader.cursor, record) if alone else entry.verdict is Verdict.SEQUENCE_GAP:
-            found.find(Kind.VOID_RECORD, f"record at offset {entry.offset} does not continue the log: {entry.verdict}")
+            found.find(
+                FindingKind.VOID_RECORD, f"record at offset {entry.offset} does not continue the log: {entry.verdict}"
+            )
         return
     leadership.take(entry)
     if not isinstance(record, DecisionRecord):
@@ -218,16 +220,16 @@ def _body(source: Source, found: Invariants, entry: LogEntry, event: WriteCommit
         try:
             body = source.store.get_content(event.content_locator)
         except ContentMissing as error:
-            found.find(Kind.CONTENT, str(error))
+            found.find(FindingKind.CONTENT, str(error))
             return
     else:
         contents = entry.stored.contents
         if event.content_index is None or event.content_index >= len(contents):
-            found.find(Kind.CONTENT, f"the body of version {event.version} is missing: it was redacted")
+            found.find(FindingKind.CONTENT, f"the body of version {event.version} is missing: it was redacted")
             return
         body = contents[event.content_index]
     if len(body) != event.content_size or hashlib.sha256(body).digest() != event.content_hash:
-        found.find(Kind.CONTENT, f"the body of version {event.version} is not the one its hash names")
+        found.find(FindingKind.CONTENT, f"the body of version {event.version} is not the one its hash names")
 
 
 def _expect(found: Invariants, expected: list[_ExpectedEnd], sequence: int, chain: Hash) -> None:
@@ -236,7 +238,7 @@ def _expect(found: Invariants, expected: list[_ExpectedEnd], sequence: int, chai
             expected.remove(each)
             if sequence != each.sequence or chain != each.hash:
                 found.find(
-                    Kind.DIVERGED,
+                    FindingKind.DIVERGED,
                     f"at sequence {each.sequence} this log is not the one that {each.said_by} knows",
                     each.sequence,
                 )

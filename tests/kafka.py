@@ -59,7 +59,7 @@ class CoordinatorProcess:
 
     @property
     def said(self) -> str:
-        """What it wrote to stderr so far."""
+        """Its output on stderr so far."""
         return self._output.read_text()
 
     def ready(self) -> bool:
@@ -92,7 +92,7 @@ class CoordinatorProcess:
         return self
 
     def get(self, path: str) -> str:
-        """What it answers under a path."""
+        """Its answer under a path."""
         with urllib.request.urlopen(f"{self.health}{path}") as answer:
             return str(answer.read().decode())
 

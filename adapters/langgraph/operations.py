@@ -15,10 +15,9 @@ from ccs_stream.adapters.langgraph.identity import Addressing, CallContext, Name
 from ccs_stream.adapters.langgraph.items import CoherentSearchItem, item
 from ccs_stream.adapters.langgraph.vectors import VectorIndex
 from ccs_stream.adapters.langgraph.writes import ItemWriter
-from ccs_stream.client.adapter_port import AdapterPort, ReadCall, ReadContent, Steps, SyncOrAsync
+from ccs_stream.client.adapter_port import AdapterPort, ArtifactState, ReadCall, ReadContent, Steps, SyncOrAsync
 from ccs_stream.client.results import instant
 from ccs_stream.client.values import JSON, decode
-from ccs_stream.protocol.directory import ArtifactState
 from ccs_stream.protocol.errors import UsageError
 
 

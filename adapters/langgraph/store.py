@@ -30,17 +30,15 @@ from ccs_stream.adapters.langgraph.items import CoherentItem, item
 from ccs_stream.adapters.langgraph.operations import Operations, item_of
 from ccs_stream.adapters.langgraph.vectors import VectorIndex
 from ccs_stream.adapters.langgraph.writes import ItemWriter
-from ccs_stream.client.adapter_port import ReadContent, Reservation, Steps
+from ccs_stream.client.adapter_port import Outbox, Position, ReadContent, Reservation, Steps
 from ccs_stream.client.agent import RESERVATION_LIMIT_S, seconds_to_us
 from ccs_stream.client.connect import connect
-from ccs_stream.client.degraded.outbox import Outbox
 from ccs_stream.client.health import WorkspaceHealth
 from ccs_stream.client.history import Watch
 from ccs_stream.client.options import ClientOptions, check_names
 from ccs_stream.client.results import Change
 from ccs_stream.client.workspace import FLUSH_TIMEOUT_S, Workspace
-from ccs_stream.log.port import Position
-from ccs_stream.projections.savings import Account
+from ccs_stream.projections.savings import TokenAccount
 from ccs_stream.protocol.errors import UsageError, unknown_name
 
 WriteCondition = Literal["last_writer_wins", "guarded"]
@@ -400,7 +398,7 @@ class CoherentStore(BaseStore):
         """The tokens of the reads so far, under agent-coherence's keys and rules; see `Workspace.benchmark_summary`."""
         return self._workspace.benchmark_summary()
 
-    def savings(self) -> Account:
+    def savings(self) -> TokenAccount:
         """All tokens that moved so far, next to what re-reading would have moved; see `Workspace.savings`."""
         return self._workspace.savings()
 

@@ -38,7 +38,9 @@ class ItemWriter:
         tick = self._port.begin_call()
         batch = self._port.batch(agent, read_set)
         self._add(batch, namespace, scope, key, value, expected=self._expected, ttl_minutes=ttl_minutes, index=index)
-        self._warnings.check(batch, self._port.commit(batch, f"put by {agent!r}", tick))
+        written = self._port.commit(batch, f"put by {agent!r}", tick)
+        if written[0].overwrote_unseen:
+            self._warnings.check(batch, written)
         return True
 
     def batches_of(self, ops: Sequence[Op], call: CallContext) -> list[WriteBatch]:

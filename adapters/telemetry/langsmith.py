@@ -18,7 +18,7 @@ from langsmith.run_helpers import get_current_run_tree
 from langsmith.run_trees import RunTree
 
 from ccs_stream.client.observers.telemetry import Exporter, TelemetryExporter
-from ccs_stream.projections.metric_events import Observed, StoreMetricEvent
+from ccs_stream.projections.metric_events import ObservedOperation, StoreMetricEvent
 
 LOG = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class LangSmithExporter(Exporter, TelemetryExporter):
         """Put an event on the run that is current here."""
         self._put(event, self.capture())
 
-    def export(self, observed: Observed, captured: object) -> None:
+    def export(self, observed: ObservedOperation, captured: object) -> None:
         self._put(observed.event, cast("tuple[RunTree, bool] | None", captured))
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ from opentelemetry.util.types import AttributeValue
 
 from ccs_stream.client.observers.telemetry import Exporter, TelemetryExporter
 from ccs_stream.clock import wall_clock
-from ccs_stream.projections.metric_events import Observed, StoreMetricEvent
+from ccs_stream.projections.metric_events import ObservedOperation, StoreMetricEvent
 from ccs_stream.protocol.ids import ArtifactId, Micros, Version
 
 LOG = logging.getLogger(__name__)
@@ -129,7 +129,7 @@ class OpenTelemetryExporter(Exporter, TelemetryExporter):
             begun.set_status(Status(StatusCode.ERROR, said))
             begun.end(end_time=failed_at * _NS_PER_US)
 
-    def export(self, observed: Observed, captured: object) -> None:
+    def export(self, observed: ObservedOperation, captured: object) -> None:
         self.on_event(observed.event)
         event = observed.event
         made: _Made = (event.instance_id, observed.artifact, observed.version)
@@ -153,7 +153,7 @@ class OpenTelemetryExporter(Exporter, TelemetryExporter):
             self._remember(made, followable)
         span.end(end_time=observed.ended_at * _NS_PER_US)
 
-    def _write_of(self, made: _Made, observed: Observed) -> SpanContext | None:
+    def _write_of(self, made: _Made, observed: ObservedOperation) -> SpanContext | None:
         """The span of the write whose version was read; asked of the log once, whatever it says."""
         for known in (self._writes, self._writes_before):
             if made in known:
@@ -208,7 +208,7 @@ def _attributes(event: StoreMetricEvent) -> dict[str, AttributeValue]:
     }
 
 
-def _place(observed: Observed) -> dict[str, AttributeValue]:
+def _place(observed: ObservedOperation) -> dict[str, AttributeValue]:
     place: dict[str, AttributeValue] = {
         "ccs.namespace": observed.event.namespace,
         "ccs.key": observed.event.key,

@@ -19,9 +19,11 @@ from ccs_stream.client.observers.json_lines import LineFunction, parse_sink
 from ccs_stream.client.observers.metrics import MetricsOptions
 from ccs_stream.client.observers.telemetry import Exporter, TelemetryExporter
 from ccs_stream.client.observers.token_counter import CountTokens
+from ccs_stream.client.process_identity import identify_process
 from ccs_stream.client.recovery import CrashRecoveryConfig, check_composition
 from ccs_stream.projections.metric_events import StoreMetricEvent
 from ccs_stream.protocol.errors import UsageError, unknown_name
+from ccs_stream.protocol.process_identity import ProcessIdentity
 from ccs_stream.protocol.settings import SECOND_US, WorkspaceSettings
 
 Sink = LineFunction | str | Path
@@ -63,6 +65,10 @@ class ClientOptions(TypedDict, total=False):
     """While the log cannot be used: raise (`strict`, the default), or answer reads from what this process knows."""
     outbox: str | Path | None
     """A file that keeps writes until the log is back; needs `on_error="degrade"`."""
+    labels: Mapping[str, str] | None
+    """What the log records of this process besides, such as `{"run": "7"}`; `ccs-replay` shows it."""
+    identify_host: bool
+    """Whether the log records host, process number and program of this process; on unless given."""
     benchmark: bool
     """Whether the tokens of reads and writes are counted, for `benchmark_summary` and `savings`."""
     on_metric: Callable[[StoreMetricEvent], object] | None
@@ -90,6 +96,7 @@ class ClientConfig:
     degrades: bool
     outbox: Path | None
     metrics: MetricsOptions | None
+    identity: ProcessIdentity
 
     def check_leases(self, limits: CrashRecoveryConfig | WorkspaceSettings | None) -> None:
         """See that no lease outlives the grant under it. Raises `UsageError`."""
@@ -149,6 +156,7 @@ def parse_options(options: Mapping[str, Any], *, of: str, others: tuple[str, ...
             count_tokens=options.get("count_tokens"),
             telemetry=options.get("telemetry"),
         ),
+        identity=identify_process(labels=options.get("labels"), identify_host=options.get("identify_host", True)),
     )
     config.check_leases(recovery)
     return config
@@ -173,7 +181,3 @@ def _degrading(on_error: object, outbox: object) -> tuple[bool, Path | None]:
 def _sink(option: Any, what: str) -> LineFunction | Path | None:
     """A function or a file; None without a sink, and for True, where the log is the record."""
     return None if option is None or type(option) is bool else parse_sink(option, what)
-
-
-DEFAULT_CONFIG = parse_options({}, of="connect")
-"""The configuration without any option."""

@@ -33,7 +33,7 @@ from ccs_stream.client.observers.observers import WorkspaceObservers
 from ccs_stream.client.operations.engine import Engine
 from ccs_stream.client.operations.session import UNNUMBERED
 from ccs_stream.client.operations.steps import Steps, in_background, run, run_async
-from ccs_stream.client.options import DEFAULT_CONFIG, ClientConfig
+from ccs_stream.client.options import ClientConfig, parse_options
 from ccs_stream.client.recovery import SessionHeartbeat, heartbeat_steps, recover, settings_with, start_heartbeat
 from ccs_stream.client.results import Reading, Written
 from ccs_stream.client.values import encode
@@ -41,7 +41,7 @@ from ccs_stream.clock import SYSTEM_CLOCK, Clock
 from ccs_stream.coordinator.factory import open_coordinator
 from ccs_stream.log.deliveries import decode_delivery
 from ccs_stream.log.port import LogStore, Position
-from ccs_stream.projections.savings import Account
+from ccs_stream.projections.savings import TokenAccount
 from ccs_stream.protocol.commands import Leave
 from ccs_stream.protocol.deliveries import DeliveryRecorded
 from ccs_stream.protocol.errors import CcsError, Closed, UsageError
@@ -96,13 +96,13 @@ class Workspace:
         *,
         settings: WorkspaceSettings | None = None,
         owns_store: bool = True,
-        config: ClientConfig = DEFAULT_CONFIG,
+        config: ClientConfig | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """Open the workspace `name` of a log that is open. Applications call `ccs_stream.connect` instead.
 
-        `settings`, where given, take the place of those in `config`. The log is closed with the workspace, unless
-        `owns_store` is False. Tests hand in a `clock` that they move by hand.
+        Without `config` every option has its default; `settings`, where given, take the place of those in `config`. The
+        log is closed with the workspace, unless `owns_store` is False. Tests hand in a `clock` that they move by hand.
         """
         self.name = name
         self.instance_id = str(uuid.uuid4())
@@ -110,6 +110,8 @@ class Workspace:
         self._store = store
         self._owns_store = owns_store
         self._closed = False
+        if config is None:
+            config = parse_options({}, of="Workspace")
         wanted = config.settings if settings is None else settings
         self.coordinator = open_coordinator(store, name, settings_with(config.crash_recovery, wanted), clock=clock)
         self.engine = Engine(
@@ -117,6 +119,7 @@ class Workspace:
             contents=ContentCache(store, name, bytes_max=config.body_cache_bytes),
             freshness=Freshness.parse(store.default_freshness) if config.freshness is None else config.freshness,
             rules=config.rules,
+            identity=config.identity,
         )
         self.degraded_mode: DegradedMode | None = None
         """The degraded mode of this workspace, where `on_error="degrade"`."""
@@ -273,7 +276,29 @@ class Workspace:
         return sorted((each.scope, each.key) for each in found if each.readable(now) and each.scope[:width] == scope)
 
     def watch(self, *, scope: Scope = (), after: Position | str | None = None, values: bool = True) -> Watch:
-        """Changes under a scope prefix as they are admitted, from now or behind a position."""
+        """Changes under a scope prefix as they are committed, from now or behind a position.
+
+        ```python
+        import ccs_stream
+
+        with ccs_stream.connect() as workspace:
+            with workspace.watch(scope=("team",)) as changes:
+                workspace.agent("planner").write("plan", {"step": 1}, scope=("team",))
+                for change in changes:  # waits for the next change; `poll()` does not
+                    print(change.key, change.version, change.value)  # plan 1 {'step': 1}
+                    break
+        ```
+
+        Args:
+            scope: The beginning of the scopes to watch; () for all.
+            after: The position of the last change seen, to resume behind it; None for from now on.
+            values: Whether changes carry the value written.
+
+        Raises:
+            LogDiverged: When `after` is of another log, or beyond its end.
+            LogError: When the log cannot be read, and its kinds.
+
+        """
         self._check_open()
         self.coordinator.catch_up()
         position = None if after is None else Position.parse(after)
@@ -363,7 +388,18 @@ class Workspace:
         return self.flush(timeout_s)
 
     def health(self) -> WorkspaceHealth:
-        """How this workspace stands now: its threads, what waits in them, and how the log is reached. No I/O."""
+        """The state of this workspace now: its threads, what waits in them, and how the log is reached. No I/O.
+
+        ```python
+        import ccs_stream
+
+        with ccs_stream.connect() as workspace:
+            workspace.agent("planner").write("plan", {"step": 1})
+            health = workspace.health()
+            print(health.sequence, health.stale, health.degraded)  # 4 False False
+            print([worker.name for worker in health.workers if worker.failures])  # []
+        ```
+        """
         coordinator, mode = self.coordinator.health(), self.degraded_mode
         outbox = None if self.outbox is None or self._closed else self.outbox.counts
         tasks = [each.health() for each in (self._heartbeat, self._sweeper) if each is not None]
@@ -398,7 +434,7 @@ class Workspace:
         """
         return self._metrics().summary()
 
-    def savings(self) -> Account:
+    def savings(self) -> TokenAccount:
         """All tokens that moved so far, by cause, agent and artifact, next to what re-reading would have moved.
 
         Raises `UsageError` unless opened with `benchmark=True`.

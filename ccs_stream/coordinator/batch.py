@@ -15,7 +15,7 @@ from ccs_stream.log.envelope import chain_hash, encode_head
 from ccs_stream.log.port import Draft
 from ccs_stream.protocol.admit import Cursor
 from ccs_stream.protocol.commands import Command, Open
-from ccs_stream.protocol.decide import Decision, Dropped, decide, refusal_for_bug, refusal_of
+from ccs_stream.protocol.decide import Decision, DropReason, decide, refusal_for_bug, refusal_of
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.events import CommandAnswered, RefusalReason
 from ccs_stream.protocol.evolve import fold_decision
@@ -99,7 +99,7 @@ def plan_shard(
         at = max(now, end.state.recorded_at)
         if not end.view.opened and type(command) is not Open:
             # Its author never opened the workspace: it saw another log. No event may come before sequence 1.
-            batch.append(PlannedDecision(command, Decision([], dropped=Dropped.NEVER_OPENED), offset))
+            batch.append(PlannedDecision(command, Decision([], dropped=DropReason.NEVER_OPENED), offset))
             continue
         decision = _decide(end.view, command, at)
         if queued.refused is not None and decision.repeats is None and decision.dropped is None:

@@ -14,12 +14,12 @@ import collections
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from ccs_stream.projections.invariants import Kind
+from ccs_stream.projections.invariants import FindingKind
 from ccs_stream.protocol.deliveries import DeliveryOutcome, DeliveryRecorded
 from ccs_stream.protocol.events import ArtifactDeleted, Event, WriteCommitted
 from ccs_stream.protocol.ids import ArtifactId, Micros, SequenceNumber, SessionId
 
-Found = tuple[Kind, int, str]
+Found = tuple[FindingKind, int, str]
 """Kind, sequence, detail."""
 
 
@@ -64,19 +64,23 @@ class DeliveryChecks:
         self.deliveries += 1
         at = each.valid_at_sequence
         if at > self._end:
-            yield Kind.CUT_TAIL, at, f"{_said(each)} was valid at sequence {at}, and the log ends at {self._end}"
+            yield FindingKind.CUT_TAIL, at, f"{_said(each)} was valid at sequence {at}, and the log ends at {self._end}"
             return
         versions = self._artifacts.get(each.artifact) or _Versions()
         current = bisect.bisect_right(versions.sequences, at)
         if each.version > len(versions.sequences):
-            yield Kind.DELIVERY, at, f"{_said(each)} is of a version that the log does not have"
+            yield FindingKind.DELIVERY, at, f"{_said(each)} is of a version that the log does not have"
         elif each.version > current:
-            yield Kind.DELIVERY, at, f"{_said(each)} is of a version made later, at {self._made(versions, each)}"
+            yield FindingKind.DELIVERY, at, f"{_said(each)} is of a version made later, at {self._made(versions, each)}"
         elif each.version < current:
             replaced = versions.sequences[each.version]
-            yield Kind.STALE_DELIVERY, at, f"{_said(each)} was replaced at sequence {replaced}, which is not later"
+            yield (
+                FindingKind.STALE_DELIVERY,
+                at,
+                f"{_said(each)} was replaced at sequence {replaced}, which is not later",
+            )
         elif each.outcome is DeliveryOutcome.CONTENT and versions.hashes[each.version - 1] != each.content_hash:
-            yield Kind.DELIVERY, at, f"{_said(each)} has another hash than the log has"
+            yield FindingKind.DELIVERY, at, f"{_said(each)} has another hash than the log has"
         elif each.version < len(versions.sequences) and versions.recorded_at[each.version] < each.at:
             self.stale_within_bound += 1
 
@@ -86,7 +90,7 @@ class DeliveryChecks:
             first, last = self._last.get(session, 0) + 1, max(early)
             missing = last - self._last.get(session, 0) - len(early)
             yield (
-                Kind.DELIVERY_GAP,
+                FindingKind.DELIVERY_GAP,
                 0,
                 f"session {session.hex()[:8]}: {missing} deliveries between numbers {first} and {last} are missing",
             )

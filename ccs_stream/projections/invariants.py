@@ -25,7 +25,7 @@ _NUMBERS_KEPT: Final = 1_024
 """Command numbers of a session remembered to notice one used twice; at least the widest dedupe window in use."""
 
 
-class Kind(enum.StrEnum):
+class FindingKind(enum.StrEnum):
     """The kinds of findings; see `severity`."""
 
     LOST_UPDATE = "lost_update"
@@ -61,14 +61,14 @@ class Kind(enum.StrEnum):
     @property
     def severity(self) -> str:
         """`violation` or `loss`."""
-        return "loss" if self in (Kind.LOST_UPDATE, Kind.DELIVERY_GAP) else "violation"
+        return "loss" if self in (FindingKind.LOST_UPDATE, FindingKind.DELIVERY_GAP) else "violation"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """One violated invariant or lost update."""
 
-    kind: Kind
+    kind: FindingKind
     sequence: int
     """Sequence of the event, or the last one before it; 0 where none is known."""
     detail: str
@@ -94,8 +94,8 @@ class Invariants:
     """Call `decision` for every admitted decision in order; then read `counts` and `examples`."""
 
     def __init__(self) -> None:
-        self.counts: dict[Kind, int] = {}
-        self.examples: dict[Kind, list[Finding]] = {}
+        self.counts: dict[FindingKind, int] = {}
+        self.examples: dict[FindingKind, list[Finding]] = {}
         self.events = 0
         self._sequence = 0
         self._recorded_at = 0
@@ -114,9 +114,9 @@ class Invariants:
     @property
     def losses(self) -> int:
         """How many updates were lost."""
-        return self.counts.get(Kind.LOST_UPDATE, 0)
+        return self.counts.get(FindingKind.LOST_UPDATE, 0)
 
-    def find(self, kind: Kind, detail: str, sequence: int | None = None) -> None:
+    def find(self, kind: FindingKind, detail: str, sequence: int | None = None) -> None:
         """Record a finding."""
         self.counts[kind] = self.counts.get(kind, 0) + 1
         examples = self.examples.setdefault(kind, [])
@@ -127,15 +127,17 @@ class Invariants:
     def decision(self, record: DecisionRecord, events: Sequence[ev.Event]) -> None:
         """Check one admitted decision."""
         if record.recorded_at < self._recorded_at:
-            self.find(Kind.CLOCK, f"recorded {self._recorded_at - record.recorded_at} us before the decision before it")
+            self.find(
+                FindingKind.CLOCK, f"recorded {self._recorded_at - record.recorded_at} us before the decision before it"
+            )
         self._recorded_at = max(self._recorded_at, record.recorded_at)
         if len(events) > 1 and any(type(event) is ev.CommandRefused for event in events):
-            self.find(Kind.REFUSAL, "a refused command left more than its refusal")
+            self.find(FindingKind.REFUSAL, "a refused command left more than its refusal")
         for event in events:
             self._sequence += 1
             self.events += 1
             if self._sequence == 1 and type(event) is not ev.WorkspaceOpened:
-                self.find(Kind.FIRST_EVENT, f"sequence 1 is a {type(event).__name__}, not WorkspaceOpened")
+                self.find(FindingKind.FIRST_EVENT, f"sequence 1 is a {type(event).__name__}, not WorkspaceOpened")
             self._event(event)
         if record.number and record.session_id in self._sessions:
             self._number(record, events)
@@ -144,7 +146,8 @@ class Invariants:
                 left = sorted({*sharers, *((owner,) if owner else ())})
                 name = self._artifacts[artifact].name
                 self.find(
-                    Kind.INVALIDATION, f"{name}: the copies of participants {left} became stale and were not named"
+                    FindingKind.INVALIDATION,
+                    f"{name}: the copies of participants {left} became stale and were not named",
                 )
             self._stale.clear()
 
@@ -156,7 +159,7 @@ class Invariants:
         numbers = self._numbers.setdefault(record.session_id, {})
         if record.number in numbers:
             session = record.session_id.hex()[:8]
-            self.find(Kind.REPEATED_COMMAND, f"number {record.number} of session {session} was decided twice")
+            self.find(FindingKind.REPEATED_COMMAND, f"number {record.number} of session {session} was decided twice")
         numbers[record.number] = None
         if len(numbers) > _NUMBERS_KEPT:
             del numbers[next(iter(numbers))]
@@ -173,7 +176,7 @@ class Invariants:
                 self._deleted(event)
             case ev.ArtifactRegistered():
                 if event.artifact in self._artifacts:
-                    self.find(Kind.UNKNOWN_ARTIFACT, f"{event.key!r} was registered twice")
+                    self.find(FindingKind.UNKNOWN_ARTIFACT, f"{event.key!r} was registered twice")
                 else:
                     self._artifacts[event.artifact] = _Artifact("/".join((*event.scope, event.key)))
             case ev.ReservationAcquired():
@@ -184,7 +187,7 @@ class Invariants:
                 self._reclaimed(event)
             case ev.ParticipantJoined():
                 if event.participant in self._agents:
-                    self.find(Kind.UNKNOWN_PARTICIPANT, f"participant {event.participant} joined twice")
+                    self.find(FindingKind.UNKNOWN_PARTICIPANT, f"participant {event.participant} joined twice")
                 self._agents[event.participant] = event.agent
                 self._sessions.setdefault(event.session_id, set()).add(event.participant)
             case ev.SessionEnded():
@@ -192,10 +195,10 @@ class Invariants:
             case ev.ExpiryExtended():
                 self._artifact(event.artifact)
             case ev.UnknownEvent():
-                self.find(Kind.UNKNOWN_EVENT, f"an event of unknown schema {event.fingerprint.hex()}")
+                self.find(FindingKind.UNKNOWN_EVENT, f"an event of unknown schema {event.fingerprint.hex()}")
             case ev.WorkspaceOpened():
                 if self._sequence != 1:
-                    self.find(Kind.FIRST_EVENT, "the workspace was opened twice")
+                    self.find(FindingKind.FIRST_EVENT, "the workspace was opened twice")
             case ev.SessionRenewed() | ev.CommandRefused() | ev.CommandAnswered():
                 pass
             case _:
@@ -204,33 +207,35 @@ class Invariants:
     def _artifact(self, artifact: ArtifactId) -> _Artifact:
         known = self._artifacts.get(artifact)
         if known is None:
-            self.find(Kind.UNKNOWN_ARTIFACT, f"artifact {artifact.hex()} was never registered")
+            self.find(FindingKind.UNKNOWN_ARTIFACT, f"artifact {artifact.hex()} was never registered")
             known = self._artifacts[artifact] = _Artifact(artifact.hex())
         return known
 
     def _who(self, participant: ParticipantNumber) -> str:
         agent = self._agents.get(participant)
         if agent is None:
-            self.find(Kind.UNKNOWN_PARTICIPANT, f"participant {participant} acts and never joined")
+            self.find(FindingKind.UNKNOWN_PARTICIPANT, f"participant {participant} acts and never joined")
             return f"participant {participant}"
         return agent
 
     def _versions(self, artifact: _Artifact, version: int, previous: int) -> None:
         if version != artifact.version + 1:
-            self.find(Kind.VERSION, f"{artifact.name}: version {version} follows version {artifact.version}")
+            self.find(FindingKind.VERSION, f"{artifact.name}: version {version} follows version {artifact.version}")
         if previous != artifact.sequence:
-            self.find(Kind.LINK, f"{artifact.name}: names sequence {previous} as replaced, it was {artifact.sequence}")
+            self.find(
+                FindingKind.LINK, f"{artifact.name}: names sequence {previous} as replaced, it was {artifact.sequence}"
+            )
         artifact.version = version
         artifact.sequence = self._sequence
 
     def _may_write(self, artifact: _Artifact, participant: int) -> None:
         if participant in artifact.reclaimed:
             who = self._who(ParticipantNumber(participant))
-            self.find(Kind.ZOMBIE_WRITE, f"{artifact.name}: {who!r} wrote after a reclaim without having read")
+            self.find(FindingKind.ZOMBIE_WRITE, f"{artifact.name}: {who!r} wrote after a reclaim without having read")
         standing = artifact.reserved_by and artifact.reserved_until > self._recorded_at
         if standing and artifact.reserved_by != participant:
             who = self._who(ParticipantNumber(participant))
-            self.find(Kind.RESERVATION, f"{artifact.name}: {who!r} wrote while another held the reservation")
+            self.find(FindingKind.RESERVATION, f"{artifact.name}: {who!r} wrote while another held the reservation")
 
     def _write(self, event: ev.WriteCommitted) -> None:
         artifact, writer = self._artifact(event.artifact), event.participant
@@ -240,7 +245,7 @@ class Invariants:
         if existed and event.base_version != replaced and artifact.writer != writer:
             base = "never read it" if event.base_version is None else f"had read version {event.base_version}"
             self.find(
-                Kind.LOST_UPDATE,
+                FindingKind.LOST_UPDATE,
                 f"{artifact.name}: {who!r} replaced version {replaced} by "
                 f"{self._who(ParticipantNumber(artifact.writer))!r} with version {event.version}, and {base}",
             )
@@ -259,7 +264,7 @@ class Invariants:
             self._who(event.participant)
             self._may_write(artifact, event.participant)
         if artifact.deleted or artifact.version == 0:
-            self.find(Kind.VERSION, f"{artifact.name}: deleted while it did not exist")
+            self.find(FindingKind.VERSION, f"{artifact.name}: deleted while it did not exist")
         self._versions(artifact, event.version, event.previous_sequence)
         artifact.deleted = True
         if artifact.owner or artifact.sharers:
@@ -270,12 +275,12 @@ class Invariants:
         artifact = self._artifact(event.artifact)
         stale = self._stale.pop(event.artifact, None)
         if stale is None:
-            self.find(Kind.INVALIDATION, f"{artifact.name}: copies invalidated without a write or delete of it")
+            self.find(FindingKind.INVALIDATION, f"{artifact.name}: copies invalidated without a write or delete of it")
             return
         owner, owner_state, sharers = stale
         if (event.owner, set(event.sharers)) != (owner, sharers) or (owner and event.owner_state is not owner_state):
             self.find(
-                Kind.INVALIDATION,
+                FindingKind.INVALIDATION,
                 f"{artifact.name}: names owner {event.owner} and sharers {sorted(event.sharers)[:10]}, the holders "
                 f"were owner {owner} and sharers {sorted(sharers)[:10]}",
             )
@@ -286,23 +291,24 @@ class Invariants:
         artifact.reclaimed.discard(reader)
         if event.version != artifact.version:
             self.find(
-                Kind.GRANT, f"{artifact.name}: a copy of version {event.version}, the current is {artifact.version}"
+                FindingKind.GRANT,
+                f"{artifact.name}: a copy of version {event.version}, the current is {artifact.version}",
             )
         exists = artifact.version > 0 and not artifact.deleted
         if event.to_state is GrantState.INVALID:
             if exists:
-                self.find(Kind.GRANT, f"{artifact.name}: nothing was granted, though there is something to read")
+                self.find(FindingKind.GRANT, f"{artifact.name}: nothing was granted, though there is something to read")
             return
         if not exists:
-            self.find(Kind.GRANT, f"{artifact.name}: a copy of what does not exist")
+            self.find(FindingKind.GRANT, f"{artifact.name}: a copy of what does not exist")
         if reader == artifact.owner:
             if event.to_state is not artifact.owner_state:
-                self.find(Kind.GRANT, f"{artifact.name}: its owner was granted {event.to_state}")
+                self.find(FindingKind.GRANT, f"{artifact.name}: its owner was granted {event.to_state}")
             return
         others = artifact.owner or artifact.sharers - {reader}
         if event.to_state is GrantState.EXCLUSIVE:
             if others:
-                self.find(Kind.SINGLE_WRITER, f"{artifact.name}: an exclusive copy while others hold one")
+                self.find(FindingKind.SINGLE_WRITER, f"{artifact.name}: an exclusive copy while others hold one")
             artifact.owner, artifact.owner_state = reader, GrantState.EXCLUSIVE
         elif event.to_state is GrantState.SHARED:
             if artifact.owner:
@@ -310,28 +316,30 @@ class Invariants:
                 artifact.owner, artifact.owner_state = 0, GrantState.INVALID
             artifact.sharers.add(reader)
         else:
-            self.find(Kind.SINGLE_WRITER, f"{artifact.name}: a reader was granted {event.to_state}")
+            self.find(FindingKind.SINGLE_WRITER, f"{artifact.name}: a reader was granted {event.to_state}")
 
     def _fence(self, artifact: _Artifact, fence: int) -> None:
         if fence <= artifact.fence:
-            self.find(Kind.FENCE, f"{artifact.name}: fence {fence} follows fence {artifact.fence}")
+            self.find(FindingKind.FENCE, f"{artifact.name}: fence {fence} follows fence {artifact.fence}")
         artifact.fence = fence
 
     def _acquired(self, event: ev.ReservationAcquired) -> None:
         artifact = self._artifact(event.artifact)
         self._who(event.participant)
         if artifact.reserved_by:
-            self.find(Kind.RESERVATION, f"{artifact.name}: acquired while a reservation was not ended")
+            self.find(FindingKind.RESERVATION, f"{artifact.name}: acquired while a reservation was not ended")
         self._fence(artifact, event.fence)
         artifact.reserved_by, artifact.reserved_until = event.participant, event.until
 
     def _ended(self, event: ev.ReservationEnded) -> None:
         artifact = self._artifact(event.artifact)
         if artifact.reserved_by != event.participant:
-            self.find(Kind.RESERVATION, f"{artifact.name}: ended for participant {event.participant}, who held none")
+            self.find(
+                FindingKind.RESERVATION, f"{artifact.name}: ended for participant {event.participant}, who held none"
+            )
         expired = event.reason is ev.ReservationEndReason.EXPIRED
         if expired and artifact.reserved_until > self._recorded_at:
-            self.find(Kind.RESERVATION, f"{artifact.name}: expired before its time")
+            self.find(FindingKind.RESERVATION, f"{artifact.name}: expired before its time")
         self._fence(artifact, event.fence)
         artifact.reserved_by = artifact.reserved_until = 0
         if expired:
@@ -341,7 +349,8 @@ class Invariants:
         artifact = self._artifact(event.artifact)
         if artifact.owner != event.participant or artifact.owner_state is not event.from_state:
             self.find(
-                Kind.GRANT, f"{artifact.name}: reclaimed from participant {event.participant}, who did not own it"
+                FindingKind.GRANT,
+                f"{artifact.name}: reclaimed from participant {event.participant}, who did not own it",
             )
         artifact.owner, artifact.owner_state = 0, GrantState.INVALID
         artifact.reclaimed.add(event.participant)
@@ -350,7 +359,7 @@ class Invariants:
         participants = self._sessions.pop(event.session_id, None)
         self._numbers.pop(event.session_id, None)
         if participants is None:
-            self.find(Kind.UNKNOWN_PARTICIPANT, f"session {event.session_id.hex()[:8]} ended and never began")
+            self.find(FindingKind.UNKNOWN_PARTICIPANT, f"session {event.session_id.hex()[:8]} ended and never began")
             return
         for artifact in self._artifacts.values():
             artifact.sharers -= participants

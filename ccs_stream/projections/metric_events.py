@@ -35,7 +35,7 @@ class StoreMetricEvent:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Observed:
+class ObservedOperation:
     """A metric event and its place in the log, as an exporter of telemetry gets it."""
 
     event: StoreMetricEvent

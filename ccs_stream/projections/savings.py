@@ -15,7 +15,7 @@ from ccs_stream.projections.tokens import REFERENCE_TOKENS, SIGNAL_TOKENS
 from ccs_stream.protocol.ids import Scope
 
 
-class Cause(enum.StrEnum):
+class MovementCause(enum.StrEnum):
     """Why tokens moved."""
 
     HIT = "hit"
@@ -33,10 +33,10 @@ class Cause(enum.StrEnum):
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
-class Moved:
+class TokenMovement:
     """One cause that moved tokens, or on a hit spared them."""
 
-    cause: Cause
+    cause: MovementCause
     agent: str
     scope: Scope
     key: str
@@ -46,16 +46,16 @@ class Moved:
     @property
     def tokens(self) -> int:
         """Tokens that moved."""
-        return REFERENCE_TOKENS if self.cause is Cause.HIT else self.full
+        return REFERENCE_TOKENS if self.cause is MovementCause.HIT else self.full
 
 
-def signals(agent: str, scope: Scope, key: str, holders: int) -> Moved:
+def signals(agent: str, scope: Scope, key: str, holders: int) -> TokenMovement:
     """The tokens of the signals that tell so many holders of a write."""
-    return Moved(cause=Cause.SIGNAL, agent=agent, scope=scope, key=key, full=holders * SIGNAL_TOKENS)
+    return TokenMovement(cause=MovementCause.SIGNAL, agent=agent, scope=scope, key=key, full=holders * SIGNAL_TOKENS)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
-class Account:
+class TokenAccount:
     """All tokens that moved, and all that would have moved if every read had been in full and no signal sent."""
 
     baseline: int
@@ -84,15 +84,15 @@ class Savings:
         self._by_agent: collections.Counter[str] = collections.Counter()
         self._by_artifact: collections.Counter[str] = collections.Counter()
 
-    def add(self, moved: Moved) -> None:
+    def add(self, moved: TokenMovement) -> None:
         """Add one movement of tokens."""
         tokens = moved.tokens
-        if moved.cause in (Cause.HIT, Cause.MISS):
+        if moved.cause in (MovementCause.HIT, MovementCause.MISS):
             self._reads += 1
-            self._hits += moved.cause is Cause.HIT
+            self._hits += moved.cause is MovementCause.HIT
             self._read_baseline += moved.full
             self._read_tokens += tokens
-        if moved.cause not in (Cause.SIGNAL, Cause.PUSH):
+        if moved.cause not in (MovementCause.SIGNAL, MovementCause.PUSH):
             self._baseline += moved.full
         self._by_cause[moved.cause.value] += tokens
         self._by_agent[moved.agent] += tokens
@@ -110,9 +110,9 @@ class Savings:
             "n_operations": self._reads,
         }
 
-    def account(self) -> Account:
+    def account(self) -> TokenAccount:
         """The account of everything that moved."""
-        return Account(
+        return TokenAccount(
             baseline=self._baseline,
             moved=sum(self._by_cause.values()),
             by_cause=dict(sorted(self._by_cause.items())),

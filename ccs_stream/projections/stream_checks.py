@@ -15,7 +15,7 @@ import orjson
 
 from ccs_stream.projections.metric_events import SCHEMA_VERSION as METRIC_SCHEMA
 from ccs_stream.projections.state_log import CONTENT_AUDIT_SCHEMA, STATE_LOG_SCHEMA, STATE_NAMES
-from ccs_stream.projections.transitions import Trigger
+from ccs_stream.projections.transitions import TransitionTrigger
 
 EXAMPLES_KEPT: Final = 20
 """Findings of one kind that are kept as examples; the rest are counted."""
@@ -39,7 +39,7 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Types | Values]]] = {
         "agent_name": _TEXT_OR_NONE,
         "from_state": _STATES,
         "to_state": _STATES,
-        "trigger": frozenset(trigger.value for trigger in Trigger),
+        "trigger": frozenset(trigger.value for trigger in TransitionTrigger),
         "version": _INT,
         "content_hash": _TEXT_OR_NONE,
         **_STREAM,
@@ -98,7 +98,7 @@ class StreamFinding:
 
 
 @dataclasses.dataclass(slots=True)
-class StreamSeen:
+class StreamProgress:
     """One stream of one instance, as far as the file was read."""
 
     lines: int = 0
@@ -122,7 +122,7 @@ class StreamChecks:
     def __init__(self) -> None:
         self.lines = 0
         """Lines that are not blank."""
-        self.seen: dict[tuple[str, str], StreamSeen] = {}
+        self.seen: dict[tuple[str, str], StreamProgress] = {}
         """By stream and instance."""
         self.counts: dict[StreamKind, int] = {}
         self.examples: dict[StreamKind, list[StreamFinding]] = {}
@@ -146,7 +146,7 @@ class StreamChecks:
         """Check that the file goes on to where it is known to have ended: by instance and stream, the last number."""
         for instance_id, streams in sorted(ends.items()):
             for stream, end in sorted(streams.items()):
-                seen = self.seen.get((stream, instance_id), StreamSeen())
+                seen = self.seen.get((stream, instance_id), StreamProgress())
                 if seen.last < end:
                     missing = "1 is" if end == seen.last + 1 else f"{end - seen.last} are"
                     detail = f"lines to {end} were written, and the file ends at {seen.last}: {missing} missing"
@@ -190,7 +190,7 @@ class StreamChecks:
     def _sequence(self, number: int, where: tuple[str, str], sequence: int) -> None:
         seen = self.seen.get(where)
         if seen is None:
-            seen = self.seen[where] = StreamSeen(first=sequence)
+            seen = self.seen[where] = StreamProgress(first=sequence)
             if sequence != 1:
                 detail = f"the stream begins at {sequence}, not at 1: its head is missing"
                 self._find(StreamKind.LATE_START, number, detail, where)

@@ -23,7 +23,7 @@ from ccs_stream.protocol.ids import NOBODY, ArtifactId, Micros, ParticipantNumbe
 from ccs_stream.protocol.states import GrantState
 
 
-class Trigger(enum.StrEnum):
+class TransitionTrigger(enum.StrEnum):
     """The causes of transitions."""
 
     REGISTER = "register"
@@ -43,13 +43,13 @@ _M: Final = GrantState.MODIFIED
 _E: Final = GrantState.EXCLUSIVE
 _S: Final = GrantState.SHARED
 _I: Final = GrantState.INVALID
-_FETCH: Final = Trigger.FETCH
-_WRITE: Final = Trigger.WRITE
-_COMMIT: Final = Trigger.COMMIT
-_INVALIDATE: Final = Trigger.INVALIDATE
+_FETCH: Final = TransitionTrigger.FETCH
+_WRITE: Final = TransitionTrigger.WRITE
+_COMMIT: Final = TransitionTrigger.COMMIT
+_INVALIDATE: Final = TransitionTrigger.INVALIDATE
 _RECLAIM: Final = {
-    ev.ReclaimTrigger.SESSION_SILENT: Trigger.RECLAIM_HEARTBEAT,
-    ev.ReclaimTrigger.MAXIMUM_HOLD: Trigger.RECLAIM_MAX_HOLD,
+    ev.ReclaimTrigger.SESSION_SILENT: TransitionTrigger.RECLAIM_HEARTBEAT,
+    ev.ReclaimTrigger.MAXIMUM_HOLD: TransitionTrigger.RECLAIM_MAX_HOLD,
 }
 
 
@@ -63,7 +63,7 @@ class Transition:
     participant: ParticipantNumber
     from_state: GrantState
     to_state: GrantState
-    trigger: Trigger
+    trigger: TransitionTrigger
     version: Version
     """Version of the artifact at that moment."""
     content_hash: str | None
@@ -277,7 +277,7 @@ class Transitions:
         self,
         artifact: ArtifactId,
         number: ParticipantNumber,
-        trigger: Trigger,
+        trigger: TransitionTrigger,
         version: Version | None,
         sequence: SequenceNumber,
         at: Micros,

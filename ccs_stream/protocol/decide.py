@@ -53,7 +53,7 @@ from ccs_stream.protocol.process_identity import ProcessIdentity
 from ccs_stream.protocol.refusal import Refusal
 
 
-class Dropped(enum.StrEnum):
+class DropReason(enum.StrEnum):
     """Why a command is passed over without a decision, and leaves no event."""
 
     STALE_NUMBER = "stale_number"
@@ -74,7 +74,7 @@ class Decision:
     events: list[Event]
     contents: list[bytes] = dataclasses.field(default_factory=list)
     repeats: SequenceNumber | None = None
-    dropped: Dropped | None = None
+    dropped: DropReason | None = None
 
     @property
     def refusal(self) -> CommandRefused | None:
@@ -96,7 +96,7 @@ def decide(view: View, command: Command, now: Micros) -> Decision:
         if packed is not None:
             return _repeated(command, packed)
         if number <= session.highest - view.settings.dedupe_window:
-            return Decision([], dropped=Dropped.STALE_NUMBER)
+            return Decision([], dropped=DropReason.STALE_NUMBER)
     try:
         if type(command) is Commit:
             contents: list[bytes] = []

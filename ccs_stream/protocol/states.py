@@ -22,7 +22,7 @@ class GrantState(enum.StrEnum):
     """It holds nothing: never read, overwritten, deleted, reclaimed or left."""
 
 
-class Act(enum.StrEnum):
+class GrantAct(enum.StrEnum):
     """The things that can happen to a grant."""
 
     OWN_READ = "own read"
@@ -37,15 +37,15 @@ class Act(enum.StrEnum):
 
 _M, _E, _S, _I = GrantState.MODIFIED, GrantState.EXCLUSIVE, GrantState.SHARED, GrantState.INVALID
 
-TRANSITIONS: Final[dict[Act, dict[GrantState, tuple[GrantState, ...]]]] = {
+TRANSITIONS: Final[dict[GrantAct, dict[GrantState, tuple[GrantState, ...]]]] = {
     # act                 from M     from E     from S     from I (S if another holds a copy, else E)
-    Act.OWN_READ: {       _M: (_M,), _E: (_E,), _S: (_S,), _I: (_S, _E)},
-    Act.OWN_WRITE: {      _M: (_M,), _E: (_M,), _S: (_M,), _I: (_M,)},
-    Act.OWN_DELETE: {     _M: (_I,), _E: (_I,), _S: (_I,), _I: (_I,)},
-    Act.OTHER_READ: {     _M: (_S,), _E: (_S,), _S: (_S,), _I: (_I,)},
-    Act.OTHER_WRITE: {    _M: (_I,), _E: (_I,), _S: (_I,), _I: (_I,)},
-    Act.OTHER_DELETE: {   _M: (_I,), _E: (_I,), _S: (_I,), _I: (_I,)},
-    Act.RECLAIMED: {      _M: (_I,), _E: (_I,), _S: (_S,), _I: (_I,)},
-    Act.SESSION_END: {    _M: (_I,), _E: (_I,), _S: (_I,), _I: (_I,)},
+    GrantAct.OWN_READ: {       _M: (_M,), _E: (_E,), _S: (_S,), _I: (_S, _E)},
+    GrantAct.OWN_WRITE: {      _M: (_M,), _E: (_M,), _S: (_M,), _I: (_M,)},
+    GrantAct.OWN_DELETE: {     _M: (_I,), _E: (_I,), _S: (_I,), _I: (_I,)},
+    GrantAct.OTHER_READ: {     _M: (_S,), _E: (_S,), _S: (_S,), _I: (_I,)},
+    GrantAct.OTHER_WRITE: {    _M: (_I,), _E: (_I,), _S: (_I,), _I: (_I,)},
+    GrantAct.OTHER_DELETE: {   _M: (_I,), _E: (_I,), _S: (_I,), _I: (_I,)},
+    GrantAct.RECLAIMED: {      _M: (_I,), _E: (_I,), _S: (_S,), _I: (_I,)},
+    GrantAct.SESSION_END: {    _M: (_I,), _E: (_I,), _S: (_I,), _I: (_I,)},
 }  # fmt: skip
 """For each act and state, the states that may follow."""

@@ -21,7 +21,7 @@ ACCESS_COUNT_MAX_ACCESSES: Final = 100
 """Default number of times a copy is served."""
 
 
-class Unit(enum.StrEnum):
+class TimeUnit(enum.StrEnum):
     """The unit of a strategy's time."""
 
     NONE = "none"
@@ -31,7 +31,7 @@ class Unit(enum.StrEnum):
 
 
 @dataclasses.dataclass(slots=True)
-class Copy:
+class TrackedCopy:
     """A current copy that a client holds for one agent. Times are in the strategy's unit."""
 
     acquired_at: int
@@ -49,18 +49,18 @@ class Strategy:
     """True if others are given the new content at once."""
     pushes_to_everybody: bool = False
     """Of those that broadcast: also to agents that never read the artifact."""
-    unit: Unit = Unit.NONE
+    unit: TimeUnit = TimeUnit.NONE
 
-    def requires_refresh(self, copy: Copy, now: int) -> bool:
+    def requires_refresh(self, copy: TrackedCopy, now: int) -> bool:
         """True if the copy, though current as far as is known, must be fetched again before it is served."""
         del copy, now
         return False
 
-    def on_fetch(self, now: int) -> Copy:
+    def on_fetch(self, now: int) -> TrackedCopy:
         """Make the copy of a fetch."""
-        return Copy(now)
+        return TrackedCopy(now)
 
-    def on_read(self, copy: Copy, now: int) -> None:
+    def on_read(self, copy: TrackedCopy, now: int) -> None:
         """Note that the copy was served."""
         del now
         copy.access_count += 1
@@ -77,15 +77,15 @@ class Lease(Strategy):
 
     name: str = "lease"
     ttl: int = LEASE_TTL_TICKS
-    unit: Unit = Unit.TICKS
+    unit: TimeUnit = TimeUnit.TICKS
 
-    def requires_refresh(self, copy: Copy, now: int) -> bool:
+    def requires_refresh(self, copy: TrackedCopy, now: int) -> bool:
         return copy.expires_at is None or now >= copy.expires_at
 
-    def on_fetch(self, now: int) -> Copy:
-        return Copy(now, expires_at=now + self.ttl)
+    def on_fetch(self, now: int) -> TrackedCopy:
+        return TrackedCopy(now, expires_at=now + self.ttl)
 
-    def on_read(self, copy: Copy, now: int) -> None:
+    def on_read(self, copy: TrackedCopy, now: int) -> None:
         copy.access_count += 1
         if copy.expires_at is None:  # an end is set once and not moved by later reads
             copy.expires_at = now + self.ttl
@@ -97,7 +97,7 @@ class Lease(Strategy):
     @property
     def ttl_us(self) -> Micros | None:
         """The time in microseconds; None where it is in ticks."""
-        return Micros(self.ttl) if self.unit is Unit.MICROSECONDS else None
+        return Micros(self.ttl) if self.unit is TimeUnit.MICROSECONDS else None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +107,7 @@ class AccessCount(Strategy):
     name: str = "access_count"
     max_accesses: int = ACCESS_COUNT_MAX_ACCESSES
 
-    def requires_refresh(self, copy: Copy, now: int) -> bool:
+    def requires_refresh(self, copy: TrackedCopy, now: int) -> bool:
         del now
         return copy.access_count >= self.max_accesses
 
@@ -138,7 +138,7 @@ def lease(ttl: dt.timedelta | None = None, *, ttl_ticks: int | None = None) -> L
         ttl_us = ttl // dt.timedelta(microseconds=1)
         if ttl_us < 1:
             raise UsageError(f"the time of a lease is more than 0, got {ttl!r}")
-        return Lease(ttl=ttl_us, unit=Unit.MICROSECONDS)
+        return Lease(ttl=ttl_us, unit=TimeUnit.MICROSECONDS)
     ticks = _count(LEASE_TTL_TICKS if ttl_ticks is None else ttl_ticks, "lease_ttl_ticks")
     return Lease(ttl=ticks)
 

@@ -12,6 +12,8 @@ from ccs_stream.protocol.ids import Micros
 
 _LOOK_EVERY_S: Final = 0.001
 """How often, in real time, a waiter looks whether the test has moved the clock."""
+_BEGINNING_S: Final = 1_000_000.0
+"""Monotonic time at the start: long after 0, as on a machine that has run for days."""
 
 
 class ManualClock:
@@ -34,7 +36,7 @@ class ManualClock:
 
     def monotonic(self) -> float:
         """See `Clock`."""
-        return self._elapsed_us / 1_000_000
+        return _BEGINNING_S + self._elapsed_us / 1_000_000
 
     def sleep(self, duration_s: float) -> None:
         """See `Clock`."""

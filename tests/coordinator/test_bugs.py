@@ -1,4 +1,4 @@
-"""What happens when our own code is wrong: it is refused, recorded, and the next command is served."""
+"""Bugs of our own code: the command is refused, the refusal is recorded, and the next command is served."""
 
 from typing import Any
 

@@ -82,7 +82,7 @@ def test_an_answer_from_state_that_never_reached_the_log() -> None:
 
     # when the log refuses the batch
     asyncio.run(both())
-    # then neither is told anything that was true on the overlay only, such as "refused: the version is 2"
+    # then neither gets an answer that was true on the overlay only, such as "refused: the version is 2"
     assert [type(outcome) for outcome in outcomes] == [LogFull, LogFull]
     assert [version for version, _ in writes_in(store)] == [1]
     assert agent.compare_and_set("k", 4, expected=1).version == 2

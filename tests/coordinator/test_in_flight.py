@@ -58,7 +58,7 @@ def test_a_session_never_has_more_open_than_its_window_remembers() -> None:
     world.answer(1)
     assert [number for _, number in world.sent] == [1, 2, 3, 4, 5, 6]
     world.ask(OTHER)
-    assert len(world.sent) == 6  # in order: nobody overtakes
+    assert len(world.sent) == 6  # in order: no command overtakes another
     for number in (3, 4, 5, 6, 7, 8, 9, 10):
         world.answer(number)
     assert all(pending.result() is ANSWER for pending in several)

@@ -1,4 +1,4 @@
-"""A writer killed with SIGKILL at random moments: what it was told is there, once, and nothing is half-written."""
+"""A writer killed with SIGKILL at random moments: each acknowledged write is there once, and none is half-written."""
 
 import json
 import os
@@ -60,7 +60,7 @@ def test_a_writer_killed_at_random_moments_loses_no_acknowledged_write(tmp_path:
         worker.send_signal(signal.SIGKILL)
         for line in worker.communicate()[0].splitlines():
             if not line.endswith("}"):
-                continue  # the kill cut the line, so nobody was told
+                continue  # the kill cut the line: the write was not acknowledged
             said = json.loads(line)
             if "asked" in said:
                 asked.add(said["asked"])

@@ -76,7 +76,7 @@ def leader_of(coordinators: list[CoordinatorProcess]) -> CoordinatorProcess:
     for each in coordinators:
         if each.process.poll() is None and each.leads():
             return each
-    raise AssertionError("nobody leads")
+    raise AssertionError("no process leads")
 
 
 def history_of(url: str, workspace: str, key: str) -> list[int]:
@@ -146,7 +146,7 @@ def test_an_unknown_outcome_becomes_known_when_the_log_shows_the_decision(log: s
         opener.agent("a").write("k", 0)
     with ccs_stream.connect(f"{log}&coordinator=remote&timeout_s=1", workspace="w") as workspace:
         agent = workspace.agent("b")
-        with pytest.raises(OutcomeUnknown) as unknown:  # nobody leads
+        with pytest.raises(OutcomeUnknown) as unknown:  # there is no leader
             agent.write("k", 1)
         assert unknown.value.outcome(0.1) is None
         coordinator = CoordinatorProcess(log).wait_ready()
@@ -182,7 +182,7 @@ def test_a_read_waits_for_the_end_of_the_log_and_its_grant_no_longer_than_one_ti
         monkeypatch.setattr(coordinator._commands, "submit", noted)
         agent = workspace.agent("b")
         read = agent.read if kind == "sync" else lambda *a, **k: asyncio.run(agent.aread(*a, **k))
-        with pytest.raises(OutcomeUnknown):  # nobody leads
+        with pytest.raises(OutcomeUnknown):  # there is no leader
             read("k", freshness="latest")
         assert len(limits) == 1
         assert 2 * LEAST_SHARE_OF_TIMEOUT <= limits[0] <= 0.5

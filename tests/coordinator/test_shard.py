@@ -66,18 +66,18 @@ def test_nothing_fetched_before_the_seek_is_decided(kafka_broker: Broker, kafka_
     store, around = KafkaLog(KafkaSettings.parse(url)), Noting()
     producers = WarmProducers(store.clients, batch_bytes=largest_batch(store), spare=1)
     shard = ShardCoordinator(store, 0, around, producers, clock=SYSTEM_CLOCK)
-    shard.assigned()
+    shard.on_assigned()
     read_on(store, shard, lambda: shard.loop.role is Role.LEADING)
     assert around.seeks == [(0, 0, 1)]
     opening = Open(session_id=SESSION, number=CommandNumber(1), settings=DEFAULT_SETTINGS)
     joining = Join(session_id=SESSION, number=CommandNumber(2), agent="a")
-    # given a command that the consumer had fetched before it was told where to go on
-    shard.command(QueuedCommand(workspace="w", command=joining, offset=5))
+    # given a command that the consumer had fetched before the shard's seek
+    shard.submit(QueuedCommand(workspace="w", command=joining, offset=5))
     assert shard.loop.waiting == 0
     # when it comes again, after the seek
-    shard.sought(1)
-    shard.command(QueuedCommand(workspace="w", command=opening, offset=4))
-    shard.command(QueuedCommand(workspace="w", command=joining, offset=5))
+    shard.on_seek_done(1)
+    shard.submit(QueuedCommand(workspace="w", command=opening, offset=4))
+    shard.submit(QueuedCommand(workspace="w", command=joining, offset=5))
     read_on(store, shard, lambda: shard.loop.waiting == 0)
     assert shard.next_command_offset() == 6
     assert shard.states["w"].participants_ever == 1

@@ -177,13 +177,13 @@ def test_workspaces_opened_at_once_by_several_threads(log: str, mode: str) -> No
 
 def test_two_openings_of_one_workspace_both_get_every_decision(log: str) -> None:
     with ccs_stream.connect(log, workspace="a") as one, ccs_stream.connect(log, workspace="a") as two:
-        told: list[str] = []
+        called: list[str] = []
         for name, each in (("one", one), ("two", two)):
-            coordinator_of(each).on_bodies = lambda events, bodies, name=name: told.append(name)
+            coordinator_of(each).on_bodies = lambda events, bodies, name=name: called.append(name)
         one.agent("x").write("k", 1)  # by whom it was written has its body
-        assert told == ["two"]
+        assert called == ["two"]
         two.agent("x").write("k", 2)
-        assert told == ["two", "one"]
+        assert called == ["two", "one"]
         assert one.state_hash() == two.state_hash()
 
 
@@ -192,7 +192,7 @@ def test_a_failed_follower_fails_all_workspaces_and_the_next_one_begins_with_a_n
         a.agent("x").write("k", 1)
         follower = coordinator_of(a).follower
         follower.fail(CcsError("planted"))
-        until("told", lambda: not follower.workers()[0].alive)
+        until("it has ended", lambda: not follower.workers()[0].alive)
         for each in (a, b):
             with pytest.raises(CcsError, match="planted"):
                 each.agent("x").write("k", 2)

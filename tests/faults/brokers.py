@@ -16,7 +16,7 @@ from tests.waiting import until
 _SLACK_S: Final = 2.5
 """Beyond its time-out, how long a call may take on a busy machine."""
 _STOP_S: Final = 15.0
-"""Half of what is usually given to a process that is told to stop."""
+"""Half the time that a process usually gets to stop."""
 FAILOVER: Final = {"broker.session.timeout.ms": "3000", "broker.heartbeat.interval.ms": "500"}
 
 
@@ -99,7 +99,7 @@ def silent(env: Environment) -> Row:
 
 
 def _expect_to_stop(env: Environment, row: Row, cluster: Cluster) -> None:
-    """A coordinator that is told to stop does, while the broker is silent."""
+    """A coordinator that is asked to stop does so while the broker is silent."""
     leader = cluster.leader()
     env.broker.pause(1)
     time.sleep(1.0)
@@ -107,12 +107,12 @@ def _expect_to_stop(env: Environment, row: Row, cluster: Cluster) -> None:
     leader.stop(60)
     took = time.monotonic() - began
     env.broker.resume(1)
-    row.notes.append(f"a leader that was told to stop meanwhile ended after {took:.1f} s")
-    row.expect(took < _STOP_S, f"a leader that was told to stop while the broker was silent took {took:.0f} s")
+    row.notes.append(f"a leader that was asked to stop meanwhile ended after {took:.1f} s")
+    row.expect(took < _STOP_S, f"a leader that was asked to stop while the broker was silent took {took:.0f} s")
 
 
 def _expect_back(row: Row, cluster: Cluster) -> None:
-    """Everybody goes on by itself, and nobody says any more that something is wrong."""
+    """All clients and coordinators go on by themselves, and none reports an error any more."""
     back = time.monotonic()
     cluster.progress(timeout_s=90)
     writes = [each for each in cluster.operations() if each.kind != "read" and each.outcome == "ok"]

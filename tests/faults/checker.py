@@ -1,4 +1,4 @@
-"""An independent judge of a run: the raw records of the log against what clients say they were told.
+"""An independent judge of a run: it compares the raw records of the log with the answers that clients wrote down.
 
 Guarantees: knows nothing of the product but its schemas and the rules written down here, once more: which records are
 facts, and what an acknowledged write, a read and an unknown outcome promise. Each violation is a sentence that names
@@ -57,7 +57,7 @@ class Write:
 
 @dataclass(slots=True)
 class Facts:
-    """What the log says happened."""
+    """The history of a workspace as the log has it."""
 
     violations: list[str] = field(default_factory=list)
     void: Counter[str] = field(default_factory=Counter)
@@ -70,7 +70,7 @@ class Facts:
 
 @dataclass(slots=True)
 class Report:
-    """What came of a run."""
+    """The result of a run."""
 
     violations: list[str] = field(default_factory=list)
     acknowledged: int = 0
@@ -123,7 +123,7 @@ def decode(value: bytes | None) -> tuple[str, dict[str, Any]] | None:
 
 
 def chained(value: bytes, contents: Sequence[bytes]) -> bytes:
-    """What the next decision of the workspace must name: the hash of a decision up to its contents."""
+    """The hash of a decision up to its contents, which the next decision of the workspace must name."""
     tail = BytesIO()
     fastavro.schemaless_writer(tail, _BODIES, list(contents))
     return hashlib.sha256(value[: len(value) - len(tail.getvalue())]).digest()
@@ -199,7 +199,7 @@ class Partition:
         return "admitted" if fields["first_sequence"] == self._ends.get(fields["workspace"], 0) + 1 else "sequence_gap"
 
     def _decision(self, raw: Raw, fields: dict[str, Any]) -> None:
-        """What an admitted decision says."""
+        """Take an admitted decision."""
         assert raw.value is not None
         workspace, first = fields["workspace"], fields["first_sequence"]
         where = f"{workspace} sequence {first} (offset {raw.offset})"
@@ -271,7 +271,7 @@ def _parsed(body: bytes) -> Any:
 
 
 def facts_of(partitions: Iterable[Sequence[Raw]]) -> Facts:
-    """What the records of all partitions say."""
+    """The histories in the records of all partitions."""
     facts = Facts()
     for number, records in enumerate(partitions):
         partition = Partition(number, facts)
@@ -348,7 +348,7 @@ class _Versions:
 
 
 class _Floor:
-    """The highest version that was known to somebody when a call began."""
+    """The highest version that any client knew when a call began."""
 
     def __init__(self) -> None:
         self._known: list[tuple[float, int]] = []
@@ -402,9 +402,9 @@ def _check_write(report: Report, operation: Operation, found: Sequence[Write]) -
             report.violations.append(f"{_name(operation)} was acknowledged as version {operation.version} and is lost")
         for write in found[:1]:
             have = (write.key, write.version, write.last_sequence, write.agent)
-            told = (operation.key, operation.version, operation.sequence, operation.agent)
-            if have != told:
-                report.violations.append(f"{_name(operation)} was acknowledged as {told} and is in the log as {have}")
+            said = (operation.key, operation.version, operation.sequence, operation.agent)
+            if have != said:
+                report.violations.append(f"{_name(operation)} was acknowledged as {said} and is in the log as {have}")
     elif operation.outcome == "fail":
         if found:
             report.violations.append(f"{_name(operation)} failed ({operation.error}) and is in the log")

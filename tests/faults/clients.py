@@ -37,7 +37,7 @@ def killed(env: Environment) -> Row:
             theirs = [each for each in cluster.operations() if each.process == victim.name]
             row.expect(any(each.ended_at is None for each in theirs), "nothing was in flight")
             operations += _send_again(cluster, env, victim)
-            if number % 2:  # what nobody sends any more is found by whoever leads next
+            if number % 2:  # commands that are not sent again are found by the next leader
                 leader.kill()
                 cluster.start_coordinators(1)
             else:
@@ -82,7 +82,7 @@ def _send_again(cluster: Cluster, env: Environment, victim: Worker) -> list[Oper
 
 
 def _commands_of(cluster: Cluster, victim: Worker) -> list[Command]:
-    """What is in the topic of a client's sessions."""
+    """The commands of a client's sessions in the topic."""
     found: list[Command] = []
     for raw in cluster.read(cluster.commands_topic)[0]:
         try:

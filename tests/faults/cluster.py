@@ -40,7 +40,7 @@ from tests.waiting import until
 
 READY_S: Final = 60.0
 _SETTLED_S: Final = 0.6
-"""A log that has not grown for so long, with nobody asking for anything, is at rest."""
+"""A log that has not grown for so long, without any command, is at rest."""
 
 
 class _Process:
@@ -54,7 +54,7 @@ class _Process:
 
     @property
     def said(self) -> str:
-        """What it wrote to stderr so far."""
+        """Its output on stderr so far."""
         return self._said.read_text()
 
     @property
@@ -63,7 +63,7 @@ class _Process:
 
     @property
     def fell(self) -> bool:
-        """True if it ended without having been told to."""
+        """True if it ended without having been asked to."""
         return not self.runs and not self.told_to_end
 
     def signal(self, number: signal.Signals) -> None:
@@ -99,7 +99,7 @@ class Coordinator(_Process):
         return self
 
     def status(self) -> dict[str, Any]:
-        """What it says of itself; nothing, where it does not answer within a second."""
+        """Its status; empty where it does not answer within a second."""
         if not self._health:
             self._health = self.said.partition("health at ")[2].partition("/readyz")[0]
         if not self._health or not self.runs:
@@ -154,7 +154,7 @@ class Worker(_Process):
             self._lines.put(json.loads(line))
 
     def expect(self, what: str, timeout_s: float = READY_S) -> dict[str, Any]:
-        """What it says under a name."""
+        """The figure of a name in its status."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             with contextlib.suppress(queue.Empty):
@@ -201,7 +201,7 @@ class Outcome:
         return longest_gap_s(self.operations)
 
     def errors(self) -> Counter[str]:
-        """Kinds of errors that clients were told, but for refused guarded writes."""
+        """Kinds of errors that clients got, but for refused guarded writes."""
         return Counter(each.error for each in self.operations if each.error not in (None, "VersionConflict"))
 
 
@@ -298,7 +298,7 @@ class Cluster:
         until(f"{calls} calls answered to each client", made, timeout_s)
 
     def operations(self) -> list[Operation]:
-        """What all clients have written down so far."""
+        """The history that all clients have written down so far."""
         return load(self.histories)
 
     # The topics.

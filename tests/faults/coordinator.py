@@ -16,7 +16,7 @@ _status = health_server.status
 
 
 def status(service: CoordinatorService) -> dict[str, Any]:
-    """What `health_server.status` says, and the states."""
+    """The result of `health_server.status`, and the states."""
     found = _status(service)
     found["states"] = {}
     for shard in list(service.follower.shards.values()):

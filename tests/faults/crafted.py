@@ -1,6 +1,6 @@
 """Logs and histories made by hand: what a sound run leaves behind, to be broken in one place at a time.
 
-Guarantees: a `CraftedLog` is admitted as a whole until somebody meddles with its records. Does not: use the product.
+Guarantees: a `CraftedLog` is admitted as a whole as long as its records are not changed. Does not: use the product.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ class CraftedLog:
         return [Raw(offset, value) for offset, value in enumerate(self.values)]
 
     def claim(self, epoch: int | None = None) -> bytes:
-        """Somebody claims; the id."""
+        """A claim; returns its id."""
         leader = uuid.uuid4().bytes
         asked = self.epoch + 1 if epoch is None else epoch
         fields = {"log_id": LOG_ID, "epoch": asked, "leader_id": leader, "commands_log_id": NOBODY}

@@ -1,4 +1,4 @@
-"""What a fault is given: a broker it may hurt, a size, a seed.
+"""The environment of a fault: a broker it may hurt, a size, a seed.
 
 Guarantees: the seed is printed, and CCS_TEST_SEED runs it again (times and signals still fall where they fall).
 """

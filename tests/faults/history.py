@@ -1,4 +1,4 @@
-"""What clients did and what they were told, as they wrote it down: one JSON line for each call and each return.
+"""The calls of clients and their results, as the clients wrote them down: one JSON line for each call and each return.
 
 Guarantees: a call without a return is there, as one whose outcome is not known. Does not: judge; `checker` does.
 
@@ -26,7 +26,7 @@ class Operation:
     key: str
     invoked_at: float
     value: Any = None
-    """What was to be written."""
+    """The value to be written."""
     freshness: str | None = None
     asked: int | None = None
     """Sequence of the position that a read was to be no older than."""
@@ -38,7 +38,7 @@ class Operation:
     sequence: int | None = None
     """Of the position that came with it."""
     seen: Any = None
-    """What was read."""
+    """The value that was read."""
     error: str | None = None
     said: str | None = None
     retryable: bool = False

@@ -22,10 +22,10 @@ from tests.faults.table import NOTHING, RETRYABLE, Row
 from tests.waiting import until
 
 _GRACE_S: Final = 3.0
-"""Beyond the session time-out, how long nobody may lead."""
+"""How long, beyond the session time-out, there may be no leader."""
 _EMBEDDED_GRACE_S: Final = 8.0
 """The same where clients lead: they look every 2 s whether a dedicated one is still there, and only then join."""
-"""What clients may be told while leadership moves."""
+"""Errors that clients may get while leadership moves."""
 
 
 def killed(env: Environment) -> Row:
@@ -43,7 +43,7 @@ def killed(env: Environment) -> Row:
         outcome = cluster.finish()
     row.add(outcome, rounds=0)
     limit = env.session_s + _GRACE_S + slowness_s(outcome)
-    row.expect(row.unavailable_s <= limit, f"nobody led for {row.unavailable_s:.1f} s")
+    row.expect(row.unavailable_s <= limit, f"there was no leader for {row.unavailable_s:.1f} s")
     row.expect_told(outcome, RETRYABLE)
     return row
 
@@ -70,7 +70,7 @@ def embedded_killed(env: Environment) -> Row:
         outcome = cluster.finish()
     row.add(outcome, rounds=0)
     limit = env.session_s + _EMBEDDED_GRACE_S + slowness_s(outcome)
-    row.expect(row.unavailable_s <= limit, f"nobody led for {row.unavailable_s:.1f} s")
+    row.expect(row.unavailable_s <= limit, f"there was no leader for {row.unavailable_s:.1f} s")
     row.expect_told(outcome, RETRYABLE)
     return row
 
@@ -118,7 +118,7 @@ def stopped(env: Environment) -> Row:
 
 
 def slowness_s(outcome: Outcome) -> float:
-    """What a machine that is busy with something else adds: ten of its calls; a tenth of a second where it is not."""
+    """The time that a busy machine adds: ten of its calls; a tenth of a second where it is idle."""
     times = [each.ended_at - each.invoked_at for each in outcome.operations if each.ended_at is not None]
     return 10 * statistics.median(times)
 
@@ -145,8 +145,8 @@ def frozen(env: Environment) -> Row:
         cluster.stop_workers()
         _write_as_the_leader_before(cluster)
         row.add(outcome := cluster.finish(), rounds=0)
-        told = [each.status()["partitions"][0]["void"] for each in cluster.coordinators]
-        row.expect(all(sum(each.values()) == row.void.total() for each in told), f"{row.void} void, counted {told}")
+        said = [each.status()["partitions"][0]["void"] for each in cluster.coordinators]
+        row.expect(all(sum(each.values()) == row.void.total() for each in said), f"{row.void} void, counted {said}")
     row.expect_told(outcome, RETRYABLE)
     for _ in range(env.size(1, 5)):
         _zombie(env, row)
@@ -275,7 +275,7 @@ class Held:
 
 
 def racing(env: Environment) -> Row:
-    """Three coordinators start at once, others come and go, and claims of nobody win: somebody always goes on."""
+    """Three coordinators start at once, others come and go, and stray claims win: one of them always goes on."""
     row = Row("claims racing, members coming and going")
     with env.cluster(partitions=3, session_timeout_s=env.session_s, timeout_s=10) as cluster:
         cluster.start_coordinators(env.size(2, 3), ready=False)
@@ -297,7 +297,7 @@ def racing(env: Environment) -> Row:
 
 
 def _churn(cluster: Cluster) -> None:
-    """A member joins and leaves within a second or so, and a claim that nobody stands behind wins in each partition."""
+    """A member joins and leaves within a second or so, and a claim without a coordinator wins in each partition."""
     service = cluster.start_service()
     time.sleep(0.5)
     for number, records in enumerate(cluster.read()):

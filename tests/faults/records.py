@@ -43,7 +43,7 @@ from tests.waiting import until
 
 _RESIGNED: Final = {"epoch": 1, "leader_id": bytes(16)}
 _FOREIGN: Final = (b"", b"garbage", None, b"\xc3\x01" + bytes(3), encode("LeaderResigned", _RESIGNED)[:-1])
-"""What is no record. With a whole fingerprint that nobody knows, it would be of a later release: a reason to stop."""
+"""Bytes that are no record. With a whole unknown fingerprint they would be of a later release: a reason to stop."""
 
 
 def _leading(cluster: Cluster) -> CoordinatorService:
@@ -213,15 +213,15 @@ def garbled(env: Environment) -> Row:
         until("all garbage is counted", lambda: leader.status()["garbage_commands"] >= garbage)
         cluster.start_coordinators(1)  # one that starts reads all of it, too
         outcome = cluster.finish()
-        told = [each.status() for each in cluster.coordinators]
+        said = [each.status() for each in cluster.coordinators]
     row.add(outcome, rounds=0)
     row.notes.append(f"{copied} commands were sent again, late and in another order")
     row.expect(copied > 0, "no command was sent again")
     row.expect(outcome.report.void == {"foreign": row.rounds * len(_FOREIGN)}, f"void: {outcome.report.void}")
     row.expect(
-        all(each["partitions"][0]["void"] == outcome.report.void for each in told), "a coordinator counts otherwise"
+        all(each["partitions"][0]["void"] == outcome.report.void for each in said), "a coordinator counts otherwise"
     )
-    row.expect(all(each["partitions"][0]["epoch"] == 1 for each in told), "a leader fell")
+    row.expect(all(each["partitions"][0]["epoch"] == 1 for each in said), "a leader fell")
     row.expect_told(outcome, NOTHING)
     return row
 
@@ -320,7 +320,7 @@ def _start_beside(url: str, row: Row, case: str, data: bytes, *, used: bool) -> 
     store = KafkaLog(KafkaSettings.parse(url))
     newest = SequenceNumber(1_000_000 + row.rounds)
     for old in list(store.snapshots("w")):
-        if old.data != data:  # those of cases before are told by their data: what is looked at is this one
+        if old.data != data:  # those of cases before are recognised by their data: only this one counts
             _bury(store, old)
     store.save_snapshot("w", SnapshotBlob(snapshot_id=uuid.uuid4().hex, sequence=newest, data=data))
     service = CoordinatorService(store)
@@ -358,7 +358,7 @@ def _bury(store: KafkaLog, blob: SnapshotBlob) -> None:
 
 
 class Said(logging.Handler):
-    """What the product logs meanwhile."""
+    """The messages that the product logs meanwhile."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a run of the faults prints: one line for each."""
+"""The table that a run of the faults prints: one line for each."""
 
 from collections import Counter
 from collections.abc import Set as AbstractSet
@@ -8,7 +8,7 @@ from typing import Final
 from tests.faults.cluster import Outcome
 
 RETRYABLE: Final = frozenset({"OutcomeUnknown", "LogUnavailable"})
-"""What clients may be told while nobody answers."""
+"""Errors that clients may get while no broker answers."""
 NOTHING: Final[frozenset[str]] = frozenset()
 _HEADS: Final = (
     "fault",
@@ -25,7 +25,7 @@ _HEADS: Final = (
 
 @dataclass(slots=True)
 class Row:
-    """What came of one fault, over all of its rounds."""
+    """The result of one fault, over all of its rounds."""
 
     fault: str
     rounds: int = 0
@@ -36,9 +36,9 @@ class Row:
     void: Counter[str] = field(default_factory=Counter)
     unavailable_s: float = 0.0
     findings: list[str] = field(default_factory=list)
-    """What is wrong; a fault that did not happen is wrong, too."""
+    """Defects found; a fault that did not happen is one, too."""
     notes: list[str] = field(default_factory=list)
-    """What else is worth saying."""
+    """Remarks."""
 
     def add(self, outcome: Outcome, *, rounds: int = 1) -> None:
         """A run, judged."""
@@ -55,7 +55,7 @@ class Row:
             self.notes.append(f"{report.landed} of {report.unknown} unknown outcomes are in the log, once")
         errors = outcome.errors()
         if errors:
-            self.notes.append("errors told: " + ", ".join(f"{name} {count}" for name, count in sorted(errors.items())))
+            self.notes.append("errors: " + ", ".join(f"{name} {count}" for name, count in sorted(errors.items())))
 
     def expect(self, holds: object, what: str) -> None:
         """Something that must hold."""
@@ -63,11 +63,11 @@ class Row:
             self.findings.append(what)
 
     def expect_told(self, outcome: Outcome, allowed: AbstractSet[str]) -> None:
-        """Clients must have been told these kinds of errors and no other."""
+        """Clients must have got these kinds of errors and no other."""
         for kind, count in outcome.errors().items():
             if kind not in allowed:
                 said = next(each.said for each in outcome.operations if each.error == kind)
-                self.findings.append(f"clients were told {kind} {count} times, such as: {said}")
+                self.findings.append(f"clients got {kind} {count} times, such as: {said}")
 
     @property
     def verdict(self) -> str:

@@ -1,6 +1,6 @@
 """A member of the coordinators' group that meets trouble: it waits where waiting helps, and ends where it does not.
 
-Smaller than a fault: one coordinator in this process, whose calls of the broker fail when they are told to.
+Smaller than a fault: one coordinator in this process, whose calls of the broker are made to fail.
 """
 
 import logging
@@ -102,7 +102,7 @@ def test_a_command_that_leading_itself_cannot_bear_ends_the_coordinator_aloud(
 
     service.start()
     until("it leads", lambda: leads(service))
-    monkeypatch.setattr(ShardCoordinator, "command", broken)
+    monkeypatch.setattr(ShardCoordinator, "submit", broken)
     monkeypatch.setattr(logging.getLogger("ccs_stream.coordinator.kafka.group.member"), "disabled", True)
     cluster.produce(cluster.commands_topic, [(b"w", command())])
     until("it ends", lambda: service.follower.error is not None)

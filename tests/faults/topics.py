@@ -81,31 +81,31 @@ class _Case:
         )
 
     def client_stops(self, workspace: Workspace, *words: str) -> None:
-        """The client that runs is told, in the end, that this log is not what it was."""
-        told: list[CcsError] = []
+        """The running client gets, in the end, an error that says that this log is not what it was."""
+        errors: list[CcsError] = []
 
         def stopped() -> bool:
             try:
                 workspace.agent("a").write("k0", "after")
             except CcsError as error:
-                told.append(error)
+                errors.append(error)
                 return not error.retryable
             return False
 
         with contextlib.suppress(AssertionError):
             until("the client stops", stopped, _NOTICED_S)
-        last = told[-1] if told else None
+        last = errors[-1] if errors else None
         self.expect(last is not None and not last.retryable, f"the running client goes on: {last!r}")
-        self.expect(any(word in str(last) for word in words), f"the running client was told {last!r}")
+        self.expect(any(word in str(last) for word in words), f"the running client got {last!r}")
 
-    def nobody_starts(self, *words: str) -> None:
+    def no_client_starts(self, *words: str) -> None:
         """Neither a client nor a coordinator starts anew, and both say what to do."""
         try:
             ccs_stream.connect(self.cluster.url, workspace="w").close()
         except (LogDiverged, LogMissing) as error:
-            self.expect(any(word in str(error) for word in words), f"a new client was told {error}")
+            self.expect(any(word in str(error) for word in words), f"a new client got {error}")
         except CcsError as error:
-            self.expect(False, f"a new client was told {error!r}")
+            self.expect(False, f"a new client got {error!r}")
         else:
             self.expect(False, "a new client connects")
         (coordinator,) = self.cluster.start_coordinators(1, ready=False)
@@ -136,7 +136,7 @@ def log_made_anew(case: _Case) -> None:
         words = ("made anew", "was deleted", "was cut off")
         case.coordinator_stops(*words)
         case.client_stops(workspace, *words)
-    case.nobody_starts(*words)
+    case.no_client_starts(*words)
     case.no_second_beginning()
 
 
@@ -149,7 +149,7 @@ def head_deleted(case: _Case) -> None:
         words = ("head was deleted",)
         case.coordinator_stops(*words)
         case.client_stops(workspace, *words)
-    case.nobody_starts(*words)
+    case.no_client_starts(*words)
 
 
 def _holds(case: _Case, place: TopicPartition) -> bool:
@@ -165,7 +165,7 @@ def partitions_added(case: _Case) -> None:
         words = ("partitions",)
         case.coordinator_stops(*words)
         case.client_stops(workspace, *words)
-    case.nobody_starts(*words)
+    case.no_client_starts(*words)
 
 
 def commands_made_anew(case: _Case) -> None:

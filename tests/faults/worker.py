@@ -1,4 +1,4 @@
-"""One client process of a run: agents that write, count and read, and write down what they are told.
+"""One client process of a run: agents that write, count and read, and write down their results.
 
     python -m tests.faults.worker '{"url": ..., "history": ..., ...}'
 
@@ -29,7 +29,7 @@ BLIND_KEYS = 4
 
 @dataclass(slots=True, kw_only=True)
 class Job:
-    """What the process is to do."""
+    """The orders of the process."""
 
     url: str
     history: str
@@ -129,14 +129,14 @@ class Caller:
         except Exception as error:  # noqa: BLE001  # it is written down, and is a violation
             return self._failed(id_, name, "bug", error)
         ended_at = time.monotonic()
-        told: dict[str, Any] = {"version": 0}
+        result_fields: dict[str, Any] = {"version": 0}
         if isinstance(result, Reading | Written):
-            told = {"version": result.version, "sequence": result.position.sequence}
+            result_fields = {"version": result.version, "sequence": result.position.sequence}
             self._positions[name] = (result.position.sequence, str(result.position))
         if isinstance(result, Reading):
-            told["seen"] = result.value
+            result_fields["seen"] = result.value
         stale = self._workspaces[name].coordinator.stale
-        self._history.put(id=id_, outcome="ok", ended_at=ended_at, stale=stale, **told)
+        self._history.put(id=id_, outcome="ok", ended_at=ended_at, stale=stale, **result_fields)
         return result
 
     def _failed(self, id_: str, name: str, outcome: str, error: Exception) -> Exception:
@@ -164,7 +164,7 @@ def connected(url: str, name: str, stop: threading.Event) -> Workspace:
 
 
 def say(**fields: Any) -> None:
-    """One line to whoever started this."""
+    """Print one line for the process that started this one."""
     sys.stdout.write(json.dumps(fields) + "\n")
     sys.stdout.flush()
 

@@ -17,7 +17,7 @@ from ccs_stream.log.memory import MemoryLog
 from ccs_stream.log.port import Draft, SnapshotBlob
 from ccs_stream.log.reader import ShardReader
 from ccs_stream.log.snapshot import open_at_snapshot, read_snapshot
-from ccs_stream.projections.invariants import Invariants, Kind
+from ccs_stream.projections.invariants import FindingKind, Invariants
 from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.events import EVENT_TYPES, CommandAnswered, WriteCommitted
@@ -103,7 +103,7 @@ def test_the_golden_log_breaks_no_invariant(golden: dict[str, Any]) -> None:
     for entry in ShardReader(GoldenLog(golden), LOG["workspace"]).read():
         if isinstance(entry.record, DecisionRecord):
             found.decision(entry.record, entry.events)
-    assert set(found.counts) == {Kind.LOST_UPDATE}
+    assert set(found.counts) == {FindingKind.LOST_UPDATE}
     assert found.losses == 1
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "ccs_stream"
-SCRIPTS = ("ccs-stream", "ccs-replay")
+SCRIPTS = ("ccs-stream", "ccs-replay", "ccs-benchmark")
 # What the installed package is asked to run; -I keeps the current folder and the environment's variables out of the
 # search for modules, so only what was installed can be found.
 READ_SCHEMAS = """
@@ -110,7 +110,7 @@ def try_installed(wheel: Path, outside: Path, expected: Mapping[str, bytes]) -> 
     print(f"{len(schemas)} schemas read as package data")
     for script in SCRIPTS:
         run(Path(places["scripts"]) / script, "--help", cwd=outside)
-    print(f"{' and '.join(SCRIPTS)} run")
+    print(f"{', '.join(SCRIPTS)} run")
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import hashlib
 from typing import Any
 
 from ccs_stream.projections.deliveries import DeliveryChecks
-from ccs_stream.projections.invariants import Kind
+from ccs_stream.projections.invariants import FindingKind
 from ccs_stream.protocol.deliveries import DeliveryFreshness, DeliveryOutcome, DeliveryRecorded, DeliverySource
 from ccs_stream.protocol.events import ArtifactDeleted, DeleteReason, WriteCommitted
 from ccs_stream.protocol.ids import ArtifactId, Hash, Micros, ParticipantNumber, SequenceNumber, SessionId, Version
@@ -69,7 +69,7 @@ def delivery(number: int, version: int, valid_at: int, **known: Any) -> Delivery
     )
 
 
-def found(*deliveries: DeliveryRecorded) -> tuple[list[Kind], DeliveryChecks]:
+def found(*deliveries: DeliveryRecorded) -> tuple[list[FindingKind], DeliveryChecks]:
     made = checks()
     kinds = [kind for each in deliveries for kind, _, _ in made.delivery(each)]
     return kinds + [kind for kind, _, _ in made.end()], made
@@ -95,9 +95,9 @@ def test_a_delivery_of_the_current_version_is_no_finding() -> None:
 
 
 def test_a_copy_replaced_at_the_sequence_it_was_valid_at_is_a_finding() -> None:
-    assert found(delivery(1, 1, 5))[0] == [Kind.STALE_DELIVERY]
-    assert found(delivery(1, 2, 8))[0] == [Kind.STALE_DELIVERY]
-    assert found(nothing(1, 0, 3))[0] == [Kind.STALE_DELIVERY], "told that there is nothing, when there was"
+    assert found(delivery(1, 1, 5))[0] == [FindingKind.STALE_DELIVERY]
+    assert found(delivery(1, 2, 8))[0] == [FindingKind.STALE_DELIVERY]
+    assert found(nothing(1, 0, 3))[0] == [FindingKind.STALE_DELIVERY], "given as absent, when there was a version"
 
 
 def test_a_copy_replaced_later_is_stale_within_its_bound() -> None:
@@ -108,25 +108,25 @@ def test_a_copy_replaced_later_is_stale_within_its_bound() -> None:
 
 
 def test_a_delivery_of_a_version_that_is_not_in_the_log_is_a_finding() -> None:
-    assert found(delivery(1, 9, 9))[0] == [Kind.DELIVERY]
-    assert found(delivery(1, 2, 4))[0] == [Kind.DELIVERY], "made later"
-    assert found(delivery(1, 1, 4, content_hash=hash_of(2)))[0] == [Kind.DELIVERY]
+    assert found(delivery(1, 9, 9))[0] == [FindingKind.DELIVERY]
+    assert found(delivery(1, 2, 4))[0] == [FindingKind.DELIVERY], "made later"
+    assert found(delivery(1, 1, 4, content_hash=hash_of(2)))[0] == [FindingKind.DELIVERY]
 
 
 def test_a_delivery_that_knows_of_more_than_the_log_finds_a_cut_tail() -> None:
-    assert found(delivery(1, 4, 10))[0] == [Kind.CUT_TAIL]
+    assert found(delivery(1, 4, 10))[0] == [FindingKind.CUT_TAIL]
 
 
 def test_numbers_that_are_missing_are_a_gap() -> None:
     kinds, made = found(delivery(1, 4, 9), delivery(3, 4, 9), delivery(5, 4, 9))
-    assert kinds == [Kind.DELIVERY_GAP]
+    assert kinds == [FindingKind.DELIVERY_GAP]
     assert [detail for _, _, detail in made.end()] == [
         f"session {(b's' * 16).hex()[:8]}: 2 deliveries between numbers 2 and 5 are missing"
     ]
 
 
 def test_a_head_that_is_missing_is_a_gap() -> None:
-    assert found(delivery(2, 4, 9))[0] == [Kind.DELIVERY_GAP]
+    assert found(delivery(2, 4, 9))[0] == [FindingKind.DELIVERY_GAP]
 
 
 def test_twice_or_out_of_order_is_no_gap() -> None:

@@ -7,7 +7,7 @@ from typing import Self
 import pytest
 
 from ccs_stream.log.codec import DEFAULT_CODEC
-from ccs_stream.projections.invariants import EXAMPLES_KEPT, Invariants, Kind
+from ccs_stream.projections.invariants import EXAMPLES_KEPT, FindingKind, Invariants
 from ccs_stream.protocol import events as ev
 from ccs_stream.protocol.commands import CommandKind
 from ccs_stream.protocol.ids import (
@@ -54,7 +54,7 @@ class Log:
     def write(
         self, version: int, *, by: ParticipantNumber = ONE, base: int | None = None, previous: int | None = None
     ) -> ev.WriteCommitted:
-        """A write whose links are right unless told otherwise."""
+        """A write whose links are right unless given otherwise."""
         return ev.WriteCommitted(
             artifact=A,
             participant=by,
@@ -131,65 +131,68 @@ REFUSED = ev.CommandRefused(
     subject=0,
 )
 
-BREACHES: list[tuple[Kind, Callable[[Log], object]]] = [
-    (Kind.VERSION, lambda log: log.decide(log.write(3))),
-    (Kind.VERSION, lambda log: log.decide(log.write(1))),
-    (Kind.VERSION, lambda log: log.decide(deleted(log, 2), named(1, [], 2)).decide(deleted(log, 3))),
-    (Kind.LINK, lambda log: log.decide(log.write(2, previous=1))),
-    (Kind.INVALIDATION, lambda log: log.decide(log.write(2, by=TWO, base=1))),
-    (Kind.INVALIDATION, lambda log: log.decide(log.write(2, by=TWO, base=1), named(0, [], 2))),
-    (Kind.INVALIDATION, lambda log: log.decide(log.write(2, by=TWO, base=1), named(1, [2], 2))),
-    (Kind.INVALIDATION, lambda log: log.decide(log.write(2, by=TWO, base=1), named(1, [], 2, E))),
-    (Kind.INVALIDATION, lambda log: log.decide(named(1, [], 1))),
-    (Kind.INVALIDATION, lambda log: log.decide(deleted(log, 2))),
-    (Kind.GRANT, lambda log: log.decide(read(TWO, 7, SHARED))),
-    (Kind.GRANT, lambda log: log.decide(read(TWO, 1, I))),
-    (Kind.GRANT, lambda log: log.decide(deleted(log, 2), named(1, [], 2)).decide(read(TWO, 2, E))),
-    (Kind.SINGLE_WRITER, lambda log: log.decide(read(TWO, 1, E))),
-    (Kind.SINGLE_WRITER, lambda log: log.decide(read(TWO, 1, M))),
+BREACHES: list[tuple[FindingKind, Callable[[Log], object]]] = [
+    (FindingKind.VERSION, lambda log: log.decide(log.write(3))),
+    (FindingKind.VERSION, lambda log: log.decide(log.write(1))),
+    (FindingKind.VERSION, lambda log: log.decide(deleted(log, 2), named(1, [], 2)).decide(deleted(log, 3))),
+    (FindingKind.LINK, lambda log: log.decide(log.write(2, previous=1))),
+    (FindingKind.INVALIDATION, lambda log: log.decide(log.write(2, by=TWO, base=1))),
+    (FindingKind.INVALIDATION, lambda log: log.decide(log.write(2, by=TWO, base=1), named(0, [], 2))),
+    (FindingKind.INVALIDATION, lambda log: log.decide(log.write(2, by=TWO, base=1), named(1, [2], 2))),
+    (FindingKind.INVALIDATION, lambda log: log.decide(log.write(2, by=TWO, base=1), named(1, [], 2, E))),
+    (FindingKind.INVALIDATION, lambda log: log.decide(named(1, [], 1))),
+    (FindingKind.INVALIDATION, lambda log: log.decide(deleted(log, 2))),
+    (FindingKind.GRANT, lambda log: log.decide(read(TWO, 7, SHARED))),
+    (FindingKind.GRANT, lambda log: log.decide(read(TWO, 1, I))),
+    (FindingKind.GRANT, lambda log: log.decide(deleted(log, 2), named(1, [], 2)).decide(read(TWO, 2, E))),
+    (FindingKind.SINGLE_WRITER, lambda log: log.decide(read(TWO, 1, E))),
+    (FindingKind.SINGLE_WRITER, lambda log: log.decide(read(TWO, 1, M))),
     (
-        Kind.FENCE,
+        FindingKind.FENCE,
         lambda log: log.decide(acquired(ONE, 1)).decide(ended(ONE, 1, ev.ReservationEndReason.RELEASED)),
     ),
-    (Kind.RESERVATION, lambda log: log.decide(acquired(ONE, 1)).decide(acquired(TWO, 2))),
-    (Kind.RESERVATION, lambda log: log.decide(acquired(TWO, 1)).decide(log.write(2))),
-    (Kind.RESERVATION, lambda log: log.decide(ended(TWO, 1, ev.ReservationEndReason.RELEASED))),
+    (FindingKind.RESERVATION, lambda log: log.decide(acquired(ONE, 1)).decide(acquired(TWO, 2))),
+    (FindingKind.RESERVATION, lambda log: log.decide(acquired(TWO, 1)).decide(log.write(2))),
+    (FindingKind.RESERVATION, lambda log: log.decide(ended(TWO, 1, ev.ReservationEndReason.RELEASED))),
     (
-        Kind.RESERVATION,
+        FindingKind.RESERVATION,
         lambda log: log.decide(acquired(ONE, 1)).decide(ended(ONE, 2, ev.ReservationEndReason.EXPIRED)),
     ),
-    (Kind.ZOMBIE_WRITE, expired_then_writes),
+    (FindingKind.ZOMBIE_WRITE, expired_then_writes),
     (
-        Kind.GRANT,
+        FindingKind.GRANT,
         lambda log: log.decide(
             ev.GrantReclaimed(artifact=A, participant=TWO, from_state=M, trigger=ev.ReclaimTrigger.MAXIMUM_HOLD)
         ),
     ),
-    (Kind.UNKNOWN_ARTIFACT, lambda log: log.decide(ev.ArtifactRegistered(artifact=A, scope=(), key="k"))),
+    (FindingKind.UNKNOWN_ARTIFACT, lambda log: log.decide(ev.ArtifactRegistered(artifact=A, scope=(), key="k"))),
     (
-        Kind.UNKNOWN_ARTIFACT,
+        FindingKind.UNKNOWN_ARTIFACT,
         lambda log: log.decide(dataclasses.replace(read(ONE, 0, I), artifact=ArtifactId(b"?" * 16))),
     ),
-    (Kind.UNKNOWN_PARTICIPANT, lambda log: log.decide(read(ParticipantNumber(9), 1, SHARED))),
-    (Kind.UNKNOWN_PARTICIPANT, lambda log: log.decide(ev.ParticipantJoined(participant=ONE, agent="x", session_id=S))),
+    (FindingKind.UNKNOWN_PARTICIPANT, lambda log: log.decide(read(ParticipantNumber(9), 1, SHARED))),
     (
-        Kind.UNKNOWN_PARTICIPANT,
+        FindingKind.UNKNOWN_PARTICIPANT,
+        lambda log: log.decide(ev.ParticipantJoined(participant=ONE, agent="x", session_id=S)),
+    ),
+    (
+        FindingKind.UNKNOWN_PARTICIPANT,
         lambda log: log.decide(ev.SessionEnded(session_id=SessionId(b"?" * 16), reason=ev.SessionEndReason.LEFT)),
     ),
     (
-        Kind.REPEATED_COMMAND,
+        FindingKind.REPEATED_COMMAND,
         lambda log: log.decide(read(ONE, 1, M), number=5).decide(read(ONE, 1, M), number=5),
     ),
-    (Kind.REFUSAL, lambda log: log.decide(REFUSED, read(ONE, 1, M))),
-    (Kind.FIRST_EVENT, lambda log: log.decide(ev.WorkspaceOpened(**dataclasses.asdict(WorkspaceSettings())))),
-    (Kind.UNKNOWN_EVENT, lambda log: log.decide(ev.UnknownEvent(fingerprint=b"12345678", size=3))),
-    (Kind.LOST_UPDATE, lambda log: log.decide(log.write(2, by=TWO), named(1, [], 2))),
-    (Kind.LOST_UPDATE, lambda log: log.decide(log.write(2, by=TWO, base=0), named(1, [], 2))),
+    (FindingKind.REFUSAL, lambda log: log.decide(REFUSED, read(ONE, 1, M))),
+    (FindingKind.FIRST_EVENT, lambda log: log.decide(ev.WorkspaceOpened(**dataclasses.asdict(WorkspaceSettings())))),
+    (FindingKind.UNKNOWN_EVENT, lambda log: log.decide(ev.UnknownEvent(fingerprint=b"12345678", size=3))),
+    (FindingKind.LOST_UPDATE, lambda log: log.decide(log.write(2, by=TWO), named(1, [], 2))),
+    (FindingKind.LOST_UPDATE, lambda log: log.decide(log.write(2, by=TWO, base=0), named(1, [], 2))),
 ]
 
 
 @pytest.mark.parametrize(("kind", "breach"), BREACHES, ids=[f"{n}-{kind}" for n, (kind, _) in enumerate(BREACHES)])
-def test_a_breach_is_found(kind: Kind, breach: Callable[[Log], object]) -> None:
+def test_a_breach_is_found(kind: FindingKind, breach: Callable[[Log], object]) -> None:
     log = Log()
     assert log.found.counts == {}
     breach(log)
@@ -198,25 +201,31 @@ def test_a_breach_is_found(kind: Kind, breach: Callable[[Log], object]) -> None:
 
 
 def test_every_kind_that_events_can_show_is_broken_above() -> None:
-    by_records = {Kind.VOID_RECORD, Kind.HASH_CHAIN, Kind.MISSING_HEAD, Kind.CORRUPT_RECORD, Kind.CUT_TAIL}
-    by_records |= {Kind.DIVERGED, Kind.CONTENT, Kind.CLOCK}
-    by_deliveries = {Kind.DELIVERY, Kind.STALE_DELIVERY, Kind.DELIVERY_GAP}
-    assert {kind for kind, _ in BREACHES} == set(Kind) - by_records - by_deliveries
+    by_records = {
+        FindingKind.VOID_RECORD,
+        FindingKind.HASH_CHAIN,
+        FindingKind.MISSING_HEAD,
+        FindingKind.CORRUPT_RECORD,
+        FindingKind.CUT_TAIL,
+    }
+    by_records |= {FindingKind.DIVERGED, FindingKind.CONTENT, FindingKind.CLOCK}
+    by_deliveries = {FindingKind.DELIVERY, FindingKind.STALE_DELIVERY, FindingKind.DELIVERY_GAP}
+    assert {kind for kind, _ in BREACHES} == set(FindingKind) - by_records - by_deliveries
 
 
 def test_a_clock_that_goes_back_is_found() -> None:
     log = Log()
     log.chain.recorded_at = Micros(START - 1)
     log.decide(read(ONE, 1, M))
-    assert log.found.counts == {Kind.CLOCK: 1}
+    assert log.found.counts == {FindingKind.CLOCK: 1}
 
 
 def test_examples_are_bounded_and_all_are_counted() -> None:
     log = Log()
     for _ in range(EXAMPLES_KEPT * 3):
         log.decide(named(1, [], 1))
-    assert log.found.counts[Kind.INVALIDATION] == EXAMPLES_KEPT * 3
-    assert len(log.found.examples[Kind.INVALIDATION]) == EXAMPLES_KEPT
+    assert log.found.counts[FindingKind.INVALIDATION] == EXAMPLES_KEPT * 3
+    assert len(log.found.examples[FindingKind.INVALIDATION]) == EXAMPLES_KEPT
 
 
 def test_an_allowed_history_has_no_finding() -> None:

@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccs_stream.projections.savings import Cause, Moved, Savings, signals
+from ccs_stream.projections.savings import MovementCause, Savings, TokenMovement, signals
 from ccs_stream.projections.tokens import SIZE_KEY, estimate_tokens
 
 
-def moved(cause: Cause, full: int, *, agent: str = "a", key: str = "k") -> Moved:
-    return Moved(cause=cause, agent=agent, scope=("s",), key=key, full=full)
+def moved(cause: MovementCause, full: int, *, agent: str = "a", key: str = "k") -> TokenMovement:
+    return TokenMovement(cause=cause, agent=agent, scope=("s",), key=key, full=full)
 
 
 @pytest.mark.parametrize(
@@ -51,11 +51,11 @@ def test_nothing_moved_is_nothing_saved() -> None:
 def test_the_published_account_counts_reads_alone_and_the_other_one_all_that_moved() -> None:
     savings = Savings()
     for each in (
-        moved(Cause.WRITE, 100, agent="planner"),
-        moved(Cause.MISS, 100, agent="reviewer"),
-        moved(Cause.HIT, 100, agent="reviewer"),
-        moved(Cause.HIT, 100, agent="reviewer", key="other"),
-        moved(Cause.SEARCH, 50, agent="reviewer"),
+        moved(MovementCause.WRITE, 100, agent="planner"),
+        moved(MovementCause.MISS, 100, agent="reviewer"),
+        moved(MovementCause.HIT, 100, agent="reviewer"),
+        moved(MovementCause.HIT, 100, agent="reviewer", key="other"),
+        moved(MovementCause.SEARCH, 50, agent="reviewer"),
         signals("planner", ("s",), "k", 2),
     ):
         savings.add(each)
@@ -78,13 +78,13 @@ def test_the_published_account_counts_reads_alone_and_the_other_one_all_that_mov
 
 def test_telling_many_of_small_values_costs_more_than_it_saves() -> None:
     savings = Savings()
-    savings.add(moved(Cause.WRITE, 1))
+    savings.add(moved(MovementCause.WRITE, 1))
     savings.add(signals("a", (), "k", 10))
     assert savings.account().saved_pct < 0
 
 
-@given(st.lists(st.builds(moved, st.sampled_from(Cause), st.integers(0, 1_000)), max_size=30), st.randoms())
-def test_the_order_does_not_matter_and_the_causes_add_up(all_moved: list[Moved], random: object) -> None:
+@given(st.lists(st.builds(moved, st.sampled_from(MovementCause), st.integers(0, 1_000)), max_size=30), st.randoms())
+def test_the_order_does_not_matter_and_the_causes_add_up(all_moved: list[TokenMovement], random: object) -> None:
     one, other = Savings(), Savings()
     for each in all_moved:
         one.add(each)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ccs_stream.projections.metric_events import SCHEMA_VERSION, StoreMetricEvent
 from ccs_stream.projections.state_log import content_audit_entry, state_log_entry
 from ccs_stream.projections.stream_checks import EXAMPLES_KEPT, SCHEMAS, StreamChecks, StreamKind, stream_of
-from ccs_stream.projections.transitions import Transition, Trigger
+from ccs_stream.projections.transitions import Transition, TransitionTrigger
 from ccs_stream.protocol.ids import ArtifactId, Micros, ParticipantNumber, SequenceNumber, Version
 from ccs_stream.protocol.states import GrantState
 
@@ -27,7 +27,7 @@ def state(number: int, instance: str = "one", **changed: Any) -> Line:
         participant=ParticipantNumber(1),
         from_state=GrantState.EXCLUSIVE,
         to_state=GrantState.MODIFIED,
-        trigger=Trigger.COMMIT,
+        trigger=TransitionTrigger.COMMIT,
         version=Version(1),
         content_hash="ab" * 32,
         sequence=SequenceNumber(number),

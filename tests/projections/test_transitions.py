@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccs_stream.projections.state_log import agent_text, content_audit_entry, state_log_entry
-from ccs_stream.projections.transitions import Transition, Transitions, Trigger
+from ccs_stream.projections.transitions import Transition, Transitions, TransitionTrigger
 from ccs_stream.protocol.commands import Command
 from ccs_stream.protocol.decide import Decision
 from ccs_stream.protocol.directory import Directory
@@ -46,7 +46,7 @@ class Told(Story):
         self.all.extend(self.last)
         return decision
 
-    def told(self) -> list[str]:
+    def shown(self) -> list[str]:
         """The transitions of the last command, as one line each."""
         return [line(each) for each in self.last]
 
@@ -59,15 +59,15 @@ def line(each: Transition) -> str:
 def test_the_reference_trace_comes_in_its_order_with_versions_one_lower() -> None:
     story = Told()
     story.given(story.write("planner", "plan"))
-    assert story.told() == ["planner I>E fetch v0", "planner E>E write v0", "planner E>M commit v1 hash"]
+    assert story.shown() == ["planner I>E fetch v0", "planner E>E write v0", "planner E>M commit v1 hash"]
     story.given(story.read("reviewer", "plan"))
-    assert story.told() == ["planner M>S fetch v1", "reviewer I>S fetch v1"]
+    assert story.shown() == ["planner M>S fetch v1", "reviewer I>S fetch v1"]
     story.given(story.read("reviewer", "plan"))
-    assert story.told() == []
+    assert story.shown() == []
     story.given(story.read("planner", "plan"))
-    assert story.told() == []
+    assert story.shown() == []
     story.given(story.write("planner", "plan"))
-    assert story.told() == [
+    assert story.shown() == [
         "reviewer S>I write v1",
         "planner S>E write v1",
         "planner E>M commit v2 hash",
@@ -78,79 +78,79 @@ def test_the_reference_trace_comes_in_its_order_with_versions_one_lower() -> Non
 def test_the_owner_writes_again() -> None:
     story = Told()
     story.given(story.write("a", "k"), story.write("a", "k"))
-    assert story.told() == ["a M>E write v1", "a E>M commit v2 hash"]
+    assert story.shown() == ["a M>E write v1", "a E>M commit v2 hash"]
 
 
 def test_a_writer_that_held_nothing_takes_the_copy_of_the_owner() -> None:
     story = Told()
     story.given(story.write("a", "k"), story.write("b", "k"))
-    assert story.told() == ["a M>I write v1", "b I>E write v1", "b E>M commit v2 hash", "a I>I invalidate v2"]
+    assert story.shown() == ["a M>I write v1", "b I>E write v1", "b E>M commit v2 hash", "a I>I invalidate v2"]
 
 
 def test_a_write_after_the_first_is_no_fetch_even_without_any_holder() -> None:
     story = Told()
     story.given(story.write("a", "k"), story.delete("a", "k"), story.write("b", "k"))
-    assert story.told() == ["b I>E write v2", "b E>M commit v3 hash"]
+    assert story.shown() == ["b I>E write v2", "b E>M commit v3 hash"]
 
 
 def test_a_lone_reader_is_exclusive_and_the_next_one_makes_it_shared() -> None:
     story = Told()
     story.given(story.write("a", "k"), story.leave("a"), story.read("b", "k"))
-    assert story.told() == ["b I>E fetch v1"]
+    assert story.shown() == ["b I>E fetch v1"]
     story.given(story.read("c", "k"))
-    assert story.told() == ["b E>S fetch v1", "c I>S fetch v1"]
+    assert story.shown() == ["b E>S fetch v1", "c I>S fetch v1"]
     story.given(story.read("d", "k"))
-    assert story.told() == ["d I>S fetch v1"]
+    assert story.shown() == ["d I>S fetch v1"]
 
 
 def test_a_delete_takes_every_copy_that_of_its_author_too() -> None:
     story = Told()
     story.given(story.write("a", "k"), story.read("b", "k"), story.delete("b", "k"))
-    assert story.told() == ["a S>I invalidate v2", "b S>I invalidate v2"]
+    assert story.shown() == ["a S>I invalidate v2", "b S>I invalidate v2"]
 
 
 def test_an_expiry_takes_every_copy_whichever_command_meets_it() -> None:
     story = Told()
     story.given(story.write("a", "k", ttl_s=5)).after(6).given(story.write("b", "k"))
-    assert story.told() == ["a M>I invalidate v2", "b I>E write v2", "b E>M commit v3 hash"]
+    assert story.shown() == ["a M>I invalidate v2", "b I>E write v2", "b E>M commit v3 hash"]
     story.given(story.write("b", "j", ttl_s=5)).after(6).when(story.sweep())
-    assert story.told() == ["b M>I invalidate v2"]
+    assert story.shown() == ["b M>I invalidate v2"]
 
 
 def test_the_end_of_a_session_takes_the_copies_of_all_its_participants() -> None:
     story = Told()
     story.given(story.write("a@one", "k"), story.read("b@one", "k"), story.read("c", "k"), story.leave("a@one"))
-    assert story.told() == ["a S>I invalidate v1", "b S>I invalidate v1"]
+    assert story.shown() == ["a S>I invalidate v1", "b S>I invalidate v1"]
     story.given(story.leave("c"))
-    assert story.told() == ["c S>I invalidate v1"]
+    assert story.shown() == ["c S>I invalidate v1"]
 
 
 def test_a_reclaim_says_why() -> None:
     story = Told(RECOVERING)
     story.given(story.write("silent", "k"))
     story.after(7).when(story.sweep())
-    assert story.told() == ["silent M>I reclaim_heartbeat v1"]
+    assert story.shown() == ["silent M>I reclaim_heartbeat v1"]
     story.given(story.write("greedy", "j"))
     for _ in range(5):
         story.after(5).given(story.heartbeat("greedy"))
     story.when(story.sweep())
-    assert story.told() == ["greedy M>I reclaim_max_hold v1"]
+    assert story.shown() == ["greedy M>I reclaim_max_hold v1"]
 
 
 def test_the_same_name_in_two_sessions_is_two_participants() -> None:
     story = Told()
     story.given(story.write("a@one", "k"), story.write("a@two", "k"))
-    assert story.told() == ["a M>I write v1", "a I>E write v1", "a E>M commit v2 hash", "a I>I invalidate v2"]
+    assert story.shown() == ["a M>I write v1", "a I>E write v1", "a E>M commit v2 hash", "a I>I invalidate v2"]
     assert len({each.participant for each in story.last}) == 2
 
 
 def test_events_that_change_no_grant_are_not_shown() -> None:
     story = Told()
     story.given(story.write("a", "k"), story.acquire("a", "k"))
-    assert story.told() == []
+    assert story.shown() == []
     story.when(story.write("b", "k"))
     assert story.refusal.reason is RefusalReason.RESERVED
-    assert story.told() == []
+    assert story.shown() == []
 
 
 @pytest.mark.parametrize("sharers", [8, 64])
@@ -196,7 +196,7 @@ Grants = dict[tuple[ArtifactId, ParticipantNumber], GrantState]
 
 
 def held(state: Directory) -> Grants:
-    """Who holds what, as the directory says."""
+    """The grants of a directory."""
     return {
         (artifact.artifact, number): artifact.state_of(number)
         for artifact in state.artifacts.values()
@@ -221,11 +221,11 @@ def test_transitions_lead_to_the_grants_of_the_directory(seed: int) -> None:
     story = Told(RECOVERING)
     grants: Grants = {}
     for _ in range(120):
-        told = len(story.all)
+        before = len(story.all)
         story.after(chance.choice([0, 0, 1, 4])).when(commands(story, chance))
-        apply(grants, story.all[told:])
+        apply(grants, story.all[before:])
         assert grants == held(story.state)
-        assert all(each.trigger is not Trigger.UNKNOWN for each in story.last)
+        assert all(each.trigger is not TransitionTrigger.UNKNOWN for each in story.last)
 
 
 @given(st.integers(0, 2**32))
@@ -234,11 +234,11 @@ def test_starting_in_the_middle_tells_the_same_from_there_on(seed: int) -> None:
     story = Told(RECOVERING)
     for _ in range(60):
         story.after(chance.choice([0, 1, 4])).when(commands(story, chance))
-    begun, done, told = Transitions.from_directory(story.state), len(story.decisions), len(story.all)
+    begun, done, before = Transitions.from_directory(story.state), len(story.decisions), len(story.all)
     for _ in range(60):
         story.after(chance.choice([0, 1, 4])).when(commands(story, chance))
     later = [each for decision in story.decisions[done:] for each in begun.decision(*decision)]
-    assert later == story.all[told:]
+    assert later == story.all[before:]
     assert {id_: vars_of(each) for id_, each in story.fold._artifacts.items()} == {
         id_: vars_of(each) for id_, each in begun._artifacts.items()
     }

@@ -99,7 +99,7 @@ class Cluster:
         self.nodes[node.name] = Node(node.name)
 
     def is_answered(self, command: Command) -> bool:
-        """True if somebody answered the command."""
+        """True if the command was answered."""
         return (bytes(command.session_id), int(command.number)) in self.answered
 
     def deliver(self, number: int, *, keep: bool = False) -> None:
@@ -238,6 +238,6 @@ class Cluster:
             self.network.append(InFlight(records, node.producer))
 
     def new_producer(self, node: Node) -> None:
-        """A producer nobody has seen before."""
+        """A new producer."""
         self.producers += 1
         node.producer = self.producers

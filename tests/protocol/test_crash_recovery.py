@@ -1,4 +1,4 @@
-"""Crash recovery: what a silent session loses and when, what it is told, and how it comes back."""
+"""Crash recovery: the grants that a silent session loses and when, its refusals, and its way back."""
 
 import pytest
 
@@ -148,7 +148,7 @@ def test_without_crash_recovery_only_expired_reservations_are_reclaimed() -> Non
     assert all(not each.owned for each in story.state.participants.values())
 
 
-# What the victim is told.
+# The refusals of the victim.
 
 
 def at_of(story: Story, seconds: float) -> str:

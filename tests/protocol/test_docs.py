@@ -5,7 +5,7 @@ from pathlib import Path
 from ccs_stream.protocol.command_table import ANY_COMMAND, COMMAND_TABLE
 from ccs_stream.protocol.commands import CommandKind
 from ccs_stream.protocol.events import EVENT_TYPES, CommandAnswered
-from ccs_stream.protocol.states import TRANSITIONS, Act, GrantState
+from ccs_stream.protocol.states import TRANSITIONS, GrantAct, GrantState
 from ccs_stream.testing.given_when_then import Story
 from tests.log.scenario import commands
 
@@ -25,7 +25,7 @@ def test_every_command_and_every_event_is_in_the_table() -> None:
 
 
 def test_the_mesi_table_of_the_docs_is_that_of_the_code() -> None:
-    assert list(TRANSITIONS) == list(Act)
+    assert list(TRANSITIONS) == list(GrantAct)
     for act, row in TRANSITIONS.items():
         cells = " | ".join(" or ".join(row[state]) for state in GrantState)
         assert f"| {act.value} | {cells} |" in DOCS

@@ -6,7 +6,7 @@ from ccs_stream.protocol import events as ev
 from ccs_stream.protocol.commands import CommandKind
 from ccs_stream.protocol.ids import Micros
 from ccs_stream.protocol.settings import SECOND_US, WorkspaceSettings
-from ccs_stream.protocol.states import TRANSITIONS, Act, GrantState
+from ccs_stream.protocol.states import TRANSITIONS, GrantAct, GrantState
 from ccs_stream.testing.given_when_then import Story
 
 M, E, S, I = GrantState.MODIFIED, GrantState.EXCLUSIVE, GrantState.SHARED, GrantState.INVALID  # noqa: E741
@@ -59,29 +59,29 @@ def arrange(story: Story, state: GrantState) -> None:
         story.given(story.write("me", "k"), story.write("other", "k"))
 
 
-@pytest.mark.parametrize("act", Act)
+@pytest.mark.parametrize("act", GrantAct)
 @pytest.mark.parametrize("state", GrantState)
-def test_every_cell_of_the_table_agrees_with_decide_and_fold(act: Act, state: GrantState) -> None:
+def test_every_cell_of_the_table_agrees_with_decide_and_fold(act: GrantAct, state: GrantState) -> None:
     story = Story(RECOVERY)
     arrange(story, state)
     assert story.grant("me", "k") is state
     me = story.participant("me")
     match act:
-        case Act.OWN_READ:
+        case GrantAct.OWN_READ:
             story.when(story.read("me", "k"))
-        case Act.OWN_WRITE:
+        case GrantAct.OWN_WRITE:
             story.when(story.write("me", "k"))
-        case Act.OWN_DELETE:
+        case GrantAct.OWN_DELETE:
             story.when(story.delete("me", "k"))
-        case Act.OTHER_READ:
+        case GrantAct.OTHER_READ:
             story.when(story.read("third", "k"))
-        case Act.OTHER_WRITE:
+        case GrantAct.OTHER_WRITE:
             story.when(story.write("third", "k"))
-        case Act.OTHER_DELETE:
+        case GrantAct.OTHER_DELETE:
             story.when(story.delete("third", "k"))
-        case Act.RECLAIMED:
+        case GrantAct.RECLAIMED:
             story.after(31).when(story.sweep())
-        case Act.SESSION_END:
+        case GrantAct.SESSION_END:
             story.when(story.leave("me"))
     assert story.artifact("k").state_of(me) in TRANSITIONS[act][state]
 

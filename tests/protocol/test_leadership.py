@@ -44,7 +44,7 @@ SESSION = SessionId(b"s" * 16)
 
 
 def write(number: int) -> Command:
-    """A write whose body nobody else writes."""
+    """A write with a body of its own."""
     body = str(number).encode()
     content = Content(
         content_type="",
@@ -258,7 +258,7 @@ def trouble(cluster: Cluster, chance: random.Random) -> int:
 
 
 def heal(cluster: Cluster, chance: random.Random) -> None:
-    """What is on its way arrives or is lost, and is given up on; one node leads.
+    """Let records on their way arrive, or be lost and given up on; one node leads.
 
     Only clients that died with their node ask again: for all the others the loops must have done what is needed.
     """
@@ -285,7 +285,7 @@ def heal(cluster: Cluster, chance: random.Random) -> None:
 
 
 def admitted(cluster: Cluster) -> tuple[list[DecisionRecord], list[LeaderClaimed], int]:
-    """What an onlooker who only knows `admit` reads: decisions, claims, and how many records are void."""
+    """The log of an onlooker who only knows `admit`: decisions, claims, and the number of void records."""
     cursor, decisions, claims, void = Cursor(), [], [], 0
     for raw in cluster.log:
         record, _ = DEFAULT_CODEC.decode_record(raw)

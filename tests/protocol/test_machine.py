@@ -10,7 +10,7 @@ from ccs_stream.coordinator.batch import plan
 from ccs_stream.log.fold import fold_log
 from ccs_stream.log.memory import MemoryLog
 from ccs_stream.log.reader import ShardReader
-from ccs_stream.projections.invariants import Invariants, Kind
+from ccs_stream.projections.invariants import FindingKind, Invariants
 from ccs_stream.protocol.commands import Command, Open
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.events import CommandRefused
@@ -171,7 +171,7 @@ class Workspace(RuleBasedStateMachine):
 
     @invariant()
     def holds(self) -> None:
-        """What is true of every state."""
+        """Check what is true of every state."""
         if not hasattr(self, "live"):
             return
         for artifact in self.live.artifacts.values():
@@ -181,7 +181,7 @@ class Workspace(RuleBasedStateMachine):
         for session in self.live.sessions.values():
             assert len(session.window) <= SETTINGS.dedupe_window
         assert self.live.session_count() <= 8
-        assert set(self.found.counts) <= {Kind.LOST_UPDATE}, self.found.examples
+        assert set(self.found.counts) <= {FindingKind.LOST_UPDATE}, self.found.examples
 
     def teardown(self) -> None:
         """At the end, the log folds to the live state, and the indexes are what a scan says."""

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from ccs_stream.protocol.commands import Command, Open
-from ccs_stream.protocol.decide import Dropped, decide, refusal_for_bug
+from ccs_stream.protocol.decide import DropReason, decide, refusal_for_bug
 from ccs_stream.protocol.dedupe import subject_of_command, subject_of_events
 from ccs_stream.protocol.events import (
     CommandRefused,
@@ -125,7 +125,7 @@ def test_a_copy_older_than_the_window_is_dropped_and_never_answered_refused() ->
         story.given(story.write("a", "k", number=number))
     story.when(first).nothing()
     assert story.decision is not None
-    assert story.decision.dropped is Dropped.STALE_NUMBER
+    assert story.decision.dropped is DropReason.STALE_NUMBER
     assert len(story.state.sessions[first.session_id].window) <= 4
 
 

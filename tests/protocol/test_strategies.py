@@ -6,14 +6,23 @@ from typing import Any
 import pytest
 
 from ccs_stream.protocol.errors import UsageError
-from ccs_stream.protocol.strategies import NAMES, Copy, Lease, Strategy, Unit, access_count, build_strategy, lease
+from ccs_stream.protocol.strategies import (
+    NAMES,
+    Lease,
+    Strategy,
+    TimeUnit,
+    TrackedCopy,
+    access_count,
+    build_strategy,
+    lease,
+)
 
 TTL = 300
 MAX = 100
 
 
-def copy(**known: Any) -> Copy:
-    return Copy(**{"acquired_at": 0, **known})
+def copy(**known: Any) -> TrackedCopy:
+    return TrackedCopy(**{"acquired_at": 0, **known})
 
 
 REQUIRES_REFRESH = [
@@ -34,7 +43,7 @@ REQUIRES_REFRESH = [
         for name, what, entry, now, expected in REQUIRES_REFRESH
     ],
 )
-def test_requires_refresh(name: str, entry: Copy, now: int, expected: bool) -> None:
+def test_requires_refresh(name: str, entry: TrackedCopy, now: int, expected: bool) -> None:
     assert build_strategy(name).requires_refresh(entry, now) is expected
 
 
@@ -84,9 +93,9 @@ def test_aliases(alias: str, name: str) -> None:
 def test_options_reach_their_strategy() -> None:
     by_calls = build_strategy("lease", lease_ttl_ticks=7)
     assert isinstance(by_calls, Lease)
-    assert (by_calls.ttl, by_calls.unit) == (7, Unit.TICKS)
+    assert (by_calls.ttl, by_calls.unit) == (7, TimeUnit.TICKS)
     by_time = lease(dt.timedelta(seconds=2))
-    assert (by_time.ttl_us, by_time.unit) == (2_000_000, Unit.MICROSECONDS)
+    assert (by_time.ttl_us, by_time.unit) == (2_000_000, TimeUnit.MICROSECONDS)
     assert by_calls.ttl_us is None
     assert access_count(3).max_accesses == 3
 

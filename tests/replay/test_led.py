@@ -10,7 +10,7 @@ from ccs_stream.log.archive_writer import write_archive
 from ccs_stream.log.memory import MemoryLog
 from ccs_stream.log.port import StoredRecord
 from ccs_stream.log.reader import LogEntry
-from ccs_stream.projections.invariants import Invariants, Kind
+from ccs_stream.projections.invariants import FindingKind, Invariants
 from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.ids import GENESIS_HASH, DecisionIndex, Epoch, SequenceNumber
 from ccs_stream.protocol.records import DecisionRecord, LeaderClaimed, LeaderResigned, Record
@@ -59,7 +59,7 @@ def without(log: LedLog, *offsets: int) -> LedLog:
     return cut
 
 
-def judged(changed: list[Record]) -> dict[Kind, int]:
+def judged(changed: list[Record]) -> dict[FindingKind, int]:
     """What the check of terms says of records that somebody admitted."""
     found = Invariants()
     terms = LeadershipChecks(found, claimed=True)
@@ -124,7 +124,7 @@ def test_a_record_cut_out_of_an_epoch_that_ended_is_found(led: LedLog) -> None:
     reader = Source(led, WORKSPACE).reader()
     offsets = [each.offset for each in reader.read() if (record := decision_of(each)) and record.epoch == 1]
     found = check(Source(without(led, offsets[-1], offsets[-1] + 1), WORKSPACE), QUICK).found
-    assert found.counts[Kind.VOID_RECORD] > 0
+    assert found.counts[FindingKind.VOID_RECORD] > 0
 
 
 def test_the_log_of_another_partition_is_found(led: LedLog) -> None:
@@ -135,7 +135,7 @@ def test_the_log_of_another_partition_is_found(led: LedLog) -> None:
 
     mixed = Mixed()
     mixed._shards = led._shards
-    assert check(Source(mixed, WORKSPACE), QUICK).found.counts[Kind.DIVERGED] == 1
+    assert check(Source(mixed, WORKSPACE), QUICK).found.counts[FindingKind.DIVERGED] == 1
 
 
 def test_epochs_are_those_of_the_log(led: LedLog) -> None:
@@ -169,4 +169,4 @@ def test_each_break_of_leadership_is_found(led: LedLog, what: str) -> None:
             assert isinstance(claimed, LeaderClaimed)
             changed[claim] = dataclasses.replace(claimed, leader_id=FIRST)
     counts = judged(changed)
-    assert set(counts) == {Kind.HASH_CHAIN if what == "sequence" else Kind.SINGLE_WRITER}
+    assert set(counts) == {FindingKind.HASH_CHAIN if what == "sequence" else FindingKind.SINGLE_WRITER}

@@ -31,9 +31,9 @@ from ccs_stream.protocol.events import CommandRefused, RefusalReason
 
 WORKSPACE: Final = "demo"
 REPLAY: Final = (
-    ("{replay} {workspace}{url} timeline --artifact reserved/plan", "the stopped holder, event by event"),
-    ("{replay} {workspace}{url} artifact race/unguarded", "who wrote over whom, with what each had read"),
-    ("{replay} {workspace}{url} verify", "every invariant; it finds the lost updates, and exits with 3"),
+    ("{replay} {workspace}{url} timeline --artifact reserved/plan", "shows the stopped holder, event by event"),
+    ("{replay} {workspace}{url} artifact race/unguarded", "shows who wrote over whom, and what each had read"),
+    ("{replay} {workspace}{url} verify", "checks every rule; it finds the lost updates, and exits with 3"),
 )
 """The commands that the demo ends with, and what each shows. `workspace` is an option, needed if the log holds several.
 """

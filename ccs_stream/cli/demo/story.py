@@ -118,8 +118,8 @@ def _review(page: Page, review: Review) -> None:
     page.gap()
     page.say(
         "All reviewers add their counts to one board. ",
-        (f"{_many(review.merged, 'time')} another had been faster", CAUGHT),
-        ": the write was refused, the board read again, both kept.",
+        (f"{_many(review.merged, 'time')} another reviewer was faster", CAUGHT),
+        ": the write was refused, the board was read again, and both counts were kept.",
     )
     page.gap()
     _tokens(page, review)
@@ -135,7 +135,7 @@ def _examples(findings: list[ReviewFinding]) -> list[ReviewFinding]:
 def _tokens(page: Page, review: Review) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=QUIET)
     table.add_column("tokens moved")
-    for name in ("reads", "fetched", "unchanged", "told stale", "tokens", "if all were re-read"):
+    for name in ("reads", "fetched", "unchanged", "made stale", "tokens", "if all were re-read"):
         table.add_column(name, justify="right")
     for each in review.readings:
         numbers = (each.reads, each.fetched, each.unchanged, each.signals, each.tokens, each.tokens_rereading)
@@ -147,7 +147,7 @@ def _tokens(page: Page, review: Review) -> None:
     page.say(
         (f"{review.saved_percent} % of the tokens did not have to move", GOOD),
         f": the copies were current. ({BYTES_PER_TOKEN} bytes of JSON count as a token, an unchanged read as "
-        f"{UNCHANGED_TOKENS}, telling somebody that a copy is stale as {SIGNAL_TOKENS}.)",
+        f"{UNCHANGED_TOKENS}, notifying an agent that its copy is stale as {SIGNAL_TOKENS}.)",
     )
 
 
@@ -166,7 +166,8 @@ def _race(page: Page, race: RaceResult) -> None:
     )
     if race.refused:
         page.say(
-            (f"{_many(race.refused, 'write')} refused", CAUGHT), " as based on an older list, merged, and accepted."
+            (f"{_many(race.refused, 'write')} refused", CAUGHT),
+            " because they were based on an older list; merged, and then accepted.",
         )
     if race.overwrites:
         page.say("The log knows who wrote over whom:")
@@ -186,8 +187,8 @@ def _by_writer(entries: list[str]) -> str:
 
 
 def _overwrite(each: UnseenOverwrite) -> str:
-    read = f"version {each.had_read}" if each.had_read else "that nothing was there"
-    return f"version {each.version} by {each.by}, who had read {read}, over {' and '.join(each.unseen)}"
+    read = f"read version {each.had_read}" if each.had_read else "found nothing"
+    return f"version {each.version} by {each.by}, who had {read}, over {' and '.join(each.unseen)}"
 
 
 def _stopped(page: Page, stopped: StoppedHolder) -> None:
@@ -209,8 +210,8 @@ def _killed(page: Page, killed: KilledWriters) -> None:
     style = BAD if killed.missing else GOOD
     page.say(f"{killed.acknowledged} writes acknowledged, ", (f"{killed.missing} of them missing", style), ".")
     page.say(
-        f"{killed.in_flight} asked for and not yet acknowledged: {killed.in_flight_kept} on the log, "
-        f"{killed.in_flight - killed.in_flight_kept} not; each writes two values, and ",
+        f"{killed.in_flight} more were sent and not acknowledged: {killed.in_flight_kept} in the log, "
+        f"{killed.in_flight - killed.in_flight_kept} not. Each write has two values; ",
         (f"{killed.halves} are there by half", BAD if killed.halves else GOOD),
         ".",
     )

@@ -71,7 +71,7 @@ def topics_of(clients: Clients) -> list[CheckResult]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AccessRole:
-    """What a role must be allowed, by topic or group."""
+    """A role, and the rights it needs on each topic or group."""
 
     role: str
     purpose: str
@@ -144,7 +144,7 @@ def rights(clients: Clients) -> list[CheckResult]:
 
 
 def _allowed(clients: Clients) -> tuple[dict[str, frozenset[AclOperation]], list[str]]:
-    """What this user may do, by topic and group, and which topics are missing. Nothing where it may not describe."""
+    """The rights of this user, by topic and group, and which topics are missing. Nothing where it may not describe."""
     admin, timeout, names = clients.admin, clients.settings.timeout_s, clients.names
     wanted = TopicCollection(list(names.all))
     described: dict[str, Any] = {

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.ids import ArtifactId, Micros, Scope
-from ccs_stream.protocol.strategies import LAZY, Copy, Lease, Strategy, Unit, build_strategy
+from ccs_stream.protocol.strategies import LAZY, Lease, Strategy, TimeUnit, TrackedCopy, build_strategy
 
 COPIES_MAX: Final = 200_000
 """Copies kept track of; a forgotten one is fetched again, which is always right."""
@@ -116,7 +116,7 @@ class CopyTracker:
         self._counter = itertools.count(1)
         self._clock = clock
         self._strategies: dict[ArtifactId, Strategy] = {}
-        self._kept: dict[tuple[str, ArtifactId], Copy] = {}
+        self._kept: dict[tuple[str, ArtifactId], TrackedCopy] = {}
         self._forgotten: set[tuple[str, ArtifactId]] = set()
 
     def tick(self) -> int:
@@ -170,6 +170,6 @@ class CopyTracker:
         self.active = self.active or bool(artifacts)
 
     def _now(self, strategy: Strategy, tick: int | None = None) -> int:
-        if strategy.unit is Unit.MICROSECONDS:
+        if strategy.unit is TimeUnit.MICROSECONDS:
             return self._clock()
         return self.ticks if tick is None else tick

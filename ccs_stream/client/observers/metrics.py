@@ -27,8 +27,8 @@ from ccs_stream.client.observers.token_counter import CountTokens, TokenCounter,
 from ccs_stream.client.operations.changes import WriteBatch
 from ccs_stream.clock import SYSTEM_CLOCK
 from ccs_stream.coordinator.answer import Answer
-from ccs_stream.projections.metric_events import SCHEMA_VERSION, Observed, StoreMetricEvent
-from ccs_stream.projections.savings import Account, Cause, Moved, Savings, signals
+from ccs_stream.projections.metric_events import SCHEMA_VERSION, ObservedOperation, StoreMetricEvent
+from ccs_stream.projections.savings import MovementCause, Savings, TokenAccount, TokenMovement, signals
 from ccs_stream.protocol.commands import Write
 from ccs_stream.protocol.errors import CcsError, UsageError
 from ccs_stream.protocol.events import ArtifactDeleted, Event, GrantsInvalidated, WriteCommitted
@@ -237,7 +237,7 @@ class OperationMetrics:
         self._require_benchmark()
         return self._savings.benchmark()
 
-    def account(self) -> Account:
+    def account(self) -> TokenAccount:
         """All tokens that moved. Raises `UsageError` without `benchmark=True`."""
         self._require_benchmark()
         return self._savings.account()
@@ -273,7 +273,13 @@ class OperationMetrics:
     def _count(self, seen: _ReadSeen | _WriteSeen | _PushSeen) -> None:
         match seen:
             case _ReadSeen():
-                cause = Cause.SEARCH if seen.operation == "search.hit" else Cause.HIT if seen.hit else Cause.MISS
+                cause = (
+                    MovementCause.SEARCH
+                    if seen.operation == "search.hit"
+                    else MovementCause.HIT
+                    if seen.hit
+                    else MovementCause.MISS
+                )
                 event = self._count_value(seen, cause, seen.address, seen.content.body, seen.number)
                 self._observe(event, seen.artifact, seen.content.version, seen.sequence, seen, self._written_by(seen))
             case _WriteSeen():
@@ -281,7 +287,9 @@ class OperationMetrics:
             case _PushSeen():
                 if self._benchmark:
                     tokens = self._tokens.of(seen.content.body)
-                    moved = Moved(cause=Cause.PUSH, agent=seen.agent, scope=seen.scope, key=seen.key, full=tokens)
+                    moved = TokenMovement(
+                        cause=MovementCause.PUSH, agent=seen.agent, scope=seen.scope, key=seen.key, full=tokens
+                    )
                     self._savings.add(moved)
             case _:
                 assert_never(seen)
@@ -296,7 +304,7 @@ class OperationMetrics:
         number = seen.number
         for change, address in zip(batch.changes, batch.addresses, strict=True):
             if type(change) is Write:
-                event = self._count_value(seen, Cause.WRITE, address, next(bodies).body, number)
+                event = self._count_value(seen, MovementCause.WRITE, address, next(bodies).body, number)
                 version = versions.get(change.artifact)
                 self._observe(event, change.artifact, version, seen.answer.last_sequence, seen, begun=next(begun, None))
                 number += 1
@@ -305,16 +313,16 @@ class OperationMetrics:
                 self._savings.add(signals(seen.agent, scope, key, informed[change.artifact]))
 
     def _count_value(
-        self, seen: _ReadSeen | _WriteSeen, cause: Cause, address: Address, body: bytes, number: int
+        self, seen: _ReadSeen | _WriteSeen, cause: MovementCause, address: Address, body: bytes, number: int
     ) -> StoreMetricEvent | None:
         """Count the tokens of a value, and tell the listener; returns the event where one is needed."""
         namespace, scope, key = address
-        moved = Moved(cause=cause, agent=seen.agent, scope=scope, key=key, full=self._tokens.of(body))
+        moved = TokenMovement(cause=cause, agent=seen.agent, scope=scope, key=key, full=self._tokens.of(body))
         if self._benchmark:
             self._savings.add(moved)
         if self._listener is None and self._telemetry is None:
             return None
-        hit = cause is Cause.HIT
+        hit = cause is MovementCause.HIT
         event = StoreMetricEvent(
             operation=seen.operation,
             namespace=namespace,
@@ -346,7 +354,7 @@ class OperationMetrics:
         if self._telemetry is None or event is None or seen.captured is None:
             return
         ended = seen.captured.ended_at
-        observed = Observed(
+        observed = ObservedOperation(
             event=event,
             artifact=artifact,
             version=version,
@@ -377,7 +385,7 @@ def _informed(events: Sequence[Event]) -> collections.Counter[ArtifactId]:
     return informed
 
 
-def print_summary(summary: dict[str, Any], account: Account) -> None:
+def print_summary(summary: dict[str, Any], account: TokenAccount) -> None:
     """Both accounts, for people, on stdout."""
     lines = (
         ("reads", f"{summary['n_operations']:,}"),

@@ -22,7 +22,7 @@ from ccs_stream.background import BackgroundQueue, WorkerHealth
 from ccs_stream.clock import SYSTEM_CLOCK
 from ccs_stream.log.history import find_decision
 from ccs_stream.log.port import LogStore
-from ccs_stream.projections.metric_events import Observed, StoreMetricEvent
+from ccs_stream.projections.metric_events import ObservedOperation, StoreMetricEvent
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.events import WriteCommitted
 from ccs_stream.protocol.ids import ArtifactId, Micros, SequenceNumber, Version
@@ -67,7 +67,7 @@ class Exporter(abc.ABC):
         return None
 
     links: ClassVar[bool] = False
-    """Whether it links reads to writes: whether `begin_write` is called, and `Observed.written_by` is given."""
+    """Whether it links reads to writes: whether `begin_write` is called, and `written_by` is given."""
 
     def begin_write(  # most begin nothing
         self,
@@ -92,7 +92,7 @@ class Exporter(abc.ABC):
         """The commit of what was begun raised `error`. Called in the telemetry thread."""
 
     @abc.abstractmethod
-    def export(self, observed: Observed, captured: object) -> None:
+    def export(self, observed: ObservedOperation, captured: object) -> None:
         """Take a read or write, with what was captured when it happened. Called in order, in the telemetry thread."""
 
     def on_degraded(self, *, degraded: bool) -> None:  # noqa: B027  # most have nothing to do
@@ -108,7 +108,7 @@ class _EventFunction(Exporter):
     def __init__(self, on_event: Callable[[StoreMetricEvent], object]) -> None:
         self._on_event = on_event
 
-    def export(self, observed: Observed, captured: object) -> None:  # noqa: ARG002  # nothing was captured
+    def export(self, observed: ObservedOperation, captured: object) -> None:  # noqa: ARG002  # nothing was captured
         self._on_event(observed.event)
 
 
@@ -191,7 +191,7 @@ class Telemetry:
                 LOG.exception("telemetry captured no context; nothing else is affected. Later ones are counted")
             return None
 
-    def export(self, observed: Observed, captured: object) -> None:
+    def export(self, observed: ObservedOperation, captured: object) -> None:
         """Have the exporter take a read or write, in a moment."""
         self._queue.submit(functools.partial(self._exporter.export, observed, captured))
 

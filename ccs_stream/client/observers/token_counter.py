@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 
-from ccs_stream.projections.tokens import estimate_tokens, tokens_of_json
+from ccs_stream.projections.tokens import CHARACTERS_PER_TOKEN, estimate_tokens, tokens_of_json
 from ccs_stream.protocol.errors import UsageError
 
 LOG = logging.getLogger(__name__)
@@ -37,7 +37,12 @@ class TokenCounter:
         """Tokens of a body. Hits ask for the same few bodies again and again."""
         tokens = self._known.get(body)
         if tokens is None:
-            tokens = self._counted(orjson.loads(body))
+            try:
+                value = orjson.loads(body)
+            except orjson.JSONDecodeError:  # bytes, which have no value to count: their length stands for it
+                tokens = max(1, len(body) // CHARACTERS_PER_TOKEN)
+            else:
+                tokens = self._counted(value)
             if len(body) <= _KNOWN_BYTES_MAX:
                 if len(self._known) >= _KNOWN_MAX:
                     self._known.clear()

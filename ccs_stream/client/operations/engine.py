@@ -27,6 +27,7 @@ from ccs_stream.client.results import Change
 from ccs_stream.coordinator.port import Coordinator
 from ccs_stream.protocol.events import Event, WriteCommitted
 from ccs_stream.protocol.ids import Micros, Scope
+from ccs_stream.protocol.process_identity import ProcessIdentity
 
 T = TypeVar("T")
 
@@ -41,6 +42,7 @@ class Engine:
         contents: ContentCache,
         freshness: Freshness = Freshness.LATEST,
         rules: StrategyRules | None = None,
+        identity: ProcessIdentity | None = None,
     ) -> None:
         self.coordinator = coordinator
         self.state = coordinator.state
@@ -50,7 +52,7 @@ class Engine:
         """What each flow has read."""
         self.copies = CopyTracker(parse_rules(None) if rules is None else rules, coordinator.now)
         """Which copies may be served as they are."""
-        self.session = CommandSession(coordinator)
+        self.session = CommandSession(coordinator, identity)
         self.recorder = DeliveryRecorder(coordinator, self.copies, freshness, self.session.current.session_id)
         self.session.on_replaced = self.recorder.use_session
         self.reader = Reader(self.session, contents, self.copies, self.recorder, freshness)
@@ -59,6 +61,7 @@ class Engine:
         self.addresses = self.session.addresses
         self.address = self.session.address
         self.refresh_steps = self.session.refresh
+        self.begin_call = self.copies.tick
         # Bound once, not wrapped: a hit pays for every call.
         self.read, self.read_async = self.reader.read, self.reader.read_async
         self.read_steps, self.read_all_steps = self.reader.read_steps, self.reader.read_all_steps
@@ -82,10 +85,6 @@ class Engine:
     def run_async(self, steps: Steps[T]) -> Coroutine[Any, Any, T]:
         """Take the steps in the running event loop."""
         return run_async(self.coordinator, steps)
-
-    def begin_call(self) -> int:
-        """Count a call; returns its number, the tick of leases and metric events."""
-        return self.copies.tick()
 
     def catch_up_steps(self) -> Steps[None]:
         """Fold what the default freshness needs."""

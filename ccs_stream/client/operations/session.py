@@ -23,6 +23,7 @@ from ccs_stream.protocol.commands import Command, Heartbeat, Join, Refresh
 from ccs_stream.protocol.errors import CcsError
 from ccs_stream.protocol.events import CommandRefused, ParticipantJoined, RefusalReason
 from ccs_stream.protocol.ids import ArtifactId, CommandNumber, ParticipantNumber, Scope, SessionId, artifact_id
+from ccs_stream.protocol.process_identity import ProcessIdentity
 
 ADDRESSES_MAX: Final = 200_000
 """Artifact ids remembered by address: deriving one costs three microseconds."""
@@ -44,7 +45,8 @@ class ClientSession:
 class CommandSession:
     """Submits the commands of one workspace's client, under whichever session is under way."""
 
-    def __init__(self, coordinator: Coordinator) -> None:
+    def __init__(self, coordinator: Coordinator, identity: ProcessIdentity | None = None) -> None:
+        """`identity` is recorded with each agent that joins."""
         self.coordinator = coordinator
         self.current = ClientSession()
         """The session under way. Take it once for a command: another thread may replace it."""
@@ -53,6 +55,7 @@ class CommandSession:
         self.addresses: dict[tuple[Scope, str], ArtifactId] = {}
         """Ids of the addresses used before; their texts have been checked."""
         self._state = coordinator.state
+        self._identity = (identity or ProcessIdentity()).members()
 
     def address(self, scope: Scope, key: str) -> ArtifactId:
         """The id of an address. Raises `UsageError` for a text that the log cannot hold."""
@@ -92,7 +95,7 @@ class CommandSession:
 
     def _join(self, session: ClientSession, agent: str) -> Steps[RefusalReason | None]:
         check_text(agent, "an agent's name")
-        join = Join(session_id=session.session_id, number=UNNUMBERED, agent=agent)
+        join = Join(session_id=session.session_id, number=UNNUMBERED, agent=agent, **self._identity)
         answer: Answer = yield Submit(join, session.numbers)
         if answer.refusal is not None:
             return answer.refusal.reason

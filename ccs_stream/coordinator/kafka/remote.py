@@ -188,7 +188,7 @@ class RemoteCoordinator:
     def send(self, command: Command) -> None:
         """Hand a command to the leader in this process, or put it into the commands topic."""
         if self.shard.loop.role in (Role.LEADING, Role.CLAIMING, Role.RECOVERING):
-            self.shard.command(QueuedCommand(workspace=self.workspace, command=command, offset=None))
+            self.shard.submit(QueuedCommand(workspace=self.workspace, command=command, offset=None))
         else:
             self.follower.commands.send(self.workspace, command)
 
@@ -378,7 +378,7 @@ class RemoteCoordinator:
             before = self.shard.counts.events
             if not self.leads or not sweep_is_due(self.state, self.now()):
                 return 0
-            self.shard.command(QueuedCommand(workspace=self.workspace, command=sweep_command(), offset=None))
+            self.shard.submit(QueuedCommand(workspace=self.workspace, command=sweep_command(), offset=None))
         self.wait(lambda: self.shard.counts.events > before, SWEEP_WAIT_S)
         return self.shard.counts.events - before
 

@@ -1,6 +1,6 @@
 """Observed reads and writes, as a store makes them."""
 
-from ccs_stream.projections.metric_events import SCHEMA_VERSION, Observed, StoreMetricEvent
+from ccs_stream.projections.metric_events import SCHEMA_VERSION, ObservedOperation, StoreMetricEvent
 from ccs_stream.protocol.ids import ArtifactId, Micros, SequenceNumber, Version, artifact_id
 
 BEGAN_AT = Micros(1_700_000_000_000_000)
@@ -34,9 +34,9 @@ def observed(
     version: int | None = 1,
     sequence: int = 3,
     began_at: int = BEGAN_AT,
-) -> Observed:
+) -> ObservedOperation:
     """The same, with its place in the log."""
-    return Observed(
+    return ObservedOperation(
         event=told,
         artifact=artifact,
         version=None if version is None else Version(version),

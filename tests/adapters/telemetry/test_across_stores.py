@@ -19,7 +19,7 @@ from ccs_stream.adapters.langgraph import CCSStore
 from ccs_stream.adapters.telemetry import Exporter, LangSmithExporter, OpenTelemetryExporter
 from ccs_stream.client.observers.telemetry import trace_on_log
 from ccs_stream.log.port import LogStore
-from ccs_stream.projections.metric_events import Observed
+from ccs_stream.projections.metric_events import ObservedOperation
 from ccs_stream.protocol.ids import ArtifactId, SequenceNumber, Version, artifact_id
 from tests.adapters.telemetry.traced import Traced, ids, linked
 from tests.kafka import as_another_host
@@ -177,7 +177,7 @@ class Carrying(Exporter):
         assert begun == "begun"
         return cast("str | None", self.trace_parent)
 
-    def export(self, observed: Observed, captured: object) -> None:
+    def export(self, observed: ObservedOperation, captured: object) -> None:
         pass
 
 
@@ -266,7 +266,7 @@ class Unlinked(Exporter):
     def begin_write(self, agent: str, namespace: tuple[str, ...], key: str, artifact: ArtifactId) -> object:
         raise AssertionError("it was asked")
 
-    def export(self, observed: Observed, captured: object) -> None:
+    def export(self, observed: ObservedOperation, captured: object) -> None:
         self.told.append((observed.event.operation, observed.written_by is not None))
 
 

@@ -18,7 +18,7 @@ from ccs_stream.adapters.telemetry import (
     TelemetryExporter,
     exporter_of,
 )
-from ccs_stream.projections.metric_events import Observed, StoreMetricEvent
+from ccs_stream.projections.metric_events import ObservedOperation, StoreMetricEvent
 from tests.adapters.telemetry.observing import HIT, MISS, PUT, observed
 
 LONG_S = 60.0
@@ -48,7 +48,7 @@ class Noting(Exporter):
             raise RuntimeError("no context")
         return threading.get_ident()
 
-    def export(self, observed: Observed, captured: object) -> None:
+    def export(self, observed: ObservedOperation, captured: object) -> None:
         self.threads.add(threading.get_ident())
         if self.hangs is not None:
             self.hangs.wait()

@@ -160,9 +160,9 @@ class LogFollower:
 
     def forward(self, batch: Iterable[QueuedCommand]) -> None:
         """See `ShardHost`."""
-        for pending in batch:
-            if type(pending.command) is not Sweep:  # the new leader sweeps by itself
-                self.commands.send(pending.workspace, pending.command)
+        for queued in batch:
+            if type(queued.command) is not Sweep:  # the new leader sweeps by itself
+                self.commands.send(queued.workspace, queued.command)
 
     def cannot_lead(self, partition: int, error: CcsError) -> None:
         """See `ShardHost`."""

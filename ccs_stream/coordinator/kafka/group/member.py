@@ -133,7 +133,7 @@ class GroupMember:
         finally:
             for shard in self._assigned_shards.values():
                 if shard is not None:
-                    shard.lost()
+                    shard.on_assignment_lost()
             consumer.close()
 
     def _round(self, consumer: Consumer) -> None:
@@ -184,7 +184,7 @@ class GroupMember:
                 self.garbage += 1
                 LOG.warning("offset %d of %s [%d] is no command: %s", offset, self._topic, partition, wrong)
                 continue
-            shard.command(QueuedCommand(workspace=workspace, command=command, offset=offset))
+            shard.submit(QueuedCommand(workspace=workspace, command=command, offset=offset))
             self._taken += 1
             if shard.full:
                 self._stop_fetching(consumer, partition)
@@ -240,7 +240,7 @@ class GroupMember:
 
     def _lost(self, shard: ShardCoordinator, _: Consumer) -> None:
         if shard.partition not in self._assigned_shards:
-            shard.lost()
+            shard.on_assignment_lost()
 
     def _follow(self, partition: int, _: Consumer) -> None:
         if partition in self._assigned_shards:
@@ -253,7 +253,7 @@ class GroupMember:
     def _lead(self, shard: ShardCoordinator, _: Consumer) -> None:
         if shard.partition in self._assigned_shards:
             self._assigned_shards[shard.partition] = shard
-            shard.assigned()
+            shard.on_assigned()
 
     def _prove(self, partition: int, consumer: Consumer) -> None:
         shard = self._assigned_shards.get(partition)
@@ -266,7 +266,7 @@ class GroupMember:
             LOG.info("no proof of membership for %s [%d]: %s", self._topic, partition, error)
             return
         if committed.error is None:
-            shard.membership_proved()
+            shard.on_membership_proved()
 
     def _seek(self, partition: int, offset: int, term: int, consumer: Consumer) -> None:
         shard = self._assigned_shards.get(partition)
@@ -289,7 +289,7 @@ class GroupMember:
         if offset < low:
             LOG.warning("commands %d to %d of %s [%d] were deleted", offset, low - 1, self._topic, partition)
         self._start_fetching(consumer, partition, max(offset, low))
-        shard.sought(term)
+        shard.on_seek_done(term)
 
     def _commit(self, consumer: Consumer) -> None:
         places = [

@@ -26,7 +26,7 @@ from ccs_stream.log.kafka.errors import BrokerRefusal
 from ccs_stream.log.kafka.store import KafkaLog, message_of
 from ccs_stream.protocol.admit import Verdict, admit, chain_holds
 from ccs_stream.protocol.commands import Commit, Write
-from ccs_stream.protocol.decide import Dropped
+from ccs_stream.protocol.decide import DropReason
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.errors import CcsError
 from ccs_stream.protocol.evolve import fold_decision
@@ -86,9 +86,9 @@ class ShardCoordinator(ShardReplica):
         self._appended_at = 0.0
         self._waiting_bytes = 0
         """Bytes of the bodies of waiting commands that came by the topic."""
-        self._seeks = 0
+        self._seeks_requested = 0
         """How often this shard asked the group member to read the commands topic from another place."""
-        self._sought = -1
+        self._seek_done = -1
         """Which of these requests was carried out last; before the first one, nothing comes from the topic."""
         self._claim_checked_at = 0.0
         self._swept_at = 0.0
@@ -141,19 +141,19 @@ class ShardCoordinator(ShardReplica):
 
     # The group.
 
-    def assigned(self) -> None:
+    def on_assigned(self) -> None:
         """The group suggests that this process lead the partition."""
         with self.lock:
             self._assigned_at = self._clock.monotonic()
             self._claim_checked_at = 0.0
             self._do(self.loop.assigned_now())
 
-    def lost(self) -> None:
+    def on_assignment_lost(self) -> None:
         """The group takes the partition away."""
         with self.lock:
             self._do(self.loop.assignment_lost())
 
-    def membership_proved(self) -> None:
+    def on_membership_proved(self) -> None:
         """A synchronous offset commit succeeded."""
         with self.lock:
             self._claim_checked_at = 0.0
@@ -161,20 +161,20 @@ class ShardCoordinator(ShardReplica):
 
     # Commands.
 
-    def sought(self, term: int) -> None:
+    def on_seek_done(self, term: int) -> None:
         """Commands from the topic come, from now on, from the place of this shard's request number `term`."""
         with self.lock:
-            self._sought = term
+            self._seek_done = term
 
-    def command(self, pending: QueuedCommand) -> None:
+    def submit(self, queued: QueuedCommand) -> None:
         """Take a command that came by the topic, or was handed over directly."""
         with self.lock:
-            if pending.offset is not None and self._sought != self._seeks:
+            if queued.offset is not None and self._seek_done != self._seeks_requested:
                 # Fetched before the seek: deciding it would carry the resume offset past commands before it.
                 return
-            if pending.offset is not None:
-                self._waiting_bytes += _body_bytes(pending)
-            self._do(self.loop.command(pending))
+            if queued.offset is not None:
+                self._waiting_bytes += _body_bytes(queued)
+            self._do(self.loop.command(queued))
 
     @property
     def full(self) -> bool:
@@ -240,25 +240,25 @@ class ShardCoordinator(ShardReplica):
                     self._log.destroy()
                     self._expected.clear()
                 case SeekCommands():
-                    self._seeks += 1
-                    self._host.seek_commands(self.partition, self.next_command_offset(), self._seeks)
+                    self._seeks_requested += 1
+                    self._host.seek_commands(self.partition, self.next_command_offset(), self._seeks_requested)
                 case _:
                     assert_never(effect)
 
     def _decide(self, batch: tuple[QueuedCommand, ...]) -> None:
-        for pending in batch:
-            if pending.offset is not None:
-                self._waiting_bytes = max(self._waiting_bytes - _body_bytes(pending), 0)
+        for queued in batch:
+            if queued.offset is not None:
+                self._waiting_bytes = max(self._waiting_bytes - _body_bytes(queued), 0)
         self._planned = plan_shard(self._state_of, self.reader.cursor, batch, self._clock.now())
         messages: list[tuple[object, bytes | None, bytes]] = []
         indexes = []
-        for pending, planned in zip(batch, self._planned, strict=True):
+        for queued, planned in zip(batch, self._planned, strict=True):
             if planned.draft is None or planned.record is None:
                 continue
             planned.message = message_of(planned.draft)
-            if len(planned.message) > self._largest and pending.refused is None:
+            if len(planned.message) > self._largest and queued.refused is None:
                 # Found out beforehand, it leaves no gap: nothing of the batch has been sent.
-                pending.refused = f"the log takes messages up to {self._largest} bytes, this has {len(planned.message)}"
+                queued.refused = f"the log takes messages up to {self._largest} bytes, this has {len(planned.message)}"
                 self._decide(batch)
                 return
             messages.append((planned, planned.record.workspace.encode(), planned.message))
@@ -271,22 +271,22 @@ class ShardCoordinator(ShardReplica):
         self._do(self.loop.appended(tuple(indexes)))
 
     def _answer(self, batch: tuple[QueuedCommand, ...]) -> None:
-        for pending, planned in zip(batch, self._planned, strict=True):
+        for queued, planned in zip(batch, self._planned, strict=True):
             if planned.decision.dropped is not None:
-                self._count_dropped(pending, planned.decision.dropped)
-            if planned.record is None and pending.offset is None:
-                for listener in self._listeners.get(pending.workspace, ()):
-                    listener.on_no_decision(pending, planned)
+                self._count_dropped(queued, planned.decision.dropped)
+            if planned.record is None and queued.offset is None:
+                for listener in self._listeners.get(queued.workspace, ()):
+                    listener.on_no_decision(queued, planned)
 
-    def _count_dropped(self, pending: QueuedCommand, why: Dropped) -> None:
+    def _count_dropped(self, queued: QueuedCommand, why: DropReason) -> None:
         self.counts.dropped[why.value] += 1
-        topic, offset = self.store.names.commands, pending.offset
+        topic, offset = self.store.names.commands, queued.offset
         LOG.warning(
             "a %s of session %s, number %d, for %r is not decided: %s (%s)",
-            pending.command.KIND,
-            pending.command.session_id.hex(),
-            pending.command.number,
-            pending.workspace,
+            queued.command.KIND,
+            queued.command.session_id.hex(),
+            queued.command.number,
+            queued.workspace,
             why.value,
             "handed over directly" if offset is None else f"offset {offset} of {topic}",
         )
@@ -308,12 +308,12 @@ class ShardCoordinator(ShardReplica):
         if refusal is BrokerRefusal.DENIED:
             self._host.cannot_lead(self.partition, error)
         elif refusal is BrokerRefusal.TOO_LARGE and isinstance(message, PlannedDecision):
-            pending = next((each for each in self._batch_of(message)), None)
-            if pending is not None and pending.refused is not None:
+            queued = next((each for each in self._batch_of(message)), None)
+            if queued is not None and queued.refused is not None:
                 # Not even its refusal is taken, which is small: the topic takes next to nothing.
                 self._host.cannot_lead(self.partition, error)
-            elif pending is not None:
-                self._do(self.loop.append_refused(pending, str(error)))
+            elif queued is not None:
+                self._do(self.loop.append_refused(queued, str(error)))
         elif message is not RESIGNATION:
             self._do(self.loop.append_unknown())
 
@@ -329,8 +329,8 @@ class ShardCoordinator(ShardReplica):
         return self.states.get(workspace) or _EMPTY
 
 
-def _body_bytes(pending: QueuedCommand) -> int:
-    command = pending.command
+def _body_bytes(queued: QueuedCommand) -> int:
+    command = queued.command
     if type(command) is not Commit:
         return 0
     return sum(len(change.content.body or b"") for change in command.changes if type(change) is Write)

@@ -17,10 +17,10 @@ class ShardHost(Protocol):
     """The process that a shard is in: what only that can do."""
 
     def prove_membership(self, partition: int) -> None:
-        """Commit an offset synchronously, then call `membership_proved`."""
+        """Commit an offset synchronously, then call `on_membership_proved`."""
 
     def seek_commands(self, partition: int, offset: int, term: int) -> None:
-        """Take commands from `offset` of the partition of the commands topic on, then call `sought(term)`."""
+        """Take commands from `offset` of the partition of the commands topic on, then call `on_seek_done(term)`."""
 
     def forward(self, batch: Iterable[QueuedCommand]) -> None:
         """Put these commands into the commands topic."""

@@ -1,0 +1,47 @@
+"""What a client says about its process when it joins: host, number, program, release, and the labels it was given.
+
+Guarantees: every text is one that the log can hold; what is too long is cut. Does not: prove anything. Whoever may
+write to the log may claim any host, like any agent's name.
+"""
+
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import ccs_stream
+from ccs_stream.protocol.errors import UsageError
+from ccs_stream.protocol.process_identity import TEXT_BYTES_MAX, ProcessIdentity
+
+
+def identify_process(*, labels: Any = None, identify_host: Any = True) -> ProcessIdentity:
+    """The identity of this process. Raises `UsageError` for labels that the log cannot hold.
+
+    `labels` maps texts to texts, such as `{"run": "2026-11-28"}`. Without `identify_host`, host, number and program are
+    left out.
+    """
+    if type(identify_host) is not bool:
+        raise UsageError(f"identify_host is True or False, got {identify_host!r}")
+    if labels is not None and not isinstance(labels, Mapping):
+        raise UsageError(f"labels is a mapping from texts to texts, such as {{'run': '7'}}, got {labels!r}")
+    return ProcessIdentity(
+        host=_storable(socket.gethostname()) if identify_host else None,
+        pid=os.getpid() if identify_host else None,
+        program=_storable(_program()) if identify_host else None,
+        release=ccs_stream.__version__,
+        labels=dict(labels) if labels else None,
+    ).check()
+
+
+def _program() -> str:
+    """The module that was started with `-m`, else the path of the script; `python` for an interactive interpreter."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    if spec is not None and spec.name:
+        return str(spec.name.removesuffix(".__main__"))
+    return (sys.argv[0] if sys.argv else "") or "python"
+
+
+def _storable(text: str) -> str:
+    """The text as UTF-8 can hold it, at most `TEXT_BYTES_MAX` bytes of it."""
+    return text.encode("utf-8", "replace")[:TEXT_BYTES_MAX].decode("utf-8", "ignore")
