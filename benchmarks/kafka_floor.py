@@ -1,4 +1,4 @@
-"""What the Kafka benchmarks share: new logs, coordinators in processes of their own, and the floor.
+"""Shared parts of the Kafka benchmarks: new logs, coordinators in processes of their own, and the floor.
 
 Guarantees: the floor is confluent-kafka alone: a message produced, acknowledged by all in-sync replicas, and read back
 by another client. Does not: measure.

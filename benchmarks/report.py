@@ -24,7 +24,7 @@ class Target:
     bound: float
 
     def met_by(self, ratio: float) -> bool:
-        """Whether the ratio keeps it."""
+        """True if the ratio keeps it."""
         return ratio >= self.bound if self.sense == "at least" else ratio <= self.bound
 
     def __str__(self) -> str:
@@ -55,7 +55,7 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """Whether the target is met; "-" where there is none."""
+        """Says if the target is met; "-" if there is none."""
         if self.target is None:
             return "-"
         return "met" if self.target.met_by(self.ratio) else "MISSED"

@@ -12,7 +12,7 @@ from benchmarks.timing import FULL, QUICK, Effort
 
 @dataclasses.dataclass(slots=True)
 class Run:
-    """What every section is given."""
+    """The settings that every section is given."""
 
     folder: Path
     """An empty folder on a real disk, removed afterwards."""

@@ -1,4 +1,4 @@
-"""What the example graphs share: their command line, and how they print what the store counted.
+"""The command line of the example graphs, and how they print what the store counted.
 
 Guarantees: every number printed was counted in this run. Does not: run anything; `python -m examples.NAME` does.
 """

@@ -44,7 +44,7 @@ def agent(name: str) -> Callable[..., GraphState]:
 
 
 def again(state: GraphState) -> Literal["planner", "__end__"]:
-    """Whether there is another turn."""
+    """True if there is another turn."""
     return "planner" if state["turn"] <= TURNS else "__end__"
 
 
@@ -62,12 +62,12 @@ def build(store: CCSStore) -> Graph:
 
 @dataclasses.dataclass(slots=True)
 class Version:
-    """What the state log says of one version of the plan."""
+    """The lines of the state log about one version of the plan."""
 
     number: int
     writer: str
     lost: list[str]
-    """Who held the version before, and lost its copy."""
+    """Agents that held the version before, and lost their copies."""
     told: list[str] = dataclasses.field(default_factory=list)
     fetched: list[str] = dataclasses.field(default_factory=list)
 

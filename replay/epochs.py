@@ -1,4 +1,4 @@
-"""Who led a shard and when, and which records were void: a summary of claims and resignations.
+"""The epochs of a shard (who led it and when), and its void records, summed up from claims and resignations.
 
 `info` and `verify` use it.
 

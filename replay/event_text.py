@@ -68,7 +68,7 @@ def actor(state: Directory, event: Event) -> str:
 
 
 def is_lost_update(event: Event, replaced_by: int) -> bool:
-    """Whether a write replaced a version of another writer that its author had not read.
+    """True if a write replaced a version of another writer that its author had not read.
 
     `replaced_by` is the participant that wrote the replaced version; 0 if the write replaced nothing.
     """
@@ -78,7 +78,7 @@ def is_lost_update(event: Event, replaced_by: int) -> bool:
 
 
 def describe_event(state: Directory, event: Event) -> str:  # one sentence for each event
-    """What happened, as a sentence. `state` is the state before or after; only names are taken from it."""
+    """The event as a sentence. `state` is the state before or after; only names are taken from it."""
     name = artifact_name(state, subject(event))
     match event:
         case WriteCommitted():
@@ -133,14 +133,14 @@ def short_id(leader: LeaderId) -> str:
 
 
 def describe_leadership(record: LeaderClaimed | LeaderResigned) -> str:
-    """Who began or ended an epoch."""
+    """The beginning or end of an epoch, as a sentence."""
     if isinstance(record, LeaderClaimed):
         return f"epoch {record.epoch} claimed by {short_id(record.leader_id)} ({record.build})"
     return f"epoch {record.epoch} ended: {short_id(record.leader_id)} resigned"
 
 
 def describe_void(entry: LogEntry) -> str:
-    """What a void record says, and why no reader applies it."""
+    """The content of a void record, and why no reader applies it."""
     record = entry.record
     match record:
         case ForeignRecord():

@@ -55,7 +55,7 @@ class _ExpectedEnd:
 
 @dataclasses.dataclass(slots=True)
 class VerifyResult:
-    """What a pass found."""
+    """The findings of one pass."""
 
     found: Invariants = dataclasses.field(default_factory=Invariants)
     epochs: EpochHistory = dataclasses.field(default_factory=EpochHistory)

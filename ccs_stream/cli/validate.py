@@ -67,7 +67,7 @@ def validate(*, source: str, workspace: str | None, as_json: bool) -> None:
 
 
 def is_url(source: str) -> bool:
-    """Whether `source` names a log and not a file of lines."""
+    """True if `source` names a log and not a file of lines."""
     return "://" in source or source.startswith(("file:", "memory:"))
 
 

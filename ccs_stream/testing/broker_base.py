@@ -1,4 +1,4 @@
-"""What every test broker can do, whatever it runs on, and the errors when there is none.
+"""The interface of every test broker, whatever it runs on, and the errors when there is none.
 
 Guarantees: Java processes, containers and borrowed brokers have one interface; a borrowed broker cannot be stopped or
 killed. Does not: start anything; `broker` does.
@@ -46,7 +46,7 @@ class BrokerOptions:
 
     @property
     def is_plain(self) -> bool:
-        """Whether any broker will do."""
+        """True if any broker will do."""
         return self.nodes == 1 and not (self.settings or self.listeners or self.format_arguments)
 
 

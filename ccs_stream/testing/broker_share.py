@@ -27,7 +27,7 @@ _REFUSAL: Final = UsageError("this broker is shared with other tests: one that h
 
 
 class Invitation(TypedDict):
-    """What another process needs to ask for the broker. The values are plain, so that any channel can carry them."""
+    """The port and key for another process to ask with. The values are plain, so that any channel carries them."""
 
     port: int
     key: bytes

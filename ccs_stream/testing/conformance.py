@@ -1,4 +1,4 @@
-"""What every log store must do, as a suite that any store can run.
+"""The suite that every log store must pass, and that any store can run.
 
 A third party subclasses `LogStoreConformance` in a test module of its own and says how to open a store:
 
@@ -43,11 +43,11 @@ class LogStoreConformance:
     """The suite of a store that can be written to. Subclass it, and implement `open_store`."""
 
     durable = True
-    """Whether a store opened later finds what another object appended."""
+    """True if a store opened later finds what another object appended."""
     turns_are_transactions = True
-    """Whether a turn that raises undoes what was appended in it."""
+    """True if a turn that raises undoes what was appended in it."""
     opens_shards = True
-    """Whether a shard begins with the first append to it, rather than with the log."""
+    """True if a shard begins with the first append to it, rather than with the log."""
 
     def open_store(self, folder: Path) -> LogStore:
         """Open the log in `folder`, creating it if it does not exist."""

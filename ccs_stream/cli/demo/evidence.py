@@ -65,7 +65,7 @@ class Evidence:
 
     @property
     def gap_free(self) -> bool:
-        """Whether the sequences are 1, 2, 3, … without a gap, and no record is void."""
+        """True if the sequences are 1, 2, 3, … without a gap, and no record is void."""
         return not self.void and [each.sequence for each in self.events] == list(range(1, len(self.events) + 1))
 
     def state_hash(self) -> str:

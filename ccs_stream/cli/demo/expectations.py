@@ -1,4 +1,4 @@
-"""What must hold in every run of the demo, and whether it did.
+"""The expectations that every run of the demo must meet.
 
 Guarantees: each check compares what was measured with what was promised, and reports both. Does not: pass without
 evidence; a race in which no writes collided fails, because it has shown nothing.

@@ -122,7 +122,7 @@ def _targets(node: ast.Import | ast.ImportFrom, package: str, modules: Mapping[s
 
 
 def _standard(name: str) -> bool:
-    """Whether a name belongs to the standard library, even if a file has the same name."""
+    """True if a name belongs to the standard library, even if a file has the same name."""
     return name.partition(".")[0] in sys.stdlib_module_names
 
 
@@ -191,7 +191,7 @@ def _upward(imports: Sequence[Import]) -> Iterator[ReviewFinding]:
 
 
 def _inside(package: str, other: str) -> bool:
-    """Whether `package` is `other` or inside it."""
+    """True if `package` is `other` or inside it."""
     return f"{package}.".startswith(f"{other}.")
 
 

@@ -22,13 +22,13 @@ class Expectation:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewerResult:
-    """What one reviewer found, in the first round and in the last."""
+    """The findings of one reviewer, in the first round and in the last."""
 
     agent: str
     at_first: int
     at_last: int
     summary: str
-    """What the model said."""
+    """The answer of the model."""
     findings: list[ReviewFinding]
 
 
@@ -93,7 +93,7 @@ class StoppedHolder:
     """Why the late write was refused; empty if it was accepted."""
     detail: str
     versions: list[str]
-    """Who wrote each version, oldest first."""
+    """The author of each version, oldest first."""
     seconds: float
 
 

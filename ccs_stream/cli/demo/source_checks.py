@@ -43,13 +43,13 @@ def parse(text: str) -> ast.Module | SyntaxError:
 
 
 def is_test(path: str) -> bool:
-    """Whether a file holds tests, in which asserts and undocumented names are normal."""
+    """True if a file holds tests, in which asserts and undocumented names are normal."""
     parts = path.split("/")
     return "tests" in parts or parts[-1].startswith("test_") or parts[-1] == "conftest.py"
 
 
 def each_file(check: Callable[[str, ast.Module], Iterator[ReviewFinding]], sources: Sources) -> list[ReviewFinding]:
-    """What `check` finds in each file that can be parsed, in the order of paths and lines."""
+    """The findings of `check` in each file that can be parsed, in the order of paths and lines."""
     found: list[ReviewFinding] = []
     for path, text in sources.items():
         tree = parse(text)
@@ -105,7 +105,7 @@ def _undocumented(path: str, tree: ast.Module) -> Iterator[ReviewFinding]:
 
 
 def _inherits_words(method: _Function) -> bool:
-    """Whether a method has a docstring, or inherits one by its decorator."""
+    """True if a method has a docstring, or inherits one by its decorator."""
     names = {ast.unparse(each).rpartition(".")[2] for each in method.decorator_list}
     return ast.get_docstring(method) is not None or bool(names & {"overload", "override", "setter", "deleter"})
 
@@ -175,7 +175,7 @@ def _security(path: str, tree: ast.Module) -> Iterator[ReviewFinding]:
 
 
 def _aliases(tree: ast.Module) -> dict[str, str]:
-    """What each name stands for, by the imports of the module."""
+    """The full name behind each name, by the imports of the module."""
     known: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""What the agents' reads cost in tokens, and what they would cost if every read moved the whole value.
+"""The cost of the agents' reads in tokens, next to the cost if every read moved the whole value.
 
 Guarantees: a read that the log shows as a grant counts the whole value; any other read counts one token, for "still the
 same"; each copy that a write made stale counts a signal. Does not: know a model's tokenizer; four bytes of compact JSON

@@ -33,7 +33,7 @@ class PartitionReader:
         self.error: CcsError | None = None
         """Why it could not be read to its end."""
         self.unused_snapshots = False
-        """Whether there are snapshots, none of which could be used."""
+        """True if there are snapshots, none of which could be used."""
         self.from_snapshot = False
         self.undecided = 0
         """Messages in the commands topic after the last decided command."""

@@ -36,5 +36,5 @@ class DoctorReport:
 
     @property
     def failed(self) -> bool:
-        """Whether a check failed."""
+        """True if a check failed."""
         return any(each.level is Level.FAILED for each in self.checks)

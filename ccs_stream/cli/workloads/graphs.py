@@ -43,7 +43,7 @@ def for_all(agent: str) -> Namespace:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AgentTools:
-    """What an agent works with: the store, its namespace, its model."""
+    """The tools of an agent: the store, its namespace, its model."""
 
     store: BaseStore
     namespace: Namespace

@@ -20,7 +20,7 @@ from ccs_stream.projections.tokens import estimate_tokens
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WorkloadResult:
-    """What a workload moved."""
+    """The tokens that a workload moved."""
 
     name: str
     agents: int

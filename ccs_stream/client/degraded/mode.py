@@ -51,7 +51,7 @@ class CoherenceDegradedWarning(RuntimeWarning):
 
 
 def is_log_unavailable(error: BaseException) -> bool:
-    """Whether an error means that the log cannot be used now. Refusals and wrong calls do not."""
+    """True if an error means that the log cannot be used now. Refusals and wrong calls do not."""
     # A disk that fails, or a damaged file, is a plain LogError.
     return isinstance(error, _OURS) or type(error) is LogError
 
@@ -88,14 +88,14 @@ class DegradedMode:
         self._listeners: list[BackgroundQueue[bool]] = []
         self._failing = False
         self._draining = False
-        """Whether the outbox is being drained, or what was refused is yet to be reported."""
+        """True if the outbox is being drained, or what was refused is yet to be reported."""
         self._reported = False
         self._warned = False
         self._logged: type[BaseException] | None = None
 
     @property
     def is_degraded(self) -> bool:
-        """Whether the log cannot be used now: it failed, or older changes must go first."""
+        """True if the log cannot be used now: it failed, or older changes must go first."""
         if self._guard.forked:
             return False
         if self._failing or self._draining:
