@@ -10,7 +10,8 @@ from pathlib import Path
 
 import click
 
-from ccs_stream.log.archive import Anchor, write_archive
+from ccs_stream.log.archive import Anchor
+from ccs_stream.log.archive_writer import write_archive
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.statehash import state_hash
 from ccs_stream.replay.output import print_json

@@ -1,30 +1,27 @@
 """An archive: one shard of a log in one Avro object container file, to keep, send and replay.
 
-Guarantees: holds the original bytes of every record, the bodies the content store kept, the schemas by fingerprint, and
-a footer with the end's position, chain hash and state hash, so that a cut file is noticed; written to a temporary name,
-synced and renamed, so that a half-written one never bears the name. Read-only. It reads as its log did: where claims
-decide who writes, void records are ordinary. Does not: index; it is read from the front, which is what a replay does.
+`ccs-replay` and `open_log("file:...")` read it; `archive_writer` writes it.
 
-One workspace is archived. Where its shard holds others, the heads of their records are here too, because without them
-nobody could judge which records of this one are facts. Their bodies are not.
+Guarantees: holds the original bytes of every record, the bodies of the content store, the schemas by fingerprint, and a
+footer with the end's position, chain hash and state hash, so that a cut file is noticed. Read-only. It reads as its log
+did: in a log with leaders, void records are normal. Does not: index; it is read from the front, as a replay does.
+
+One workspace is archived. Where its shard holds others, the heads of their records are in the archive too, because
+admission needs them to tell which records of this workspace are facts. Their bodies are not.
 
 Source: Apache Avro 1.12 specification, "Object Container Files".
 """
 
-import contextlib
 import dataclasses
-import errno
 import functools
 import json
-import logging
-import os
 import time
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from importlib import resources
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import fastavro
 
@@ -35,37 +32,27 @@ from ccs_stream.log.port import (
     Appended,
     Conflict,
     Draft,
-    LogStore,
     SnapshotBlob,
     StoredRecord,
     Unknown,
 )
-from ccs_stream.log.reader import LogEntry, ShardReader
-from ccs_stream.log.schemas import log_registry
-from ccs_stream.protocol.admit import Verdict
 from ccs_stream.protocol.errors import (
     Closed,
     ContentMissing,
     CorruptRecord,
     LogDiverged,
-    LogFull,
     LogMissing,
     LogReadOnly,
     NotALog,
 )
-from ccs_stream.protocol.events import Event, WriteCommitted
+from ccs_stream.protocol.events import Event
 from ccs_stream.protocol.ids import Hash, LogId
-from ccs_stream.protocol.records import DecisionRecord, LogOpened, LogTruncated
-
-LOG = logging.getLogger(__name__)
-_SYNC_BYTES: Final = 256 * 1024
-"""Bytes of a container block: large enough to compress, small enough to hold."""
-_SCHEMAS_KEY: Final = "ccs.schemas"
+from ccs_stream.protocol.records import LogOpened, LogTruncated
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Anchor:
-    """Where a log ended when it was archived: what a later copy of it must still contain."""
+    """The end of a log when it was archived. Every later copy of the log must still contain it."""
 
     workspace: str
     log_id: LogId
@@ -76,109 +63,15 @@ class Anchor:
 
 
 @functools.cache
-def _schema() -> Any:
+def archive_schema() -> Any:
+    """The Avro schema of the rows of an archive, parsed."""
     source = (resources.files("ccs_stream.schemas") / "archive" / "ArchivedRecord.avsc").read_text("utf-8")
     return fastavro.parse_schema(json.loads(source), named_schemas={})
 
 
-def write_archive(store: LogStore, shard: str, path: Path, *, anchor: Anchor) -> int:
-    """Write all records of `shard` to `path`, ending with `anchor`; returns how many. The caller has folded them.
-
-    Raises `LogFull`, `LogReadOnly` where the file cannot be written, and `LogDiverged` where the log does not end with
-    `anchor`; then nothing bears its name.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    schemas = {schema.prefix.hex(): schema.source for schema in log_registry().by_prefix.values()}
-    rows = _Rows(store, shard, anchor)
-    try:
-        with temporary.open("wb") as out:
-            fastavro.writer(
-                out,
-                _schema(),
-                rows,
-                codec="deflate",
-                metadata={_SCHEMAS_KEY: json.dumps(schemas)},
-                sync_interval=_SYNC_BYTES,
-            )
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise LogFull(f"{path}: no space is left; no archive was written: free some space and try again") from error
-        raise LogReadOnly(
-            f"{path} cannot be written ({error}): check that its folder exists and may be written"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-    return rows.records
-
-
-class _Rows:
-    """The rows of an archive; `records` counts those that are records of the log."""
-
-    def __init__(self, store: LogStore, shard: str, anchor: Anchor) -> None:
-        self._store = store
-        self._shard = shard
-        self._anchor = anchor
-        self.records = 0
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        anchor, reader = self._anchor, ShardReader(self._store, self._shard, tolerant=True)
-        for stored in self._store.read(self._shard, BEFORE_FIRST, until=anchor.offset):
-            entry = reader.judge(stored)
-            first, tail = 0, b""
-            if entry is not None and type(entry.record) is DecisionRecord and entry.record.workspace == self._shard:
-                tail = stored.tail
-                if entry.verdict is Verdict.ADMITTED:
-                    first = entry.record.first_sequence
-                    yield from self._bodies(entry)
-            self.records += 1
-            yield _row("record", offset=stored.offset, head=stored.head, tail=tail, first_sequence=first)
-        end = reader.position(self._shard)
-        if (end.offset, end.sequence) != (anchor.offset, anchor.sequence) or (end.sequence and end.hash != anchor.hash):
-            raise _diverged(self._store.display_url)
-        yield _row(
-            "footer",
-            offset=anchor.offset,
-            head=anchor.hash,
-            first_sequence=anchor.sequence,
-            state_hash=anchor.state_hash,
-            workspace=anchor.workspace,
-            locator=anchor.log_id,
-            serialises_writers=self._store.serialises_writers,
-        )
-
-    def _bodies(self, entry: LogEntry) -> Iterator[dict[str, Any]]:
-        for event in entry.events:
-            if type(event) is not WriteCommitted or event.content_locator is None:
-                continue
-            try:
-                body = self._store.get_content(event.content_locator)
-            except ContentMissing as error:
-                # As in the log, so in the archive: what was redacted stays so, and the chain still verifies.
-                LOG.warning("the archive is without a body: %s", error)
-                continue
-            yield _row("content", locator=event.content_locator, head=body)
-
-
-def _diverged(url: str) -> LogDiverged:
+def diverged_from_anchor(url: str) -> LogDiverged:
+    """The error for a log, or an archive, that does not end where its anchor says."""
     return LogDiverged(f"{url} does not end as its anchor says: it was cut or altered, or is of another log")
-
-
-def _row(kind: str, **fields: Any) -> dict[str, Any]:
-    empty = {"offset": -1, "locator": b"", "head": b"", "tail": b"", "first_sequence": 0}
-    return {"kind": kind, **empty, **fields}
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 class ArchiveLog:
@@ -216,7 +109,7 @@ class ArchiveLog:
         """The footer: where the log ended."""
         found = self.find(anchor.workspace, anchor.sequence)
         if anchor.sequence and (found is None or chain_hash(found.head) != anchor.hash):
-            raise _diverged(str(self._path))
+            raise diverged_from_anchor(str(self._path))
 
     @property
     def log_id(self) -> LogId:
@@ -274,7 +167,7 @@ class ArchiveLog:
         return before
 
     def learn(self, workspace: str, first_sequence: int, offset: int, events: Sequence[Event]) -> None:
-        del workspace, first_sequence, offset, events  # found without being told
+        del workspace, first_sequence, offset, events  # `find` looks it up
 
     def end(self, shard: str) -> int:
         self._check()
@@ -336,10 +229,10 @@ class ArchiveLog:
     def _refuse(self, shard: str) -> NoReturn:
         del shard
         self._check()
-        raise LogReadOnly(f"{self.display_url} is an archive, which nobody appends to")
+        raise LogReadOnly(f"{self.display_url} is an archive, and archives are read-only")
 
     def _scan(self) -> dict[str, Any] | None:
-        """Read everything once: where things are, and the footer, which is None unless it is the last row."""
+        """Read everything once, to find where things are; returns the footer, or None if it is not the last row."""
         footer: dict[str, Any] | None = None
         offset = BEFORE_FIRST
         for block, (start, rows) in enumerate(self._container(None)):
@@ -359,7 +252,7 @@ class ArchiveLog:
                         self._check_head(row["head"])
                     offset = row["offset"]
         if footer is not None and footer["offset"] != offset:
-            raise _diverged(str(self._path))
+            raise diverged_from_anchor(str(self._path))
         return footer
 
     def _check_head(self, head: bytes) -> None:
@@ -373,7 +266,7 @@ class ArchiveLog:
             yield from rows
 
     def _container(self, start: int | None) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-        """Each block from the one that begins at `start` on (None: the first): where it begins, and its rows."""
+        """Each block from `start` on (None: from the first one): its offset in the file, and its rows."""
         try:
             source = self._path.open("rb")
         except OSError as error:
@@ -387,12 +280,12 @@ class ArchiveLog:
 
     def _opened(self, source: BinaryIO) -> Any:
         try:
-            blocks = fastavro.block_reader(source, _schema())
+            blocks = fastavro.block_reader(source, archive_schema())
         except Exception as error:  # fastavro raises what its C code meets: EOFError, KeyError, UnicodeDecodeError, ...
             raise NotALog(f"{self._path} is not an Avro container ({error}): choose another file") from error
         schema = blocks.writer_schema
         name = schema.get("name") if isinstance(schema, dict) else schema
-        if name != _schema()["name"]:
+        if name != archive_schema()["name"]:
             raise NotALog(f"{self._path} is an Avro file of something else ({name}): choose another file")
         return blocks
 

@@ -1,4 +1,4 @@
-"""The numbers of Avro's binary encoding, as tables and functions for the code that `compiled_codec` makes.
+"""The numbers of Avro's binary encoding, as tables and functions for the code that the codec's compilers make.
 
 Guarantees: byte for byte what fastavro writes, and reads what any Avro writer writes. Does not: know any schema.
 
@@ -23,11 +23,11 @@ _LONG_BYTES_MAX: Final = 10
 _FOUR_BYTES: Final = 1 << 28
 _LONG_MAX: Final = (1 << 64) - 1
 _FLAGS: Final = sum(0x80 << 7 * place for place in range(7))
-"""What the "more follows" bits of an eight-byte number add to the sum of its shifted bytes."""
+"""Sum of the "more bytes follow" bits of an eight-byte number, each in its shifted place."""
 LAST: Final = tuple(bytes((n,)) if n < 128 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(1 << 14))
 """Unsigned numbers of up to 14 bits, which end a number."""
 PAIR: Final = tuple(bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(1 << 14))
-"""The same numbers as two bytes that more bytes follow."""
+"""The same numbers as two bytes, each with the bit that says that more bytes follow."""
 SMALL: Final = LAST[::2]
 """Numbers from 0 up to `SMALL_MAX`, zigzag."""
 PRESENT_SMALL: Final = tuple(PRESENT + encoded for encoded in SMALL)

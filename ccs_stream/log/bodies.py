@@ -1,6 +1,8 @@
-"""Finding a body where the log keeps it.
+"""The body of a write, found where the log keeps it: in its decision or in the content store.
 
-Guarantees: what is returned has the hash that the log names for it. Does not: cache.
+The client's content cache, the history of an artifact and `ccs-replay` use it.
+
+Guarantees: a body that is returned has the hash that its event names. Does not: cache.
 """
 
 import hashlib
@@ -11,13 +13,13 @@ from ccs_stream.protocol.ids import Hash, SequenceNumber
 
 
 def verified(body: bytes, content_hash: Hash, what: str) -> bytes:
-    """The body, if it is the one the log names. Raises `ContentMissing`."""
+    """The body itself, if it has this hash. Raises `ContentMissing`."""
     if hashlib.sha256(body).digest() != content_hash:
         raise ContentMissing(f"the body of {what} is not the one its hash names: it was altered where it is kept")
     return body
 
 
-def fetch_body(  # what an event says about a body
+def fetch_body(  # the arguments are what an event says about a body
     store: LogStore,
     shard: str,
     *,

@@ -3,9 +3,9 @@
 Every store and reader uses `DEFAULT_CODEC`. The functions for an event are made from its schema and its dataclass when
 they are first needed (`compiled_encoder`, `compiled_decoder`).
 
-Guarantees: what is encoded decodes to an equal object; truncated, corrupt or oversized input, and fingerprints nobody
-released, raise a typed error; an event of a later release becomes an `UnknownEvent`, because the envelope around it
-says whether that matters. Does not: know where bytes are stored.
+Guarantees: an encoded object decodes to an equal one; truncated, corrupt or oversized input, and an unknown
+fingerprint, raise a typed error; an event of a later release becomes an `UnknownEvent`, because the envelope around it
+tells whether that matters. Does not: know where bytes are stored.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,7 +26,7 @@ _Decode = Callable[[bytes], Any]
 
 
 class _Encoders(dict[type[Any], Callable[[Any], bytes]]):
-    """Encoders by class, each made when it is first asked for."""
+    """Encoders by class; each is made when it is first needed."""
 
     def __init__(self, registry: Registry, steps: Mapping[tuple[str, bytes], Step]) -> None:
         self._registry = registry
@@ -48,28 +48,29 @@ class Codec:
         self._registry = registry
         self._steps = steps
         self.encoders: Mapping[type[Any], Callable[[Any], bytes]] = _Encoders(registry, steps)
-        """By class of event or record; for those who encode so often that a call more would show."""
+        """By class of event or record. Hot paths look their encoder up here, which saves a call."""
         self._decoders: dict[bytes, _Decode] = {}
 
     def encode_event(self, event: ev.Event) -> bytes:
-        """One event. KeyError for `UnknownEvent`, which nobody writes."""
+        """Encode one event. KeyError for `UnknownEvent`, which is never written."""
         return self.encoders[type(event)](event)
 
     def decode_event(self, data: bytes) -> ev.Event:
-        """One event; an `UnknownEvent` for a schema of a later release. Raises `CorruptRecord`."""
+        """Decode one event; an `UnknownEvent` for a schema of a later release. Raises `CorruptRecord`."""
         decode = self._decoders.get(data[:PREFIX_BYTES]) or self._decoder(data)
         if decode is None:
             return ev.UnknownEvent(fingerprint=data[len(MARKER) : PREFIX_BYTES], size=len(data))
         return cast("ev.Event", decode(data))
 
     def encode_record(self, record: rec.LogOpened | rec.LogTruncated | rec.LeaderClaimed | rec.LeaderResigned) -> bytes:
-        """A record that is not a decision; decisions are stored in two parts, see `ccs_stream.log.envelope`."""
+        """Encode a record that is not a decision. Decisions are stored in two parts, see `ccs_stream.log.envelope`."""
         return self.encoders[type(record)](record)
 
     def decode_record(self, data: bytes) -> tuple[rec.Record, int]:
-        """Any record, a decision without its contents; and where the contents begin (else the end of the record).
+        """Decode any record; returns it, and the offset at which the contents of a decision begin in `data`.
 
-        Raises `CorruptRecord`, or `UnknownSchema` for a record nobody released.
+        A decision is returned without its contents; for other records the offset is the end of `data`. Raises
+        `CorruptRecord`, or `UnknownSchema` for an unknown fingerprint.
         """
         if data.startswith(envelope.PREFIX):
             return envelope.decode_head(data)
@@ -85,7 +86,7 @@ class Codec:
         return record, len(data)
 
     def _decoder(self, data: bytes) -> _Decode | None:
-        """The decoder of the schema that a record names; None for a schema nobody released. Raises `CorruptRecord`."""
+        """The decoder of the schema that a record names; None for an unknown fingerprint. Raises `CorruptRecord`."""
         prefix = data[:PREFIX_BYTES]
         if prefix in self._decoders:
             return self._decoders[prefix]

@@ -1,4 +1,4 @@
-"""Commands on their way to whoever leads, as single-object-encoded Avro, and back.
+"""Commands on their way to the leader, as single-object-encoded Avro, and back.
 
 The commands topic of Kafka uses it. A command travels as an envelope (`SubmittedCommand`) around a record of its own,
 so that a reader that meets a command of a later release still knows whose it is. Bodies travel beside the record, as
@@ -47,7 +47,7 @@ _decoders: Final[dict[bytes, tuple[type[Any], Callable[..., Command]]]] = {}
 
 
 def encode_command(workspace: str, command: Command) -> bytes:
-    """A command, to be put in the commands topic under the key `workspace`. KeyError for one that never travels."""
+    """Encode a command for the commands topic, where its key is `workspace`. KeyError for one that never travels."""
     cls = type(command)
     encode = _encoders.get(cls) or _encoder(cls)
     contents: list[bytes] = []
@@ -56,7 +56,7 @@ def encode_command(workspace: str, command: Command) -> bytes:
 
 
 def decode_command(data: bytes) -> tuple[str, Command]:
-    """Workspace and command. Raises `CorruptRecord`, `UnknownSchema`."""
+    """Decode a workspace and its command. Raises `CorruptRecord`, `UnknownSchema`."""
     if not data.startswith(_ENVELOPE.prefix):
         raise _refused(data)
     workspace, session_id, number, kind, body, contents = _decode_envelope(data)

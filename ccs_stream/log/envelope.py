@@ -1,5 +1,7 @@
 """The codec of the envelope around a decision's events: the record `Decision`, which is frozen.
 
+Coordinators write with it; every store and reader reads with it.
+
 Guarantees: byte for byte what fastavro writes for `schemas/log/Decision.avsc`; input that is no whole envelope raises
 `CorruptRecord`. Does not: look into events or bodies.
 
@@ -25,21 +27,21 @@ _decode_tail: Final = compile_decoder(_SCHEMA, fields=_TAIL, framed=False)
 
 PREFIX: Final = _SCHEMA.prefix
 encode_head: Final[Callable[[DecisionRecord], bytes]] = compile_encoder([_SCHEMA], DecisionRecord, fields=_HEAD)
-"""Everything of a decision up to `contents`."""
+"""Encode everything of a decision up to `contents`."""
 decode_head: Final[Callable[[bytes], tuple[DecisionRecord, int]]] = compile_decoder(
     _SCHEMA, DecisionRecord, fields=_HEAD
 )
-"""A decision without its contents, and where those begin. Raises `CorruptRecord`."""
+"""Decode a decision without its contents; returns it, and where those begin. Raises `CorruptRecord`."""
 encode_tail: Final[Callable[[tuple[bytes, ...]], bytes]] = compile_encoder([_SCHEMA], fields=_TAIL, framed=False)
-"""The inline bodies, as they follow the head."""
+"""Encode the inline bodies, as they follow the head."""
 
 
 def decode_tail(tail: bytes) -> tuple[bytes, ...]:
-    """The inline bodies. Raises `CorruptRecord`."""
+    """Decode the inline bodies. Raises `CorruptRecord`."""
     return () if tail == NULL else tuple(_decode_tail(tail)[0])
 
 
 def chain_hash(head: bytes) -> Hash:
-    """What the next decision's `prev_hash` must be."""
+    """The chain hash of a decision: the `prev_hash` of the next one."""
     digest: Any = hashlib.sha256(head).digest()
     return digest  # type: ignore[no-any-return]

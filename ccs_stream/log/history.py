@@ -1,4 +1,4 @@
-"""Look-ups in the past of a log: the decision or the event at a sequence that the log itself names.
+"""Look-ups in the history of a log: the decision, the event or the version at a sequence that the log itself names.
 
 The client (history of an artifact, outbox, tracing), the coordinators (answer to a repeated command) and `ccs-replay`
 use it.

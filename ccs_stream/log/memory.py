@@ -1,7 +1,9 @@
-"""The log in memory: a list of records a shard.
+"""The log in memory: a list of records for each shard.
 
-Guarantees: the whole port, without a disk; the log of the tests, the simulation and the store without a URL. A body is
-held once: the record keeps the very object it was given. Does not: outlive its process, or serve another one.
+Tests, the simulation and a store without a URL use it.
+
+Guarantees: the whole port, without a disk. A body is held once: the record keeps the very object it was given. Does
+not: outlive its process, or serve another one.
 """
 
 import threading
@@ -81,7 +83,7 @@ class MemoryLog:
         return count_records(self)
 
     def turn(self, shard: str) -> AbstractContextManager[None]:
-        return self._shard(shard).turn  # type: ignore[return-value]  # a lock's __enter__ returns a bool nobody uses
+        return self._shard(shard).turn  # type: ignore[return-value]  # a lock's __enter__ returns a bool, which is not used
 
     def append(self, shard: str, drafts: Sequence[Draft], expected: int) -> Appended | Conflict | Unknown:
         kept = self._shard(shard)
@@ -123,7 +125,7 @@ class MemoryLog:
         return stored if sequence <= last else None
 
     def learn(self, workspace: str, first_sequence: int, offset: int, events: Sequence[Event]) -> None:
-        del workspace, first_sequence, offset, events  # found without being told
+        del workspace, first_sequence, offset, events  # `find` looks it up
 
     def end(self, shard: str) -> int:
         kept = self._shards.get(shard)

@@ -1,12 +1,14 @@
-"""The LogStore port: what a place must do to keep a coherence log.
+"""The LogStore port: the interface of a place that keeps a coherence log.
+
+The memory, SQLite, Kafka and archive stores implement it; coordinators, readers and tools are written against it.
 
 Guarantees (held by the conformance suite in `ccs_stream.testing`, which any store can run): a shard is one order of
 records that never changes; an append happens whole or not at all, and only where the caller expected the shard to
 end; what was acknowledged is read by everybody from then on; half a batch is never seen.
-Does not: look into records. Which of them are facts is `protocol.admit`'s to say, through `ccs_stream.log.reader`.
+Does not: look into records. `protocol.admit` decides which of them are facts, through `ccs_stream.log.reader`.
 
-A shard is named by any workspace in it. Where a shard holds several workspaces (a Kafka partition), what is read of it
-is all of theirs, and `find` looks for the workspace's own sequence.
+A shard is named by any workspace in it. Where a shard holds several workspaces (a Kafka partition), `read` yields the
+records of all of them, and `find` looks for the workspace's own sequence.
 
 A store keeps four things for a log, so that one URL is always enough: records, bodies too large to travel in their
 decision, snapshots, and deliveries.
@@ -69,7 +71,7 @@ class Position:
 
 
 class StoredRecord:
-    """One record as a store keeps it: the head, which is chained, and the contents, which are not."""
+    """One record as a store keeps it: the head, which the hash chain covers, and the contents, which it does not."""
 
     __slots__ = ("_contents", "_tail", "head", "offset", "record")
 
@@ -85,7 +87,7 @@ class StoredRecord:
         self.offset = offset
         self.head = head
         self.record = record
-        """The record in `head`, where a store had to decode it to tell head from tail."""
+        """The record in `head`, if the store had to decode it to tell head from tail."""
         self._tail = tail
         self._contents = contents
 
@@ -124,7 +126,7 @@ class Appended:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Conflict:
-    """Nothing was appended: the shard ends elsewhere than expected."""
+    """Nothing was appended: the shard ends at `end`, and not where the caller expected."""
 
     end: int
 
@@ -138,7 +140,7 @@ class Unknown:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotBlob:
-    """A stored snapshot. Whether it may be trusted is for the reader to verify."""
+    """A stored snapshot. Its reader verifies whether it may be trusted."""
 
     snapshot_id: str
     sequence: SequenceNumber
@@ -170,7 +172,7 @@ class LogStore(Protocol):
 
     @property
     def serialises_writers(self) -> bool:
-        """Whether `turn` excludes all other writers, in every process.
+        """True if `turn` excludes all other writers, in every process.
 
         Then each record is admitted, and there are no epochs and no claims. Otherwise coordinators append under claims,
         and a reader tells facts from void records (`protocol.admit`).
@@ -178,14 +180,14 @@ class LogStore(Protocol):
 
     @property
     def finds_by_sequence(self) -> bool:
-        """Whether `find` and `workspaces` are look-ups.
+        """True if `find` and `workspaces` are look-ups.
 
-        Otherwise both read the log; `find` reads from the last decision before the sequence that `learn` was told of.
+        Otherwise both read the log; `find` begins at the last decision before the sequence that `learn` was given.
         """
 
     @property
     def instantaneous(self) -> bool:
-        """Whether no call ever waits for I/O: an event loop may then call it directly."""
+        """True if no call ever waits for I/O, so that an event loop may call it directly."""
 
     @property
     def named_workspace(self) -> str | None:
@@ -193,7 +195,7 @@ class LogStore(Protocol):
 
     @property
     def default_freshness(self) -> str:
-        """How fresh a read is unless it says otherwise: `latest` where asking costs microseconds, else `own_writes`."""
+        """Freshness of a read that names none: `latest` where asking the log costs microseconds, else `own_writes`."""
 
     def workspaces(self) -> list[str]:
         """Names of the workspaces in the log, sorted."""
@@ -205,7 +207,7 @@ class LogStore(Protocol):
         """
 
     def record_count(self) -> int:
-        """How many records there are for `scan` to go through, at most: for showing progress."""
+        """An upper bound of the records that `scan` goes through, for showing progress."""
 
     def turn(self, shard: str) -> AbstractContextManager[None]:
         """The exclusive right to append to `shard`; what is appended inside is durable when the block ends.
@@ -224,19 +226,20 @@ class LogStore(Protocol):
         """The decision that holds event `sequence`, if it is in the log."""
 
     def learn(self, workspace: str, first_sequence: int, offset: int, events: Sequence[Event]) -> None:
-        """An admitted decision with these events is at `offset`; readers tell a store that does not find by sequence.
+        """Remember that an admitted decision with these events is at `offset`.
 
-        The calls come in the order of the log; what is known already is passed over. Other stores ignore them.
+        Readers call it for every decision, in the order of the log; known decisions are passed over. A store that finds
+        by sequence ignores it.
         """
 
     def end(self, shard: str) -> int:
         """Offset of the shard's last record; `BEFORE_FIRST` for a shard that does not exist."""
 
     def change_mark(self, shard: str) -> int:
-        """A number that differs from the last one if another writer may have appended since. Cheap."""
+        """A number that changes when another writer may have appended. Costs microseconds, on Kafka a round trip."""
 
     def wait(self, shard: str, after: int, timeout_s: float) -> bool:
-        """Wait until the shard ends beyond `after`, for at most `timeout_s`; whether it does."""
+        """Wait until the shard ends beyond `after`, for at most `timeout_s`; true if it does."""
 
     def put_content(self, body: bytes) -> bytes:
         """Keep a large body durably; returns its locator."""
@@ -257,7 +260,7 @@ class LogStore(Protocol):
         """Deliveries kept, in order."""
 
     def deliveries_end(self, shard: str) -> int | None:
-        """How many deliveries were ever kept; None where the store cannot tell. Fewer than that: some were cut off."""
+        """Count of all deliveries ever kept; None if the store cannot tell. With fewer to read, some were cut off."""
 
     def close(self) -> None:
-        """Let go of everything; further calls raise `Closed`. Closing twice is fine."""
+        """Release everything; further calls raise `Closed`. Closing twice is allowed."""

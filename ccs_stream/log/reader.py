@@ -1,8 +1,10 @@
 """The one way to read a log: decode, admit, check the chain, decode the events.
 
+Coordinators, the client's observers, consumers and `ccs-replay` all read through `ShardReader`.
+
 Guarantees: every reader agrees on what happened, because every reader is this one; a void record is yielded with its
-verdict and never with events; a log without its first record or with one missing later on, a broken chain, a garbled
-record or a record of a later release raise, with the place. Does not: fold.
+verdict and never with events. A log without its first record or with one missing later on, a broken chain, a garbled
+record and a record of a later release raise an error that names the place. Does not: fold.
 """
 
 import dataclasses
@@ -19,13 +21,17 @@ from ccs_stream.protocol.records import DecisionRecord, ForeignRecord, LogOpened
 
 
 def record_is_missing(cursor: Cursor, record: Record | ForeignRecord) -> bool:
-    """Whether a void record says that others were cut out: where leaders can fail it is ordinary, elsewhere never."""
+    """True if a void record proves that earlier records were deleted.
+
+    In a log with leaders, void records are normal; in a log without leaders (memory, SQLite) they can only mean that a
+    record is missing.
+    """
     return cursor.leader_id == NO_LEADER and isinstance(record, DecisionRecord) and record.leader_id == NO_LEADER
 
 
 @dataclasses.dataclass(slots=True)
 class LogEntry:
-    """One record of the log, judged. `events` is empty unless it is an admitted decision."""
+    """One record of the log with its verdict. `events` is empty unless the record is an admitted decision."""
 
     stored: StoredRecord
     record: Record | ForeignRecord
@@ -40,7 +46,7 @@ class LogEntry:
 
 
 class ShardReader:
-    """Reads one shard from a place on; `cursor` and `offset` are where it stands."""
+    """Reads one shard from a place on. `cursor` and `offset` say how far it has read."""
 
     def __init__(
         self,
@@ -51,9 +57,10 @@ class ShardReader:
         tolerant: bool = False,
         all_workspaces: bool = False,
     ) -> None:
-        """Yields what concerns the workspace `shard` (or all workspaces of its shard); judges everything.
+        """Read the shard of the workspace `shard`; yield its entries, or with `all_workspaces` those of all.
 
-        With `tolerant` (for tools), unknown critical events and what follows a gap are yielded, not raised for.
+        Every record of the shard is admitted, whatever is yielded. With `tolerant` (for tools), unknown critical
+        events, and records after a gap, are yielded instead of raising.
         """
         self.store = store
         self.shard = shard
@@ -65,12 +72,12 @@ class ShardReader:
         self._tolerant = tolerant
 
     def include(self, workspace: str) -> None:
-        """Yield decisions of this workspace, too, from here on."""
+        """From here on, yield decisions of this workspace, too."""
         if self._wanted is not None:
             self._wanted.add(workspace)
 
     def exclude(self, workspace: str) -> None:
-        """Yield no more decisions of this workspace, unless all are asked for."""
+        """From here on, yield no decisions of this workspace, unless the reader yields those of all."""
         if self._wanted is not None:
             self._wanted.discard(workspace)
 
@@ -86,7 +93,7 @@ class ShardReader:
                 yield entry
 
     def judge(self, stored: StoredRecord) -> LogEntry | None:
-        """Judge the next stored record and move over it; None for a decision of a workspace that is not asked for."""
+        """Admit the next stored record and move past it; None for a decision of a workspace that is not yielded."""
         cursor = self.cursor
         try:
             record = self.decode(stored)
@@ -132,7 +139,7 @@ class ShardReader:
         return LogEntry(stored, record, verdict, [], GENESIS_HASH)
 
     def decode(self, stored: StoredRecord) -> Record:
-        """A stored record, unjudged. Raises `CorruptRecord`, `UnknownSchema`."""
+        """Decode a stored record, without admitting it. Raises `CorruptRecord`, `UnknownSchema`."""
         if stored.record is not None:
             return stored.record
         try:
@@ -141,16 +148,19 @@ class ShardReader:
             raise type(error)(str(error), position=self._where(stored.offset)) from error
 
     def decode_events(self, record: DecisionRecord) -> list[Event]:
-        """The events of a decision, unjudged. Raises `CorruptRecord`."""
+        """Decode the events of a decision. Raises `CorruptRecord`."""
         return [self._codec.decode_event(each) for each in record.events]
 
     def advance_past(self, record: DecisionRecord, digest: Hash, offset: int) -> None:
-        """Move over a decision that this process itself has appended and knows to be in the log."""
+        """Move past a decision that this process itself appended, and knows to be in the log."""
         advance(self.cursor, record, digest)
         self.offset = offset
 
     def seek(self, position: Position) -> None:
-        """Stand behind `position`, as if everything to it had been read. Raises `LogDiverged` if the log disagrees."""
+        """Continue after `position`, as if everything up to it had been read.
+
+        Raises `LogDiverged` if the log does not hold that position.
+        """
         if position.sequence == 0:
             return
         stored = self.store.find(self.shard, position.sequence)
@@ -170,7 +180,7 @@ class ShardReader:
         self.start_after(stored)
 
     def start_after(self, stored: StoredRecord) -> None:
-        """Stand behind a decision that is known to be admitted, and to be of this log."""
+        """Continue after a decision that is known to be admitted, and to be of this log."""
         record = self.decode(stored)
         if type(record) is not DecisionRecord:
             raise CorruptRecord("no decision", position=self._where(stored.offset))
@@ -182,17 +192,17 @@ class ShardReader:
         self.offset = stored.offset
 
     def move_to(self, cursor: Cursor, offset: int) -> None:
-        """Stand behind `offset` with what admission knew there; `cursor` is this reader's from now on."""
+        """Continue after `offset`, with the cursor of admission there; the reader owns `cursor` from now on."""
         self.cursor, self.offset = cursor, offset
 
     def fork(self) -> "ShardReader":
-        """A reader that stands here and moves by itself."""
+        """An independent reader that continues from the same place."""
         other = ShardReader(self.store, self.shard, codec=self._codec, tolerant=self._tolerant)
         other.move_to(self.cursor.copy(), self.offset)
         return other
 
     def check_head(self) -> None:
-        """See that the shard begins as a log does, for whoever begins to read further on.
+        """Check that the shard begins with the record that opens a log. Needed before reading from further on.
 
         Raises `MissingHead`, `NewerFormat`, `CorruptRecord`.
         """
@@ -204,7 +214,7 @@ class ShardReader:
         self._check_head(self.decode(stored))
 
     def position(self, workspace: str) -> Position:
-        """Where the reader stands in `workspace`."""
+        """The position up to which `workspace` was read."""
         end = self.cursor.end(workspace)
         return Position(self.cursor.log_id or NO_LOG, self.shard, self.offset, end.sequence, end.hash)
 

@@ -1,7 +1,10 @@
 """The released Avro schemas, by the fingerprint that precedes every record.
 
-Guarantees: a record written under any released schema is readable for ever: its fingerprint finds the schema it was
-written with, and fastavro resolves it to today's. Does not: guess; a fingerprint nobody released is `UnknownSchema`.
+The codecs of the log, of commands, deliveries, snapshots and archives use it.
+
+Guarantees: a record written under any released schema is readable for ever, because its fingerprint finds the schema
+that it was written with; superseded schemas are found by themselves, in the folder `superseded`. Does not: guess; an
+unknown fingerprint is `UnknownSchema`.
 
 Source: Apache Avro 1.12 specification, "Single-object encoding" (marker C3 01, then the CRC-64-AVRO fingerprint of the
 schema's parsing canonical form, little-endian) and "Schema Fingerprints".
@@ -24,7 +27,7 @@ MARKER: Final = b"\xc3\x01"
 PREFIX_BYTES: Final = 10
 """Length of marker and fingerprint."""
 RECORD_BYTES_MAX: Final = 64 * 1024 * 1024
-"""A longer record is refused unread: no log of ours holds one, and decoding garbage must not exhaust memory."""
+"""A longer record is refused: no log holds one, and decoding garbage must not exhaust memory."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,14 +43,14 @@ class Schema:
     current: bool
 
     def write(self, fields: dict[str, Any]) -> bytes:
-        """A record of these fields, single-object-encoded."""
+        """Encode a record of these fields with fastavro, single-object-encoded."""
         out = BytesIO()
         out.write(self.prefix)
         fastavro.schemaless_writer(out, self.parsed, fields)
         return out.getvalue()
 
     def read(self, data: bytes, reader: "Schema | None" = None) -> dict[str, Any]:
-        """The fields of a record under this schema's prefix, as `reader` has them. Raises `CorruptRecord`."""
+        """Decode a record under this schema with fastavro, resolved to the schema `reader`. Raises `CorruptRecord`."""
         if len(data) > RECORD_BYTES_MAX:
             raise CorruptRecord(f"the record has {len(data)} bytes, more than any log of ours holds")
         source = BytesIO(data)
@@ -109,7 +112,7 @@ def _read(folder: Traversable, *, current: bool) -> list[Schema]:
 
 @functools.cache
 def registry(name: str) -> Registry:
-    """The schemas of a folder of `schemas`, and superseded ones in its folder `superseded`."""
+    """The schemas of a folder of `schemas`, with the superseded ones."""
     folder = resources.files("ccs_stream.schemas") / name
     superseded = folder / "superseded"
     older = _read(superseded, current=False) if superseded.is_dir() else []

@@ -1,13 +1,15 @@
 """Snapshots: the folded state at a position, so that opening a long log is quick.
 
-Guarantees: taken from admitted state only; holds no bodies, but where they are; trusted only when its digest holds, the
-state it gives has the state hash it names, and the log has, at its position, the very record whose hash it names. A
-snapshot that fails this is not used, which is said aloud, and the state is folded from zero. What a state from a
-snapshot and a state from zero have in common includes the order of listings. Does not: replace anything; a log is
-complete without one. Nor does it vouch for what lies before it: that is `ccs-replay verify`, from zero.
+Coordinators take and read them; every store keeps them.
 
-Why and when something was reclaimed, and what a process said about itself, is beside the state that is hashed: a
-snapshot that does not say gives a state that does not know.
+Guarantees: a snapshot is taken from admitted state only, and holds no bodies but where they are. It is trusted only if
+its digest holds, its state has the state hash that it names, and the log has, at its position, the record whose hash it
+names. A snapshot that fails this is not used: a warning is logged, and the state is folded from zero. Listings from a
+restored state have the same order as listings from a state folded from zero. Does not: replace anything; a log is
+complete without a snapshot. Nor does it vouch for the log before its position; `ccs-replay verify` checks that.
+
+The state hash does not cover why and when something was reclaimed, nor what a process said about itself. A state that
+is restored from a snapshot of an earlier release does not know them.
 
 Data: 32 bytes of SHA-256 over the rest, then one single-object-encoded Avro record (`schemas/snapshot`), which holds
 the artifacts in columns: read so, 100,000 of them take a quarter of a second, and as rows two.
@@ -59,16 +61,16 @@ def snapshot_schema() -> Schema:
 
 @dataclasses.dataclass(slots=True)
 class RestoredSnapshot:
-    """A snapshot, read."""
+    """A snapshot, decoded."""
 
     state: Directory
     position: Position
     state_hash: str
-    """The hash it says the state has."""
+    """The state hash that the snapshot names."""
     cursor: Cursor | None
-    """What admission knew of the shard there; None where the log serialises its writers."""
+    """The cursor of admission at the snapshot's position; None if the log serialises its writers."""
     body_offsets: dict[int, int]
-    """By sequence, the offsets of the decisions that made what is current; empty where the log finds them."""
+    """By sequence, the offsets of the decisions that made the current versions; empty if the log finds them itself."""
 
 
 def take_snapshot(
@@ -78,10 +80,10 @@ def take_snapshot(
     cursor: Cursor | None = None,
     offset_of: Callable[[int], int | None] | None = None,
 ) -> SnapshotBlob:
-    """A snapshot of `state`, which was folded exactly to `position`.
+    """Take a snapshot of `state`, which was folded exactly to `position`.
 
-    Where several workspaces share a shard, `cursor` is what admission knew of it there; where the log does not find a
-    decision by its sequence, `offset_of` does.
+    `cursor` is the cursor of admission there, for a shard that several workspaces share. `offset_of` finds a decision
+    by its sequence, for a log that does not.
     """
     if state.sequence != position.sequence:
         raise AssertionError(f"state at {state.sequence} and position at {position.sequence} are not of one moment")
@@ -97,7 +99,7 @@ def take_snapshot(
 
 
 def read_snapshot(blob: SnapshotBlob) -> RestoredSnapshot:
-    """A snapshot, unverified but for its own digest. Raises `CorruptRecord`, `UnknownSchema`."""
+    """Decode a snapshot, and verify nothing but its own digest. Raises `CorruptRecord`, `UnknownSchema`."""
     digest, body = blob.data[:_HASH_BYTES], blob.data[_HASH_BYTES:]
     if hashlib.sha256(body).digest() != digest:
         raise CorruptRecord("the snapshot does not have its own digest: it was cut short or altered")
@@ -185,9 +187,9 @@ def _without_collection() -> Iterator[None]:
 
 
 def open_at_snapshot(store: LogStore, workspace: str, reader: ShardReader) -> Directory:
-    """The newest state that a snapshot of `store` vouches for, with `reader` standing behind it; else an empty one.
+    """The state of the newest snapshot that holds, with `reader` moved behind it; without one, an empty state.
 
-    Raises `MissingHead`, `NewerFormat` for a log whose first record, which is not read again, is not what it must be.
+    Raises `MissingHead`, `NewerFormat` if the log does not begin with the record that it must begin with.
     """
     for blob in store.snapshots(workspace):
         try:
@@ -202,9 +204,9 @@ def open_at_snapshot(store: LogStore, workspace: str, reader: ShardReader) -> Di
 
 
 def verified_snapshot(blob: SnapshotBlob, workspace: str) -> RestoredSnapshot:
-    """A snapshot of `workspace` whose state has the hash it names. Raises `CorruptRecord`, `LogDiverged`, ...
+    """Decode a snapshot of `workspace`, and verify its state hash. Raises `CorruptRecord`, `LogDiverged`, ...
 
-    That the log has its position is still to be seen.
+    It is not verified that the log has the snapshot's position.
     """
     opened = read_snapshot(blob)
     if opened.position.shard != workspace:

@@ -1,7 +1,9 @@
-"""The artifacts of a snapshot, in columns.
+"""The artifacts of a snapshot as columns, one list for each field, and back.
 
-Guarantees: what `columns_of` takes apart, `artifacts_of` and `load_beside` put together again, field by field. Does
-not: say whether they are true; `snapshot` verifies the state they give.
+`snapshot` uses it.
+
+Guarantees: `artifacts_of` and `load_beside` restore every field that `columns_of` takes apart. Does not: verify;
+`snapshot` verifies the restored state.
 """
 
 import dataclasses
@@ -68,7 +70,7 @@ def columns_of(state: Directory) -> dict[str, Any]:
 
 
 def _beside(state: Directory, artifacts: list[ArtifactState]) -> dict[str, Any]:
-    """What participants know of artifacts beside the artifacts' own fields."""
+    """Facts about artifacts that participants hold: why and when they lost one, since when they held one in E."""
     participants = state.participants
     reclaims = [
         participants[number].reclaimed.get(each.artifact)
@@ -90,7 +92,7 @@ def _beside(state: Directory, artifacts: list[ArtifactState]) -> dict[str, Any]:
 
 
 def load_beside(state: Directory, artifacts: list[ArtifactState], columns: dict[str, Any]) -> None:
-    """What `_beside` took apart; nothing of it in a snapshot of an earlier release."""
+    """Restore the facts that `_beside` took apart. A snapshot of an earlier release has none of them."""
     lost = ((state.participants[number], each) for each in artifacts for number in sorted(each.reclaimed))
     whys, times = columns["reclaimed_why"], columns["reclaimed_at"]
     if whys or times:
@@ -103,7 +105,7 @@ def load_beside(state: Directory, artifacts: list[ArtifactState], columns: dict[
 
 
 def artifacts_of(columns: dict[str, Any]) -> list[ArtifactState]:
-    """What `columns_of` took apart."""
+    """Restore the artifacts that `columns_of` took apart."""
     ids = columns["ids"]
     count = len(ids) // _ID_BYTES
     scopes, texts = [tuple(scope) for scope in columns["scopes"]], columns["texts"]

@@ -1,5 +1,7 @@
 """The log in one SQLite file, shared by every process on the machine, with no daemon.
 
+It is the default store of `sqlite:///` URLs and of the demo.
+
 Guarantees: an append is durable when its turn ends (WAL with `synchronous=FULL`: one fsync for all that share the
 turn); processes take turns through SQLite's write lock; after a kill at any moment the file holds whole turns and
 nothing else. Does not: work on a network file system (SQLite's locks do not), or survive a power loss with
@@ -57,7 +59,7 @@ from ccs_stream.protocol.records import DecisionRecord, LogOpened
 BUSY_TIMEOUT_S: Final = 30.0
 """How long to wait for another process's turn: many times the longest turn, which is a checkpoint's fsync."""
 BUSY_TIMEOUT_MAX_S: Final = 86_400.0
-"""SQLite counts milliseconds in 32 bits; whoever waits for a day waits for something else."""
+"""SQLite counts milliseconds in 32 bits, and no turn lasts for a day."""
 _POLL_S: Final = 0.005
 """How often `wait` looks whether another process has appended; a look costs some three microseconds."""
 _BITS: Final = sqlite_schema.SHARD_BITS
@@ -148,7 +150,7 @@ class SqliteLog:
         return turn
 
     def _open_shard(self, shard: str) -> None:
-        """Look a shard up, opening one that does not exist; the turn is the caller's before and after."""
+        """Look a shard up, or open one that does not exist. The caller has the turn, before and after."""
         writer = self._for_writing()
         while True:
             connection = writer.in_turn()
@@ -238,7 +240,7 @@ class SqliteLog:
         return stored if record.first_sequence <= sequence <= last else None
 
     def learn(self, workspace: str, first_sequence: int, offset: int, events: Sequence[Event]) -> None:
-        del workspace, first_sequence, offset, events  # found without being told
+        del workspace, first_sequence, offset, events  # `find` looks it up
 
     def end(self, shard: str) -> int:
         number = self._known_shard(shard)
@@ -329,7 +331,7 @@ class SqliteLog:
         return self._writer
 
     def _any_turn(self, shard: str) -> AbstractContextManager[None]:
-        """The turn that this thread has, or one of its own."""
+        """The turn that this thread has, or a new one."""
         return contextlib.nullcontext() if self._for_writing().mine else self.turn(shard)
 
     def _base(self, shard: str) -> int:

@@ -1,7 +1,9 @@
-"""A SQLite log as a file: what stands at a path, how to connect to it, and SQLite's codes in our words.
+"""A SQLite log as a file: recognising it at a path, connecting to it, and translating SQLite's errors.
 
-Guarantees: a file that is not ours is refused before a connection that could change it is opened; every SQLite error
-becomes one of our own, here and nowhere else. Does not: know what the tables mean (`sqlite_schema` does).
+The SQLite store uses it, and the file of the client's outbox.
+
+Guarantees: a file of another program is refused before a connection that could change it is opened; every SQLite error
+is translated here and nowhere else. Does not: know what the tables mean (`sqlite_schema` does).
 
 Sources: https://www.sqlite.org/rescode.html, https://www.sqlite.org/wal.html#read_only_databases,
 https://www.sqlite.org/howtocorrupt.html.
@@ -91,7 +93,7 @@ def refuse_foreign(path: Path) -> None:
     if 0 < path.stat().st_size < _SMALLEST_BYTES:
         raise NotALog(f"{path} is not a SQLite file: choose another file")
     # The first transaction of a log writes its id and its tables, on one page: a page with tables and without our id
-    # is somebody else's. With neither, that transaction may still be in the -wal, which `immutable` does not see.
+    # is another program's. With neither, that transaction may still be in the -wal, which `immutable` does not see.
     if _is_foreign(path, "immutable") or (_wal_holds_something(path) and _is_foreign(path, "ro")):
         raise NotALog(f"{path} is a SQLite database of something else: choose another file")
 
@@ -103,11 +105,11 @@ def _is_foreign(path: Path, mode: str) -> bool:
     except sqlite3.Error as error:
         if _code(error) & 0xFF == sqlite3.SQLITE_NOTADB:
             raise NotALog(f"{path} is not a SQLite file: choose another file") from error
-        return False  # whoever opens it to use it meets this again, and says it
+        return False  # opening the file for use meets this error again, and reports it
 
 
 def is_busy(error: sqlite3.Error) -> bool:
-    """Whether another connection was in the way."""
+    """True if another connection held the lock."""
     return _code(error) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
@@ -115,7 +117,7 @@ _NOTHING_WRITTEN: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3
 
 
 def nothing_was_committed(error: sqlite3.Error) -> bool:
-    """Whether a COMMIT that failed so has certainly left nothing that a later recovery of the file could find.
+    """True if a COMMIT that failed with this error left nothing that a later recovery of the file could find.
 
     A transaction becomes whole with its last frame; what could not write a frame left it torn. After the frames, an
     fsync or the shared index can still fail, and then the transaction is hidden but may be found after a crash.
@@ -125,7 +127,7 @@ def nothing_was_committed(error: sqlite3.Error) -> bool:
 
 
 def translated(error: sqlite3.Error, url: str) -> LogError:
-    """SQLite's codes in our words; the one place that knows them."""
+    """The `LogError` for an error of SQLite."""
     code = _code(error)
     match code & 0xFF:
         case sqlite3.SQLITE_NOTADB:
@@ -152,5 +154,5 @@ def translated(error: sqlite3.Error, url: str) -> LogError:
 
 
 def _code(error: sqlite3.Error) -> int:
-    """SQLite's extended code; 0 for what Python's module raises by itself."""
+    """SQLite's extended code; 0 for an error that Python's module raises by itself."""
     return getattr(error, "sqlite_errorcode", 0)

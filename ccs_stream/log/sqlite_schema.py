@@ -1,7 +1,9 @@
-"""The tables of a SQLite log, and whether a file is one.
+"""The tables of a SQLite log, and how a file is recognised as one.
 
-Guarantees: a file that is not ours is refused without a byte of it changed; a file of a later format is refused. Does
-not: migrate; there is one format.
+The SQLite store uses it.
+
+Guarantees: a file of another program is refused without a byte of it changed; a file of a later format is refused.
+Does not: migrate; there is one format.
 """
 
 import sqlite3
@@ -30,17 +32,17 @@ SHARD_BITS: Final = 40
 
 
 def is_new(connection: sqlite3.Connection) -> bool:
-    """Whether the file holds no table at all."""
+    """True if the file holds no table at all."""
     return not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
 
 
 def is_unclaimed(connection: sqlite3.Connection) -> bool:
-    """Whether nobody has put a table or an application id into the file."""
+    """True if the file holds neither a table nor an application id."""
     return is_new(connection) and not connection.execute("PRAGMA application_id").fetchone()[0]
 
 
 def is_ours(connection: sqlite3.Connection) -> bool:
-    """Whether the file says it is a log."""
+    """True if the file has the application id of a log."""
     return bool(connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID)
 
 

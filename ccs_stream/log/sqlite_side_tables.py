@@ -77,7 +77,7 @@ class SqliteSideTables:
             connection.execute(_COUNT_DELIVERIES, (_DELIVERIES_END.format(shard), len(deliveries)))
 
     def deliveries_end(self, shard: int | None) -> int | None:
-        """How many deliveries were ever kept; None where none was."""
+        """Count of all deliveries ever kept; None if there was none."""
         rows = self._reader.query("SELECT value FROM meta WHERE name = ?", (_DELIVERIES_END.format(shard),))
         return int(rows[0][0]) if rows else None
 

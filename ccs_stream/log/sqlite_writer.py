@@ -1,4 +1,4 @@
-"""The connection of a SQLite log that writes, and the turns of those who write.
+"""The connection of a SQLite log that writes, and the turns of its writers.
 
 `SqliteLog` holds one writer for each file; every thread of the process takes its turns here.
 
@@ -93,7 +93,7 @@ class SqliteWriter:
         if sqlite_schema.is_new(connection):
             self._begin_immediate(connection)
             try:
-                if sqlite_schema.is_new(connection):  # nobody was faster
+                if sqlite_schema.is_new(connection):  # no other process was faster
                     sqlite_schema.create(connection, log_id)
                 connection.execute("COMMIT")
             except BaseException:
@@ -110,7 +110,7 @@ class SqliteWriter:
 
     @property
     def mine(self) -> bool:
-        """Whether the calling thread has the turn."""
+        """True if the calling thread has the turn."""
         return self.thread == threading.get_ident()
 
     def begin(self) -> None:

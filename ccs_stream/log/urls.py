@@ -1,7 +1,9 @@
-"""From a URL to a log.
+"""Opening the log at a URL: which store a scheme means, and its options.
 
-Guarantees: a scheme or an option nobody knows raises and names the nearest known one. Does not: guess; a path without a
-scheme is no URL.
+The client, the coordinators and all command-line tools use `open_log`.
+
+Guarantees: an unknown scheme or option raises an error that names the nearest known one. Does not: guess; a path
+without a scheme is no URL.
 """
 
 import urllib.parse

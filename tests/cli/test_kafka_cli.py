@@ -25,7 +25,7 @@ from ccs_stream.cli.kafka.doctor_report import Level
 from ccs_stream.coordinator.kafka.service import CoordinatorService
 from ccs_stream.log.commands import encode_command
 from ccs_stream.log.kafka.appender import Appender
-from ccs_stream.log.kafka.broker_versions import is_old, release
+from ccs_stream.log.kafka.broker_versions import broker_release, is_unsupported
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.log.port import Position
@@ -283,14 +283,14 @@ def test_the_limits_of_brokers_are_checked() -> None:
 
 def test_the_brokers_version_is_reported_only_if_known() -> None:
     fetch, describe_cluster, list_transactions, streams_heartbeat = 1, 60, 66, 88
-    assert release({}) is None
-    assert release({fetch: (0, 11)}) == "older than 2.8"
-    assert release({fetch: (0, 12), describe_cluster: (0, 0)}) == "2.8"
-    assert release({fetch: (0, 13), describe_cluster: (0, 0), list_transactions: (0, 0)}) == "3.0 to 3.6"
-    assert release({fetch: (0, 17), describe_cluster: (0, 1), list_transactions: (0, 1)}) == "3.7 to 3.9"
-    assert release({fetch: (4, 17), describe_cluster: (0, 2), list_transactions: (0, 1)}) == "4.0 or newer"
-    assert release({fetch: (4, 18), streams_heartbeat: (0, 0)}) == "4.1 or newer"
-    assert [is_old(each) for each in ("older than 2.8", "2.8", "3.0 to 3.6", "4.0 or newer")] == [
+    assert broker_release({}) is None
+    assert broker_release({fetch: (0, 11)}) == "older than 2.8"
+    assert broker_release({fetch: (0, 12), describe_cluster: (0, 0)}) == "2.8"
+    assert broker_release({fetch: (0, 13), describe_cluster: (0, 0), list_transactions: (0, 0)}) == "3.0 to 3.6"
+    assert broker_release({fetch: (0, 17), describe_cluster: (0, 1), list_transactions: (0, 1)}) == "3.7 to 3.9"
+    assert broker_release({fetch: (4, 17), describe_cluster: (0, 2), list_transactions: (0, 1)}) == "4.0 or newer"
+    assert broker_release({fetch: (4, 18), streams_heartbeat: (0, 0)}) == "4.1 or newer"
+    assert [is_unsupported(each) for each in ("older than 2.8", "2.8", "3.0 to 3.6", "4.0 or newer")] == [
         True,
         True,
         False,

@@ -7,7 +7,8 @@ import tempfile
 from importlib import resources
 from pathlib import Path
 
-from ccs_stream.log.archive import Anchor, write_archive
+from ccs_stream.log.archive import Anchor
+from ccs_stream.log.archive_writer import write_archive
 from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.log.commands import encode_command
 from ccs_stream.log.port import Position

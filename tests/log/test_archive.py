@@ -16,7 +16,8 @@ import pytest
 import ccs_stream
 from ccs_stream import Put
 from ccs_stream.log import archive
-from ccs_stream.log.archive import Anchor, ArchiveLog, write_archive
+from ccs_stream.log.archive import Anchor, ArchiveLog
+from ccs_stream.log.archive_writer import write_archive
 from ccs_stream.log.bodies import verified
 from ccs_stream.log.fold import fold_log
 from ccs_stream.log.memory import MemoryLog
@@ -186,11 +187,11 @@ def test_a_footer_of_another_state_of_the_log_is_noticed(log: MemoryLog, tmp_pat
         rows: list[Any] = list(fastavro.reader(file))
     for name, value in (("offset", 1), ("head", bytes(32)), ("first_sequence", 2)):
         with path.open("wb") as out:
-            fastavro.writer(out, archive._schema(), [*rows[:-1], {**rows[-1], name: value}])
+            fastavro.writer(out, archive.archive_schema(), [*rows[:-1], {**rows[-1], name: value}])
         with pytest.raises(LogDiverged):
             ArchiveLog(path)
     with path.open("wb") as out:  # something follows it
-        fastavro.writer(out, archive._schema(), [*rows, rows[1]])
+        fastavro.writer(out, archive.archive_schema(), [*rows, rows[1]])
     with pytest.raises(LogDiverged):
         ArchiveLog(path)
 

@@ -3,7 +3,8 @@
 import sqlite3
 from pathlib import Path
 
-from ccs_stream.log.archive import Anchor, ArchiveLog, write_archive
+from ccs_stream.log.archive import Anchor, ArchiveLog
+from ccs_stream.log.archive_writer import write_archive
 from ccs_stream.log.memory import MemoryLog
 from ccs_stream.log.port import LogStore
 from ccs_stream.log.reader import ShardReader

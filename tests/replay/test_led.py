@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ccs_stream.log.archive import Anchor, write_archive
+from ccs_stream.log.archive import Anchor
+from ccs_stream.log.archive_writer import write_archive
 from ccs_stream.log.memory import MemoryLog
 from ccs_stream.log.port import StoredRecord
 from ccs_stream.log.reader import LogEntry

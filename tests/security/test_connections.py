@@ -127,7 +127,7 @@ def test_scram_over_tls(secured: Broker, prefix: str, certificates: Certificates
 @pytest.mark.parametrize("user", ["client", "nobody"])
 def test_a_wrong_password_or_user(secured: Broker, prefix: str, user: str) -> None:
     said = refused(NotAuthorised, url_of(secured, "SCRAM", prefix), scram(user, f"{PASSWORD}?"))
-    assert "the broker does not accept who we say we are" in said
+    assert "the broker does not accept the credentials" in said
     assert "check sasl.mechanism, sasl.username and sasl.password" in said
 
 
@@ -211,7 +211,7 @@ def test_a_malformed_token(secured: Broker, prefix: str) -> None:
         return "garbage", time.time() + 600
 
     said = refused(NotAuthorised, url_of(secured, "OAUTH", prefix), bearer(give))
-    assert "the broker does not accept who we say we are" in said
+    assert "the broker does not accept the credentials" in said
 
 
 def test_a_callback_that_fails(secured: Broker, prefix: str) -> None:

@@ -31,6 +31,7 @@ from ccs_stream.log.kafka import topics
 from ccs_stream.log.kafka.clients import Clients
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.store import KafkaLog
+from ccs_stream.log.kafka.topic_check import Severity, check_topics
 from ccs_stream.log.port import SnapshotBlob
 from ccs_stream.protocol.errors import NotAuthorised
 from ccs_stream.protocol.ids import SequenceNumber
@@ -81,7 +82,7 @@ def log(secured: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[L
     made = (secured, prefix)
     admin = Clients(KafkaSettings.parse(url_of(made), scram("admin")))
     assert len(topics.create(admin, partitions=1)) == 6
-    assert not [each for each in topics.check(admin) if each.severity is topics.Severity.DANGEROUS]
+    assert not [each for each in check_topics(admin) if each.severity is Severity.DANGEROUS]
     file = config(tmp_path_factory.mktemp("coordinator"), "coordinator")
     coordinator = CoordinatorProcess(url_of(made, f"&config={file}")).wait_ready()
     yield made

@@ -18,10 +18,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are pu
 
 from ccs_stream.cli.kafka.doctor_report import CheckResult, Level
 from ccs_stream.log.kafka import topics
-from ccs_stream.log.kafka.broker_versions import is_old, release, served
+from ccs_stream.log.kafka.broker_versions import broker_release, is_unsupported, served_requests
 from ccs_stream.log.kafka.clients import Clients
 from ccs_stream.log.kafka.settings import KafkaSettings
-from ccs_stream.log.kafka.topics import Severity
+from ccs_stream.log.kafka.topic_check import Severity, check_topics
 from ccs_stream.protocol.errors import LogMissing, NotAuthorised
 
 READ, WRITE, DESCRIBE = AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE
@@ -49,7 +49,7 @@ def connection(clients: Clients) -> list[CheckResult]:
 
 def topics_of(clients: Clients) -> list[CheckResult]:
     """Check the topics against what the promises of the log need."""
-    findings = topics.check(clients)
+    findings = check_topics(clients)
     fine = sum(each.severity is Severity.OK for each in findings)
     checks = [CheckResult("topics", Level.OK, f"{fine} of {len(findings)} settings are as they should be")]
     # The same in several topics is one line.
@@ -197,13 +197,13 @@ def limits(clients: Clients) -> list[CheckResult]:
 def version(clients: Clients) -> list[CheckResult]:
     """Check the release of the broker, as far as the requests it serves tell it; they do not tell patch releases."""
     what = "broker version"
-    found = release(served(clients))
+    found = broker_release(served_requests(clients))
     if found is None:
         return [
             CheckResult(what, Level.WARNING, "not known: the broker does not say what it serves", "look at it there")
         ]
     said = f"Kafka {found}, by what it serves"
-    if is_old(found):
+    if is_unsupported(found):
         return [CheckResult(what, Level.WARNING, said, "ccs-stream is tested on Kafka 4: upgrade the brokers")]
     return [CheckResult(what, Level.OK, said)]
 

@@ -18,7 +18,7 @@ from rich.table import Table
 from ccs_stream.log.kafka import topics as kafka_topics
 from ccs_stream.log.kafka.clients import Clients
 from ccs_stream.log.kafka.settings import KafkaSettings
-from ccs_stream.log.kafka.topics import Severity
+from ccs_stream.log.kafka.topic_check import Severity, TopicFinding, check_topics
 from ccs_stream.replay.exit_codes import reports_errors
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
@@ -73,7 +73,7 @@ def check(url: str, *, as_json: bool) -> None:
     Exit codes: 0 nothing dangerous, 1 something dangerous or an error, 2 wrong usage.
     """
     with kafka_errors_reported():
-        findings = kafka_topics.check(clients_of(url))
+        findings = check_topics(clients_of(url))
     dangerous = any(each.severity is Severity.DANGEROUS for each in findings)
     if as_json:
         listed = [{name: str(getattr(each, name)) for name in each.__slots__} for each in findings]
@@ -118,7 +118,7 @@ def _described(topic: kafka_topics.Topic) -> dict[str, Any]:
     return {"partitions": topic.partitions, "replication": topic.replication, "config": dict(topic.config)}
 
 
-def _print_findings(findings: list[kafka_topics.TopicFinding]) -> None:
+def _print_findings(findings: list[TopicFinding]) -> None:
     if not findings:
         return
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -1,7 +1,12 @@
-"""Appending to topics and waiting until the brokers have it.
+"""A producer that appends to topics and waits until the brokers have the records.
 
-Guarantees: what `Appender.append` reports as durable is on all in-sync replicas, in the order given; a definite refusal
-is told apart from not knowing. Does not: retry; librdkafka does, within `delivery_timeout_s`.
+The Kafka store uses it for bodies, snapshots, deliveries and new topics. The leader's log has a producer of its own.
+
+Guarantees: records that `Appender.append` reports as durable are on all in-sync replicas, in the order given; a
+definite refusal and an unknown outcome are different errors. Does not: retry; librdkafka does, within
+`delivery_timeout_s`.
+
+How: the calling thread polls the producer, under a lock, until every record is acknowledged.
 """
 
 import threading
@@ -19,7 +24,7 @@ _POLL_S: Final = 0.05
 
 
 class Appender:
-    """One producer whose appends are waited for; for everything but the leader's log."""
+    """See the module's docstring. One object serves all threads."""
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
@@ -27,12 +32,12 @@ class Appender:
         self._lock = threading.Lock()
 
     def append(self, topic: str, partition: int, records: Sequence[tuple[bytes | None, bytes | None]]) -> list[int]:
-        """Append (key, value) pairs; their offsets. Raises `RefusedByBroker`, `NotAuthorised`, `OutcomeUnknown`, ..."""
+        """Append (key, value) pairs; returns offsets. Raises `RefusedByBroker`, `NotAuthorised`, `OutcomeUnknown`..."""
         self._clients.check_process()
         delivered: list[int] = []
         failed: list[KafkaError] = []
 
-        def told(error: KafkaError | None, message: Message) -> None:
+        def on_delivery(error: KafkaError | None, message: Message) -> None:
             if error is not None:
                 failed.append(error)
             else:
@@ -45,7 +50,7 @@ class Appender:
             deadline = time.monotonic() + self._clients.settings.delivery_timeout_s + 1.0
             try:
                 for key, value in records:
-                    _produce(producer, topic, partition, key, value, told, deadline)
+                    _produce(producer, topic, partition, key, value, on_delivery, deadline)
                 while len(delivered) + len(failed) < len(records) and time.monotonic() < deadline and not failed:
                     producer.poll(_POLL_S)
             except KafkaException as error:  # also from `poll`, where the producer as such is of no use
@@ -78,12 +83,12 @@ def _produce(
     partition: int,
     key: bytes | None,
     value: bytes | None,
-    told: Any,
+    on_delivery: Any,
     deadline: float,
 ) -> None:
     while True:
         try:
-            producer.produce(topic, value, key, partition, told)
+            producer.produce(topic, value, key, partition, on_delivery)
         except BufferError:
             if time.monotonic() > deadline:
                 raise

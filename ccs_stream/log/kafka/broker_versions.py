@@ -1,7 +1,9 @@
-"""Which release of Kafka a broker is of, as far as what it serves tells.
+"""The release of Kafka that a broker runs, derived from the requests that it serves.
 
-Guarantees: works wherever the client library comes to be told what the broker serves, which is before anybody
-authenticates; says a range, not a guess. Does not: know a patch release; brokers tell nobody theirs.
+`ccs-stream doctor` uses it.
+
+Guarantees: works wherever the client library learns which requests the broker serves, which is before authentication;
+returns a range of releases, not a guess. Does not: know the patch release; brokers do not tell it.
 
 Source: what each release serves is in its protocol guide, and in the proposals named below.
 """
@@ -16,45 +18,46 @@ from confluent_kafka import KafkaException
 
 from ccs_stream.log.kafka.clients import Clients
 
-Served = Mapping[int, tuple[int, int]]
+ServedRequests = Mapping[int, tuple[int, int]]
 """Lowest and highest version served of each request, by its number in the protocol."""
 
 _LINE: Final = re.compile(r"ApiKey \S+ \((\d+)\) Versions (\d+)\.\.(\d+)")
 _LOG: Final = logging.getLogger("ccs_stream.what-brokers-serve")
 _LOG.setLevel(logging.DEBUG)
-_LOG.propagate = False  # a hundred lines for each broker, for nobody but us
-_TOLD_S: Final = 0.2
+_LOG.propagate = False  # a hundred lines for each broker, only for the handler below
+_POLL_S: Final = 0.2
+"""Time for the handler to receive the lines that the client library logs."""
 _FETCH, _DESCRIBE_CLUSTER, _LIST_TRANSACTIONS, _STREAMS_HEARTBEAT = 1, 60, 66, 88
 
 
-def served(clients: Clients) -> Served:
-    """What the first broker that answers serves; nothing where none does.
+def served_requests(clients: Clients) -> ServedRequests:
+    """The requests that the first broker to answer serves; empty if none answers.
 
-    The client library tells it to its log alone, so a client is made for that and dropped.
+    The client library writes them to its debug log only, so a client is made for that and dropped.
     """
     found: dict[int, tuple[int, int]] = {}
 
-    class _Listening(logging.Handler):
+    class _RequestLogHandler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            told = _LINE.search(record.getMessage())
-            if told is not None:
-                number, lowest, highest = map(int, told.groups())
+            found_line = _LINE.search(record.getMessage())
+            if found_line is not None:
+                number, lowest, highest = map(int, found_line.groups())
                 found[number] = (lowest, highest)
 
-    listening = _Listening()
-    _LOG.addHandler(listening)
+    handler = _RequestLogHandler()
+    _LOG.addHandler(handler)
     try:
         client = clients.listening_admin(_LOG)
-        with contextlib.suppress(KafkaException):  # whether this user may look is another check
+        with contextlib.suppress(KafkaException):  # the rights of this user are another check
             client.list_topics(timeout=clients.settings.timeout_s)
-        client.poll(_TOLD_S)
+        client.poll(_POLL_S)
     finally:
-        _LOG.removeHandler(listening)
+        _LOG.removeHandler(handler)
     return found
 
 
-def release(served: Served) -> str | None:
-    """The releases that serve this, such as "4.1 or newer"; None where nothing is known."""
+def broker_release(served: ServedRequests) -> str | None:
+    """The releases that serve these requests, such as "4.1 or newer"; None if nothing is known."""
     if _FETCH not in served:
         return None
     absent = (-1, -1)
@@ -71,6 +74,6 @@ def release(served: Served) -> str | None:
     return "older than 2.8"
 
 
-def is_old(release: str) -> bool:
-    """Whether ccs-stream is not meant for it: brokers before 3.0 are not maintained by anybody."""
+def is_unsupported(release: str) -> bool:
+    """True if ccs-stream is not meant for this release: brokers before 3.0 are not maintained any more."""
     return release.endswith("2.8")

@@ -1,7 +1,11 @@
-"""Producers, consumers and admin clients of a log, each made with what the log's promises rest on.
+"""Producers, consumers and admin clients of a Kafka log, each with the settings that the log's promises rest on.
 
-Guarantees: made when first needed; refused in a forked child; the settings of `settings.FIXED` are these. Does not:
-share one client between two owners.
+The Kafka store, the coordinators and the command-line tools take their clients from here.
+
+Guarantees: clients are made when first needed, and refused in a forked child; the settings that users cannot choose
+(`settings.FIXED`) are set here. Does not: share one client between two owners.
+
+How: librdkafka has threads of its own; the error callback of each client runs in the thread that polls the client.
 """
 
 import contextlib
@@ -24,20 +28,21 @@ T = TypeVar("T")
 
 LOG = logging.getLogger(__name__)
 CLIENT_LOG: Final = logging.getLogger("ccs_stream.librdkafka")
-# Each attempt to connect is a line, and an error of ours says it once: the lines are for whoever sets logging up.
+# librdkafka logs each attempt to connect, and an error of this package reports it once. Only users who configure this
+# logger see the lines.
 CLIENT_LOG.addHandler(logging.NullHandler())
 BATCH_BYTES: Final = 1_000_000
 """librdkafka's own default of `batch.size`."""
 _FETCH_WAIT_MS: Final = 100
-"""How long a fetch waits at the broker when nothing comes; the most that a broker costs which does not wake it."""
+"""A fetch waits at the broker for so long if there are no records; some brokers do not wake it earlier."""
 _HEARTBEAT_MS: Final = 300
-"""A member learns by its next heartbeat that another has left, and so how long a hand-over takes."""
+"""A member learns with its next heartbeat that another one has left; so this bounds how long a hand-over takes."""
 _RECONNECT_MAX_MS: Final = 1_000
 """A broker that comes back is noticed within a second."""
-_LISTEN_S: Final = 0.1
-"""How often, while an answer is waited for, it is asked whether it can still come."""
-_ASK_EVERY_S: Final = 1.0
-"""How often, at most, an answer that does not come has the admin client ask which brokers there are."""
+_CHECK_S: Final = 0.1
+"""While an answer is awaited, the connection is checked for a permanent failure this often."""
+_REFRESH_MAX_S: Final = 1.0
+"""Longest pause between two requests for the list of brokers, while an answer is awaited."""
 
 DeliveryCallback = Callable[[KafkaError | None, Message], None]
 
@@ -59,7 +64,7 @@ class Clients:
     def producer(
         self, *, only_errors: bool = False, client_id: str = "ccs-producer", batch_bytes: int = BATCH_BYTES
     ) -> Producer:
-        """An idempotent producer that is told of failed deliveries (of all, unless `only_errors`).
+        """An idempotent producer. Its callbacks get the outcome of every message, with `only_errors` of failed ones.
 
         Brokers measure batches, not messages, against their largest message: `batch_bytes` must be below that.
         """
@@ -123,31 +128,33 @@ class Clients:
 
     @property
     def admin(self) -> AdminClient:
-        """The one admin client. What it is asked for is waited for with `asked`."""
+        """The one admin client. Wait for the futures that it returns with `wait_for`."""
         if self._admin is None:
             self._admin = self._make(AdminClient, {"client.id": "ccs-admin"})
         return self._admin
 
     def listening_admin(self, log: logging.Logger) -> AdminClient:
-        """Another admin client, which tells `log` everything that brokers say they can do."""
+        """Another admin client, which writes to `log` which requests the brokers serve."""
         made: AdminClient = self._make(AdminClient, {"client.id": "ccs-admin"}, debug="feature", log=log)
         return made
 
     def wait_for(self, doing: str, future: "Future[T]") -> T:
-        """What the admin client answers. Raises as soon as waiting does not help, and not only when time is over.
+        """Wait for an answer of the admin client. Raises as soon as waiting is in vain, before the time is over.
 
-        The client would wait for a broker that has gone without a pause, a whole core busy, until it learns that
-        another has taken over: an answer that does not come at once has it ask which brokers there are.
+        If a broker has gone, librdkafka polls for it without a pause, with a whole core, until it learns that another
+        broker has taken over. So, while the answer is missing, the client is made to ask for the list of brokers.
 
         Raises `LogUnavailable`, `NotAuthorised`, `LogMissing`, ...
         """
         now = time.monotonic()
-        deadline = now + self.settings.timeout_s + 1.0  # it has a time-out of its own, which says more
-        pause = _LISTEN_S
+        deadline = (
+            now + self.settings.timeout_s + 1.0
+        )  # the admin client has a time-out of its own, and its error tells more
+        pause = _CHECK_S
         ask_at = now + pause
         while True:
             try:
-                answer = future.result(_LISTEN_S)
+                answer = future.result(_CHECK_S)
             except KafkaException as error:
                 self.admin.poll(0)
                 raise translated(error, doing, self.connection) from error
@@ -158,17 +165,17 @@ class Clients:
                 if now > deadline:
                     raise LogUnavailable(f"{doing}: no broker answers: check that it runs, and its address") from None
                 if now >= ask_at:
-                    # Again and again, for one that answers may not know yet who has taken over.
+                    # Repeated, because a broker that answers may not know yet which one has taken over.
                     with contextlib.suppress(KafkaException):
-                        self.admin.list_topics(timeout=_LISTEN_S)
-                    pause = min(2 * pause, _ASK_EVERY_S)
+                        self.admin.list_topics(timeout=_CHECK_S)
+                    pause = min(2 * pause, _REFRESH_MAX_S)
                     ask_at = time.monotonic() + pause
             else:
                 self.connection.recovered()
                 return answer
 
     def has_topic(self, topic: str, timeout_s: float) -> bool:
-        """Whether brokers say that they have a topic; where none answers, it is not known that they have not."""
+        """False if the brokers say that there is no such topic; true if none answers, because then it may exist."""
         doing = f"asking whether there is {topic}"
         try:
             self.wait_for(doing, self.admin.describe_topics(TopicCollection([topic]), request_timeout=timeout_s)[topic])
@@ -211,12 +218,12 @@ class Clients:
         except (TypeError, ValueError) as error:
             raise UsageError(f"the settings of {self.settings.display_url}: {error}") from None
         finally:
-            # Tools that record the variables of a failed call must find no password in them.
+            # Tools that record the variables of a failed call must find no password here.
             settings.clear()
             chosen.clear()
 
     def _token_ahead(self, give: Callable[[str], object], config: str) -> Callable[[str], object]:
-        """A user's `oauth_cb`, asked once ahead: where it fails, librdkafka waits for ten seconds, and is silent."""
+        """A user's `oauth_cb`, called once ahead: inside librdkafka, a failure would be ten seconds of silence."""
         try:
             first = [give(config)]
         except Exception as error:

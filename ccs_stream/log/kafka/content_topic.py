@@ -1,11 +1,14 @@
 """Bodies too large to travel in their decision: a topic of chunks, found by locator.
 
-Guarantees: a locator is given when every chunk is on all in-sync replicas; what is read has all of its chunks, in
-order. Does not: verify the hash (whoever knows it does), or find a body by key; Kafka has no look-up.
+The Kafka store uses it.
+
+Guarantees: a locator is returned when every chunk is on all in-sync replicas; a body that is read has all of its
+chunks, in order. Does not: verify the hash (the caller, who knows it, does), or find a body by key; Kafka has no
+look-up.
 
 A locator is ASCII: partition, offset of the first chunk, number of chunks and the upload's id, joined by colons. Chunks
 of several uploads may lie between each other. An upload that no admitted decision names is garbage once the grace time
-of its workspace is over; nothing deletes it but the topic's own retention, which is unlimited unless somebody sets it.
+of its workspace is over; nothing deletes it but the topic's own retention, which is unlimited unless it is set.
 """
 
 import dataclasses
@@ -22,12 +25,12 @@ CHUNK_BYTES: Final = 512 * 1024
 """Half of Kafka's default largest message, so that headers and compression that does not help never matter."""
 _SCHEMA: Final = registry("content").current("ContentChunk")
 _SPREAD_MAX: Final = 10_000
-"""How far beyond its first chunk a body is looked for: more foreign chunks than this do not lie between ours."""
+"""How far after its first chunk a body is looked for. Fewer chunks of other uploads than this lie between its own."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ContentLocator:
-    """Where a body is."""
+    """The place of a body in the topic."""
 
     partition: int
     first_offset: int
@@ -39,7 +42,7 @@ class ContentLocator:
 
     @classmethod
     def parse(cls, locator: bytes) -> Self:
-        """The locator of its bytes. Raises `ContentMissing`."""
+        """The locator in these bytes. Raises `ContentMissing`."""
         try:
             partition, first, count, upload_id = locator.decode().split(":")
             return cls(int(partition), int(first), int(count), bytes.fromhex(upload_id))
@@ -57,7 +60,7 @@ class ContentTopic:
         self._reader = reader
 
     def put(self, body: bytes) -> bytes:
-        """Keep a body; its locator. Raises what `Appender.append` raises."""
+        """Keep a body; returns its locator. Raises what `Appender.append` raises."""
         upload_id = uuid.uuid4().bytes
         partition = zlib.crc32(upload_id) % self._partitions
         parts = [body[at : at + CHUNK_BYTES] for at in range(0, len(body), CHUNK_BYTES)] or [b""]
@@ -95,7 +98,7 @@ def _encode(upload_id: bytes, index: int, count: int, size: int, data: bytes) ->
 
 
 def _decode(value: Any) -> dict[str, Any] | None:
-    """A chunk; None for anything else, which is somebody else's garbage."""
+    """A chunk; None for any other message, which another program wrote."""
     if not isinstance(value, bytes) or not value.startswith(_SCHEMA.prefix):
         return None
     try:

@@ -1,7 +1,9 @@
-"""librdkafka's error codes, in this project's words. The only file that knows them.
+"""librdkafka's error codes, translated into errors of this package. The only file that knows the codes.
+
+Everything that uses a Kafka client translates its errors here.
 
 Guarantees: a message says what to do and names the setting or topic concerned, never a secret. Does not: decide whether
-to try again; `retryable` of the error does.
+to try again; the error's `retryable` tells.
 """
 
 import enum
@@ -62,17 +64,16 @@ _UNKNOWN_TO_BROKER: Final = frozenset(
         KafkaError.ILLEGAL_SASL_STATE,
     }
 )
-"""The broker does not accept who we say we are."""
+"""The broker does not accept the credentials."""
 _NOT_ALLOWED: Final = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "on this topic",
     KafkaError.GROUP_AUTHORIZATION_FAILED: (
-        "on this log's groups (Describe on PREFIX.readers for whoever reads, Read on PREFIX.coordinators for whoever "
-        "coordinates)"
+        "on this log's groups (Describe on PREFIX.readers to read, Read on PREFIX.coordinators to coordinate)"
     ),
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: "on the cluster (a producer: Write on at least one topic)",
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "on transactional ids",
 }
-"""It knows us, and an ACL is missing."""
+"""The broker knows the user, and an ACL is missing."""
 _DENIED: Final = _UNKNOWN_TO_BROKER | _NOT_ALLOWED.keys()
 _MISSING: Final = frozenset(
     {
@@ -88,22 +89,22 @@ _TOO_LARGE: Final = frozenset(
 )
 _TLS: Final = frozenset({KafkaError._SSL})
 _OTHERS_ANSWER_S: Final = 1.0
-"""One of several brokers may refuse us for a reason of its own: how long the others are waited for."""
+"""One of several brokers may refuse for a reason of its own: wait so long for the others."""
 
 
 class BrokerRefusal(enum.StrEnum):
-    """How certain a failed produce is."""
+    """What a failed produce means for its message."""
 
     TOO_LARGE = "too_large"
-    """The broker will never take this message."""
+    """The broker will never take this message, because of its size."""
     DENIED = "denied"
-    """The broker takes no message from us."""
+    """The broker takes no message from this user."""
     UNKNOWN = "unknown"
-    """It may be there, or come to be there."""
+    """The message may be in the topic, or may still get there."""
 
 
 def broker_refusal_of(error: KafkaError) -> BrokerRefusal:
-    """What a failed produce means for the message."""
+    """The refusal in the error of a failed produce."""
     code = error.code()
     if code in _TOO_LARGE:
         return BrokerRefusal.TOO_LARGE
@@ -111,7 +112,7 @@ def broker_refusal_of(error: KafkaError) -> BrokerRefusal:
 
 
 def transient(error: KafkaError | KafkaException) -> bool:
-    """Whether it passes by itself, as while a partition's leader moves."""
+    """True if the error passes by itself, as while a partition's leader moves."""
     if isinstance(error, KafkaException):
         first = error.args[0] if error.args else None
         return isinstance(first, KafkaError) and transient(first)
@@ -119,30 +120,30 @@ def transient(error: KafkaError | KafkaException) -> bool:
 
 
 def timed_out(error: KafkaException) -> bool:
-    """Whether no answer came in the time that was given for it."""
+    """True if no answer came in time."""
     first = error.args[0] if error.args else None
     return isinstance(first, KafkaError) and first.code() == KafkaError._TIMED_OUT
 
 
 def all_away(error: KafkaException) -> bool:
-    """Whether no broker could be reached at this moment."""
+    """True if no broker could be reached."""
     first = error.args[0] if error.args else None
     return isinstance(first, KafkaError) and first.code() == KafkaError._ALL_BROKERS_DOWN
 
 
 def unknown_topic(error: KafkaException) -> bool:
-    """Whether a broker does not know the topic: it is not there, or the broker has only just started."""
+    """True if the broker does not know the topic: it does not exist, or the broker has only just started."""
     first = error.args[0] if error.args else None
     return isinstance(first, KafkaError) and first.code() in _MISSING
 
 
 def moved(error: KafkaError) -> bool:
-    """Whether a place in a topic is not there any more: it was made anew, or cut."""
+    """True if an offset is not in the topic any more, because the topic was made anew or cut."""
     return error.code() in _MOVED
 
 
 def end_of_partition(error: KafkaError) -> bool:
-    """Whether it is no error, but the end of a partition."""
+    """True if the error only marks the end of a partition."""
     return bool(error.code() == KafkaError._PARTITION_EOF)
 
 
@@ -156,17 +157,17 @@ def translated(error: KafkaError | KafkaException, doing: str, health: "Connecti
     code, said = error.code(), error.str()
     known = health.last_error if health is not None else None
     if code in _UNAVAILABLE and known is not None:
-        # Why nobody answers was said before, to the error callback.
+        # The error callback heard before why no broker answers.
         code, said = known.code(), known.str()
     if code in _UNKNOWN_TO_BROKER:
-        return NotAuthorised(f"{doing}: the broker does not accept who we say we are ({said}): {_credentials(said)}")
+        return NotAuthorised(f"{doing}: the broker does not accept the credentials ({said}): {_credentials(said)}")
     if code in _NOT_ALLOWED:
         lacking = _NOT_ALLOWED[code].replace("PREFIX", "PREFIX" if health is None else health.prefix)
         return NotAuthorised(
             f"{doing}: this user may not ({said}): it lacks an ACL {lacking}; `ccs-stream doctor URL` says what each "
             "role needs"
         )
-    if code in _TLS or _of_tls(said):
+    if code in _TLS or _is_tls_failure(said):
         return NotAuthorised(f"{doing}: TLS failed ({said}): {_certificates(said)}")
     if code in _TOO_LARGE:
         return RefusedByBroker(
@@ -176,7 +177,7 @@ def translated(error: KafkaError | KafkaException, doing: str, health: "Connecti
     if code in _MISSING:
         return LogMissing(f"{doing}: {said}: make the topics with `ccs-stream topics create URL`")
     if code == KafkaError.GROUP_ID_NOT_FOUND:
-        return LogMissing(f"{doing}: nobody ever joined this group ({said})")
+        return LogMissing(f"{doing}: no coordinator has ever joined this group ({said})")
     if code in _MOVED:
         return LogDiverged(
             f"{doing}: {said}: what was read before is gone; the topic was made anew or its head was deleted. "
@@ -197,15 +198,15 @@ def _credentials(said: str) -> str:
     return "check sasl.mechanism, sasl.username and sasl.password"
 
 
-def _of_tls(said: str) -> bool:
-    """Whether a connection broke over TLS: of some failures, only the words say so."""
+def _is_tls_failure(said: str) -> bool:
+    """True if TLS broke the connection. Some failures show that only in their text."""
     return "SSL " in said
 
 
 def _certificates(said: str) -> str:
     if "PLAINTEXT broker" in said:
         return "the listener at this port speaks no TLS; check the port, or security.protocol"
-    if "closed by peer" in said:  # of one cause librdkafka says now the one, now the other
+    if "closed by peer" in said:  # librdkafka uses both texts for one cause
         return (
             "the broker hung up: the listener at this port speaks no TLS (check the port, or security.protocol), or "
             "wants a certificate of ours (ssl.certificate.location)"
@@ -238,13 +239,13 @@ def _without_values(said: str) -> str:
 
 
 class ConnectionHealth:
-    """What librdkafka says of the connection, between calls: why nobody answers, and since when."""
+    """Health of the connection to the brokers, fed by the error callbacks: why no broker answers, and since when."""
 
     __slots__ = ("_lock", "_permanent_since", "last_error", "prefix")
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
-        """What the names of this log's topics and groups begin with, for messages."""
+        """Prefix of this log's topics and groups, for messages."""
         self._lock = threading.Lock()
         self.last_error: KafkaError | None = None
         """The most telling error since the broker last answered."""
@@ -265,11 +266,11 @@ class ConnectionHealth:
 
     @property
     def is_permanent(self) -> bool:
-        """Whether brokers have refused us for so long that another one among them would have answered by now."""
+        """True if brokers have refused the client for so long that another one would have answered by now."""
         since = self._permanent_since
         return bool(since) and time.monotonic() - since > _OTHERS_ANSWER_S
 
 
 def _waiting_does_not_help(error: KafkaError) -> bool:
     code = error.code()
-    return code in _UNKNOWN_TO_BROKER or code in _TLS or code == KafkaError._BAD_MSG or _of_tls(error.str())
+    return code in _UNKNOWN_TO_BROKER or code in _TLS or code == KafkaError._BAD_MSG or _is_tls_failure(error.str())

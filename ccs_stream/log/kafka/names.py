@@ -1,4 +1,6 @@
-"""Names of topics and groups, and which partition a workspace is in.
+"""Names of topics and groups, and the partition of a workspace.
+
+The Kafka store, the coordinators and the command-line tools use it.
 
 Guarantees: the partition is computed here and nowhere else, in the way of Kafka's own clients, so that every host and
 every tool agrees. Does not: ask a broker.
@@ -26,7 +28,7 @@ class TopicNames:
 
     @property
     def commands(self) -> str:
-        """What participants ask for."""
+        """Commands of participants."""
         return f"{self.prefix}.commands.v1"
 
     @property
@@ -46,7 +48,7 @@ class TopicNames:
 
     @property
     def deliveries(self) -> str:
-        """Who was given what."""
+        """Deliveries: which agent was given which version."""
         return f"{self.prefix}.deliveries.v1"
 
     @property
@@ -83,7 +85,7 @@ def murmur2(data: bytes) -> int:
 
 
 def partition_of(workspace: str, partitions: int) -> int:
-    """The partition of a workspace in a log of so many. Raises `UsageError` for a name that is no text."""
+    """The partition of a workspace in a log of so many partitions. Raises `UsageError` for a name that is no text."""
     try:
         key = workspace.encode()
     except UnicodeEncodeError:

@@ -1,8 +1,10 @@
-"""Where the decisions of a workspace are in its partition: Kafka finds by offset, and everybody else by sequence.
+"""An index from sequences to offsets of one workspace: Kafka finds records by offset, and callers know sequences.
 
-Guarantees: what it says is the offset of an admitted decision, never of a void one with the same sequences, because it
-is told by whoever judged them; its size is that of what exists, plus a hundredth of what happened. Does not: know what
-nobody has told it; then it says so.
+The Kafka store holds one for each workspace; readers feed it through `LogStore.learn`.
+
+Guarantees: an offset that it returns is that of an admitted decision, never of a void one with the same sequences,
+because only readers that admitted the decision report it. It holds an entry for each current version, and one for every
+64 decisions. Does not: know decisions that were not reported; for those it returns None.
 """
 
 from array import array
@@ -13,11 +15,11 @@ from typing import Final
 from ccs_stream.protocol.events import ArtifactDeleted, Event, WriteCommitted
 
 STRIDE: Final = 64
-"""Decisions between two that are remembered for good: what lies between is read from the first of them on."""
+"""Of so many decisions one is remembered for good. The others are found by reading on from it."""
 
 
 class SequenceIndex:
-    """One workspace's. Told by one thread at a time, in the order of the log."""
+    """See the module's docstring. One thread at a time feeds it, in the order of the log."""
 
     __slots__ = ("_count", "_firsts", "_last", "_made", "_offsets")
 
@@ -26,16 +28,16 @@ class SequenceIndex:
         self._offsets = array("q")
         self._count = 0
         self._last = 0
-        """Last sequence told of."""
+        """Last sequence that was reported."""
         self._made: dict[int, int] = {}
         """By sequence, the offset of the decision that made a version which is current."""
 
     def learn(self, first_sequence: int, offset: int, events: Sequence[Event]) -> None:
-        """An admitted decision with these events is at `offset`. What is known already is passed over."""
+        """Remember that an admitted decision with these events is at `offset`. Known decisions are passed over."""
         if first_sequence <= self._last:
             return
         if first_sequence != self._last + 1:
-            # Somebody began to read here: what lies before is known by its versions only.
+            # A reader began here: earlier decisions are known only by the versions that are current.
             self._firsts, self._offsets, self._count = array("q"), array("q"), 0
         if self._count % STRIDE == 0:
             self._firsts.append(first_sequence)
@@ -50,7 +52,7 @@ class SequenceIndex:
                 self._made.pop(event.previous_sequence, None)
 
     def pin(self, made: Mapping[int, int], last_sequence: int) -> None:
-        """A snapshot says where the versions are that were current at `last_sequence`."""
+        """Take over from a snapshot where the versions are that were current at `last_sequence`."""
         if not self._last:
             self._made.update(made)
             self._last = last_sequence
@@ -60,7 +62,7 @@ class SequenceIndex:
         return self._made.get(sequence)
 
     def before(self, sequence: int) -> int | None:
-        """Offset of a decision that is `sequence`'s or not far before it; None where nobody has told."""
+        """Offset of the decision that holds `sequence`, or of one not far before it; None if none was reported."""
         if sequence > self._last:
             return None
         place = bisect_right(self._firsts, sequence) - 1

@@ -1,7 +1,9 @@
-"""What a Kafka log is opened with: one model, from a URL, a properties file, the environment and arguments.
+"""The settings of a Kafka log: one model, filled from a URL, a properties file, the environment and arguments.
 
-Guarantees: an option nobody knows raises and names the nearest known one; librdkafka's own settings are passed through
-untouched, but for the few that the log's promises rest on, which raise; secrets are in no repr and no message.
+`open_log` and the command-line tools use it.
+
+Guarantees: an unknown option raises an error that names the nearest known one; librdkafka's own settings are passed
+through untouched, except the few that the log's promises rest on, which raise; secrets are in no repr and no message.
 Does not: check that a broker answers.
 
 Where a librdkafka setting is given twice, the argument wins over the environment, and that over the file. In the
@@ -77,11 +79,11 @@ class KafkaSettings(BaseModel):
     config: Path | None = None
     """A properties file (`key=value` lines) with settings of librdkafka."""
     timeout_s: float = Field(default=30.0, gt=0, le=3_600)
-    """How long a command may take before its outcome is called unknown, and a connection before it is called dead."""
+    """Seconds after which the outcome of a command is unknown, and a silent connection is dead."""
     session_timeout_s: float = Field(default=6.0, ge=1, le=300)
     """A coordinator that is silent for this long loses its partitions. Brokers bound it: 6 s to 30 min as shipped."""
     delivery_timeout_s: float = Field(default=10.0, ge=1, le=300)
-    """How long the producer tries before the outcome of an append is called unknown."""
+    """Seconds for which the producer tries, before the outcome of an append is unknown."""
 
     @classmethod
     def parse(cls, url: str, client: Mapping[str, Any] | None = None) -> Self:
@@ -144,7 +146,7 @@ def _credentials_in(shown: str) -> UsageError:
 
 
 def _options(query: str, known: list[str], shown: str) -> dict[str, str]:
-    """The options of a URL. Raises `UsageError` for one nobody knows, and for one given twice."""
+    """The options of a URL. Raises `UsageError` for an unknown one, and for one given twice."""
     options: dict[str, str] = {}
     for name, value in urllib.parse.parse_qsl(query, keep_blank_values=True):
         if "@" in name:
@@ -200,7 +202,7 @@ def _refuse_fixed(settings: Mapping[str, Any]) -> None:
 
 
 def _veiled(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Every text is kept as a secret: which of them are passwords is librdkafka's to know."""
+    """Every text is kept as a secret, because only librdkafka knows which of them are passwords."""
     return {name: SecretStr(value) if isinstance(value, str) else value for name, value in settings.items()}
 
 

@@ -1,8 +1,10 @@
-"""One set of clients for all workspaces that a process opens on one log.
+"""The Kafka logs that this process has open, so that all workspaces on one log share one set of clients.
 
-Guarantees: whoever asks for a log with settings that are open already in this process, but for the workspace they name,
-is given the same clients; each closes what it was given, and the last one closes the clients. Does not: share across a
-fork, or a log that was found to be another one than was opened.
+`open_log(..., shared=True)` uses it, for the client's workspaces.
+
+Guarantees: a log that is opened with settings that are open already, apart from the workspace, gets the same clients;
+each `KafkaLog` is closed by itself, and the last one closes the clients. Does not: share across a fork, or share a log
+that turned out to be another one than was opened.
 """
 
 import functools
@@ -18,7 +20,7 @@ _LOCK: Final = [threading.Lock()]
 
 
 def shared_log(settings: KafkaSettings) -> KafkaLog:
-    """The log with these settings, opened unless it is open. Raises what opening it raises."""
+    """The log with these settings; opened if this process has not opened it. Raises what opening it raises."""
     found = _found(settings)
     if found is not None:
         return found
@@ -30,7 +32,7 @@ def shared_log(settings: KafkaSettings) -> KafkaLog:
 
 
 def retire(log: KafkaLog) -> None:
-    """Whoever opens this log from now on opens it anew: what this process knows of it may not hold any more."""
+    """Share this log no more: the next one who opens it gets new clients, because this one may have changed."""
     with _LOCK[0]:
         _OPEN[:] = [each for each in _OPEN if each.clients is not log.clients]
 
@@ -47,7 +49,7 @@ def _common(settings: KafkaSettings) -> KafkaSettings:
 
 
 def _begin_anew() -> None:
-    """In a forked child, where the clients are of no use and the lock may be held by nobody."""
+    """Forget everything in a forked child: clients do not survive a fork, and the lock may be held for ever."""
     _OPEN.clear()
     _LOCK[0] = threading.Lock()
 

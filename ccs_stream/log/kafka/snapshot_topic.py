@@ -1,8 +1,10 @@
 """Snapshots in a compacted topic: parts under keys of their own, and a manifest that comes last.
 
-Guarantees: a snapshot is found only when all of its parts are there and have the digest its manifest names; one that is
-cut short, or that compaction has begun to remove, is as if it had never been. Does not: vouch for the state in it;
-`ccs_stream.log.snapshot` verifies that against the log.
+The Kafka store uses it.
+
+Guarantees: a snapshot is found only if all of its parts are there and have the digest that its manifest names; one that
+is cut short, or that compaction has begun to remove, is not found. Does not: verify the state in it;
+`ccs_stream.log.snapshot` does, against the log.
 """
 
 import hashlib
@@ -18,14 +20,14 @@ from ccs_stream.protocol.errors import CorruptRecord
 from ccs_stream.protocol.ids import SequenceNumber
 
 PART_BYTES: Final = 512 * 1024
-"""As for chunks of bodies."""
+"""Half of Kafka's default largest message, as for chunks of bodies."""
 SNAPSHOTS_KEPT: Final = 3
 _PART: Final = registry("snapshot").current("SnapshotPart")
 _MANIFEST: Final = registry("snapshot").current("SnapshotManifest")
 
 
 class SnapshotTopic:
-    """The snapshots of one log; a workspace's are in the partition of the workspace."""
+    """The snapshots of one log. Those of a workspace are in the partition of the workspace."""
 
     def __init__(self, topic: str, appender: Appender, reader: TopicReader) -> None:
         self._topic = topic
@@ -82,7 +84,7 @@ class SnapshotTopic:
         return frozenset(found)
 
     def _found(self, partition: int, workspace: str, *, parts: bool = False) -> dict[str, dict[str, Any]]:
-        """Manifests by snapshot id, with their parts where asked for."""
+        """Manifests by snapshot id; with `parts`, each with its data."""
         manifests: dict[str, dict[str, Any]] = {}
         data: dict[str, dict[int, bytes]] = {}
         for message in self._reader.read(self._topic, partition, -1):

@@ -1,8 +1,10 @@
 """The log in a Kafka topic: `ccs_stream.log.port.LogStore` over brokers.
 
+`open_log("kafka://...")` opens it; the coordinators in `coordinator.kafka` append to it.
+
 Guarantees: a partition is a shard; what `append` reports as appended is on all in-sync replicas; what is read is below
-the high watermark, so that no failure of a broker takes it back. Does not: exclude other writers; whose records are
-facts is what claims in the log decide (`protocol.admit`), and coordinators append under such a claim.
+the high watermark, so that no failure of a broker takes it back. Does not: exclude other writers; claims in the log
+decide whose records are facts (`protocol.admit`), and coordinators append under such a claim.
 
 A shard is named by a workspace in it. Bodies, snapshots and deliveries are in topics of their own beside the log.
 """
@@ -37,11 +39,11 @@ from ccs_stream.protocol.ids import LogId
 from ccs_stream.protocol.records import DecisionRecord
 
 _POLL_S: Final = 0.005
-"""How often `wait` asks where a partition ends; a look is one round trip."""
+"""`wait` asks this often where the partition ends; each time is one round trip."""
 
 
 class _ReferenceCount:
-    """How many hold what one or several `KafkaLog` are made of."""
+    """Counts the `KafkaLog` objects that share one set of clients."""
 
     def __init__(self) -> None:
         self._count = 1
@@ -49,13 +51,13 @@ class _ReferenceCount:
         self.on_last_release: list[Callable[[], None]] = []
 
     def acquire(self) -> bool:
-        """One more, unless all have let go."""
+        """Count one more; false if the last one was released already."""
         with self._lock:
             self._count += self._count > 0
             return self._count > 0
 
     def release(self) -> bool:
-        """One less; whether it was the last."""
+        """Count one less; true if it was the last."""
         with self._lock:
             self._count -= 1
             return self._count == 0
@@ -92,9 +94,9 @@ class KafkaLog:
         self.opened = {name: there[name] for name in (self.names.log, self.names.commands)}
         """The topics that must stay as they are."""
         self.commands_id = there[self.names.commands].topic_id
-        """Which commands topic this is: a topic made anew has another id."""
+        """Id of the commands topic: a topic that is made anew has another id."""
         self.build = f"ccs-stream {metadata.version('ccs-stream')}"
-        """Named in claims, so that an incident shows who led with what."""
+        """Release of this process. Claims name it, so that an incident shows which release led."""
         self.partitions = there[self.names.log].partitions
         self._check_partitions(there)
         self._log_id = topics.read_opened(self._reader, self.names.log, 0).log_id
@@ -132,7 +134,7 @@ class KafkaLog:
             cursor = Cursor()
             for message in self.messages(partition, -1):
                 record = stored_of(message, bodies=False).record
-                # Whoever may write to the topic may write any name: only what is admitted counts.
+                # Any program with the right to write may write any name: only admitted records count.
                 if record is None or admit(cursor, record) is not Verdict.ADMITTED:
                     yield None
                     continue
@@ -150,7 +152,7 @@ class KafkaLog:
             return self._turns.setdefault(self.partition(shard), threading.RLock())  # type: ignore[return-value]
 
     def append(self, shard: str, drafts: Sequence[Draft], expected: int) -> Appended | Conflict | Unknown:
-        """As the port says, except that another process may append between the look at the end and the append."""
+        """See the port. Another process may append between the check of the end and the append."""
         self._check_writable()
         partition = self.partition(shard)
         with self.turn(shard):
@@ -168,7 +170,7 @@ class KafkaLog:
             return Appended(max(offsets, default=end))
 
     def messages(self, partition: int, after: int, until: int | None = None) -> Iterator[Message]:
-        """What a partition of the log holds after an offset, as `read`, in Kafka's words."""
+        """Messages of a partition of the log with offsets above `after`, as `read`."""
         self._check()
         return self._reader.read(self.names.log, partition, after, until)
 
@@ -193,7 +195,7 @@ class KafkaLog:
         self.index(workspace).learn(first_sequence, offset, events)
 
     def index(self, workspace: str) -> SequenceIndex:
-        """Where the decisions of a workspace are."""
+        """The index of a workspace: where its decisions are."""
         found = self._indexes.get(workspace)
         if found is None:
             found = self._indexes.setdefault(workspace, SequenceIndex())
@@ -215,7 +217,7 @@ class KafkaLog:
         return None if message is None or message.offset() != offset else stored_of(message)
 
     def check_head(self, partition: int) -> None:
-        """See that a partition begins with the record that opens this log. Raises `LogMissing`, `LogDiverged`."""
+        """Check that a partition begins with the record that opens this log. Raises `LogMissing`, `LogDiverged`."""
         opened = topics.read_opened(self._reader, self.names.log, partition)
         if opened.log_id != self._log_id:
             raise LogDiverged(
@@ -271,13 +273,13 @@ class KafkaLog:
                 yield value
 
     def deliveries_end(self, shard: str) -> int | None:
-        """Not known: a topic says where it ends, and not whether it ended further on."""
+        """None: a topic tells where it ends, and not whether deliveries were cut off its end."""
         del shard
         self._check()
         return None
 
     def share(self, settings: KafkaSettings | None = None) -> "KafkaLog | None":
-        """The same log with the same clients, to be closed by itself; None once it is closed everywhere.
+        """Another object for the same log, with the same clients, to be closed by itself; None if all are closed.
 
         `settings` may name another workspace, and nothing else that differs.
         """
@@ -299,7 +301,7 @@ class KafkaLog:
                 each()
 
     def on_close(self, call: Callable[[], None]) -> None:
-        """Call this once everybody has closed it."""
+        """Call this when the last object that shares the clients is closed."""
         self._references.on_last_release.append(call)
 
     # Within.
@@ -325,7 +327,7 @@ class KafkaLog:
                 )
 
     def _look_for(self, workspace: str, sequence: int) -> StoredRecord | None:
-        """Read from a decision not far before it; from the beginning, where nobody has told of one."""
+        """Find the decision by reading from a known one before it, or from the beginning."""
         with self._lock:
             begin = self.index(workspace).before(sequence)
         reader = ShardReader(self, workspace)
@@ -355,7 +357,7 @@ def message_of(draft: Draft) -> bytes:
 
 
 def stored_of(message: Message, *, bodies: bool = True) -> StoredRecord:
-    """A message as a stored record. What is no record becomes one that does not decode."""
+    """A message as a stored record. A message that is no record becomes one that does not decode."""
     value: Any = message.value()
     data: bytes = value if isinstance(value, bytes) else b""
     offset = message.offset() or 0

@@ -1,9 +1,12 @@
-"""Reading one partition: its bounds, ranges of it, single records.
+"""Reading partitions of topics: where they begin and end, ranges of records, single records.
 
-Guarantees: a range is what the partition holds of it, in order, to where it ended when it was asked for; a reader whose
-place is gone raises. Does not: follow; whoever follows has a consumer of its own.
+The Kafka store uses it for all of its topics.
 
-Consumers are pooled: opening one costs a dozen round trips, assigning one anew costs one.
+Guarantees: a range holds the records of the partition in order, up to the end that the partition had when the read
+began; a reader whose place was deleted raises. Does not: follow new records; followers have a consumer of their own.
+
+How: consumers are pooled, because opening one costs a dozen round trips, and assigning one anew costs one. A read
+blocks the calling thread for at most `timeout_s` without a record.
 """
 
 import contextlib
@@ -19,21 +22,21 @@ from ccs_stream.log.kafka.errors import all_away, timed_out, transient, translat
 from ccs_stream.protocol.errors import LogDiverged, LogUnavailable
 
 BATCH_RECORDS: Final = 1_000
-"""Records taken at once."""
+"""Records fetched at once."""
 _IDLE_MAX: Final = 4
 """Consumers kept for the next range."""
 _FETCH_WAIT_MS: Final = 5
 """A range ends where a partition does: the next one must not wait behind a fetch for what comes after it."""
-_AGAIN_S: Final = 0.05
+_RETRY_S: Final = 0.05
 """Pause before asking again while a partition has no leader."""
-_LISTEN_S: Final = 1.0
-"""How long the first answer is waited for before it is asked whether one can still come."""
+_FIRST_ANSWER_S: Final = 1.0
+"""Wait for the first answer, before the connection is checked for a permanent failure."""
 _AWAY_S: Final = 2.0
-"""For how long a busy machine's brokers may seem to be away before that is said."""
+"""On a busy machine brokers may seem to be away for so long; after that, the error is raised."""
 _UNKNOWN_S: Final = 5.0
 """How long a topic may be unknown before it is missing: a broker serves a moment before it knows all of its topics."""
 _STALL_S: Final = 0.5
-"""How long one look for more records waits before it asks whether the deadline is over."""
+"""Wait for more records, before the deadline is checked again."""
 
 
 class TopicReader:
@@ -49,32 +52,34 @@ class TopicReader:
         """Offset of the first record kept, and of the one that will come next. Raises `LogUnavailable` and others."""
         began = time.monotonic()
         deadline = began + self._clients.settings.timeout_s
-        doing, patience = f"asking where {topic} [{partition}] ends", _LISTEN_S
+        doing, patience = f"asking where {topic} [{partition}] ends", _FIRST_ANSWER_S
         with self._consumer(doing) as consumer:
             while True:
                 left = min(max(deadline - time.monotonic(), 0.001), patience)
                 try:
                     low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=left)
                 except KafkaException as error:
-                    consumer.poll(0)  # hears what is wrong; a message of an earlier range is of no use to anybody
+                    consumer.poll(0)  # runs the error callback; a message of an earlier range is dropped
                     self._clients.raise_if_permanent(doing)
                     if not self._may_pass(error, topic, time.monotonic() - began):
                         raise
                     if time.monotonic() > deadline:
                         if unknown_topic(error):
-                            raise LogUnavailable(f"{doing}: nobody leads it now, or it is not there") from error
+                            raise LogUnavailable(
+                                f"{doing}: the partition has no leader now, or does not exist"
+                            ) from error
                         raise
-                    patience *= 2  # a slow broker must come to answer
-                    time.sleep(_AGAIN_S)
+                    patience *= 2  # give a slow broker the time to answer
+                    time.sleep(_RETRY_S)
                 else:
                     self._clients.connection.recovered()
                     return int(low), int(high)
 
     def _may_pass(self, error: KafkaException, topic: str, waited_s: float) -> bool:
-        """Whether asking again helps. Raises `NotAuthorised` where a topic is unknown because we may not know of it."""
+        """True if asking again may help. Raises `NotAuthorised` if a topic is hidden from this user."""
         if unknown_topic(error):
-            # Said as well of a partition that nobody leads, and by a broker that has only just started.
-            return waited_s < _UNKNOWN_S or self._clients.has_topic(topic, _LISTEN_S)
+            # The broker says this too of a partition without a leader, and just after it has started.
+            return waited_s < _UNKNOWN_S or self._clients.has_topic(topic, _FIRST_ANSWER_S)
         return transient(error) or timed_out(error) or (all_away(error) and waited_s < _AWAY_S)
 
     def read(self, topic: str, partition: int, after: int, until: int | None = None) -> Iterator[Message]:
@@ -142,7 +147,7 @@ class TopicReader:
             yield consumer
             sound = True
         except GeneratorExit:
-            sound = True  # whoever read had read enough
+            sound = True  # the caller has read enough
             raise
         except KafkaException as error:
             raise translated(error, doing, self._clients.connection) from error

@@ -1,16 +1,17 @@
-"""The topics of a log: making them, and comparing what is there with what the log's promises rest on.
+"""The topics of a log: describing them, and making those of a new log.
+
+The Kafka store, `ccs-stream topics` and `ccs-stream doctor` use it; `topic_check` compares what is described.
 
 Guarantees: making is idempotent and finishes what an interrupted one began; a log that was deleted while its other
 topics still stand is not replaced by an empty one. Does not: change or delete a topic that exists.
 
 A log is opened by one record (`LogOpened`) in each of its partitions. Its id is the id that the broker gave the log's
-topic, so that two who open it at the same moment write the same one.
+topic, so that two processes that open it at the same moment write the same id.
 """
 
 import dataclasses
-import enum
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
@@ -39,51 +40,29 @@ MESSAGE_BYTES: Final = 1_048_588
 """Kafka's own default of `max.message.bytes`: decisions and chunks are kept below it."""
 REPLICATION: Final = 3
 """Copies of each record that a log needs to survive the loss of a broker."""
-_FOREVER: Final = "-1"
+FOREVER: Final = "-1"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TopicRequirement:
-    """What a topic should be."""
+    """What a topic of a log must be."""
 
     name: str
     purpose: str
     compacted: bool = False
     partitions_of_log: bool = True
-    """Whether it must have as many partitions as the log."""
+    """True if it must have as many partitions as the log."""
 
     def config(self, replication: int) -> dict[str, str]:
         """Its settings at the broker."""
         return {
             "cleanup.policy": "compact" if self.compacted else "delete",
-            "retention.ms": _FOREVER,
-            "retention.bytes": _FOREVER,
+            "retention.ms": FOREVER,
+            "retention.bytes": FOREVER,
             "max.message.bytes": str(MESSAGE_BYTES),
             "min.insync.replicas": str(2 if replication >= REPLICATION else 1),
             "unclean.leader.election.enable": "false",
         }
-
-
-class Severity(enum.StrEnum):
-    """How much a difference matters."""
-
-    OK = "ok"
-    WARNING = "warning"
-    """Something promised holds less well than it could."""
-    DANGEROUS = "dangerous"
-    """Something promised does not hold: the log is not to be used like this."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class TopicFinding:
-    """One thing looked at."""
-
-    topic: str
-    what: str
-    wanted: str
-    found: str
-    severity: Severity
-    explanation: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -95,29 +74,25 @@ class Topic:
     partitions: int
     replication: int
     config: Mapping[str, str]
-    """Its settings; empty where they were not asked for, or where this user may not see them."""
-
-
-Say = Callable[[str, str, str, Severity, str], None]
-"""Notes what was looked at: what, wanted, found, how much a difference matters, and why."""
+    """Its settings; empty if they were not requested, or if this user may not see them."""
 
 
 def required_topics(clients: Clients) -> tuple[TopicRequirement, ...]:
     """The topics of a log."""
     names = clients.names
     return (
-        TopicRequirement(names.commands, "what participants ask for"),
+        TopicRequirement(names.commands, "commands of participants"),
         TopicRequirement(names.snapshots, "folded states, for opening quickly", compacted=True),
         TopicRequirement(names.content, "bodies too large to travel in their decision", partitions_of_log=False),
-        TopicRequirement(names.deliveries, "who was given what"),
+        TopicRequirement(names.deliveries, "which agent was given which version"),
         TopicRequirement(names.log, "the log: every decision and claim"),
     )
 
 
 def describe(clients: Clients, *, settings: bool = True) -> dict[str, Topic]:
-    """The topics that are there, by name; with `settings`, as the broker lets them be seen.
+    """Describe the topics that exist, by name; with `settings`, with those that this user may see.
 
-    Raises `LogUnavailable`, `NotAuthorised` for a topic of which nothing may be known.
+    Raises `LogUnavailable`, and `NotAuthorised` for a topic that this user may not describe.
     """
     names = [each.name for each in required_topics(clients)]
     described = clients.admin.describe_topics(TopicCollection(names), request_timeout=clients.settings.timeout_s)
@@ -141,7 +116,7 @@ def describe(clients: Clients, *, settings: bool = True) -> dict[str, Topic]:
 
 
 def settings_of(clients: Clients, names: list[str]) -> dict[str, dict[str, str]]:
-    """The settings of topics at the broker, of those whose settings this user may see (it needs DescribeConfigs)."""
+    """The settings of topics at the broker. Those that this user may not see (without DescribeConfigs) are left out."""
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
     configured = clients.admin.describe_configs(resources, request_timeout=clients.settings.timeout_s)
     found: dict[str, dict[str, str]] = {}
@@ -155,15 +130,15 @@ def settings_of(clients: Clients, names: list[str]) -> dict[str, dict[str, str]]
 
 
 def largest_message(clients: Clients, topic: str) -> int:
-    """Bytes of the largest batch that a topic takes; Kafka's default, where we may not look."""
+    """Bytes of the largest batch that a topic takes; Kafka's default if this user may not see it."""
     return int(settings_of(clients, [topic]).get(topic, {}).get("max.message.bytes", MESSAGE_BYTES))
 
 
 def create(clients: Clients, *, partitions: int | None = None, replication: int | None = None) -> list[str]:
-    """Make the topics that are missing, and open the log; returns what was done, a sentence each.
+    """Make the topics that are missing, and open the log; returns a sentence for each step that was done.
 
-    `partitions` of a new log (12 unless given) cannot be changed later. `replication` is 3, or as many as there are
-    brokers. Raises `UsageError` for what contradicts the topics there are, `LogDiverged` where a log was deleted.
+    `partitions` of a new log (12 unless given) cannot be changed later. `replication` is 3, or the number of brokers.
+    Raises `UsageError` for arguments that contradict existing topics, `LogDiverged` if the log was deleted.
     """
     there = describe(clients, settings=False)
     names = clients.names
@@ -184,107 +159,6 @@ def create(clients: Clients, *, partitions: int | None = None, replication: int 
     if opened:
         done.append(f"opened the log in {opened} of {log.partitions} partitions of {names.log}")
     return done
-
-
-def check(clients: Clients) -> list[TopicFinding]:
-    """What is there against what is wanted, the good included. Raises `LogUnavailable`, `NotAuthorised`."""
-    there = describe(clients)
-    found: list[TopicFinding] = []
-    log = there.get(clients.names.log)
-    for each in required_topics(clients):
-        topic = there.get(each.name)
-        if topic is None:
-            found.append(
-                TopicFinding(each.name, "exists", "yes", "no", Severity.DANGEROUS, "run `ccs-stream topics create URL`")
-            )
-            continue
-        found.extend(_compare(each, topic, log))
-    return found
-
-
-def _compare(each: TopicRequirement, topic: Topic, log: Topic | None) -> list[TopicFinding]:
-    found: list[TopicFinding] = []
-
-    def say(what: str, want: str, have: str, severity: Severity, explanation: str) -> None:
-        found.append(TopicFinding(topic.name, what, want, have, Severity.OK if want == have else severity, explanation))
-
-    if log is not None and each.partitions_of_log:
-        say(
-            "partitions",
-            str(log.partitions),
-            str(topic.partitions),
-            Severity.DANGEROUS,
-            "a workspace's partition must be the same in all of them: make this topic anew with as many as the log",
-        )
-    if topic.config:
-        _compare_settings(each, topic.config, say, is_log=log is not None and topic.name == log.name)
-    else:
-        found.append(_unread(topic.name))
-    _compare_copies(topic, say)
-    return found
-
-
-def _unread(name: str) -> TopicFinding:
-    return TopicFinding(
-        name,
-        "settings",
-        "readable",
-        "not readable",
-        Severity.WARNING,
-        "whether retention, compaction and durability are as they must be is not known: allow this user "
-        "DescribeConfigs on the topic, or let somebody look who has it",
-    )
-
-
-def _compare_settings(each: TopicRequirement, config: Mapping[str, str], say: Say, *, is_log: bool) -> None:
-    policy = config.get("cleanup.policy", "")
-    say(
-        "cleanup.policy",
-        "compact" if each.compacted else "delete",
-        policy,
-        Severity.WARNING if each.compacted else Severity.DANGEROUS,
-        "grows without end" if each.compacted else "compaction deletes records that readers need, in the middle of it",
-    )
-    if not each.compacted:
-        severity = Severity.DANGEROUS if is_log else Severity.WARNING
-        for name in ("retention.ms", "retention.bytes"):
-            have = config.get(name, "")
-            say(name, _FOREVER, have, severity, "the broker deletes the oldest records; a log without its head is lost")
-    size = int(config.get("max.message.bytes", "0"))
-    if size < MESSAGE_BYTES:
-        say(
-            "max.message.bytes",
-            f"{MESSAGE_BYTES} or more",
-            str(size),
-            Severity.WARNING,
-            "larger decisions and chunks are refused; lower maximum_decision_bytes of new workspaces, or raise this",
-        )
-    insync = int(config.get("min.insync.replicas", "1"))
-    say(
-        "min.insync.replicas",
-        str(insync) if insync >= 2 else "2 or more",
-        str(insync),
-        Severity.WARNING,
-        "what is acknowledged may be on one broker only",
-    )
-    say(
-        "unclean.leader.election.enable",
-        "false",
-        config.get("unclean.leader.election.enable", ""),
-        Severity.DANGEROUS,
-        "a broker that fell behind may become leader, and drop what was acknowledged",
-    )
-
-
-def _compare_copies(topic: Topic, say: Say) -> None:
-    copies = str(topic.replication) if topic.replication >= REPLICATION else f"{REPLICATION} or more"
-    say(
-        "replication",
-        copies,
-        str(topic.replication),
-        Severity.WARNING,
-        "the loss of one broker can lose what was acknowledged",
-    )
 
 
 def read_opened(reader: TopicReader, topic: str, partition: int) -> LogOpened:
@@ -319,23 +193,23 @@ def read_opened(reader: TopicReader, topic: str, partition: int) -> LogOpened:
     return record
 
 
-def _partitions(clients: Clients, there: Mapping[str, Topic], asked: int | None) -> int:
-    if asked is not None and asked < 1:
-        raise UsageError(f"a log has at least one partition, not {asked}")
+def _partitions(clients: Clients, there: Mapping[str, Topic], wanted: int | None) -> int:
+    if wanted is not None and wanted < 1:
+        raise UsageError(f"a log has at least one partition, not {wanted}")
     for each in (clients.names.log, clients.names.commands):
         if each in there:
             have = there[each].partitions
-            if asked is not None and asked != have:
+            if wanted is not None and wanted != have:
                 raise UsageError(
-                    f"{each} has {have} partitions, and {asked} were asked for: the number cannot change, because a "
+                    f"{each} has {have} partitions, and {wanted} were asked for: the number cannot change, because a "
                     "workspace's partition follows from it. Make a new log under another prefix instead"
                 )
             return have
-    return asked or DEFAULT_PARTITIONS
+    return wanted or DEFAULT_PARTITIONS
 
 
 def _brokers(clients: Clients) -> int:
-    """How many there are. `describe_cluster` would say so, too, and abort the process while a broker is starting."""
+    """The number of brokers. `describe_cluster` tells it too, but aborts the process while a broker is starting."""
     try:
         return len(clients.admin.list_topics(timeout=_timeout(clients)).brokers)
     except KafkaException as error:
@@ -365,14 +239,14 @@ def _create(clients: Clients, missing: list[TopicRequirement], partitions: int, 
             first: Any = error.args[0]
             if first.code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise translated(error, f"making {each.name}", clients.connection) from error
-            done.append(f"found {each.name}, made by somebody else meanwhile")
+            done.append(f"found {each.name}, made by another process meanwhile")
         else:
             done.append(f"made {each.name}: {partitions} partitions, {replication} copies ({each.purpose})")
     return done
 
 
 def _until_described(clients: Clients) -> dict[str, Topic]:
-    """The topics, once all are known to the broker that is asked: right after making them they may not be."""
+    """Wait until the broker describes all topics; it does not know them at once when they have been made."""
     deadline = time.monotonic() + _timeout(clients)
     while True:
         there = describe(clients, settings=False)
