@@ -1,7 +1,7 @@
-"""Which values a search's filter lets through, and which namespaces a listing's conditions.
+"""The filters of searches, and the conditions of namespace listings.
 
-Guarantees: the operators and wildcards of LangGraph's own stores, with one meaning on every log; an operator nobody
-knows raises and names the nearest known one. A value that cannot be compared with the operand does not match.
+Guarantees: the operators and wildcards of LangGraph's own stores, with one meaning on every log; an unknown operator
+raises and names the nearest known one. A value that cannot be compared with the operand does not match.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -33,7 +33,7 @@ _OPERATORS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
 
 
 def check_filter(wanted: Mapping[str, Any] | None) -> None:
-    """Raise `UsageError` for an operator nobody knows, before anything is searched."""
+    """Raise `UsageError` for an unknown operator, before anything is searched."""
     for key, value in (wanted or {}).items():
         if isinstance(value, Mapping):
             for name in value:
@@ -43,7 +43,7 @@ def check_filter(wanted: Mapping[str, Any] | None) -> None:
 
 
 def matches(value: Any, wanted: Mapping[str, Any] | None) -> bool:
-    """Whether a stored value passes a filter: every key of it, nested ones included."""
+    """True if a stored value passes a filter: every key of it, nested ones included."""
     if not wanted:
         return True
     return isinstance(value, Mapping) and all(_matches(value.get(key), part) for key, part in wanted.items())

@@ -35,7 +35,7 @@ _NOT_AN_AGENT: Final = re.compile(
 
 
 class GraphContext:
-    """What can be known of the graph task that runs now, if any."""
+    """The graph task that runs now, as far as LangGraph tells; there may be none."""
 
     __slots__ = ("_nodes", "_read_sets", "process")
 
@@ -125,7 +125,7 @@ class CallContext:
         self._context = context
 
     def read_set(self, agent: str) -> ReadSet:
-        """What `agent` has read in this flow."""
+        """The read set of `agent` in this flow."""
         if self._flow is not None:
             read_set = self._flow.get(agent)
             if read_set is None:
@@ -200,7 +200,7 @@ class Addressing:
 
     @property
     def names_agents(self) -> bool:
-        """Whether the first part of a namespace is an agent."""
+        """True if the first part of a namespace is an agent."""
         return self._identity == "namespace"
 
     def looks_wrong(self, namespace: Namespace) -> str | None:

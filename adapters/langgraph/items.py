@@ -18,7 +18,7 @@ class CoherentItem(Item):
 
     @property
     def stale(self) -> bool:
-        """Whether the log could not be asked, so that a newer version may exist."""
+        """True if the log could not be asked, so that a newer version may exist."""
         return getattr(self, "_stale", False)  # set only where it is true: nearly all items are current
 
     @stale.setter

@@ -31,7 +31,7 @@ class SearchHit:
         self.namespace = namespace
         self.value = value
         self.texts: list[str] = []
-        """What is embedded of the value."""
+        """The texts of the value that are embedded."""
         self.score: float | None = None
 
 
@@ -101,7 +101,7 @@ class Operations:
     # Searching.
 
     def _search(self, op: SearchOp, call: CallContext, tick: int) -> Steps[list[CoherentSearchItem]]:
-        """What a search finds: best first with a query, else in the order in which it came into being."""
+        """The results of a search: best first with a query, else in the order in which they came into being."""
         check_filter(op.filter)
         finder, prefix = self._port.finder, tuple(op.namespace_prefix)
         ranked = op.query is not None and op.query != "" and self._vectors is not None

@@ -361,7 +361,7 @@ class CoherentStore(BaseStore):
 
     @property
     def is_degraded(self) -> bool:
-        """Whether reads come from what this process knows, and writes are refused or queued (`on_error="degrade"`)."""
+        """True if reads come from what this process knows, and writes are refused or queued (`on_error="degrade"`)."""
         return self._workspace.is_degraded
 
     @property
@@ -383,7 +383,7 @@ class CoherentStore(BaseStore):
         self._workspace.recover(agent_name)
 
     def flush(self, timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
-        """Wait until what was read and written is counted, told, recorded and pushed; False when that takes longer."""
+        """Wait until what was read and written is recorded, counted and pushed; False when that takes longer."""
         return self._workspace.flush(timeout_s)
 
     def settle(self, timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
@@ -391,7 +391,7 @@ class CoherentStore(BaseStore):
         return self._workspace.flush(timeout_s)
 
     def health(self) -> WorkspaceHealth:
-        """How this store stands now: its threads, what waits in them, and how the log is reached. No I/O."""
+        """The state of this store now: its threads, what waits in them, and how the log is reached. No I/O."""
         return self._workspace.health()
 
     def benchmark_summary(self) -> dict[str, Any]:

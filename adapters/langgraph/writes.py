@@ -27,7 +27,7 @@ class ItemWriter:
         self._port = port
         self._addressing = addressing
         self._expected = Condition.LAST_READ if guarded else Condition.NONE
-        """What a put without a condition of its own is conditional on."""
+        """The condition of a put that has none of its own."""
         self._warnings = LostUpdateWarnings("writes='guarded' refuses such puts")
 
     def put_known(self, namespace: Namespace, key: str, value: Any, index: Any, ttl_minutes: float | None) -> bool:

@@ -1,7 +1,7 @@
-"""Exporters of telemetry: what is told of a store's reads and writes, in the forms of OpenTelemetry and LangSmith.
+"""Exporters of telemetry: a store's reads and writes, for OpenTelemetry and LangSmith.
 
 Guarantees: an SDK is imported when an exporter for it is asked for, and not before. Does not: configure an SDK; where
-the numbers go is said to the SDK, by whoever runs the process.
+the numbers go is configured in the SDK.
 """
 
 import importlib

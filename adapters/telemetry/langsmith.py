@@ -1,4 +1,4 @@
-"""What a store's reads and writes cost, in the metadata of the LangSmith runs in which they happened.
+"""The LangSmith exporter: writes the cost of a store's reads and writes into the metadata of the runs they happen in.
 
 Guarantees: the keys of agent-coherence 0.6, on the run that was current where the read or write happened; their values
 are those of the run's latest event, and totals of this exporter. A run that is already over by the time its tokens are
@@ -42,7 +42,7 @@ _NOT_YET: Final[dict[str, Any]] = dict.fromkeys(
 
 
 class LangSmithExporter(Exporter, TelemetryExporter):
-    """See the module's docstring. For several stores at once, if you like; then its totals are of all of them."""
+    """Exports to LangSmith. Several stores may share one; its totals are then of all of them."""
 
     _late: dict[uuid.UUID, RunTree]
     _timer: threading.Timer | None

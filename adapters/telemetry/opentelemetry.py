@@ -48,14 +48,14 @@ _Made = tuple[str | None, ArtifactId, Version | None]
 
 
 class OpenTelemetryExporter(Exporter, TelemetryExporter):
-    """See the module's docstring. For several stores at once, if you like."""
+    """Exports to OpenTelemetry. Several stores may share one."""
 
     links: ClassVar[bool] = True
 
     def __init__(
         self, *, meter_provider: MeterProvider | None = None, tracer_provider: TracerProvider | None = None
     ) -> None:
-        """The global providers, unless others are given; they may be set later."""
+        """Use the global providers, which may be set later, unless others are given."""
         meter = (meter_provider or metrics).get_meter(SCOPE_NAME, SCOPE_VERSION)
         self._tracer = (tracer_provider or trace).get_tracer(SCOPE_NAME, SCOPE_VERSION)
         self._operations = meter.create_counter(
@@ -154,7 +154,7 @@ class OpenTelemetryExporter(Exporter, TelemetryExporter):
         span.end(end_time=observed.ended_at * _NS_PER_US)
 
     def _write_of(self, made: _Made, observed: ObservedOperation) -> SpanContext | None:
-        """The span of the write whose version was read; asked of the log once, whatever it says."""
+        """The span of the write whose version was read. The log is asked once."""
         for known in (self._writes, self._writes_before):
             if made in known:
                 return known[made]
@@ -186,7 +186,7 @@ class OpenTelemetryExporter(Exporter, TelemetryExporter):
 
 
 def _followable(span: Span) -> SpanContext | None:
-    """What a link may lead to: a span of this tracer's, before its end, that will be sent."""
+    """A span that a link may lead to: one of this tracer, before its end, that will be sent."""
     found = span.get_span_context()
     return found if span.is_recording() and found.is_valid and found.trace_flags.sampled else None
 

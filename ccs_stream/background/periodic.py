@@ -137,7 +137,7 @@ class PeriodicTask:
     def _run(self, pause_s: float) -> None:
         retry_s = self._retry_s
         while True:
-            self._clock.wait(self._called, pause_s)
+            self._clock.wait(self._called, min(pause_s, threading.TIMEOUT_MAX))
             self._called.clear()
             if self._closed:
                 return
@@ -165,7 +165,13 @@ _TASKS: Final[weakref.WeakSet[PeriodicTask]] = weakref.WeakSet()
 
 def _end_all() -> None:
     """At the interpreter's exit: begin no further round. A round that is under way is not waited for."""
-    for task in tuple(_TASKS):
+    while True:
+        try:
+            tasks = tuple(_TASKS)
+        except RuntimeError:  # a thread made another one at this moment
+            continue
+        break
+    for task in tasks:
         task.close(0.0)
 
 

@@ -313,10 +313,18 @@ class BackgroundQueue(Generic[T]):
 _QUEUES: Final[weakref.WeakSet[BackgroundQueue[Any]]] = weakref.WeakSet()
 
 
+def _busy_queues() -> list[BackgroundQueue[Any]]:
+    while True:
+        try:
+            return [queue for queue in _QUEUES if queue.waiting and not queue.closed]
+        except RuntimeError:  # a thread made another one at this moment
+            continue
+
+
 def _flush_all() -> None:
     """At the interpreter's exit: handle what waits, where one queue may feed another."""
     deadline = time.monotonic() + EXIT_FLUSH_S
-    while time.monotonic() < deadline and (busy := [queue for queue in _QUEUES if queue.waiting and not queue.closed]):
+    while time.monotonic() < deadline and (busy := _busy_queues()):
         for queue in busy:
             if queue.health().alive:
                 queue.flush(max(deadline - time.monotonic(), 0.0))

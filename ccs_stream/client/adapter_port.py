@@ -56,7 +56,7 @@ class AdapterPort(Protocol):
 
     @property
     def read_sets(self) -> ReadSets:
-        """What each flow has read: take the read set of an agent when a method is called, not when it is awaited."""
+        """The read sets of all flows. Take the one of an agent when a method is called, not when it is awaited."""
 
     @property
     def addresses(self) -> Mapping[tuple[Scope, str], ArtifactId]:

@@ -14,7 +14,7 @@ from ccs_stream.coordinator.health import CoordinatorHealth
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class WorkspaceHealth:
-    """How a workspace stands now.
+    """The state of a workspace at one moment.
 
     ```
     health = workspace.health()
@@ -28,9 +28,9 @@ class WorkspaceHealth:
     sequence: int
     """Sequence up to which the log is folded here."""
     stale: bool
-    """Whether the log cannot be reached now, so that newer versions may exist."""
+    """True if the log cannot be reached now, so that newer versions may exist."""
     degraded: bool
-    """Whether reads come from what this process knows, and writes are refused or queued (`on_error="degrade"`)."""
+    """True if reads come from what this process knows, and writes are refused or queued (`on_error="degrade"`)."""
     degradation_count: int
     """How often the log failed a call, where `on_error="degrade"`."""
     last_error: str | None
@@ -38,7 +38,7 @@ class WorkspaceHealth:
     outbox_waiting: int
     """Changes that wait in the outbox."""
     outbox_conflicts: int
-    """Changes of the outbox that were refused, and that nobody has resolved."""
+    """Changes of the outbox that were refused and are not resolved."""
     agents: tuple[str, ...]
     """Agents that have joined in this session."""
     coordinator: CoordinatorHealth

@@ -32,7 +32,7 @@ POLL_S: Final = 0.5
 
 @dataclasses.dataclass(slots=True)
 class _VersionMade:
-    """The event that made a version, and where it stands."""
+    """The event that made a version, and its place in the log."""
 
     event: WriteCommitted | ArtifactDeleted
     sequence: SequenceNumber
@@ -202,7 +202,7 @@ class PastWorkspace:
         until = self._offset_of(at)
         collections.deque(fold_log(reader, self.state, until=until), maxlen=0)
         self.position = reader.position(workspace)
-        """The end of the decision asked for: half a commit_all is never seen."""
+        """The end of the decision that holds the position: half a commit of several changes is never seen."""
         if isinstance(at, Position) and self.position.hash != at.hash:
             raise LogDiverged(
                 f"{store.display_url} does not hold the position at sequence {at.sequence}: it is of another log, or "

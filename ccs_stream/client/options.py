@@ -53,24 +53,23 @@ class ClientOptions(TypedDict, total=False):
     access_count_max_accesses: int | None
     """How often a copy is served under `access_count`; 100 unless given."""
     deliveries: bool | None
-    """Whether the log records which agent was given what; on where the log is durable, unless given."""
+    """True if the log records which agent was given what; on where the log is durable, unless given."""
     state_log: Sink | bool | None
     """Takes every change of every copy's state, derived from the log. True: the log itself is the record."""
     content_audit_log: Sink | bool | None
     """Takes every value that this process hands to agents. True: the log's deliveries are the record."""
     crash_recovery: CrashRecoveryConfig | None
-    """Whether grants of silent or endless holders are taken back, and after how long. Part of the workspace's settings:
-    equal for everybody."""
+    """When the grants of silent or endless holders are taken back. Part of the workspace's settings: equal for all."""
     on_error: Literal["strict", "degrade"]
     """While the log cannot be used: raise (`strict`, the default), or answer reads from what this process knows."""
     outbox: str | Path | None
     """A file that keeps writes until the log is back; needs `on_error="degrade"`."""
     labels: Mapping[str, str] | None
-    """What the log records of this process besides, such as `{"run": "7"}`; `ccs-replay` shows it."""
+    """Further facts about this process for the log, such as `{"run": "7"}`; `ccs-replay` shows them."""
     identify_host: bool
-    """Whether the log records host, process number and program of this process; on unless given."""
+    """True if the log records host, process number and program of this process; on unless given."""
     benchmark: bool
-    """Whether the tokens of reads and writes are counted, for `benchmark_summary` and `savings`."""
+    """True if the tokens of reads and writes are counted, for `benchmark_summary` and `savings`."""
     on_metric: Callable[[StoreMetricEvent], object] | None
     """Called with every read, write and search result, in a thread of its own."""
     count_tokens: CountTokens | None
@@ -117,7 +116,7 @@ def check_names(options: Mapping[str, Any], *, of: str, others: tuple[str, ...] 
 
 
 def parse_options(options: Mapping[str, Any], *, of: str, others: tuple[str, ...] = ()) -> ClientConfig:
-    """Check the options that `of` was given. Raises `UsageError`.
+    """Check the options of a call of `of`. Raises `UsageError`.
 
     `others` are the options that `of` knows besides.
     """
@@ -163,7 +162,7 @@ def parse_options(options: Mapping[str, Any], *, of: str, others: tuple[str, ...
 
 
 def _degrading(on_error: object, outbox: object) -> tuple[bool, Path | None]:
-    """Whether the workspace degrades, and the file of its outbox. Raises `UsageError`."""
+    """True if the workspace degrades, and the file of its outbox. Raises `UsageError`."""
     if on_error not in ("strict", "degrade"):
         raise UsageError(f"on_error is 'strict' or 'degrade', got {on_error!r}")
     if outbox is None:

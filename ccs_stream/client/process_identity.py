@@ -1,4 +1,4 @@
-"""What a client says about its process when it joins: host, number, program, release, and the labels it was given.
+"""The identity of this process, which the log records when an agent joins: host, number, program, release, labels.
 
 Guarantees: every text is one that the log can hold; what is too long is cut. Does not: prove anything. Whoever may
 write to the log may claim any host, like any agent's name.

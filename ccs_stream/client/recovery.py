@@ -208,7 +208,7 @@ class SessionHeartbeat:
 
     @property
     def alive(self) -> bool:
-        """Whether it goes on."""
+        """True while rounds are made."""
         return self._task.alive
 
     @property
@@ -217,7 +217,7 @@ class SessionHeartbeat:
         return self._task.failures
 
     def health(self) -> WorkerHealth:
-        """How the task stands."""
+        """The health of the task."""
         return self._task.health()
 
     def close(self) -> None:
@@ -255,7 +255,7 @@ class SessionHeartbeat:
 
 
 def _owns(engine: Engine) -> bool:
-    """Whether this session holds something that may be reclaimed, as far as was folded."""
+    """True if this session holds something that may be reclaimed, as far as was folded."""
     held = map(engine.state.participants.get, tuple(engine.session.current.joined.values()))
     return any(each is not None and each.owned for each in held)
 

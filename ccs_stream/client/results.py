@@ -1,4 +1,4 @@
-"""What reads and writes return.
+"""The results of reads, writes and history.
 
 Guarantees: a reading is the caller's own; changing its value changes nobody else's. Does not: stay current.
 """
@@ -28,7 +28,7 @@ class Reading:
     value: Any
     version: Version
     agent: str
-    """Who wrote it."""
+    """The agent that wrote it."""
     content_type: str
     content_hash: str
     """SHA-256 of the body, hex."""
@@ -38,7 +38,7 @@ class Reading:
     position: Position
     """The log position this reading is valid at."""
     stale: bool = False
-    """Whether the log could not be reached when this was read: others may have written since, unseen."""
+    """True if the log could not be reached when this was read, so that a newer version may exist."""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -47,16 +47,16 @@ class Written:
 
     version: Version | None
     base_version: Version | None
-    """What the author had last read in this execution scope; None for never."""
+    """The version that the author had last read in this flow; None for none."""
     overwrote_unseen: bool
-    """Whether a version its author never saw was replaced: a lost update, on record."""
+    """True if the write replaced a version that its author never saw: a lost update, on record."""
     answer: Answer
     queued: int | None = None
-    """Its number in the outbox, where it waits there for a log that cannot be used now; it has no version yet."""
+    """The number of the change in the outbox, where it waits for the log; it has no version yet."""
 
     @property
     def position(self) -> Position:
-        """Where the write is in the log: pass it as `at_least=` to read your write elsewhere."""
+        """The place of the write in the log. Pass it as `at_least=` to read this write in another process."""
         return self.answer.position
 
 
@@ -71,7 +71,7 @@ class Change:
     version: Version
     base_version: Version | None
     agent: str
-    """Who did it; empty for an expiry."""
+    """The agent that did it; empty for an expiry."""
     at: dt.datetime
     reason: str | None
     """Why, in the author's words."""
@@ -80,4 +80,4 @@ class Change:
     position: Position
     """Watch from here to see what follows."""
     value: Any = None
-    """The value written; None for a delete, or where only the record of it was asked for."""
+    """The value written; None for a delete, and with `values=False`."""

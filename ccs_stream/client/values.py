@@ -1,4 +1,4 @@
-"""Values and the bytes that stand for them on the log.
+"""Values, and the bytes that the log holds for them.
 
 Guarantees: what is read equals what was written, or the write is refused with the path to the part that would not
 survive (a NaN, a set, an object), before anything is appended; every read gets its own copy. Bytes travel as they are.

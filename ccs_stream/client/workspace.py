@@ -315,12 +315,12 @@ class Workspace:
 
     @property
     def stale(self) -> bool:
-        """Whether the log cannot be reached now, so that the state may be older than it should be."""
+        """True if the log cannot be reached now, so that the state may be older than it should be."""
         return self.engine.stale
 
     @property
     def is_degraded(self) -> bool:
-        """Whether reads come from what this process knows, and writes are refused or queued (`on_error="degrade"`)."""
+        """True if reads come from what this process knows, and writes are refused or queued (`on_error="degrade"`)."""
         return self.degraded_mode is not None and self.degraded_mode.is_degraded
 
     @property
@@ -380,7 +380,7 @@ class Workspace:
         self.coordinator.sweep()
 
     def flush(self, timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
-        """Wait until what was read and written is recorded, counted, told and pushed; False when that takes longer."""
+        """Wait until what was read and written is recorded, counted and pushed; False when that takes longer."""
         return self.observers.flush(timeout_s)
 
     def settle(self, timeout_s: float = FLUSH_TIMEOUT_S) -> bool:

@@ -198,3 +198,14 @@ def test_a_job_is_done_once_and_an_error_of_it_is_logged(caplog: pytest.LogCaptu
 
     run_in_background("another job", fail)
     until(lambda: "another job failed" in caplog.text)
+
+
+def test_a_pause_longer_than_the_system_can_wait_is_none_the_less_a_pause() -> None:
+    rounds: list[int] = []
+    task = PeriodicTask("test", lambda: rounds.append(1), interval_s=1e300)
+    task.start()
+    time.sleep(0.02)
+    assert task.alive
+    assert task.failures == 0
+    assert not rounds
+    assert task.close(10)

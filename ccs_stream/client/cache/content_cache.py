@@ -37,18 +37,18 @@ class CachedContent:
     )
 
     stale: Final = False
-    """A content that is served as it stands is current; see `ReadContent`."""
+    """A cached content is served only while it is current; see `ReadContent`."""
 
     def __init__(self, artifact: ArtifactState, body: bytes, version: Version) -> None:
         self.version = version
         self.body = body
         self.content_type = artifact.content_type
         self.content_hash = artifact.content_hash
-        """Of the artifact as it stood; of this body where the versions are equal."""
+        """Hash of the artifact's content when this was cached: of this body, where the versions are equal."""
         self.sequence = artifact.sequence
         """Sequence of the event that made the artifact's version."""
         self.has_ttl = artifact.ttl_us is not None
-        """Whether a read may extend its life."""
+        """True if a read may extend its life."""
         self.created_us = artifact.created_at
         self.updated_us = artifact.updated_at
         self._created_at: dt.datetime | None = None
@@ -56,7 +56,7 @@ class CachedContent:
 
     @property
     def created_at(self) -> dt.datetime:
-        """When the artifact came into being, UTC. Computed when first asked for."""
+        """When the artifact came into being, UTC. Computed at the first access."""
         if self._created_at is None:
             self._created_at = instant(self.created_us)
         return self._created_at

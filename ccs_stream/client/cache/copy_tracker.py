@@ -1,4 +1,6 @@
-"""The copies this process may serve: a strategy for each artifact, and what it must know of each copy.
+"""Strategies: which strategy each artifact has, and which copies may be served by it.
+
+The reader asks a `CopyTracker` before it serves a copy; `parse_rules` reads the options of `connect`.
 
 Guarantees: a copy that its strategy calls used up is not served until it was fetched again, and that fetch is a miss;
 without strategies that look at copies nothing is kept and nothing is asked. Does not: know whether a copy is current;
@@ -42,22 +44,22 @@ class StrategyRules:
 
     @property
     def strategies(self) -> tuple[Strategy, ...]:
-        """All that may be used."""
+        """All strategies of the rules."""
         return tuple(rule.strategy for rule in self.rules)
 
     @property
     def track_copies(self) -> bool:
-        """Whether any looks at copies."""
+        """True if any strategy looks at copies."""
         return any(each.tracks_copies for each in self.strategies)
 
     @property
     def push(self) -> bool:
-        """Whether any pushes content."""
+        """True if any strategy pushes content."""
         return any(each.broadcasts_content_on_commit for each in self.strategies)
 
     @property
     def leases(self) -> tuple[Lease, ...]:
-        """Those that are leases."""
+        """The strategies that are leases."""
         return tuple(each for each in self.strategies if isinstance(each, Lease))
 
     def of(self, scope: Scope, key: str) -> Strategy:
@@ -75,7 +77,7 @@ def parse_rules(
     lease_ttl_ticks: int | None = None,
     access_count_max_accesses: int | None = None,
 ) -> StrategyRules:
-    """What was asked for. Raises `UsageError` for what nobody knows, and for options that nothing uses."""
+    """The rules of the option `strategy=`. Raises `UsageError` for unknown names and unused options."""
     named: Mapping[str, object] = option if isinstance(option, Mapping) else {"*": "lazy" if option is None else option}
     if not named:
         raise UsageError("strategy={} names none: say strategy='lazy', or give patterns such as {'plan': 'lease'}")
@@ -105,14 +107,14 @@ def parse_rules(
 
 
 class CopyTracker:
-    """See the module's docstring. For all threads: each operation is one step of a dictionary."""
+    """Tracks the copies of one process. For all threads: each operation is one step of a dictionary."""
 
     def __init__(self, rules: StrategyRules, clock: Callable[[], Micros]) -> None:
         self.rules = rules
         self.active = rules.track_copies
-        """Whether anything must be asked before a copy is served."""
+        """True if `may_serve` must be called before a copy is served."""
         self.ticks = 0
-        """Calls so far."""
+        """Number of calls so far."""
         self._counter = itertools.count(1)
         self._clock = clock
         self._strategies: dict[ArtifactId, Strategy] = {}
@@ -120,7 +122,7 @@ class CopyTracker:
         self._forgotten: set[tuple[str, ArtifactId]] = set()
 
     def tick(self) -> int:
-        """The number of another call."""
+        """Count a call; returns its number."""
         self.ticks = tick = next(self._counter)
         return tick
 
@@ -134,7 +136,7 @@ class CopyTracker:
         return found
 
     def may_serve(self, agent: str, artifact: ArtifactId, scope: Scope, key: str, tick: int | None = None) -> bool:
-        """Whether a copy that is current may be served as it is, at `tick` (now). Ask only where `active`."""
+        """True if a current copy may be served as it is, at `tick` (by default now). Call it only where `active`."""
         name = (agent, artifact)
         if name in self._forgotten:
             return False
@@ -145,14 +147,14 @@ class CopyTracker:
         return copy is not None and not strategy.requires_refresh(copy, self._now(strategy, tick))
 
     def served(self, agent: str, artifact: ArtifactId, scope: Scope, key: str) -> None:
-        """It was."""
+        """Record that the copy was served: that counts towards `access_count`, and starts a lease."""
         copy = self._kept.get((agent, artifact))
         if copy is not None:
             strategy = self.strategy(artifact, scope, key)
             strategy.on_read(copy, self._now(strategy))
 
     def fetched(self, agent: str, artifact: ArtifactId, scope: Scope, key: str) -> None:
-        """A new one was fetched, pushed or written."""
+        """Record that a new copy was fetched, pushed or written."""
         name = (agent, artifact)
         if self._forgotten:
             self._forgotten.discard(name)
@@ -165,7 +167,7 @@ class CopyTracker:
             self._kept[name] = strategy.on_fetch(self._now(strategy))
 
     def forget(self, agent: str, artifacts: set[ArtifactId]) -> None:
-        """Whatever is held of these, by this agent, is fetched again before it is served."""
+        """Have the agent's copies of these artifacts fetched again before they are served."""
         self._forgotten.update((agent, artifact) for artifact in artifacts)
         self.active = self.active or bool(artifacts)
 

@@ -1,4 +1,4 @@
-"""Deliveries in memory: the call that asks for a value, and the record that says who was given what.
+"""Deliveries in memory: the call that reads, and the record of which agent got which version.
 
 The reader makes a `ReadCall` for each call that reads. `DeliveryRecorder` passes a `PendingDelivery` for each value
 handed out to a `DeliverySink`, and tells a `ReadObserver` of it.
@@ -23,7 +23,7 @@ from ccs_stream.protocol.deliveries import (
 from ccs_stream.protocol.ids import ArtifactId, Micros, Scope, SequenceNumber, SessionId, Version
 
 NO_TIME: Micros = Micros(0)
-"""For a call that nobody times."""
+"""The beginning of a call that no observer times."""
 HitTuple = tuple[
     SessionId,
     str,
@@ -43,12 +43,12 @@ PendingDelivery = HitTuple | DeliveryRecorded
 DeliverySink = Callable[[PendingDelivery], None]
 """Takes each delivery; must not wait."""
 Address = tuple[tuple[str, ...], Scope, str]
-"""Where an operation went: the namespace in the framework's own terms, the scope, the key."""
+"""The address of an operation: the namespace in the framework's own terms, the scope, the key."""
 
 
 @dataclasses.dataclass(slots=True)
 class ReadCall:
-    """One call that reads: for whom, and in which words observers are told of it."""
+    """One call that reads: the agent, its flow, and the names under which observers hear of it."""
 
     agent: str | None
     """None where the values go to no agent; then nothing is delivered."""
@@ -56,16 +56,16 @@ class ReadCall:
     namespace: tuple[str, ...] | None = None
     """The framework's own name of the scope; None for the scope itself."""
     operation: str | None = "get"
-    """The name under which observers are told of it; None: they are not told."""
+    """The name of the operation in metric events; None: observers do not hear of it."""
     freshness: DeliveryFreshness | None = None
-    """The freshness that was asked for; None for the workspace's default."""
+    """The freshness that the caller wants; None for the workspace's default."""
     tick: int = 0
     """Number of the call."""
     began_at: Micros = NO_TIME
 
 
 class ReadObserver(Protocol):
-    """Is told of each value that a call hands out; must not wait, and must not raise."""
+    """Called with each value that a call hands out. Its methods must neither wait nor raise."""
 
     def now(self) -> Micros:
         """The time, where the observer wants to know how long calls take; else 0."""
@@ -81,7 +81,7 @@ class ReadObserver(Protocol):
         *,
         hit: bool,
     ) -> None:
-        """`agent` was given `content`, which was current at `sequence`; `hit` where it held a current copy."""
+        """`agent` got `content`, which was current at `sequence`. `hit`: it held a current copy already."""
 
 
 def to_record(delivery: PendingDelivery) -> DeliveryRecorded:

@@ -1,9 +1,9 @@
-"""The end of every read and write: the comparand, the copy, the delivery, and whoever observes.
+"""The last step of every read and write: the comparand, the copy, the delivery, and the observer.
 
 The reader, the writer, the search and degraded mode call `DeliveryRecorder` when a value goes to an agent.
 
 Guarantees: a read is finished in one place, whatever path it took, so that no path forgets a step. Does not: wait for
-those who are told.
+the sink or the observer.
 """
 
 from ccs_stream.client.cache.content_cache import CachedContent
@@ -28,7 +28,7 @@ _HIT = DeliverySource.CACHE_HIT
 
 
 class DeliveryRecorder:
-    """Records what the agents of one workspace are given; held by its engine."""
+    """Finishes the reads and writes of one workspace; the engine holds it."""
 
     def __init__(
         self, coordinator: Coordinator, copies: CopyTracker, freshness: Freshness, session_id: SessionId
@@ -38,7 +38,7 @@ class DeliveryRecorder:
         self._sink: DeliverySink | None = None
         self._observer: ReadObserver | None = None
         self.observed = False
-        """Whether anybody is told of deliveries. Without that, a hit needs `read_set.record` and nothing else."""
+        """True if there is a sink or an observer. Without them, a hit needs `read_set.record` and nothing else."""
         self._coordinator = coordinator
         self._state = coordinator.state
         self._default_freshness = DeliveryFreshness(freshness.value)
@@ -48,7 +48,7 @@ class DeliveryRecorder:
         self._session_id = session_id
 
     def tell(self, *, sink: DeliverySink | None = None, observer: ReadObserver | None = None) -> None:
-        """Have every delivery passed to `sink`, and every value read told to `observer`."""
+        """Pass every delivery to `sink`, and every value read to `observer`, from now on."""
         self._sink, self._observer = sink, observer
         self.observed = sink is not None or observer is not None
 
@@ -71,8 +71,8 @@ class DeliveryRecorder:
     ) -> None:
         """Hand `content` to the call's agent. It was current at `sequence`, or is newer.
 
-        `version` is what the flow has read by that, where it is more than the content's own. `hit` is what observers
-        are told: whether the agent held a current copy.
+        `version` is the version that the flow has read by that, where it is higher than the content's own. `hit` tells
+        the observer whether the agent held a current copy already.
         """
         call.read_set.record(artifact, content.version if version is None else version)
         agent = call.agent
@@ -103,7 +103,7 @@ class DeliveryRecorder:
     def observe(
         self, call: ReadCall, state: ArtifactState, content: CachedContent, sequence: SequenceNumber, *, hit: bool
     ) -> None:
-        """Tell the observer of a value that the call's agent was given, and nobody else."""
+        """Pass a value that the call's agent got to the observer only."""
         observer, agent = self._observer, call.agent
         if observer is not None and agent is not None and call.operation is not None:
             scope = state.scope
@@ -120,10 +120,10 @@ class DeliveryRecorder:
         outcome: DeliveryOutcome = DeliveryOutcome.EMPTY,
         read: Version | None = None,
     ) -> None:
-        """Tell the call's agent that there is nothing at `sequence`, or (`ERROR`) that the content is gone.
+        """Finish a read that found nothing at `sequence`, or (`ERROR`) whose content is gone.
 
-        `version` is 0 where the artifact never existed, else that of its tombstone. `read` is what the flow has read by
-        that, where it is another.
+        `version` is 0 where the artifact never existed, else that of its tombstone. `read` is the version that the
+        flow has read by that, where it is another.
         """
         call.read_set.record(artifact, version if read is None else read)
         if self._sink is None or call.agent is None:

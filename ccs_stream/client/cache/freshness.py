@@ -1,7 +1,7 @@
-"""How fresh a read must be.
+"""Freshness: how much of the log must be folded before a read is answered.
 
-Guarantees: a copy served is valid up to a log position that satisfies what was asked. Does not: wait for other writers;
-freshness is about what they have already appended.
+Guarantees: a copy served is valid up to a log position that satisfies the freshness. Does not: wait for other writers;
+freshness concerns what they have appended already.
 """
 
 import enum
@@ -12,10 +12,10 @@ from ccs_stream.protocol.errors import UsageError
 
 
 class Freshness(enum.StrEnum):
-    """What a read must have folded before it answers."""
+    """The part of the log that is folded before a read is answered."""
 
     LOCAL = "local"
-    """What this process has folded."""
+    """Only what this process has folded already."""
     OWN_WRITES = "own_writes"
     """At least this process's own writes."""
     LATEST = "latest"
@@ -32,7 +32,7 @@ class Freshness(enum.StrEnum):
 
 
 def delivery_freshness(freshness: Freshness | str | None, at_least: Position | str | None) -> DeliveryFreshness | None:
-    """What a delivery says was asked for; None for the default."""
+    """The freshness that a delivery records; None for the default."""
     if at_least is not None:
         return DeliveryFreshness.AT_LEAST
     return None if freshness is None else DeliveryFreshness(str(Freshness.parse(freshness)))

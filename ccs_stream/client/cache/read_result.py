@@ -14,7 +14,7 @@ from ccs_stream.protocol.ids import Version
 
 
 class ReadContent(Protocol):
-    """What an adapter needs of a value that was read. A cached content is one, and so is a `ReadResult`."""
+    """A value that was read, as far as an adapter needs it. A `CachedContent` is one, and so is a `ReadResult`."""
 
     @property
     def body(self) -> bytes:
@@ -34,7 +34,7 @@ class ReadContent(Protocol):
 
     @property
     def stale(self) -> bool:
-        """Whether the log could not be asked, so that a newer version may exist."""
+        """True if the log could not be asked, so that a newer version may exist."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -45,11 +45,11 @@ class ReadResult:
     position: Position
     content: CachedContent
     hit: bool
-    """Whether the agent held a current copy already."""
+    """True if the agent held a current copy already."""
     stale: bool = False
-    """Whether the log could not be asked."""
+    """True if the log could not be asked."""
     degraded: bool = False
-    """Whether it was answered in degraded mode, from what this process knows."""
+    """True if it was answered in degraded mode, from what this process knows."""
 
     @property
     def body(self) -> bytes:

@@ -33,17 +33,17 @@ class QueuedWrite(Protocol):
 
     @property
     def number(self) -> int:
-        """Its number in the outbox."""
+        """The number of the change in the outbox."""
 
     def pending(self) -> bool:
-        """Whether it still waits there."""
+        """True if it still waits there."""
 
     def version(self) -> Version | None:
         """The version it made; None where it was refused, or made none."""
 
 
 class ReadSet:
-    """What one agent has read in one flow, and the fences of the reservations it holds there."""
+    """The versions that one agent has read in one flow, and the fences of the reservations it holds there."""
 
     __slots__ = ("__weakref__", "context", "fences", "queued", "versions")
 

@@ -43,7 +43,7 @@ class OutboxTicket:
     _outbox: Outbox
 
     def pending(self) -> bool:
-        """Whether it still waits."""
+        """True if it still waits."""
         entry = self._outbox.entry(self.number)
         return entry is not None and entry.state is EntryState.WAITING
 
@@ -73,18 +73,18 @@ class LocalFallback:
 
     @property
     def active(self) -> bool:
-        """Whether the log cannot be used now."""
+        """True if the log cannot be used now."""
         return self._mode.is_degraded
 
     def enters_on(self, error: BaseException) -> bool:
-        """Whether `error` means that the log cannot be used; then degraded mode begins."""
+        """True if `error` means that the log cannot be used; then degraded mode begins."""
         if not is_log_unavailable(error):
             return False
         self._mode.failed(error)
         return True
 
     def may_queue(self, error: BaseException) -> bool:
-        """Whether the write that met `error` is known not to be in the log; else it must not be queued as well."""
+        """True if the write that met `error` is known not to be in the log; else it must not be queued as well."""
         return not isinstance(error, OutcomeUnknown)
 
     # Reading.

@@ -51,7 +51,7 @@ class CoherenceDegradedWarning(RuntimeWarning):
 
 
 def is_log_unavailable(error: BaseException) -> bool:
-    """Whether an error means that the log cannot be used now. Refusals and wrong calls do not."""
+    """True if an error means that the log cannot be used now. Refusals and wrong calls do not."""
     # A disk that fails, or a damaged file, is a plain LogError.
     return isinstance(error, _OURS) or type(error) is LogError
 
@@ -88,14 +88,14 @@ class DegradedMode:
         self._listeners: list[BackgroundQueue[bool]] = []
         self._failing = False
         self._draining = False
-        """Whether the outbox is being drained, or what was refused is yet to be reported."""
+        """True if the outbox is being drained, or what was refused is yet to be reported."""
         self._reported = False
         self._warned = False
         self._logged: type[BaseException] | None = None
 
     @property
     def is_degraded(self) -> bool:
-        """Whether the log cannot be used now: it failed, or older changes must go first."""
+        """True if the log cannot be used now: it failed, or older changes must go first."""
         if self._guard.forked:
             return False
         if self._failing or self._draining:
@@ -199,15 +199,18 @@ class DegradedMode:
                     len(drained.conflicts),
                     drainer.outbox.path,
                 )
+            if self._on_drained is not None and (drained.done or drained.conflicts):
+                self._call_on_drained(self._on_drained, drained)
         finally:
-            self._draining = False
-        if self._on_drained is not None and (drained.done or drained.conflicts):
-            try:
-                self._on_drained(drained)
-            except Exception:
-                LOG.exception("on_drained raised; the drained changes are not affected")
+            self._draining = False  # only now: the mode is normal after what happened was reported
         if drained.error is not None:
             raise drained.error
+
+    def _call_on_drained(self, on_drained: Callable[[DrainResult], object], drained: DrainResult) -> None:
+        try:
+            on_drained(drained)
+        except Exception:
+            LOG.exception("on_drained raised; the drained changes are not affected")
 
     def _log_failure(self, error: Exception) -> None:
         self.last_error = error

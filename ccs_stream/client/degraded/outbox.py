@@ -1,15 +1,16 @@
-"""Changes that wait, in a file, for a log that cannot be written now.
+"""The outbox: changes that wait, in a file, for a log that cannot be written now.
+
+`LocalFallback` puts changes there, and `OutboxDrainer` brings them to the log.
 
 Guarantees: `put` returns when the change and its command number are on disk (fsync); a kill at any moment loses or
 doubles nothing of that. Changes keep their order. A change follows the newest waiting change of the same artifact by
 the same agent: it is conditional on the version which that one makes, and is refused with it. What was refused stays,
 body and all, until it is resolved. One process has the file at a time, and a killed one does not stand in the way.
-Does not: send anything (`replaying` does); keep a fence, because the session of the outbox holds no reservations; start
+Does not: send anything; keep a fence, because the session of the outbox holds no reservations; start
 a TTL before the change is in the log.
 
-A base that `put` returns, and a version that an entry of `latest` makes one expect, are forecasts: nobody has read
-them, and they must not become comparands of later writes (another's write may take that number). Who has seen a waiting
-change of somebody else, and changes the artifact, says so with `seen`.
+Versions of queued changes are predictions. Never use one as the base version of a later write: another process may get
+that number. To build on another agent's queued change, pass its number as `seen`.
 """
 
 import contextlib
@@ -60,7 +61,7 @@ class QueuedChange:
 
     number: int
     base_version: Version | None
-    """What it is conditional on; a forecast where it follows another waiting change."""
+    """The version that the change is conditional on; a forecast where it follows another waiting change."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +74,7 @@ class OutboxChange:
     body: bytes | None
     """None, and no content type: a delete."""
     base_version: Version | None
-    """What its author had read; 0 or None for nothing."""
+    """The version that its author had read; 0 or None for nothing."""
     ttl_us: Micros | None = None
     index_fields: tuple[str, ...] | None = None
     reason: str | None = None
@@ -83,14 +84,14 @@ class OutboxChange:
 class OutboxCounts:
     waiting: int
     conflicts: int
-    """Refused changes that nobody has resolved, failed ones included."""
+    """Refused changes that are not resolved, failed ones included."""
     done: int
     """Changes that came to be in the log, ever."""
     bytes: int
 
 
 class Outbox:
-    """See the module's docstring. For all threads of one process."""
+    """One outbox file. For all threads of one process."""
 
     def __init__(
         self,
@@ -128,12 +129,12 @@ class Outbox:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing waits."""
+        """True if nothing waits."""
         return not self._waiting
 
     @property
     def counts(self) -> OutboxCounts:
-        """How much there is."""
+        """The numbers of changes, and their bytes."""
         with self._own_lock():
             return OutboxCounts(len(self._waiting), len(self._sizes) - len(self._waiting), self._done, self._bytes)
 
@@ -144,7 +145,7 @@ class Outbox:
 
     @property
     def session_used(self) -> bool:
-        """Whether a change may have been sent as a command of the session."""
+        """True if a change may have been sent as a command of the session."""
         return self._session_used
 
     def first(self) -> OutboxEntry | None:
@@ -162,11 +163,11 @@ class Outbox:
             return self.entry(numbers[-1]) if numbers else None
 
     def waiting(self) -> list[OutboxEntry]:
-        """What waits, in order, from the file."""
+        """The waiting changes, in order, from the file."""
         return self._all(EntryState.WAITING)
 
     def conflicts(self) -> list[OutboxEntry]:
-        """What was refused and not resolved, in order, from the file."""
+        """The refused changes that are not resolved, in order, from the file."""
         return self._all(*_REFUSED)
 
     def entry(self, number: int) -> OutboxEntry | None:
@@ -177,7 +178,7 @@ class Outbox:
     # Queueing.
 
     def put(self, agent: str, wanted: OutboxChange, *, seen: int | None = None) -> QueuedChange:
-        """Keep a change durably. `seen` is the number of somebody else's waiting change, where its author read that.
+        """Keep a change durably. `seen` is the number of another agent's waiting change that the author has read.
 
         Raises `OutboxFull`, `UsageError`, `LogError`s of the disk: then nothing was kept; `OutcomeUnknown`.
         """
@@ -238,7 +239,7 @@ class Outbox:
             )
 
     def resolve(self, number: int) -> None:
-        """Forget a refused change: its user has dealt with it. Raises `UsageError` where that is none."""
+        """Forget a refused change, because the user has dealt with it. Raises `UsageError` where that is none."""
         with self._own_lock():
             entry = self.entry(number)
             if entry is None or entry.state not in _REFUSED:
@@ -247,10 +248,12 @@ class Outbox:
                 connection.execute("DELETE FROM entries WHERE number = ?", (number,))
             self._bytes -= self._sizes.pop(number)
 
-    # What became of changes: for whoever replays.
+    # Results of changes: for the drainer.
 
     def mark_done(self, number: int, version: Version | None) -> None:
-        """It is in the log and made `version` (None: there was nothing to delete). Those that follow it have that base.
+        """Mark a change as being in the log, where it made `version` (None: there was nothing to delete).
+
+        Changes that follow it get that base.
 
         Its body is forgotten.
         """
@@ -274,7 +277,7 @@ class Outbox:
     def mark_refused(
         self, number: int, state: EntryState, outcome: str, detail: str, current_version: Version | None
     ) -> list[int]:
-        """It was refused, and so are those that follow it; returns the numbers of all of them."""
+        """Mark a change as refused, and with it the changes that follow it; returns the numbers of all."""
         with self._own_lock():
             refused = [self._require_waiting(number).number]
             for later in self._waiting_by_artifact[self._waiting[number][0]]:
@@ -296,9 +299,9 @@ class Outbox:
         return (EntryState.CONFLICT.value, FOLLOWS_REFUSED, detail, current_version, self._clock(), number)
 
     def renumber(self, number: int, *, above: int = 0) -> OutboxEntry:
-        """Give a waiting change a new command number, above `above`: what was said under the old one is said for ever.
+        """Give a waiting change a new command number, above `above`: the answer under the old one is final.
 
-        Whoever calls it knows that the change was not made under the old one, and cannot be any more.
+        The caller knows that the change was not made under the old number, and cannot be any more.
         """
         with self._own_lock():
             entry = self._require_waiting(number)
@@ -308,7 +311,7 @@ class Outbox:
         return dataclasses.replace(entry, command=command)
 
     def use_session(self) -> None:
-        """A change is about to be sent as a command of the session."""
+        """Note that a change is about to be sent as a command of the session."""
         with self._own_lock():
             if not self._session_used:
                 with self._writing() as connection:
@@ -318,7 +321,7 @@ class Outbox:
     def new_session(self, old: SessionId) -> CommandNumber:
         """Take a new session, unless `old` is not the present one any more; returns a number to end the old one with.
 
-        Whoever calls it knows of every waiting change that the old session did not do it, and cannot do it any more.
+        The caller knows of every waiting change that the old session did not make it, and cannot make it any more.
         """
         with self._own_lock():
             session = new_session_id()
@@ -340,7 +343,7 @@ class Outbox:
     # Within.
 
     def _own_lock(self) -> threading.RLock:  # type: ignore[valid-type,unused-ignore]  # a function, says typeshed
-        """The lock, which nobody may wait for in a forked child. Raises `ForkedProcess`."""
+        """The lock; a forked child must not wait for it. Raises `ForkedProcess`."""
         self._guard.check()
         return self._lock
 
@@ -364,7 +367,7 @@ class Outbox:
             try:
                 self._load()
             except CcsError:
-                self._file.close()  # better none than one whose memory is not what is on disk
+                self._file.close()  # better closed than out of step with the disk
             raise
 
     def _remember(self, entry: OutboxEntry) -> None:

@@ -92,7 +92,7 @@ class _EntryStatus:
 
 
 def require_log(coordinator: Coordinator) -> None:
-    """Raise what stands in the way of the log: nobody answers, it is locked, it may not be written.
+    """Raise the error that stands in the way of the log: no answer, a lock, a missing right.
 
     Folds what others have appended. Does not find out that a disk is full; only an append does. A turn is tried first,
     because a command would wait for it under the lock that readers take.
@@ -312,7 +312,7 @@ class OutboxDrainer:
 
 
 def _is_of(event: WriteCommitted | ArtifactDeleted, entry: OutboxEntry) -> bool:
-    """Whether an event is what this change leads to: in another copy of the file its number may be another change."""
+    """True if the event is one that this change makes: in another copy of the file the number may be another change."""
     if isinstance(event, ArtifactDeleted):
         return entry.body is None
     return entry.body is not None and event.content_hash == hashlib.sha256(entry.body).digest()

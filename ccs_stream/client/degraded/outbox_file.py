@@ -1,4 +1,4 @@
-"""The file of an outbox: its format, its rows, and having it to oneself.
+"""The file of an outbox: its format, its rows, and its lock.
 
 Guarantees: a file of something else, of another log or workspace, of a later format, or in use elsewhere, is refused
 before it is changed; whoever has it has it alone until it is closed or its process is gone, however that went; a
@@ -59,13 +59,13 @@ TABLES: Final = (
     "CREATE INDEX followers ON entries (follows) WHERE follows IS NOT NULL",
 )
 INSERT: Final = "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-"""Takes what `row_of` gives."""
+"""Takes the columns that `row_of` returns."""
 _PATIENCE_S: Final = 0.25
 """For a process that is just closing the file."""
 _SMALLEST_BYTES: Final = 512
-"""Of SQLite's smallest page: a shorter file it would take for an empty database."""
+"""SQLite's smallest page: SQLite takes a shorter file for an empty database."""
 ENTRY_BYTES: Final = 512
-"""What a row costs besides its body, roughly."""
+"""Rough cost of a row besides its body."""
 
 
 class EntryKind(enum.StrEnum):
@@ -77,9 +77,9 @@ class EntryState(enum.StrEnum):
     WAITING = "waiting"
     DONE = "done"
     CONFLICT = "conflict"
-    """Somebody else had changed the artifact, or it was taken back: read again, merge, write again."""
+    """Another agent had changed the artifact, or the grant was reclaimed: read again, merge, write again."""
     FAILED = "failed"
-    """It can never be accepted as it is: it is too large, for example."""
+    """The change can never be accepted as it is: it is too large, for example."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +87,7 @@ class OutboxEntry:
     """A change, as the file has it."""
 
     number: int
-    """Its place in the order."""
+    """The place of the change in the order."""
     command: CommandNumber
     """Number of its command in the outbox's session; that of a join it needs is one less."""
     follows: int | None
@@ -101,7 +101,7 @@ class OutboxEntry:
     body: bytes | None
     """None for a delete, and once it is in the log."""
     base_version: Version | None
-    """What it is conditional on (None: that nothing exists); a forecast while the change it follows waits."""
+    """The version it is conditional on (None: nothing exists); a forecast while the change it follows waits."""
     ttl_us: Micros | None
     index_fields: tuple[str, ...] | None
     reason: str | None
@@ -166,7 +166,7 @@ class OutboxFile:
         _FILES.add(self)
 
     def meta(self) -> dict[str, Any]:
-        """What the file says of itself."""
+        """The metadata of the file, by name."""
         with self.reading() as connection:
             return dict(connection.execute("SELECT name, value FROM meta"))
 
@@ -196,7 +196,7 @@ class OutboxFile:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction, on disk when the block ends. Raises `LogError`s, then nothing was; `OutcomeUnknown`."""
+        """One transaction, on disk when the block ends. Raises `LogError`s (nothing was written), `OutcomeUnknown`."""
         connection, committing = self._ready(), False
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -320,7 +320,7 @@ def _check_owner(connection: sqlite3.Connection, path: Path, log_id: bytes, work
 
 
 def new_session_id() -> SessionId:
-    """A session nobody ever had."""
+    """A new session id."""
     return SessionId(uuid.uuid4().bytes)
 
 

@@ -1,4 +1,4 @@
-"""Whoever watches what is read and written: deliveries, audits, the state log, metrics; and what pushes.
+"""The observers of a workspace: delivery log, content audit, state log, metrics; and the pusher.
 
-Guarantees: all of it happens aside, in threads of its own: none of it can delay, break or block a read or write.
+Guarantees: each works in threads of its own: none of it can delay, break or block a read or write.
 """

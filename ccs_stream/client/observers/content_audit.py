@@ -34,18 +34,18 @@ class ContentAudit:
             function = sink
             self._queue = BackgroundQueue.for_each("content-audit", lambda each: function(self._entry(each)))
         self.record = self._queue.submit
-        """Have a delivery told, in a moment. Never waits and never raises."""
+        """Take a delivery. Never waits and never raises."""
 
     def health(self) -> WorkerHealth:
-        """How the queue stands."""
+        """The health of the queue."""
         return self._queue.health()
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until everything was told; False when that takes longer."""
+        """Wait until the sink has taken everything; False when that takes longer."""
         return self._queue.flush(timeout_s)
 
     def close(self, timeout_s: float) -> bool:
-        """Tell what is left, for at most so long, and end; whether all was told."""
+        """Hand over what is left, for at most so long, and end; True if the sink has taken all."""
         return self._queue.close(timeout_s)
 
     def _entry(self, delivery: PendingDelivery) -> Line:

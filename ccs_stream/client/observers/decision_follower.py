@@ -59,7 +59,7 @@ class DecisionFollower:
         self._moved = threading.Condition()
         self._closing = threading.Event()
         self._ended = False
-        """Whether nothing more will be handed over."""
+        """True if nothing more will be handed over."""
         self._task = PeriodicTask(
             name, self._round, interval_s=PAUSE_S, retry_s=RETRY_S, on_failure=self._report_failure
         )
@@ -68,12 +68,12 @@ class DecisionFollower:
 
     @property
     def forked(self) -> bool:
-        """Whether this is a forked child, where nothing is followed."""
+        """True if this is a forked child, where nothing is followed."""
         return self._guard.forked
 
     @property
     def closing(self) -> bool:
-        """Whether `close` was called."""
+        """True if `close` was called."""
         return self._closing.is_set()
 
     @property
@@ -82,7 +82,7 @@ class DecisionFollower:
         return self._task.failures
 
     def health(self) -> WorkerHealth:
-        """How the thread stands."""
+        """The health of the thread."""
         return self._task.health()
 
     def flush(self, timeout_s: float) -> bool:

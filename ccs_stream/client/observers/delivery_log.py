@@ -1,4 +1,4 @@
-"""The delivery log: writes what agents were given to the second stream of the log, off the hot path.
+"""The delivery log: writes which agent got which version to the second stream of the log, off the hot path.
 
 A workspace has one where deliveries are recorded. `DeliveryRecorder` hands every delivery to it.
 
@@ -62,10 +62,10 @@ class DeliveryLog:
             on_drop=self._count_missing,
         )
         self.record = self._queue.submit
-        """Record a delivery, in a moment. Never waits and never raises."""
+        """Take a delivery. Never waits and never raises."""
 
     def health(self) -> WorkerHealth:
-        """How the queue stands."""
+        """The health of the queue."""
         return self._queue.health()
 
     def flush(self, timeout_s: float) -> bool:

@@ -42,7 +42,7 @@ _IN_PROCESS: Final = threading.Lock()
 
 
 def parse_sink(option: Any, what: str) -> LineFunction | Path:
-    """Where the user wants lines: a function or a file. `what` names the option. Raises `UsageError`."""
+    """The sink that a user gave: a function or a file. `what` names the option. Raises `UsageError`."""
     usage = f'{what} is a function that takes a dict, or the path of a file to append to, as in {what}="lines.jsonl"'
     if isinstance(option, str | os.PathLike) and str(option):
         path = Path(option)
@@ -104,7 +104,7 @@ def ends_path(path: Path) -> Path:
 
 
 def read_ends(path: Path) -> Ends | None:
-    """What the file of ends says; None where it is missing, or says nothing that makes sense."""
+    """The contents of the file of ends; None where it is missing or damaged."""
     try:
         found = orjson.loads(path.read_bytes())
     except (FileNotFoundError, orjson.JSONDecodeError):
@@ -139,7 +139,7 @@ def _lines_to(file: BinaryIO, size: int) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def _alone(file: Any, *, shared: bool = False) -> Iterator[None]:
-    """Nobody else appends meanwhile; closing the file ends it, too, so a crash keeps nobody out."""
+    """Keep other processes from appending meanwhile. Closing the file unlocks it, so a crash locks no one out."""
     if fcntl is None:  # pragma: no cover
         with _IN_PROCESS:
             yield

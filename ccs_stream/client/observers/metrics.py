@@ -44,7 +44,7 @@ CLOSE_TIMEOUT_S: Final = 2.0
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class MetricsOptions:
-    """What was asked for, checked."""
+    """The options of metrics, checked."""
 
     benchmark: bool
     on_metric: Callable[[StoreMetricEvent], object] | None
@@ -74,7 +74,7 @@ class MetricsOptions:
 
 @dataclasses.dataclass(slots=True)
 class _Captured:
-    """What telemetry needs besides: the caller's context, and when the operation ended."""
+    """The caller's context and the end of the operation, for telemetry."""
 
     context: object
     ended_at: Micros
@@ -108,10 +108,10 @@ class _WriteSeen:
     tick: int
     began_at: Micros
     number: int
-    """Of the first write; the others follow."""
+    """Number of the first write; the others follow."""
     captured: _Captured | None
     begun: Sequence[object | None]
-    """What telemetry has begun: nothing, or one thing for each write."""
+    """Returned by `begin`: nothing, or one thing for each write."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -136,7 +136,7 @@ class OperationMetrics:
         self._listener = None if on_metric is None else BackgroundQueue.for_each("on-metric", on_metric)
         self._telemetry = None if exporter is None else Telemetry(exporter)
         self._links = self._telemetry is not None and self._telemetry.links
-        """Whether telemetry links reads to writes."""
+        """True if telemetry links reads to writes."""
         self._counting: BackgroundQueue[_ReadSeen | _WriteSeen | _PushSeen]
         self._counting = BackgroundQueue.for_each("metrics", self._count, waiting_max=WAITING_MAX)
         self._tokens = TokenCounter(options.count_tokens)
@@ -373,7 +373,7 @@ class OperationMetrics:
 
 
 def _informed(events: Sequence[Event]) -> collections.Counter[ArtifactId]:
-    """By artifact, how many others are told that their copy is not current any more. A deleter is not told."""
+    """By artifact, how many other holders lose their copy. The one that deletes is not counted."""
     informed: collections.Counter[ArtifactId] = collections.Counter()
     deleted_by: dict[ArtifactId, ParticipantNumber] = {}
     for event in events:

@@ -1,4 +1,4 @@
-"""The observers of a workspace: those who record, audit and measure its operations, and push to its agents.
+"""The observers of a workspace together: delivery log, content audit, state log, metrics and pusher.
 
 `Workspace` makes them from its options and closes them.
 
@@ -27,7 +27,7 @@ CLOSE_TIMEOUT_S: Final = 5.0
 
 
 class WorkspaceObservers:
-    """All observers of one workspace; None for each that was not asked for."""
+    """The observers of one workspace; None for each that no option asks for."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class WorkspaceObservers:
         return found
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until what happened is pushed, recorded, told and counted; False when that takes longer."""
+        """Wait until everything is pushed, recorded and counted; False when that takes longer."""
         deadline = time.monotonic() + timeout_s
         observers = (self.pusher, self.deliveries, self.audit, self.state_log, self.metrics)  # a push is delivered
         return all(each.flush(max(0.0, deadline - time.monotonic())) for each in observers if each is not None)

@@ -51,7 +51,7 @@ class Pusher:
         return self._follower.failed
 
     def health(self) -> WorkerHealth:
-        """How the thread stands."""
+        """The health of the thread."""
         return self._follower.health()
 
     def flush(self, timeout_s: float) -> bool:

@@ -1,4 +1,4 @@
-"""The state log: every change of every grant, told to a function or appended to a file of JSON lines.
+"""The state log: every change of every grant, for a function or a file of JSON lines.
 
 A workspace has one where `state_log=` names a function or a file.
 
@@ -51,7 +51,7 @@ class StateLog:
 
     @property
     def dropped(self) -> int:
-        """Lines that a function was not given, because it was too far behind."""
+        """Lines that the function never got, because it was too far behind."""
         return 0 if self._queue is None else self._queue.dropped
 
     @property

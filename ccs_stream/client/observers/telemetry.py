@@ -67,7 +67,7 @@ class Exporter(abc.ABC):
         return None
 
     links: ClassVar[bool] = False
-    """Whether it links reads to writes: whether `begin_write` is called, and `written_by` is given."""
+    """True if it links reads to writes: then `begin_write` is called, and `written_by` is set."""
 
     def begin_write(  # most begin nothing
         self,
@@ -163,15 +163,15 @@ class Telemetry:
 
     @property
     def links(self) -> bool:
-        """Whether the exporter links reads to writes."""
+        """True if the exporter links reads to writes."""
         return self._exporter.links
 
     def capture(self) -> object:
-        """What the exporter needs of the caller's context. Call it where the read or write happens."""
+        """Capture what the exporter needs of the caller's context. Call it where the read or write happens."""
         return self._call_exporter(self._exporter.capture)
 
     def begin_write(self, agent: str, namespace: tuple[str, ...], key: str, artifact: ArtifactId) -> object | None:
-        """What the exporter begins for a write. Call it where the write happens, before the commit."""
+        """Have the exporter begin a write. Call it where the write happens, before the commit."""
         return self._call_exporter(functools.partial(self._exporter.begin_write, agent, namespace, key, artifact))
 
     def trace_parent_of(self, begun: object) -> str | None:
@@ -179,7 +179,7 @@ class Telemetry:
         return self._call_exporter(functools.partial(self._exporter.trace_parent_of, begun))
 
     def failed_write(self, begun: object, error: BaseException) -> None:
-        """Have the exporter told, in a moment, that the commit of what was begun raised `error`."""
+        """Pass on, in a moment, that the commit of what was begun raised `error`."""
         self._queue.submit(functools.partial(self._exporter.failed_write, begun, error, SYSTEM_CLOCK.now()))
 
     def _call_exporter(self, method: Callable[[], T]) -> T | None:
@@ -196,7 +196,7 @@ class Telemetry:
         self._queue.submit(functools.partial(self._exporter.export, observed, captured))
 
     def degraded(self, *, degraded: bool) -> None:
-        """Have the exporter told, in a moment, that degraded mode began or ended."""
+        """Pass on, in a moment, that degraded mode began or ended."""
         self._queue.submit(functools.partial(self._exporter.on_degraded, degraded=degraded))
 
     def flush(self, timeout_s: float) -> bool:
@@ -204,7 +204,7 @@ class Telemetry:
         return self._queue.flush(timeout_s)
 
     def health(self) -> WorkerHealth:
-        """How the queue stands."""
+        """The health of the queue."""
         return self._queue.health()
 
     def close(self, timeout_s: float) -> bool:

@@ -22,7 +22,7 @@ from ccs_stream.protocol.settings import WorkspaceSettings
 
 
 class Condition(enum.Enum):
-    """What a write is conditional on, where it is no certain version."""
+    """The condition of a write that names no version."""
 
     NONE = "none"
     """Nothing: the last writer wins. What the flow has read is recorded as the base."""
@@ -43,7 +43,7 @@ class PendingContent:
         self.content = content
         self.body = body
         self.uploaded = uploaded
-        """Whether it is too large to travel in its decision, and goes to the content store first."""
+        """True if it is too large to travel in its decision, and goes to the content store first."""
 
     def upload(self, coordinator: Coordinator) -> None:
         """Keep the body in the content store, before the decision that names it. Once is enough."""
@@ -77,12 +77,12 @@ class WriteBatch:
         """Made by `Engine.batch`."""
         self.agent = agent
         self.read_set = read_set
-        """What the author's flow has read: the base of each change."""
+        """The read set of the author's flow: the base of each change."""
         self.changes: list[ArtifactChange] = []
         self.contents: list[PendingContent] = []
         """The bodies of the writes, in order."""
         self.addresses: list[Address] = []
-        """Where each change goes, in order."""
+        """The address of each change, in order."""
         self._settings = settings
         self._address_of = address_of
         # Half of what one record may hold travels inline; the rest goes to the content store, so that it fits.

@@ -49,7 +49,7 @@ class Engine:
         self.contents = contents
         coordinator.on_bodies = self._keep_contents
         self.read_sets = ReadSets()
-        """What each flow has read."""
+        """The read sets of all flows."""
         self.copies = CopyTracker(parse_rules(None) if rules is None else rules, coordinator.now)
         """Which copies may be served as they are."""
         self.session = CommandSession(coordinator, identity)
@@ -75,7 +75,7 @@ class Engine:
 
     @property
     def stale(self) -> bool:
-        """Whether the log cannot be reached now, so that the state may be older than it should be."""
+        """True if the log cannot be reached now, so that the state may be older than it should be."""
         return self.coordinator.stale or (self.degraded is not None and self.degraded.active)
 
     def run(self, steps: Steps[T]) -> T:
@@ -87,7 +87,7 @@ class Engine:
         return run_async(self.coordinator, steps)
 
     def catch_up_steps(self) -> Steps[None]:
-        """Fold what the default freshness needs."""
+        """Fold as much of the log as the default freshness needs."""
         return self.reader.catch_up(None, None)
 
     def batch(self, agent: str, read_set: ReadSet) -> WriteBatch:

@@ -1,4 +1,4 @@
-"""The interfaces that the operations are given: degraded mode, and those who observe writes.
+"""The interfaces that the operations call: degraded mode, and the observer of writes.
 
 Guarantees: the operations know neither how degraded mode answers nor what observers do. Does not: implement them;
 `client/degraded` and `client/observers` do.
@@ -16,17 +16,17 @@ from ccs_stream.protocol.ids import ArtifactId, Micros
 
 
 class DegradedOperations(Protocol):
-    """Reads and writes while the log cannot be used. The engine is given one where `on_error="degrade"`."""
+    """Reads and writes while the log cannot be used. The workspace gives the engine one where `on_error="degrade"`."""
 
     @property
     def active(self) -> bool:
-        """Whether the log cannot be used now."""
+        """True if the log cannot be used now."""
 
     def enters_on(self, error: BaseException) -> bool:
-        """Whether `error` means that the log cannot be used; then degraded mode begins."""
+        """True if `error` means that the log cannot be used; then degraded mode begins."""
 
     def may_queue(self, error: BaseException) -> bool:
-        """Whether the write that met `error` is known not to be in the log, so that it may be queued instead."""
+        """True if the write that met `error` is known not to be in the log, so that it may be queued instead."""
 
     def read(self, call: ReadCall, artifact: ArtifactId) -> ReadResult | None:
         """The newest version known here; None where nothing is known to exist. Raises `LogUnavailable`."""
@@ -36,7 +36,7 @@ class DegradedOperations(Protocol):
 
 
 class WriteObserver(Protocol):
-    """Is told of writes; must not wait, and must not raise."""
+    """Called with each write. Its methods must neither wait nor raise."""
 
     def now(self) -> Micros:
         """The time, where the observer wants to know how long calls take; else 0."""

@@ -93,7 +93,7 @@ class Reader:
     def _serve_copy(
         self, agent: str, artifact: ArtifactId, read_set: ReadSet, namespace: tuple[str, ...] | None
     ) -> CachedContent | None:
-        """The content of the copy that `agent` holds, where it may be served as it stands."""
+        """The content of the copy that `agent` holds, where that may be served without asking the log."""
         coordinator = self._coordinator
         if self.degraded is not None or (coordinator.behind() if self._reads_latest else coordinator.stale):
             return None
@@ -239,7 +239,7 @@ class Reader:
     # Freshness.
 
     def catch_up(self, freshness: Freshness | None, at_least: Position | str | None) -> Steps[None]:
-        """Fold what the freshness asked for needs. Raises `LogDiverged` when the log ends before `at_least`."""
+        """Fold as much of the log as the freshness needs. Raises `LogDiverged` when the log ends before `at_least`."""
         try:
             if at_least is not None:
                 position = Position.parse(at_least)
@@ -272,7 +272,7 @@ class Reader:
     # Copies.
 
     def servable(self, agent: str, artifact: ArtifactId) -> CachedContent | None:
-        """The content that `agent` may be served as it stands: of a current copy that its strategy does not refuse."""
+        """The content of the current copy that `agent` holds, unless its strategy refuses to serve it."""
         content = self.held(agent, artifact)
         if content is not None and self._copies.active:
             state = self._state.artifacts[artifact]

@@ -39,7 +39,7 @@ class Writer:
         self.degraded: DegradedOperations | None = None
         """How writes are queued while the log cannot be used, where `on_error="degrade"`."""
         self.observer: WriteObserver | None = None
-        """Is told of every write."""
+        """Called with every write, where there is one."""
         self._coordinator: Coordinator = session.coordinator
         self._session = session
         self._recorder = recorder
