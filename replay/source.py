@@ -63,7 +63,7 @@ class Source:
         return ShardReader(self.store, self.workspace, tolerant=tolerant)
 
     def entries(self, reader: ShardReader, *, bodies: bool = False, until: int | None = None) -> Iterator[LogEntry]:
-        """The entries that `reader` has not read yet, to an offset or the end as it is now; shows progress on a terminal."""
+        """The entries that `reader` has not read yet, to an offset or the end as it is now. Shows progress."""
         end = self.store.end(self.workspace) if until is None else until
         records = self.store.read(self.workspace, reader.offset, until=end, bodies=bodies)
         for stored in progress(records, end - reader.offset):
