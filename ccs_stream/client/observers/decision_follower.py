@@ -98,7 +98,8 @@ class DecisionFollower:
             return True
         deadline = time.monotonic() + timeout_s
         self._closing.set()
-        self._task.wake()
+        if not self._ended:
+            self._task.wake()
         taken = self.flush(timeout_s)
         self._task.close(max(0.0, deadline - time.monotonic()))
         return taken
