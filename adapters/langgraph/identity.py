@@ -37,10 +37,10 @@ _NOT_AN_AGENT: Final = re.compile(
 class GraphContext:
     """The graph task that runs now, as far as LangGraph tells; there may be none."""
 
-    __slots__ = ("_nodes", "_read_sets", "process")
+    __slots__ = ("_nodes", "process", "read_sets")
 
     def __init__(self, read_sets: ReadSets) -> None:
-        self._read_sets = read_sets
+        self.read_sets = read_sets
         self._nodes: dict[str, str] = {}
         self.process = f"process-{os.getpid()}"
         """The agent outside a graph."""
@@ -67,13 +67,6 @@ class GraphContext:
         known = {self.agent(), *self._node_path(path).split("/")}
         return known | {str(metadata[name]) for name in ("lc_agent_name", "langgraph_node") if name in metadata}
 
-    def acting(self) -> tuple[str, ReadSet]:
-        """The agent that calls now, and its read set in this flow."""
-        if var_child_runnable_config.get() is None:
-            return self.process, self._read_sets.current(self.process)
-        call = self.call()
-        return call.agent, call.read_set(call.agent)
-
     def call(self) -> "CallContext":
         """The flow and the agent that call now."""
         config = var_child_runnable_config.get()
@@ -87,9 +80,9 @@ class GraphContext:
                 if metadata.get("ls_integration") == _CREATE_AGENT:
                     around = str(metadata.get("langgraph_checkpoint_ns") or "").rpartition("|")[0]
                     if around or thread is not None:
-                        return CallContext(self._read_sets, self.agent(), (thread, around), context)
-                return CallContext(self._read_sets, self.agent(), (thread, task), context)
-        return CallContext(self._read_sets, self.process, None, None)
+                        return CallContext(self.read_sets, self.agent(), (thread, around), context)
+                return CallContext(self.read_sets, self.agent(), (thread, task), context)
+        return CallContext(self.read_sets, self.process, None, None)
 
     def _node_path(self, checkpoint_ns: str) -> str:
         path = self._nodes.get(checkpoint_ns)
@@ -153,13 +146,17 @@ class Addressing:
         self._by_node = identity == "node"
         self._identity = identity
         self._context = context
+        self._read_sets = context.read_sets
         self._warned = False
 
     def resolve(self, namespace: Namespace) -> tuple[str, Scope, ReadSet]:
         """Agent, scope and read set of a call that addresses an artifact. Raises `UsageError`."""
         if self._by_node:
-            agent, read_set = self._context.acting()
-            return agent, namespace, read_set
+            if var_child_runnable_config.get() is None:  # outside a graph, without making a CallContext
+                agent = self._context.process
+                return agent, namespace, self._read_sets.current(agent)
+            call = self._context.call()
+            return call.agent, namespace, call.read_set(call.agent)
         agent, scope = self.split(namespace)
         self.warn_if_wrong(namespace)
         return agent, scope, self._context.call().read_set(agent)

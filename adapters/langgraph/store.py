@@ -97,6 +97,7 @@ class CoherentStore(BaseStore):
         if writes not in ("last_writer_wins", "guarded"):
             raise UsageError(f"writes is 'last_writer_wins' or 'guarded', got {writes!r}")
         self.ttl_config = _checked_ttl(ttl)
+        self._refreshes_ttl = bool((ttl or {}).get("refresh_on_read", True))
         vectors = None if index is None else VectorIndex(index)
         self._workspace = connect(url, workspace=workspace, **options)
         self._port = port = self._workspace.adapter_port
@@ -147,8 +148,9 @@ class CoherentStore(BaseStore):
             artifact = None
         if artifact is None:
             return super().get(namespace, key, refresh_ttl=refresh_ttl)  # type: ignore[return-value]
-        refreshes = self._refreshes(refresh_ttl)
-        found = self._read(agent, artifact, read_set, namespace=namespace, refresh_ttl=refreshes)
+        found = self._read(
+            agent, artifact, read_set, namespace, self._refreshes_ttl if refresh_ttl is None else refresh_ttl
+        )
         if found is None:
             return None
         made = item(orjson.loads(found.body), key, namespace, found.created_at, found.updated_at, found.version)
@@ -160,7 +162,7 @@ class CoherentStore(BaseStore):
         self, namespace: Namespace, key: str, *, refresh_ttl: bool | None = None
     ) -> Coroutine[Any, Any, CoherentItem | None]:
         """As `get`."""
-        refreshes = self._refreshes(refresh_ttl)
+        refreshes = self._refreshes_ttl if refresh_ttl is None else refresh_ttl
         agent, scope, read_set = self._addressing.resolve(namespace)
         try:
             artifact = self._addresses.get((scope, key))
@@ -168,7 +170,7 @@ class CoherentStore(BaseStore):
             artifact = None
         if artifact is None:
             return _first(self.abatch([GetOp(tuple(namespace), str(key), refreshes)]))
-        found = self._port.read_async(agent, artifact, read_set, namespace=namespace, refresh_ttl=refreshes)
+        found = self._port.read_async(agent, artifact, read_set, namespace, refreshes)
         return _item_of(found, key, namespace)
 
     def put(
@@ -218,13 +220,9 @@ class CoherentStore(BaseStore):
         refresh_ttl: bool | None = None,
     ) -> Coroutine[Any, Any, list[SearchItem]]:
         """As `search`."""
-        op = SearchOp(tuple(namespace_prefix), filter, limit, offset, query, self._refreshes(refresh_ttl))
+        refreshes = self._refreshes_ttl if refresh_ttl is None else refresh_ttl
+        op = SearchOp(tuple(namespace_prefix), filter, limit, offset, query, refreshes)
         return _first(self.abatch([op]))
-
-    def _refreshes(self, refresh_ttl: bool | None) -> bool:  # noqa: FBT001  # LangGraph's own option, passed on
-        if refresh_ttl is not None:
-            return refresh_ttl
-        return bool(self.ttl_config.get("refresh_on_read", True)) if self.ttl_config else True
 
     def _ttl_minutes(self, ttl: float | NotProvided | None) -> float | None:
         if isinstance(ttl, NotProvided):

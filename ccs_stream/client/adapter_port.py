@@ -85,9 +85,8 @@ class AdapterPort(Protocol):
         agent: str,
         artifact: ArtifactId,
         read_set: ReadSet,
-        *,
         namespace: tuple[str, ...] | None = None,
-        refresh_ttl: bool = False,
+        refresh_ttl: bool = False,  # noqa: FBT001, FBT002  # a keyword would cost a hit more than all its checks
     ) -> ReadContent | None:
         """The current version for `agent`; None when there is nothing.
 
@@ -100,9 +99,8 @@ class AdapterPort(Protocol):
         agent: str,
         artifact: ArtifactId,
         read_set: ReadSet,
-        *,
         namespace: tuple[str, ...] | None = None,
-        refresh_ttl: bool = False,
+        refresh_ttl: bool = False,  # noqa: FBT001, FBT002  # a keyword would cost a hit more than all its checks
     ) -> Coroutine[Any, Any, ReadContent | None]:
         """As `read`, in the running event loop."""
 

