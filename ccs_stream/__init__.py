@@ -9,6 +9,8 @@ The rooms, what each may import, and the check that enforces it are described in
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ccs_stream.release import __version__ as __version__
+
 if TYPE_CHECKING:
     from ccs_stream.client.connect import connect as connect
     from ccs_stream.client.degraded.mode import CoherenceDegradedWarning as CoherenceDegradedWarning
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from ccs_stream.protocol.errors import VersionConflict as VersionConflict
     from ccs_stream.protocol.settings import WorkspaceSettings as WorkspaceSettings
 
-__version__ = "0.1.0"
 
 _HOMES = {
     "connect": "ccs_stream.client.connect",

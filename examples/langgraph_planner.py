@@ -23,7 +23,7 @@ PLAN = {
         {"who": "executor", "what": "Add the button to the list and the option to the command line; one code path."},
         {"who": "reviewer", "what": "Check quoting, decimal commas, and that customers see their own invoices only."},
     ],
-    "done": "An export of 10,000 invoices opens in two spreadsheet programs without a question being options.",
+    "done": "An export of 10,000 invoices opens in two spreadsheet programs without a question being asked.",
 }
 
 

@@ -32,7 +32,7 @@ def run(source: Source, name: str, content: int | None, *, as_json: bool) -> Non
     if as_json:
         print_json({"artifact": _name(artifact), "id": artifact.artifact.hex(), "versions": versions})
         return
-    columns = ("version", "what", "by", "base", "at", "bytes", "sha256", "version stale", "why")
+    columns = ("version", "what", "by", "base", "at", "bytes", "sha256", "made stale", "why")
     rows = [
         (
             each["version"],

@@ -57,9 +57,9 @@ def text_of(delivery: DeliveryRecorded, state: Directory, process: ProcessIdenti
     """The delivery as a line for people."""
     about = f"{artifact_name(state, delivery.artifact)} v{delivery.version}"
     what = delivery.source if delivery.outcome == "content" else f"{delivery.source} ({delivery.outcome})"
-    said = "" if delivery.conversation is None else f"  in {delivery.conversation}"
+    model = "" if delivery.conversation is None else f"  in {delivery.conversation}"
     named = (delivery.session_id.hex()[:8], str(delivery.number), describe_process(process))
     return (
-        f"{delivery.valid_at_sequence:>8}  {when(delivery.at):<32}  {delivery.agent:<16}  {what:<17}  {about}{said}  "
+        f"{delivery.valid_at_sequence:>8}  {when(delivery.at):<32}  {delivery.agent:<16}  {what:<17}  {about}{model}  "
         f"[{' '.join(part for part in named if part)}]"
     )

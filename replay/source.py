@@ -1,10 +1,12 @@
-"""The log a command reads: opened read-only, one workspace of it, with positions resolved.
+"""The source of a command of `ccs-replay`: one workspace of a log, opened read-only, with positions resolved.
 
-Guarantees: nothing is written to it; a position is a sequence, `-N` from the end, `@TIME`, or a token of the library,
-and stands for the end of the decision that holds it. Does not: keep the log in memory.
+Every command of `ccs-replay` reads through `Source`.
 
-Where leaders claim, only a reader that began at the beginning can tell a decision from a void one: a position is then
-found by a pass over the shard, and not by a look at single records.
+Guarantees: nothing is written to the log; a position is a sequence, `-N` from the end, `@TIME`, or a token of the
+library, and stands for the end of the decision that holds it. Does not: keep the log in memory.
+
+In a log with leaders, only a reader that began at the beginning can tell a decision from a void one. There a position
+is found by reading the shard, and not by looking at single records.
 """
 
 import dataclasses
@@ -27,14 +29,14 @@ from ccs_stream.replay.output import progress
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Folded:
-    """The state of a workspace at a point."""
+    """The state of a workspace at a position."""
 
     state: Directory
     processes: Processes
     position: Position
-    """That of the workspace's last decision there."""
+    """Position of the workspace's last decision up to there."""
     offset: int
-    """That of the shard's last record there, whosever it is."""
+    """Offset of the shard's last record up to there, of any workspace."""
 
 
 class Source:
@@ -44,7 +46,7 @@ class Source:
         self.store = store
         self.workspace = workspace
         self._last: int | None = None
-        """The last sequence, once it was asked for: all positions of one command count from the same end."""
+        """The last sequence, once it is known: all positions of one command count from the same end."""
 
     @classmethod
     def open(cls, url: str, workspace: str | None) -> "Source":
@@ -57,11 +59,11 @@ class Source:
             raise
 
     def reader(self, *, tolerant: bool = True) -> ShardReader:
-        """A reader at the beginning."""
+        """A reader that begins at the first record."""
         return ShardReader(self.store, self.workspace, tolerant=tolerant)
 
     def entries(self, reader: ShardReader, *, bodies: bool = False, until: int | None = None) -> Iterator[LogEntry]:
-        """What `reader` has left, to an offset or the end as it is now, with progress on a terminal."""
+        """The entries that `reader` has not read yet, to an offset or the end as it is now. Shows progress."""
         end = self.store.end(self.workspace) if until is None else until
         records = self.store.read(self.workspace, reader.offset, until=end, bodies=bodies)
         for stored in progress(records, end - reader.offset):
@@ -73,7 +75,7 @@ class Source:
             yield entry
 
     def state_at(self, at: str | None) -> Folded:
-        """The folded state at a position (the end, where none is given). Raises `UsageError` where there is nothing."""
+        """The folded state at a position, without one at the end. Raises `UsageError` if there is no decision."""
         until = None if at is None else self.offset(at)
         reader, state, processes = self.reader(tolerant=False), Directory(), Processes()
         offset = BEFORE_FIRST
@@ -88,17 +90,17 @@ class Source:
         return Folded(state, processes, position, reader.offset)
 
     def workspaces(self, cursor: Cursor) -> list[str]:
-        """Those of the log where they are listed, or else those of the shard, which `cursor` has met."""
+        """The workspaces of the log; if the store does not list them, those of the shard that `cursor` has met."""
         return self.store.workspaces() if self.store.finds_by_sequence else sorted(cursor.workspaces)
 
     def nothing(self, reader: ShardReader) -> UsageError:
-        """The error for a workspace of which `reader`, at the end, has met no decision."""
+        """The error for a workspace without a decision; `reader` has read to the end."""
         others = sorted(reader.cursor.workspaces)
         there = f"; beside it there would be {others}" if others else ""
         return UsageError(f"{self.store.display_url} holds no decision of the workspace {self.workspace!r}{there}")
 
     def offset(self, at: str) -> int:
-        """Offset of the decision a position stands for. Raises `UsageError`."""
+        """Offset of the decision that a position stands for. Raises `UsageError`."""
         if at.startswith("@"):
             micros = _instant(at[1:])
             return self._look_at(micros) if self.store.serialises_writers else self._pass_to(micros)
@@ -132,7 +134,7 @@ class Source:
         return self._last
 
     def _look_at(self, micros: int) -> int:
-        """The last decision recorded at or before an instant, found by halves: decisions are in order of time."""
+        """Offset of the last decision recorded at or before an instant; decisions are in order of time."""
         low, high = 0, self.store.end(self.workspace)
         while low < high:
             middle = (low + high + 1) // 2
@@ -145,7 +147,7 @@ class Source:
         return low
 
     def _pass_to(self, micros: int) -> int:
-        """As `_look_at`, where there may be anything between two decisions of the workspace."""
+        """As `_look_at`, for a shard that holds other records between the decisions of the workspace."""
         found = 0
         for offset, record in self._decisions():
             if record.recorded_at > micros:
@@ -154,7 +156,7 @@ class Source:
         return found
 
     def _pass_over(self, sequence: int) -> int | None:
-        """The decision that holds a sequence, where the store does not know yet; now it does."""
+        """Offset of the decision that holds a sequence, found by reading, which tells the store where decisions are."""
         last = 0
         for offset, record in self._decisions():
             last = _last_of(record)
@@ -171,7 +173,7 @@ class Source:
 
 
 def decision_of(entry: LogEntry) -> DecisionRecord | None:
-    """The admitted decision of an entry, if it is one."""
+    """The decision of an entry; None if it is void, or no decision."""
     record = entry.record
     return record if isinstance(record, DecisionRecord) and entry.verdict is Verdict.ADMITTED else None
 
@@ -180,17 +182,17 @@ def _last_of(record: object) -> int:
     return record.first_sequence + len(record.events) - 1 if isinstance(record, DecisionRecord) else 0
 
 
-def _chosen(store: LogStore, asked: str | None) -> str:
-    """The workspace to read: the one named, or the only one there is."""
+def _chosen(store: LogStore, wanted: str | None) -> str:
+    """The workspace to read: the one that was named, or else the only one."""
     named = store.named_workspace
-    if asked is not None and named is not None and asked != named:
-        raise click.UsageError(f"the URL names the workspace {named!r}, and --workspace names {asked!r}: choose one")
-    chosen = asked if named is None else named
+    if wanted is not None and named is not None and wanted != named:
+        raise click.UsageError(f"the URL names the workspace {named!r}, and --workspace names {wanted!r}: choose one")
+    chosen = wanted if named is None else named
     if store.finds_by_sequence:
         names = store.workspaces()
     else:
         if chosen is not None:
-            return chosen  # whoever reads it sees whether it is there; looking first would read the log twice
+            return chosen  # the command finds out whether it exists; a check here would read the log twice
         click.echo(
             f"reading all of {store.display_url} to find its workspaces: name one with workspace=NAME in the URL, or "
             "with --workspace",
@@ -209,7 +211,7 @@ def _chosen(store: LogStore, asked: str | None) -> str:
 
 
 def _instant(text: str) -> int:
-    """Microseconds of an ISO 8601 time; UTC unless it says otherwise."""
+    """Microseconds since 1970 of an ISO 8601 time, which is UTC unless it names an offset."""
     try:
         at = dt.datetime.fromisoformat(text)
     except ValueError as error:

@@ -103,3 +103,9 @@ def test_lines_of_prose_have_at_most_125_columns(page: Path) -> None:
     lines = enumerate(page.read_text("utf-8").splitlines(), start=1)
     prose = [(number, line) for number, line in lines if not line.startswith("    ") and " | " not in line]
     assert [number for number, line in prose if len(line) > 125] == []
+
+
+def test_the_list_of_pages_has_every_page() -> None:
+    listed = re.findall(r"^\| \[(.*?)\]", (ROOT / "docs" / "README.md").read_text("utf-8"), re.MULTILINE)
+    pages = [page.name for page in (ROOT / "docs").glob("*.md") if page.name != "README.md"]
+    assert sorted(listed) == sorted([*pages, "decisions/"])

@@ -163,13 +163,14 @@ class Agent:
             OutcomeUnknown: When the log did not answer in time; the write may still happen.
 
         """
-        return self._write(self._read_set(), key, value, scope, Condition.NONE, ttl_s, reason)
+        return self._commit(*self._write_batch(self._read_set(), key, value, scope, Condition.NONE, ttl_s, reason))
 
     def awrite(
         self, key: str, value: object, *, scope: Scope = (), ttl_s: float | None = None, reason: str | None = None
     ) -> Coroutine[Any, Any, Written]:
         """As `write`."""
-        return self._awrite(self._read_set(), key, value, scope, Condition.NONE, ttl_s, reason)
+        read_set = self._read_set()
+        return self._acommit(lambda: self._write_batch(read_set, key, value, scope, Condition.NONE, ttl_s, reason))
 
     def compare_and_set(
         self,
@@ -202,7 +203,8 @@ class Agent:
             CcsError: Whatever `write` raises.
 
         """
-        return self._write(self._read_set(), key, value, scope, expected_version(expected), ttl_s, reason)
+        condition = expected_version(expected)
+        return self._commit(*self._write_batch(self._read_set(), key, value, scope, condition, ttl_s, reason))
 
     def acompare_and_set(
         self,
@@ -215,7 +217,8 @@ class Agent:
         reason: str | None = None,
     ) -> Coroutine[Any, Any, Written]:
         """As `compare_and_set`."""
-        return self._awrite(self._read_set(), key, value, scope, expected_version(expected), ttl_s, reason)
+        read_set, condition = self._read_set(), expected_version(expected)
+        return self._acommit(lambda: self._write_batch(read_set, key, value, scope, condition, ttl_s, reason))
 
     def delete(
         self,
@@ -239,30 +242,6 @@ class Agent:
         """As `delete`."""
         read_set = self._read_set()
         return self._acommit(lambda: self._delete_batch(read_set, key, scope, expected, reason))
-
-    def _write(
-        self,
-        read_set: ReadSet,
-        key: str,
-        value: object,
-        scope: Scope,
-        expected: Expected,
-        ttl_s: float | None,
-        reason: str | None,
-    ) -> Written:
-        return self._commit(*self._write_batch(read_set, key, value, scope, expected, ttl_s, reason))
-
-    def _awrite(
-        self,
-        read_set: ReadSet,
-        key: str,
-        value: object,
-        scope: Scope,
-        expected: Expected,
-        ttl_s: float | None,
-        reason: str | None,
-    ) -> Coroutine[Any, Any, Written]:
-        return self._acommit(lambda: self._write_batch(read_set, key, value, scope, expected, ttl_s, reason))
 
     def _write_batch(
         self,

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-import ccs_stream
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.process_identity import TEXT_BYTES_MAX, ProcessIdentity
+from ccs_stream.release import __version__
 
 
 def identify_process(*, labels: Any = None, identify_host: Any = True) -> ProcessIdentity:
@@ -29,7 +29,7 @@ def identify_process(*, labels: Any = None, identify_host: Any = True) -> Proces
         host=_storable(socket.gethostname()) if identify_host else None,
         pid=os.getpid() if identify_host else None,
         program=_storable(_program()) if identify_host else None,
-        release=ccs_stream.__version__,
+        release=__version__,
         labels=dict(labels) if labels else None,
     ).check()
 

@@ -3,14 +3,15 @@
 `envelope`, `codec`, `commands` and `deliveries` use it. `compile_decoder` writes the source text of a straight-line
 function and compiles it, as `dataclasses` does for `__init__`.
 
-Guarantees: a decoder reads what any Avro writer may write, blocks of any size included; what is no whole record raises
-`CorruptRecord`, and nothing else. Members that the schema does not have take their defaults. Does not: read a
-superseded schema that differs from today's by more than optional fields; that takes an upcast (`protocol.upcast`).
+Guarantees: a decoder reads every encoding that the Avro specification allows, blocks of any size included. Input that
+is not one whole record raises `CorruptRecord`, and no other error. Members that the schema does not have take their
+defaults. Does not: read a superseded schema that differs from today's by more than optional fields and symbols; that
+takes an upcast (`protocol.upcast`).
 
-How: a number of one byte is read inside the function; a call for each would take longer than the rest. The offset of a
-field is a constant for as long as all fields before it have a fixed size. Slots are set one by one, which takes a fifth
-of the time of a call with a dozen keywords. A text that is cut short ends behind the data, which the next field, or the
-check of the end, finds.
+How: numbers of up to three bytes are read inside the function, because a call for each would take longer than the rest.
+The offset of a field is a constant as long as all fields before it have a fixed size. Slots are set one by one, which
+takes a fifth of the time of a call with a dozen keywords. Reading a text does not check the length of the data: if the
+text runs past the end, so does `at`, and the next field or the check at the end raises.
 
 Source: Apache Avro 1.12 specification, "Binary encoding".
 """
@@ -29,7 +30,7 @@ from ccs_stream.protocol.errors import CorruptRecord
 from ccs_stream.protocol.ids import Micros
 
 _GARBLED: Final = (IndexError, KeyError, ValueError)
-"""Raised by reading past the end, by a symbol that there is not, by text that is not UTF-8, by a class that checks."""
+"""Raised by reading past the end, an unknown symbol, text that is not UTF-8, and a class that checks its members."""
 
 
 def compile_decoder(
@@ -41,12 +42,15 @@ def compile_decoder(
     given: Sequence[str] = (),
     beside: Mapping[str, str] = types.MappingProxyType({}),
 ) -> Callable[..., Any]:
-    """A function from a record under `schema` to its value, or without `cls` to a tuple of its fields.
+    """Make a function from a record under `schema` to its value, or without `cls` to a tuple of its fields.
 
-    With `fields`, it reads only these; where they are not the last ones of the record, it returns the value, and where
-    the next field begins. `framed` says that the prefix of the schema stands before the record. `given` names members
-    of `cls` that the schema does not have; the function takes them as further arguments. For `beside` see
-    `compile_encoder`; the list is the function's last argument.
+    `fields`: read only these fields. If they are not the last ones of the record, the function returns a pair, the
+    value and the offset of the next field.
+    `framed`: the prefix of the schema stands before the record.
+    `given`: members of `cls` that the schema does not have, which the function takes as further arguments.
+    `beside`: see `compile_encoder`; the list is the last argument of the function.
+
+    Raises `TypeError` if schema and class do not fit.
     """
     return _Decoder(schema, beside, framed=framed).compile(cls, fields, given)
 
@@ -56,9 +60,9 @@ class _Decoder(FunctionSource):
         super().__init__(f"decode_{schema.name}", schema.source, beside)
         self._schema = schema
         self._fixed: int | None = PREFIX_BYTES if framed else 0
-        """The offset of the next field, while it is the same in every record."""
+        """The offset of the next field, as long as it is the same in every record; then None."""
         self._ahead = 0
-        """Bytes between the variable `at` and the next field, once it is not."""
+        """Bytes between the variable `at` and the next field, when `_fixed` is None."""
         self.constants.update(
             CorruptRecord=CorruptRecord, GARBLED=_GARBLED, new=object.__new__, FLAGS={0: False, 1: True}
         )
@@ -101,7 +105,7 @@ class _Decoder(FunctionSource):
             self._ahead += size
 
     def _move(self, plus: int = 0) -> None:
-        """Let `at` be the offset of the next field."""
+        """Write the line that sets `at` to the offset of the next field."""
         if self._here(plus) != "at":
             self.line(f"at = {self._here(plus)}")
         self._moved()
@@ -111,7 +115,7 @@ class _Decoder(FunctionSource):
 
     @contextmanager
     def _branch(self, head: str) -> Iterator[None]:
-        """A branch, at whose end `at` is the offset of the next field, as it is at the end of the other branches."""
+        """A branch of an if statement. At the end of each branch, `at` is the offset of the next field."""
         before = self._fixed, self._ahead
         with self.block(head):
             yield
@@ -135,7 +139,7 @@ class _Decoder(FunctionSource):
         self._end(cls, value, targets[None])
 
     def _begin(self, cls: type[Any], value: str, named: set[str], passed: Mapping[str, str]) -> dict[str, str]:
-        """Where the members go: into the slots of a new object, or into variables where its class checks them."""
+        """The targets of the members: slots of a new object, or variables if the class checks its members."""
         slots = not hasattr(cls, "__post_init__")
         if slots:
             self.line(f"{value} = new({self.constant(cls)})")

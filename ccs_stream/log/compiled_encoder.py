@@ -33,7 +33,7 @@ from ccs_stream.log.schemas import Schema
 from ccs_stream.protocol.ids import Micros
 
 Path = tuple[str, ...]
-"""Where a field or a symbol is in a schema."""
+"""The place of a field or a symbol in a schema."""
 
 
 def compile_encoder(
@@ -47,12 +47,16 @@ def compile_encoder(
     tail: bytes = b"",
     beside: Mapping[str, str] = types.MappingProxyType({}),
 ) -> Callable[..., bytes]:
-    """A function from a value to its record; `schemas` are those of the record's name, in the order of their release.
+    """Make a function from a value to its record; `schemas` are the schemas of the record, in the order of release.
 
-    Without `cls`, or `as_arguments`, the function takes the fields as arguments, and writes under the last schema. With
-    `fields`, it writes only these, and `tail`; `encoded` names runs of fields that it takes encoded, as one argument.
-    `framed` puts the prefix of the schema before the record. `beside` names fields that hold the place of a member in a
-    list that travels beside the record; the function then takes that list as its last argument, and appends to it.
+    `fields`: write only these fields, and then `tail`.
+    `framed`: put the prefix of the schema before the record.
+    `as_arguments` (always without `cls`): the function takes the fields as arguments, and writes under the last schema.
+    `encoded`: names of further arguments, each with the run of fields that the argument holds encoded.
+    `beside`: fields that hold the place of a member in a list that travels beside the record. The function takes that
+    list as its last argument, and appends the member to it.
+
+    Raises `TypeError` if schema and class do not fit.
     """
     if as_arguments or cls is None:
         return _Encoder(schemas[-1:], beside).of_arguments(cls, fields, encoded, tail, framed=framed)
@@ -110,7 +114,7 @@ class _Encoder(FunctionSource):
         return self.function()
 
     def _part(self, fields: Sequence[str] | None) -> AvroType:
-        """The record, with these fields alone."""
+        """The record with only these fields."""
         record = self._schemas[-1].source
         return (
             record
@@ -119,11 +123,11 @@ class _Encoder(FunctionSource):
         )
 
     def _is_newer(self, path: Path) -> bool:
-        """Whether the oldest schema lacks a part of what is there."""
+        """True if the oldest schema lacks a field or a symbol at this path."""
         return any(newer[: len(path)] == path for newer in self._since)
 
     def _choose_generation(self, avro_type: AvroType, hint: Any, value: str, path: Path) -> None:
-        """Let `generation` be the place of the oldest schema that can say this value."""
+        """Write the lines that set `generation` to the place of the oldest schema that can say this value."""
         match self.kind(avro_type):
             case "union", ["null", inner]:
                 with self.block(f"if {value} is not None:"):

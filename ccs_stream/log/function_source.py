@@ -1,4 +1,4 @@
-"""The source text of a function that is made from an Avro schema and a dataclass, and what both have to do with it.
+"""The source text of a function that is made from an Avro schema and a dataclass, and how the two are matched.
 
 `compiled_encoder` and `compiled_decoder` use it.
 
@@ -74,7 +74,7 @@ class FunctionSource:
         return function
 
     def kind(self, avro_type: AvroType) -> tuple[str, AvroType]:
-        """Which type it is (`union` for a list of types), and its definition."""
+        """The kind of a type (`union` for a list of types), and its definition."""
         if isinstance(avro_type, list):
             return "union", avro_type
         if isinstance(avro_type, str):

@@ -272,7 +272,7 @@ def test_what_was_appended_since_the_anchor_is_not_archived(log: MemoryLog, tmp_
     assert ArchiveLog(tmp_path / "incident.avro").end("w") == anchor.offset
 
 
-def test_a_folder_that_cannot_be_written_to_is_said(log: MemoryLog, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_to_is_a_clear_error(log: MemoryLog, tmp_path: Path) -> None:
     with pytest.raises(LogReadOnly, match="folder"):
         write_archive(log, "w", tmp_path / "no" / "such" / "incident.avro", anchor=anchor_of(log))
 

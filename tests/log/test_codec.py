@@ -173,13 +173,13 @@ def test_an_invalidation_is_what_fastavro_writes_and_reads(event: GrantsInvalida
 
 
 @given(st.integers(0, 2**63 - 1) | st.integers(2**54, 2**56))
-def test_times_survive(number: int) -> None:
+def test_times_are_read_as_they_were_written(number: int) -> None:
     for data in (avro.write_long(number), avro.write_long(number) + b"more behind it"):
         assert avro.read_time(data, 0) == (number, len(avro.write_long(number)))
 
 
 @given(st.integers(0, 2**63 - 1))
-def test_numbers_survive(number: int) -> None:
+def test_numbers_are_read_as_they_were_written(number: int) -> None:
     assert avro.read_long(avro.write_long(number), 0) == (number, len(avro.write_long(number)))
 
 
@@ -248,7 +248,7 @@ def test_a_decision_with_a_flipped_bit_never_raises_anything_else(record: Decisi
 
 
 @given(st.binary(max_size=400))
-def test_noise_is_corrupt(noise: bytes) -> None:
+def test_random_bytes_are_corrupt(noise: bytes) -> None:
     for decode in (DEFAULT_CODEC.decode_event, DEFAULT_CODEC.decode_record):
         with pytest.raises(CorruptRecord):
             decode(noise)
@@ -293,7 +293,7 @@ def test_a_future_event_that_is_not_critical_is_counted_and_passed_over() -> Non
     assert (state.unknown_events, state.sequence) == (1, chain.sequence)
 
 
-def test_a_future_event_that_is_critical_stops_whoever_folds_and_is_marked_by_tools() -> None:
+def test_a_future_event_that_is_critical_stops_a_fold_and_is_marked_by_tools() -> None:
     store, _ = planted(critical=True)
     reader = ShardReader(store, "w")
     with pytest.raises(UnknownSchema, match="upgrade") as caught:

@@ -61,7 +61,7 @@ def read(folder: Path, name: str) -> Schema:
 
 
 @pytest.mark.parametrize("name", RELEASED)
-def test_what_was_released_can_still_be_read(name: str) -> None:
+def test_every_released_schema_can_still_be_read(name: str) -> None:
     assert breaches(read(GOLDEN, name), read(CURRENT, name)) == []
 
 

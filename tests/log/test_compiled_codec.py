@@ -216,7 +216,7 @@ def test_arrays_and_maps_in_several_blocks_are_read() -> None:
         (dataclasses.replace(GIVEN["GrantIssued"], to_state="Z"), KeyError),
     ],
 )
-def test_what_cannot_be_said_raises(event: Any, error: type[Exception]) -> None:
+def test_a_value_that_the_schema_does_not_allow_raises(event: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
         DEFAULT_CODEC.encode_event(event)
 

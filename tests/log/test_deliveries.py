@@ -60,13 +60,13 @@ DELIVERIES = st.builds(
 
 
 @given(DELIVERIES)
-def test_by_hand_as_by_the_schema(each: DeliveryRecorded) -> None:
+def test_a_delivery_is_what_fastavro_writes_and_reads(each: DeliveryRecorded) -> None:
     assert encode_delivery(each) == deliveries_registry().current(NAME).write(fields_of(each))
     assert decode_delivery(encode_delivery(each)) == each
 
 
 @given(DELIVERIES)
-def test_the_short_way_writes_the_same(each: DeliveryRecorded) -> None:
+def test_a_delivery_in_full_has_the_same_bytes_from_both_encoders(each: DeliveryRecorded) -> None:
     full = dataclasses.replace(
         each,
         form=DeliveryForm.FULL,
@@ -87,12 +87,12 @@ def test_fields_are_those_of_the_schema() -> None:
 
 
 @pytest.mark.parametrize("name", DELIVERED)
-def test_released_bytes_stay_what_they_are(name: str) -> None:
+def test_the_golden_deliveries_are_read_and_written_with_the_same_bytes(name: str) -> None:
     assert decode_delivery(bytes.fromhex(GOLDEN[name])) == DELIVERED[name]
     assert encode_delivery(DELIVERED[name]).hex() == GOLDEN[name]
 
 
-def test_what_is_no_delivery_says_so() -> None:
+def test_bytes_that_are_no_delivery_are_a_typed_error() -> None:
     with pytest.raises(UnknownSchema, match="upgrade"):
         decode_delivery(b"\xc3\x01nonsense")
     with pytest.raises(CorruptRecord):

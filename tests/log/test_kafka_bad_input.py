@@ -97,7 +97,7 @@ def error_at(port: int, host: str = "127.0.0.1") -> LogUnavailable:
     return caught.value
 
 
-def test_a_port_where_nobody_listens() -> None:
+def test_a_port_without_a_listener() -> None:
     port = closed_port()
     said = str(error_at(port))
     assert f"127.0.0.1:{port}" in said
@@ -152,7 +152,7 @@ def test_a_port_that_speaks_something_else() -> None:
         ("kafka://h/topic", "write kafka://HOST:9092?workspace=NAME"),
     ],
 )
-def test_a_url_that_is_none(url: str, said: str) -> None:
+def test_a_text_that_is_no_url(url: str, said: str) -> None:
     with pytest.raises(UsageError) as caught:
         settings(url)
     assert said in str(caught.value)
@@ -244,7 +244,7 @@ def test_settings_that_do_not_fit_together() -> None:
         (b"sasl.password=\xff\xfe" + SECRET.encode(), "is not in UTF-8"),
     ],
 )
-def test_a_properties_file_that_is_none(content: bytes, said: str, tmp_path: Path) -> None:
+def test_a_file_that_is_no_properties_file(content: bytes, said: str, tmp_path: Path) -> None:
     file = tmp_path / "client.properties"
     file.write_bytes(content)
     with pytest.raises(UsageError) as caught:
@@ -286,7 +286,7 @@ def test_any_text_names_a_workspace(name: str, small_log: str) -> None:
 
 
 @pytest.mark.kafka
-def test_what_is_no_text_names_none(small_log: str) -> None:
+def test_a_name_that_is_no_text_names_no_workspace(small_log: str) -> None:
     with pytest.raises(UsageError, match="non-empty string"):
         ccs_stream.connect(small_log, workspace="")
     with pytest.raises(UsageError, match="half of a surrogate pair"):
@@ -311,7 +311,7 @@ def test_a_value_that_the_topic_does_not_take(kafka_broker: Broker, kafka_prefix
 
 
 @pytest.mark.kafka
-def test_a_command_as_large_as_its_topic_takes_is_refused_and_stops_nobody(small_log: str) -> None:
+def test_a_command_as_large_as_its_topic_takes_is_refused_and_later_commands_are_served(small_log: str) -> None:
     # Its refusal names the agent, too: with its envelope it is larger than the command, and must still fit.
     leads = ccs_stream.connect(small_log, workspace="poison")
     with leads, ccs_stream.connect(f"{small_log}&coordinator=remote&timeout_s=10", workspace="poison") as workspace:

@@ -58,7 +58,7 @@ def test_a_decision_not_far_before_is_found_for_every_sequence() -> None:
     assert index.before(20 * STRIDE + 1) is None
 
 
-def test_what_is_told_twice_is_passed_over_and_a_gap_forgets_what_lies_before() -> None:
+def test_a_decision_reported_twice_is_passed_over_and_a_gap_forgets_earlier_ones() -> None:
     index = SequenceIndex()
     index.learn(1, 10, [NOTHING])
     index.learn(1, 99, [NOTHING])

@@ -319,9 +319,7 @@ def test_bytes_that_are_no_snapshot_are_a_typed_error() -> None:
         read_snapshot(SnapshotBlob(snapshot_id="", sequence=0, data=sealed(b"something else")))  # type: ignore[arg-type]
 
 
-def test_a_snapshot_of_what_the_log_does_not_hold_is_not_used(
-    log: CountingLog, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_snapshot_of_another_copy_of_the_log_is_not_used(log: CountingLog, caplog: pytest.LogCaptureFixture) -> None:
     """As in a copy made without its -wal, or a log whose record was altered since."""
     newest = next(log.snapshots("w"))
     position = read_snapshot(newest).position

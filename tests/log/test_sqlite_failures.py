@@ -64,7 +64,9 @@ def writing(store: SqliteLog) -> sqlite3.Connection:
     return connection
 
 
-def test_busy_for_long_is_said_and_nothing_is_written(path: Path, raw: sqlite3.Connection) -> None:
+def test_a_log_that_is_locked_for_long_is_a_clear_error_and_nothing_is_written(
+    path: Path, raw: sqlite3.Connection
+) -> None:
     store = SqliteLog(path, busy_timeout_s=0.05)
     raw.execute("BEGIN IMMEDIATE")
     with pytest.raises(LogBusy, match="kept the log locked") as caught, store.turn("w"):
@@ -95,7 +97,7 @@ def test_a_turn_waits_for_another_process_s_turn(path: Path, raw: sqlite3.Connec
     store.close()
 
 
-def test_a_full_disk_is_said_and_nothing_is_half_written(path: Path) -> None:
+def test_a_full_disk_is_a_clear_error_and_nothing_is_half_written(path: Path) -> None:
     store = SqliteLog(path)
     writer = writing(store)
     pages = writer.execute("PRAGMA page_count").fetchone()[0]
@@ -147,7 +149,7 @@ def test_a_read_only_log_is_read_and_refuses_to_be_written(path: Path) -> None:
     assert digest(path) == before
 
 
-def test_a_file_that_may_not_be_written_is_said(path: Path) -> None:
+def test_a_file_that_may_not_be_written_is_a_clear_error(path: Path) -> None:
     store = SqliteLog(path)
     writing(store).execute("PRAGMA query_only = 1")
     chain = Chain("w")
@@ -299,7 +301,7 @@ def test_a_workspace_is_refused_in_a_forked_child(tmp_path: Path) -> None:
     workspace.close()
 
 
-def test_a_closed_log_says_so(path: Path) -> None:
+def test_a_closed_log_raises(path: Path) -> None:
     store = SqliteLog(path)
     store.close()
     for call in (lambda: store.end("w"), lambda: store.change_mark("w"), lambda: store.put_content(b"x")):
@@ -319,6 +321,6 @@ def test_a_closed_log_says_so(path: Path) -> None:
         ("postgres://me:secret@localhost/db", "known: memory, sqlite, file, kafka"),
     ],
 )
-def test_a_url_that_is_none_of_ours_is_explained(url: str, said: str) -> None:
+def test_an_unknown_url_is_explained(url: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         open_log(url)

@@ -47,7 +47,7 @@ def test_turns_do_not_nest_and_the_outer_one_is_unharmed(store: SqliteLog) -> No
     assert store.end("w") == 3
 
 
-def test_what_is_kept_beside_the_records_belongs_to_the_turn_it_is_kept_in(store: SqliteLog) -> None:
+def test_bodies_snapshots_and_deliveries_belong_to_the_turn_in_which_they_are_kept(store: SqliteLog) -> None:
     filled(store, "w", 1)
 
     def keep() -> bytes:
@@ -216,7 +216,7 @@ def test_a_forked_child_that_ends_normally_takes_nothing_from_its_parent(store: 
         assert store.append("w", [chain.draft()], 4) == Appended(5)
 
 
-def test_a_consumer_that_takes_its_time_keeps_no_checkpoint_from_the_file(store: SqliteLog, tmp_path: Path) -> None:
+def test_a_slow_consumer_does_not_block_checkpoints_of_the_file(store: SqliteLog, tmp_path: Path) -> None:
     filled(store, "w", 5)
     reading = store.read("w", 0)
     next(reading)

@@ -199,15 +199,18 @@ class DegradedMode:
                     len(drained.conflicts),
                     drainer.outbox.path,
                 )
+            if self._on_drained is not None and (drained.done or drained.conflicts):
+                self._call_on_drained(self._on_drained, drained)
         finally:
-            self._draining = False
-        if self._on_drained is not None and (drained.done or drained.conflicts):
-            try:
-                self._on_drained(drained)
-            except Exception:
-                LOG.exception("on_drained raised; the drained changes are not affected")
+            self._draining = False  # only now: the mode is normal after what happened was reported
         if drained.error is not None:
             raise drained.error
+
+    def _call_on_drained(self, on_drained: Callable[[DrainResult], object], drained: DrainResult) -> None:
+        try:
+            on_drained(drained)
+        except Exception:
+            LOG.exception("on_drained raised; the drained changes are not affected")
 
     def _log_failure(self, error: Exception) -> None:
         self.last_error = error
