@@ -60,6 +60,6 @@ def text_of(delivery: DeliveryRecorded, state: Directory, process: ProcessIdenti
     model = "" if delivery.conversation is None else f"  in {delivery.conversation}"
     named = (delivery.session_id.hex()[:8], str(delivery.number), describe_process(process))
     return (
-        f"{delivery.valid_at_sequence:>8}  {format_time(delivery.at):<32}  {delivery.agent:<16}  {what:<17}  {about}{model}  "
-        f"[{' '.join(part for part in named if part)}]"
+        f"{delivery.valid_at_sequence:>8}  {format_time(delivery.at):<32}  {delivery.agent:<16}  {what:<17}  "
+        f"{about}{model}  [{' '.join(part for part in named if part)}]"
     )
