@@ -155,11 +155,11 @@ def _other_process(run: Run) -> Iterator[Row]:
     with (
         CoherentStore(f"sqlite:///{path}") as store,
         contextlib.closing(sqlite3.connect(path)) as raw,
-        _writer(path) as (told, said),
+        _writer(path) as (to_writer, from_writer),
     ):
         query = "SELECT head, tail FROM records ORDER BY key DESC LIMIT 1"
         for number in range(run.count(300, 10)):
-            _write(told, said, number)
+            _write(to_writer, from_writer, number)
             began = time.perf_counter()
             item = store.get(NAMESPACE, "plan")
             middle = time.perf_counter()
@@ -186,10 +186,10 @@ def _writer(path: Path) -> Iterator[tuple[IO[str], IO[str]]]:
         child.stdin.close()
 
 
-def _write(told: IO[str], said: IO[str], number: int) -> None:
-    told.write(f"{number}\n")
-    told.flush()
-    if said.readline() != f"{number}\n":
+def _write(to_writer: IO[str], from_writer: IO[str], number: int) -> None:
+    to_writer.write(f"{number}\n")
+    to_writer.flush()
+    if from_writer.readline() != f"{number}\n":
         raise AssertionError("the other process did not write")
 
 

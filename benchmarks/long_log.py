@@ -167,17 +167,19 @@ def _ccs_replay_verify(path: Path) -> tuple[float, int]:
     """Seconds, and bytes of memory at most. Raises `AssertionError` when it fails."""
     replay = str(Path(sys.executable).with_name("ccs-replay"))
     command = [sys.executable, "-I", "-S", "-c", _LAUNCHER, replay, f"sqlite:///{path}", "verify", "--json"]
-    said = ""
+    errors = ""
 
     def verify() -> None:
-        nonlocal said
-        said = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=True).stderr
+        nonlocal errors
+        errors = subprocess.run(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=True
+        ).stderr
 
     seconds = _timed(verify)
-    code, kilobytes = said.splitlines()[-1].split()
+    code, kilobytes = errors.splitlines()[-1].split()
     # These agents overwrite what they never read, which verify reports as lost updates.
     if code not in ("0", "3"):
-        raise AssertionError(f"ccs-replay ended with {code}: {said}")
+        raise AssertionError(f"ccs-replay ended with {code}: {errors}")
     return seconds, int(kilobytes) * 1024
 
 

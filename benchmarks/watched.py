@@ -90,7 +90,7 @@ def _turn(store: Store, count: int) -> float:
     for _ in range(count):
         store.get(NAMESPACE, "k")
     if not store.flush(FLUSH_TIMEOUT_S):
-        raise AssertionError("what was read was not told in time")
+        raise AssertionError("what was read was not passed on in time")
     return (time.perf_counter() - began) / count
 
 

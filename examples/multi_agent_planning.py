@@ -68,7 +68,7 @@ class Version:
     writer: str
     lost: list[str]
     """Agents that held the version before, and lost their copies."""
-    told: list[str] = dataclasses.field(default_factory=list)
+    notified: list[str] = dataclasses.field(default_factory=list)
     fetched: list[str] = dataclasses.field(default_factory=list)
 
     def lines(self) -> list[str]:
@@ -76,7 +76,7 @@ class Version:
         return [
             f"plan v{self.number}, written by {self.writer}",
             f"    held a copy     {_names(self.lost)}",
-            f"    were told       {_names(self.told)}",
+            f"    were notified   {_names(self.notified)}",
             f"    fetched it      {_names(self.fetched)}",
         ]
 
@@ -94,7 +94,7 @@ def versions(state_log: Iterable[dict[str, Any]]) -> list[Version]:
                 found.append(Version(line["version"], name, lost))
                 lost = []
             case "invalidate" if line["from_state"] == "INVALID":
-                found[-1].told.append(name)
+                found[-1].notified.append(name)
             case "fetch" if line["from_state"] == "INVALID" and line["version"]:
                 found[-1].fetched.append(name)
             case _:

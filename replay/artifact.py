@@ -16,7 +16,7 @@ from ccs_stream.protocol.directory import ArtifactState, Directory
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.events import ArtifactDeleted, DeleteReason, GrantsInvalidated, WriteCommitted
 from ccs_stream.replay.event_text import agent_of
-from ccs_stream.replay.output import console, print_json, table, when
+from ccs_stream.replay.output import console, format_time, print_json, table
 from ccs_stream.replay.source import Source
 
 
@@ -99,7 +99,7 @@ def _describe(state: Directory, version: LoggedVersion) -> dict[str, Any]:
         "sequence": version.sequence,
         "agent": agent_of(state, event.participant),
         "base_version": event.base_version,
-        "at": when(version.decision.record.recorded_at),
+        "at": format_time(version.decision.record.recorded_at),
         "invalidated": holders,
     }
     if type(event) is WriteCommitted:

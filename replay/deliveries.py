@@ -18,7 +18,7 @@ from ccs_stream.protocol.ids import ArtifactId
 from ccs_stream.protocol.process_identity import ProcessIdentity
 from ccs_stream.replay.artifact import find_artifact
 from ccs_stream.replay.event_text import artifact_name
-from ccs_stream.replay.output import when
+from ccs_stream.replay.output import format_time
 from ccs_stream.replay.source import Source
 
 
@@ -44,7 +44,7 @@ def document_of(delivery: DeliveryRecorded, state: Directory, process: ProcessId
     fields = {field.name: getattr(delivery, field.name) for field in dataclasses.fields(delivery)}
     for name in ("session_id", "artifact", "content_hash"):
         fields[name] = fields[name].hex()
-    fields["at"] = when(delivery.at)
+    fields["at"] = format_time(delivery.at)
     return {
         **fields,
         "scope": None if known is None else list(known.scope),
@@ -57,9 +57,9 @@ def text_of(delivery: DeliveryRecorded, state: Directory, process: ProcessIdenti
     """The delivery as a line for people."""
     about = f"{artifact_name(state, delivery.artifact)} v{delivery.version}"
     what = delivery.source if delivery.outcome == "content" else f"{delivery.source} ({delivery.outcome})"
-    said = "" if delivery.conversation is None else f"  in {delivery.conversation}"
+    model = "" if delivery.conversation is None else f"  in {delivery.conversation}"
     named = (delivery.session_id.hex()[:8], str(delivery.number), describe_process(process))
     return (
-        f"{delivery.valid_at_sequence:>8}  {when(delivery.at):<32}  {delivery.agent:<16}  {what:<17}  {about}{said}  "
-        f"[{' '.join(part for part in named if part)}]"
+        f"{delivery.valid_at_sequence:>8}  {format_time(delivery.at):<32}  {delivery.agent:<16}  {what:<17}  "
+        f"{about}{model}  [{' '.join(part for part in named if part)}]"
     )

@@ -16,7 +16,7 @@ from ccs_stream.protocol.admit import Cursor, Verdict
 from ccs_stream.protocol.ids import LeaderId
 from ccs_stream.protocol.records import DecisionRecord, LeaderClaimed, LeaderResigned, LogTruncated
 from ccs_stream.replay.event_text import short_id
-from ccs_stream.replay.output import when
+from ccs_stream.replay.output import format_time
 
 
 @dataclasses.dataclass(slots=True)
@@ -36,7 +36,7 @@ class Epoch:
             "epoch": self.claim.epoch,
             "leader_id": self.claim.leader_id.hex(),
             "build": self.claim.build,
-            "claimed_at": when(self.claim.claimed_at),
+            "claimed_at": format_time(self.claim.claimed_at),
             "decisions": self.decisions,
             "shard_decisions": self.shard_decisions,
             "resigned": self.resigned,
@@ -45,7 +45,7 @@ class Epoch:
     def row(self) -> tuple[object, ...]:
         """The epoch for people, in the order of `COLUMNS`."""
         resigned = "yes" if self.resigned else ""
-        leader, at = short_id(self.claim.leader_id), when(self.claim.claimed_at)
+        leader, at = short_id(self.claim.leader_id), format_time(self.claim.claimed_at)
         return (self.claim.epoch, leader, self.claim.build, at, self.decisions, self.shard_decisions, resigned)
 
 

@@ -32,7 +32,7 @@ from ccs_stream.protocol.ids import ArtifactId, LeaderId, ParticipantNumber
 from ccs_stream.protocol.reclaims import REASON_OF
 from ccs_stream.protocol.records import DecisionRecord, ForeignRecord, LeaderClaimed, LeaderResigned
 from ccs_stream.protocol.states import GrantState
-from ccs_stream.replay.output import when
+from ccs_stream.replay.output import format_time
 
 _NAMED = 8
 """So many holders are named in one line; the rest are counted."""
@@ -101,7 +101,7 @@ def describe_event(state: Directory, event: Event) -> str:  # one sentence for e
         case GrantReclaimed():
             return f"{name} reclaimed from {agent_of(state, event.participant)} ({REASON_OF[event.trigger]})"
         case ReservationAcquired():
-            return f"reserved {name}, fence {event.fence}, until {when(event.until)}"
+            return f"reserved {name}, fence {event.fence}, until {format_time(event.until)}"
         case ReservationEnded():
             return f"reservation of {name} {event.reason}, fence now {event.fence}"
         case ArtifactRegistered():
@@ -111,9 +111,9 @@ def describe_event(state: Directory, event: Event) -> str:  # one sentence for e
         case SessionEnded():
             return f"session {event.session_id.hex()[:8]} {event.reason}"
         case SessionRenewed():
-            return f"session {event.session_id.hex()[:8]} renewed until {when(event.until)}"
+            return f"session {event.session_id.hex()[:8]} renewed until {format_time(event.until)}"
         case ExpiryExtended():
-            return f"expiry of {name} moved to {when(event.expires_at)}"
+            return f"expiry of {name} moved to {format_time(event.expires_at)}"
         case WorkspaceOpened():
             return "workspace opened"
         case CommandRefused():

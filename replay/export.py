@@ -33,7 +33,7 @@ def run(source: Source, output: Path, *, force: bool, as_json: bool) -> None:
         state_hash=state_hash(folded.state),
     )
     records = write_archive(source.store, source.workspace, output, anchor=anchor)
-    said = {
+    summary = {
         "archive": str(output),
         "workspace": source.workspace,
         "records": records,
@@ -43,9 +43,9 @@ def run(source: Source, output: Path, *, force: bool, as_json: bool) -> None:
         "bytes": output.stat().st_size,
     }
     if as_json:
-        print_json(said)
+        print_json(summary)
     else:
         click.echo(
-            f"{records} records to sequence {anchor.sequence} in {output} ({said['bytes']} bytes)\n"
+            f"{records} records to sequence {anchor.sequence} in {output} ({summary['bytes']} bytes)\n"
             f"state hash {anchor.state_hash}"
         )

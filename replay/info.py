@@ -16,7 +16,7 @@ from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.records import LogOpened
 from ccs_stream.protocol.statehash import state_hash
 from ccs_stream.replay.epochs import COLUMNS, EpochHistory
-from ccs_stream.replay.output import console, pairs, print_json, table, when
+from ccs_stream.replay.output import console, format_time, print_json, print_pairs, table
 from ccs_stream.replay.source import Source, decision_of
 
 _PROCESS_COLUMNS: Final = ("session", "agents", "host", "pid", "program", "release", "labels")
@@ -34,8 +34,8 @@ def run(source: Source, *, as_json: bool) -> None:
     events = found.pop("events_by_kind")
     del found["epochs"]
     processes = found.pop("processes")
-    pairs((name.replace("_", " "), _text(value)) for name, value in found.items())
-    pairs((f"  {kind}", count) for kind, count in events.items())
+    print_pairs((name.replace("_", " "), _text(value)) for name, value in found.items())
+    print_pairs((f"  {kind}", count) for kind, count in events.items())
     if summary.epochs.epochs:
         click.echo()
         console().print(table("epochs", COLUMNS, (each.row() for each in summary.epochs.epochs)))
@@ -105,8 +105,8 @@ class LogSummary:
             "decisions": self._decisions,
             "void_records": dict(sorted(self.epochs.void.items())),
             "events": state.sequence,
-            "first": when(self._first_at),
-            "last": when(state.recorded_at),
+            "first": format_time(self._first_at),
+            "last": format_time(state.recorded_at),
             "epoch": cursor.epoch,
             "claims": len(self.epochs.epochs),
             "leader": cursor.leader_id.hex() if self.epochs.epochs and not cursor.resigned else None,

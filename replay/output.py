@@ -45,7 +45,7 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> 
     return made
 
 
-def pairs(rows: Iterable[tuple[str, Any]]) -> None:
+def print_pairs(rows: Iterable[tuple[str, Any]]) -> None:
     """Print names and values, one pair a line."""
     made = Table(box=None, show_header=False, pad_edge=False)
     made.add_column(style="bold")
@@ -55,7 +55,7 @@ def pairs(rows: Iterable[tuple[str, Any]]) -> None:
     console().print(made)
 
 
-def when(micros: int) -> str:
+def format_time(micros: int) -> str:
     """An instant as ISO 8601 text, in UTC."""
     return (dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=micros)).isoformat(
         timespec="microseconds"

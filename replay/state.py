@@ -9,7 +9,7 @@ from typing import Any
 from ccs_stream.protocol.directory import ArtifactState, Directory
 from ccs_stream.protocol.statehash import state_hash
 from ccs_stream.replay.event_text import agent_of
-from ccs_stream.replay.output import console, pairs, print_json, table, when
+from ccs_stream.replay.output import console, format_time, print_json, print_pairs, table
 from ccs_stream.replay.source import Source
 
 
@@ -22,7 +22,7 @@ def run(source: Source, at: str | None, *, as_json: bool) -> None:
     ]
     summary = {
         "sequence": state.sequence,
-        "recorded_at": when(state.recorded_at) if state.recorded_at else None,
+        "recorded_at": format_time(state.recorded_at) if state.recorded_at else None,
         "state_hash": state_hash(state),
         "position": str(position),
         "sessions": len(state.sessions),
@@ -30,7 +30,7 @@ def run(source: Source, at: str | None, *, as_json: bool) -> None:
     if as_json:
         print_json({**summary, "artifacts": artifacts})
         return
-    pairs((name.replace("_", " "), value) for name, value in summary.items())
+    print_pairs((name.replace("_", " "), value) for name, value in summary.items())
     columns = ("artifact", "version", "bytes", "writer", "updated", "holders", "reservation")
     rows = [
         (
@@ -53,7 +53,7 @@ def _describe(state: Directory, artifact: ArtifactState) -> dict[str, Any]:
     reservation = None
     if artifact.reserved_by:
         who = agent_of(state, artifact.reserved_by)
-        reservation = f"{who}, fence {artifact.fence}, until {when(artifact.reserved_until)}"
+        reservation = f"{who}, fence {artifact.fence}, until {format_time(artifact.reserved_until)}"
     return {
         "artifact": "/".join((*artifact.scope, artifact.key)),
         "scope": list(artifact.scope),
@@ -63,8 +63,8 @@ def _describe(state: Directory, artifact: ArtifactState) -> dict[str, Any]:
         "bytes": artifact.content_size,
         "content_hash": artifact.content_hash.hex(),
         "writer": artifact.writer_agent,
-        "updated_at": when(artifact.updated_at) if artifact.updated_at else None,
-        "expires_at": None if artifact.expires_at is None else when(artifact.expires_at),
+        "updated_at": format_time(artifact.updated_at) if artifact.updated_at else None,
+        "expires_at": None if artifact.expires_at is None else format_time(artifact.expires_at),
         "holders": [
             {"agent": agent_of(state, number), "participant": number, "state": held} for number, held in holders
         ],

@@ -34,7 +34,7 @@ from ccs_stream.replay.event_text import (
     is_lost_update,
     subject,
 )
-from ccs_stream.replay.output import print_json, when
+from ccs_stream.replay.output import format_time, print_json
 from ccs_stream.replay.source import Source
 
 Line = dict[str, Any]
@@ -163,7 +163,7 @@ def _line(entry: LogEntry, what: str, **more: Any) -> Line:
     at = getattr(record, "recorded_at", None) or getattr(record, "claimed_at", None)
     return {
         "sequence": None,
-        "at": when(at) if at else "",
+        "at": format_time(at) if at else "",
         "agent": "",
         "event": type(record).__name__,
         "artifact": "",

@@ -19,7 +19,7 @@ from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.ids import ArtifactId
 from ccs_stream.replay.artifact import find_artifact
 from ccs_stream.replay.event_text import artifact_name
-from ccs_stream.replay.output import when
+from ccs_stream.replay.output import format_time
 from ccs_stream.replay.source import Source, decision_of
 
 
@@ -50,7 +50,7 @@ def text_of(transition: Transition, state: Directory) -> str:
     moved = f"{transition.from_state} > {transition.to_state}"
     about = f"{artifact_name(state, transition.artifact)} v{transition.version}"
     return (
-        f"{transition.sequence:>8}  {when(transition.recorded_at):<32}  {transition.agent:<16}  {moved}  "
+        f"{transition.sequence:>8}  {format_time(transition.recorded_at):<32}  {transition.agent:<16}  {moved}  "
         f"{transition.trigger:<17}  {about}"
     )
 

@@ -90,15 +90,15 @@ def test_the_flow_of_invalidations_in_every_run_on_one_log(tmp_path: Path) -> No
     assert found["rounds"] == [
         "plan v1, written by planner",
         "    held a copy     nobody",
-        "    were told       nobody",
+        "    were notified   nobody",
         "    fetched it      engineer",
         "plan v2, written by engineer",
         "    held a copy     planner",
-        "    were told       planner",
+        "    were notified   planner",
         "    fetched it      tester, reviewer, planner",
         "plan v3, written by tester",
         "    held a copy     planner, engineer, reviewer",
-        "    were told       planner, engineer, reviewer",
+        "    were notified   planner, engineer, reviewer",
         "    fetched it      reviewer, planner, engineer",
         "4 looks were served from copies: engineer, tester, tester, reviewer",
     ]

@@ -62,7 +62,7 @@ class PeriodicTask:
         self._running = False
         """True if a thread makes rounds, or is about to."""
         self._started_again = False
-        """Whether `start` was called since the last round began."""
+        """True if `start` was called since the last round began."""
         self._closed = False
         self._thread: threading.Thread | None = None
         FORK_AWARE.add(self)

@@ -220,7 +220,8 @@ class BackgroundQueue(Generic[T]):
     def _has_room(self, item: T) -> bool:
         """True if `item` may be appended to a long or closed queue."""
         if not self._closed and len(self._waiting) < self._waiting_max:
-            self._hurry.set()
+            if not self._hurry.is_set():
+                self._hurry.set()
             return True
         self._dropped += 1
         if self._dropped == 1 and not self._closed:

@@ -185,7 +185,7 @@ class LocalCoordinator:
         return True
 
     async def wait_async(self, done: Callable[[], bool], timeout_s: float) -> bool:
-        """The same from a coroutine."""
+        """Like `wait`, from a coroutine."""
         deadline = self.clock.monotonic() + timeout_s
         while not done():
             left = deadline - self.clock.monotonic()
@@ -203,7 +203,7 @@ class LocalCoordinator:
 
     @property
     def position(self) -> Position:
-        """Where the folded state stands."""
+        """The position up to which the state is folded."""
         with self.lock:
             return self._reader.position(self.workspace)
 
@@ -218,7 +218,7 @@ class LocalCoordinator:
         return False
 
     def reader_here(self) -> ShardReader:
-        """A reader that stands where the state is folded to, and moves by itself."""
+        """A reader that goes on from the folded state and moves independently."""
         with self.lock:
             return self._reader.fork()
 
@@ -349,7 +349,7 @@ class LocalCoordinator:
         return commands
 
     def _fold_durable(self, planned: list[PlannedDecision]) -> None:
-        """Fold what is durable now."""
+        """Fold decisions that are durable now."""
         state, reader, moved = self.state, self._reader, False
         for each in planned:
             record = each.record

@@ -31,7 +31,7 @@ class Coordinator(Protocol):
 
     @property
     def store(self) -> LogStore:
-        """The log."""
+        """The log of the workspace."""
 
     workspace: str
     state: Directory
@@ -60,7 +60,7 @@ class Coordinator(Protocol):
 
     @property
     def position(self) -> Position:
-        """Where the folded state stands."""
+        """The position up to which the state is folded."""
 
     @property
     def void_records(self) -> int:
@@ -104,7 +104,7 @@ class Coordinator(Protocol):
         """The same from a coroutine."""
 
     def reader_here(self) -> ShardReader:
-        """A reader that stands where the state is folded to, and moves by itself."""
+        """A reader that goes on from the folded state and moves independently."""
 
     def sweep(self) -> int:
         """End what has run out, where that is this process's to do; returns how many events that took."""

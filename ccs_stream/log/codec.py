@@ -34,7 +34,9 @@ class _Encoders(dict[type[Any], Callable[[Any], bytes]]):
 
     def __missing__(self, cls: type[Any]) -> Callable[[Any], bytes]:
         """The encoder of a class. KeyError for one that has no schema."""
-        name = cls.__name__ if cls in _CLASSES.values() else ""
+        name = cls.__name__
+        if _CLASSES.get(name) is not cls:
+            raise KeyError(cls)
         current = self._registry.current(name)
         older = [each for each in self._registry.superseded(name) if (name, each.prefix) not in self._steps]
         encoder = self[cls] = compile_encoder([*older, current], cls)

@@ -8,6 +8,7 @@ made, not when it is called. Does not: know how a value is encoded.
 """
 
 import dataclasses
+import itertools
 import linecache
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,10 @@ AvroType = Any
 """A type of a schema as JSON has it: a name, a list (a union) or a dict."""
 _SYMBOLS_MAX: Final = 64
 """Symbols of an enum whose number is one byte."""
+
+
+_NUMBERS: Final = itertools.count(1)
+"""A record may have several functions; their file names must differ, for tracebacks."""
 
 
 class Member(NamedTuple):
@@ -67,7 +72,7 @@ class FunctionSource:
 
     def function(self) -> Callable[..., Any]:
         """The function, compiled."""
-        text, file = "\n".join(self._lines) + "\n", f"<{self.name}, made from its schema>"
+        text, file = "\n".join(self._lines) + "\n", f"<{self.name}, made from its schema, {next(_NUMBERS)}>"
         linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)  # for tracebacks
         exec(compile(text, file, "exec"), self.constants)  # noqa: S102  # text made above, from schemas of this package
         function: Callable[..., Any] = self.constants[self.name]

@@ -4,8 +4,7 @@ The client (history of an artifact, outbox, tracing), the coordinators (answer t
 use it.
 
 Guarantees: the event returned is the one that carries this sequence; a sequence that the log names and does not hold
-raises `LogDiverged`. Does not: admit. A store's `find` is asked only for sequences that an admitted event or the folded
-state names.
+raises `LogDiverged`. Does not: admit. Callers pass only sequences that an admitted event or the folded state names.
 """
 
 import dataclasses

@@ -232,8 +232,8 @@ class Invariants:
         if participant in artifact.reclaimed:
             who = self._who(ParticipantNumber(participant))
             self.find(FindingKind.ZOMBIE_WRITE, f"{artifact.name}: {who!r} wrote after a reclaim without having read")
-        standing = artifact.reserved_by and artifact.reserved_until > self._recorded_at
-        if standing and artifact.reserved_by != participant:
+        reserved = artifact.reserved_by and artifact.reserved_until > self._recorded_at
+        if reserved and artifact.reserved_by != participant:
             who = self._who(ParticipantNumber(participant))
             self.find(FindingKind.RESERVATION, f"{artifact.name}: {who!r} wrote while another held the reservation")
 

@@ -29,7 +29,7 @@ class MovementCause(enum.StrEnum):
     PUSH = "push"
     """A holder was given the whole value unasked, because another wrote it."""
     SIGNAL = "signal"
-    """Holders of a copy were told that it is not current any more."""
+    """Holders of a copy got a signal that the copy is not current any more."""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class TokenMovement:
 
 
 def signals(agent: str, scope: Scope, key: str, holders: int) -> TokenMovement:
-    """The tokens of the signals that tell so many holders of a write."""
+    """The tokens of the signals of a write, one for each holder of a copy."""
     return TokenMovement(cause=MovementCause.SIGNAL, agent=agent, scope=scope, key=key, full=holders * SIGNAL_TOKENS)
 
 

@@ -53,7 +53,7 @@ class Verdict(enum.StrEnum):
 
 @dataclasses.dataclass(slots=True)
 class ChainEnd:
-    """Where a workspace stands: the last admitted sequence and the hash of its last admitted decision."""
+    """The end of a workspace: its last admitted sequence and the hash of its last admitted decision."""
 
     sequence: SequenceNumber = SequenceNumber(0)
     hash: Hash = GENESIS_HASH
@@ -81,7 +81,7 @@ class Cursor:
     """Highest offset of that topic that an admitted decision carries: the next leader goes on behind it."""
 
     def end(self, workspace: str) -> ChainEnd:
-        """Where `workspace` stands; at the beginning if it has no decision yet."""
+        """The end of `workspace`; its beginning if it has no decision yet."""
         return self.workspaces.get(workspace) or ChainEnd()
 
     def copy(self) -> "Cursor":

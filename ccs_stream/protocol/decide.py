@@ -186,9 +186,9 @@ def _decide_open(view: View, command: Open) -> list[Event]:
         return [WorkspaceOpened(**dataclasses.asdict(command.settings))]
     if view.settings == command.settings:
         return []
-    wanted, standing = dataclasses.asdict(command.settings), dataclasses.asdict(view.settings)
+    wanted, current = dataclasses.asdict(command.settings), dataclasses.asdict(view.settings)
     differing = ", ".join(
-        f"{name} is {standing[name]}, not {value}" for name, value in wanted.items() if value != standing[name]
+        f"{name} is {current[name]}, not {value}" for name, value in wanted.items() if value != current[name]
     )
     raise Refusal(RefusalReason.SETTINGS_DIFFER, f"the workspace was opened with other settings: {differing}")
 

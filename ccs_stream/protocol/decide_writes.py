@@ -1,6 +1,6 @@
 """The rules for changing artifacts: commit, commit_all, delete, and the end of reservations and lives that ran out.
 
-`decide` calls them. Guarantees: all changes of one command or none; a change made under a standing reservation carries
+`decide` calls them. Guarantees: all changes of one command or none; a change made during a reservation carries
 its fence; a participant whose reservation or grant was reclaimed writes nothing until it has read again, in every mode.
 Does not: judge a last-writer-wins write over a newer version; it records the base, so that the loss shows.
 """
@@ -59,12 +59,12 @@ def _check_permission(
         if change.fence is not None:
             raise Refusal(ev.RefusalReason.FENCED, "no reservation stands for this artifact")
         return
-    writer, standing = author.number, artifact.reserved_by
-    lapsed = standing != NOBODY and artifact.reserved_until <= now
-    if writer in artifact.reclaimed or (lapsed and standing == writer):
+    writer, holder = author.number, artifact.reserved_by
+    lapsed = holder != NOBODY and artifact.reserved_until <= now
+    if writer in artifact.reclaimed or (lapsed and holder == writer):
         raise Refusal(ev.RefusalReason.RECLAIMED, reclaim_sentence(reclaim_of(author, artifact, now)), artifact)
-    if standing != NOBODY and not lapsed:
-        if change.fence == artifact.fence and standing == writer:
+    if holder != NOBODY and not lapsed:
+        if change.fence == artifact.fence and holder == writer:
             return
         if change.fence is None:
             detail = "the artifact is reserved: wait for the release, or change it with the reservation's fence"

@@ -411,13 +411,13 @@ class Directory:
         that have both run out stay two entries: dropping one with the other's end would leave the life without a
         deadline, should the clock of the next call be behind that of this one.
         """
-        standing: dict[tuple[Micros, ArtifactId], None] = {}
+        holding: dict[tuple[Micros, ArtifactId], None] = {}
         while self.deadlines and self.deadlines[0][0] <= now:
             at, artifact = heapq.heappop(self.deadlines)
             state = self.artifacts[artifact]
             lapsed = state.reserved_by != NOBODY and state.reserved_until == at
             if lapsed or (state.exists and state.expires_at == at):
-                standing[at, artifact] = None
-        for entry in standing:
+                holding[at, artifact] = None
+        for entry in holding:
             heapq.heappush(self.deadlines, entry)
-        return list(dict.fromkeys(artifact for _, artifact in standing))
+        return list(dict.fromkeys(artifact for _, artifact in holding))

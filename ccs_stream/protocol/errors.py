@@ -112,7 +112,7 @@ class Reclaimed(Refused):
 
 
 class Fenced(Refused):
-    """The fence is not that of your standing reservation: acquire again."""
+    """The fence is not that of a reservation that you hold: acquire again."""
 
 
 class SessionLost(Refused):

@@ -65,7 +65,7 @@ class RefusalReason(enum.StrEnum):
     RECLAIMED = "reclaimed"
     """The reservation was lost: read again before writing."""
     FENCED = "fenced"
-    """The fence is not that of the standing reservation."""
+    """The fence is not that of the reservation in force."""
     RESERVED = "reserved"
     """Another participant has reserved the artifact: wait for the release, or until its time is over."""
 

@@ -1,7 +1,7 @@
 """Limits of a workspace, fixed by its first event.
 
 Guarantees: every participant works under the same limits, because they are folded from the log; a client that asks
-for others is told so. Does not: hold anything about a process (batch sizes, retries); those belong to the client.
+for others gets an error. Does not: hold anything about a process (batch sizes, retries); those belong to the client.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ SECOND_US: Final = 1_000_000
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class WorkspaceSettings:
-    """What `WorkspaceOpened` records. All durations are microseconds, all sizes bytes."""
+    """The settings that `WorkspaceOpened` records. All durations are microseconds, all sizes bytes."""
 
     inline_content_bytes: int = 64 * 1024
     """A body up to this size travels inside its decision; a larger one goes to the content store first."""

@@ -13,9 +13,9 @@ class GrantState(enum.StrEnum):
     """The state that the directory records for an artifact and a participant."""
 
     MODIFIED = "M"
-    """It wrote the current version, and nobody has read it since."""
+    """It wrote the current version, and no other participant has read that since."""
     EXCLUSIVE = "E"
-    """It read the current version, and nobody else holds a copy."""
+    """It read the current version, and no other participant holds a copy."""
     SHARED = "S"
     """It holds the current version, as others may."""
     INVALID = "I"

@@ -207,14 +207,14 @@ class ContainerBroker(Broker):
         container.reload()
         if container.status in ("running", "paused"):
             self.terminate(node)
-        before = self._said().count(STARTED)
+        before = self._logged().count(STARTED)
         container.start()
         if wait:
             self._await_started(before + 1)
 
     def log_of(self, node: int) -> Path:
         _check(node)
-        self._log.write_bytes(self._said())
+        self._log.write_bytes(self._logged())
         return self._log
 
     @contextlib.contextmanager
@@ -226,17 +226,17 @@ class ContainerBroker(Broker):
             raise UsageError(f"node {node} is not running: restart it first")
         yield container
 
-    def _said(self) -> bytes:
-        said: bytes = self._container.get_wrapped_container().logs()
-        return said
+    def _logged(self) -> bytes:
+        logged: bytes = self._container.get_wrapped_container().logs()
+        return logged
 
     def _await_started(self, times: int) -> None:
         container = self._container.get_wrapped_container()
         deadline = time.monotonic() + _START_TIMEOUT_S
-        while self._said().count(STARTED) < times:
+        while self._logged().count(STARTED) < times:
             container.reload()
             if container.status != "running" or time.monotonic() > deadline:
-                raise BrokerFailed(f"the container did not start:\n{telling_lines(self._said())}")
+                raise BrokerFailed(f"the container did not start:\n{telling_lines(self._logged())}")
             time.sleep(_POLL_S)
 
     def _stop_at_exit(self) -> None:

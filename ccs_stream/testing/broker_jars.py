@@ -88,8 +88,8 @@ def _run(command: list[str]) -> None:
     except subprocess.TimeoutExpired:
         raise NoBroker(f"Maven did not fetch Kafka's jars within {_MAVEN_TIMEOUT_S} s") from None
     if done.returncode != 0:
-        said = [line for line in done.stdout.decode(errors="replace").splitlines() if line.strip()]
-        raise NoBroker(f"Maven cannot fetch Kafka's jars: {' '.join(said[:3]) or f'exit status {done.returncode}'}")
+        output = [line for line in done.stdout.decode(errors="replace").splitlines() if line.strip()]
+        raise NoBroker(f"Maven cannot fetch Kafka's jars: {' '.join(output[:3]) or f'exit status {done.returncode}'}")
 
 
 def _pom() -> str:

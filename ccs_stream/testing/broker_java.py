@@ -48,10 +48,10 @@ def find_java() -> Java:
     if path is None:
         raise NoBroker(f"Java (java, {OLDEST_JAVA} or newer) is neither in JAVA_HOME nor on the PATH")
     try:
-        said = subprocess.run([path, "-version"], capture_output=True, timeout=30, check=False).stderr  # noqa: S603
+        output = subprocess.run([path, "-version"], capture_output=True, timeout=30, check=False).stderr  # noqa: S603
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NoBroker(f"{path} does not run: {error}") from error
-    match = re.search(r'version "((?:1\.)?(\d+)[\w.+-]*)"', said.decode(errors="replace"))
+    match = re.search(r'version "((?:1\.)?(\d+)[\w.+-]*)"', output.decode(errors="replace"))
     if match is None:
         raise NoBroker(f"{path} does not say its version")
     if int(match[2]) < OLDEST_JAVA:

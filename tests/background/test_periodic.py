@@ -209,3 +209,21 @@ def test_a_pause_longer_than_the_system_can_wait_is_none_the_less_a_pause() -> N
     assert task.failures == 0
     assert not rounds
     assert task.close(10)
+
+
+def test_a_task_that_is_started_during_its_last_round_makes_another_one() -> None:
+    begun, go, rounds = threading.Event(), threading.Event(), list[int]()
+
+    def work() -> float:
+        rounds.append(1)
+        begun.set()
+        go.wait(10)
+        return UNTIL_WOKEN
+
+    task = PeriodicTask("test", work, interval_s=0.001)
+    task.wake()
+    assert begun.wait(10)
+    task.start()
+    go.set()
+    until(lambda: len(rounds) == 2 and not task.alive)
+    assert task.close(10)

@@ -77,7 +77,7 @@ def outcome(told: dict[str, Any], folder: Path) -> DemoResult:
     """A second demo on the same log, run in this process."""
     assert told["log"]["workspace"] == "demo"
     log = check_log(f"sqlite:///{folder}/demo.db")
-    return run_demo(collect(folder / "shop"), log, tell=lambda _: None)
+    return run_demo(collect(folder / "shop"), log, show_progress=lambda _: None)
 
 
 # As data.

@@ -193,7 +193,7 @@ def test_a_child_that_fails_says_why(tmp_path: Path) -> None:
     (tmp_path / "other.db").write_text("something else")
     url = f"sqlite:///{tmp_path}/other.db"
     with Child("write", url, "demo", "victim") as child, pytest.raises(ChildFailed, match="not a SQLite file"):
-        child.hear()
+        child.receive()
 
 
 def test_a_log_elsewhere_than_in_sqlite_is_refused() -> None:

@@ -25,13 +25,13 @@ PAD: Final = "." * 3_000
 """Makes a write of two values large, so that a kill could catch it half-way if that were possible."""
 
 
-def say(**fields: Any) -> None:
+def send_line(**fields: Any) -> None:
     """Send one line to the parent, at once."""
     sys.stdout.write(json.dumps(fields) + "\n")
     sys.stdout.flush()
 
 
-def told() -> str:
+def receive_line() -> str:
     """The next line from the parent."""
     return sys.stdin.readline().strip()
 
@@ -52,8 +52,8 @@ def append(workspace: Workspace, name: str, key: str, turns: str) -> None:
             pause()
         seen = agent.read(key, scope=RACE)
         if turn == 0:
-            say(has_read=0 if seen is None else seen.version)
-            told()  # both have read the same version before either writes
+            send_line(has_read=0 if seen is None else seen.version)
+            receive_line()  # both have read the same version before either writes
         pause()
         entries, version = (seen.value, int(seen.version)) if seen is not None else ([], None)
         while True:
@@ -62,13 +62,13 @@ def append(workspace: Workspace, name: str, key: str, turns: str) -> None:
                     written = agent.compare_and_set(key, [*entries, entry], expected=version, scope=RACE)
                 else:
                     written = agent.write(key, [*entries, entry], scope=RACE)
-                say(wrote=entry, version=written.version, overwrote_unseen=written.overwrote_unseen)
+                send_line(wrote=entry, version=written.version, overwrote_unseen=written.overwrote_unseen)
                 break
             except VersionConflict as conflict:
                 refused += 1
                 current: Any = conflict.current_value or []
                 entries, version = current, conflict.current_version
-    say(done=True, refused=refused)
+    send_line(done=True, refused=refused)
 
 
 def hold(workspace: Workspace, name: str, key: str, limit_s: str) -> None:
@@ -76,13 +76,13 @@ def hold(workspace: Workspace, name: str, key: str, limit_s: str) -> None:
     agent = workspace.agent(name)
     try:
         with agent.acquire(key, scope=RESERVED, limit_s=float(limit_s)) as reservation:
-            say(fence=reservation.fence)
-            told()
+            send_line(fence=reservation.fence)
+            receive_line()
             try:
                 late = agent.write(key, {"by": name, "note": "late"}, scope=RESERVED)
-                say(accepted=late.version)
+                send_line(accepted=late.version)
             except Refused as refusal:
-                say(refused=refusal.reason, detail=str(refusal))
+                send_line(refused=refusal.reason, detail=str(refusal))
     except Reclaimed:
         pass  # the write above has said so already
     seen = agent.read(key, scope=RESERVED)
@@ -90,7 +90,7 @@ def hold(workspace: Workspace, name: str, key: str, limit_s: str) -> None:
     expected = seen.version if seen is not None else None
     note = f"after reading what {by} wrote"
     written = agent.compare_and_set(key, {"by": name, "note": note}, expected=expected, scope=RESERVED)
-    say(version=written.version, after=by)
+    send_line(version=written.version, after=by)
 
 
 def take_over(workspace: Workspace, name: str, key: str, wait_s: str) -> None:
@@ -101,7 +101,7 @@ def take_over(workspace: Workspace, name: str, key: str, wait_s: str) -> None:
         waited = time.monotonic() - began
         agent.read(key, scope=RESERVED)
         written = agent.write(key, {"by": name, "note": "in time"}, scope=RESERVED)
-        say(fence=reservation.fence, waited_s=round(waited, 3), version=written.version)
+        send_line(fence=reservation.fence, waited_s=round(waited, 3), version=written.version)
 
 
 def write(workspace: Workspace, name: str) -> None:
@@ -112,18 +112,18 @@ def write(workspace: Workspace, name: str) -> None:
     for number in itertools.count(1):
         mark = f"{name} {number}"
         body = {"mark": mark, "pad": PAD}
-        say(asked=mark)
+        send_line(asked=mark)
         written = workspace.write_all(
             [ccs_stream.Put("left", body, scope=KILLED), ccs_stream.Put("right", body, scope=KILLED)], agent=name
         )
-        say(acknowledged=mark, sequence=written[0].position.sequence)
+        send_line(acknowledged=mark, sequence=written[0].position.sequence)
 
 
 def rebuild(url: str, workspace: str) -> None:
     """Fold the log from its first record, and report the result."""
     began = time.perf_counter()
     evidence = Evidence.read(url, workspace)
-    say(
+    send_line(
         state_hash=evidence.state_hash(),
         sequence=len(evidence.events),
         records=evidence.records,

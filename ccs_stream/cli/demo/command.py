@@ -64,6 +64,6 @@ def _run(sources: SourceFiles, log: "DemoLog") -> "DemoResult":
 
     talk = Console(stderr=True)
     if not talk.is_terminal:
-        return run_demo(sources, log, tell=lambda _: None)
+        return run_demo(sources, log, show_progress=lambda _: None)
     with talk.status("starting") as status:
-        return run_demo(sources, log, tell=status.update)
+        return run_demo(sources, log, show_progress=status.update)

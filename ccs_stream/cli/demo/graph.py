@@ -83,12 +83,12 @@ def reviewer(name: str, model: BaseChatModel) -> Callable[..., ReviewState]:
         board = store.get(REVIEW, "board")
         sources = {path: read(store, CODE, path)["text"] for path in state["paths"]}
         found = sorted(REVIEWERS[name](sources), key=lambda each: -each.severity)
-        said = [dataclasses.asdict(each) for each in found]
-        summary = ask(model, f"You review {name}.", "Sum up these findings.", findings=said)
+        report = [dataclasses.asdict(each) for each in found]
+        summary = ask(model, f"You review {name}.", "Sum up these findings.", findings=report)
         before = store.get(FINDINGS, name)
-        if before is None or before.value["findings"] != said:
-            store.put(FINDINGS, name, {"findings": said, "summary": summary})
-        tally(store, board, f"round {state['round']}", {name: len(said)})
+        if before is None or before.value["findings"] != report:
+            store.put(FINDINGS, name, {"findings": report, "summary": summary})
+        tally(store, board, f"round {state['round']}", {name: len(report)})
         return {}
 
     return review
@@ -116,9 +116,9 @@ def synthesizer(model: BaseChatModel) -> Callable[..., ReviewState]:
         quoted = [{**dataclasses.asdict(each), "code": _line(store, each)} for each in worst]
         fixed = document(findings, model, store) if state["round"] < ROUNDS else []
         done = sorted({*state.get("fixed", []), *fixed})
-        said = ask(model, "You write the report.", "Write it.", reviewers=board, worst=quoted, fixed=done)
+        report = ask(model, "You write the report.", "Write it.", reviewers=board, worst=quoted, fixed=done)
         store.get(REVIEW, "report")
-        store.put(REVIEW, "report", {"text": said})
+        store.put(REVIEW, "report", {"text": report})
         return {"round": state["round"] + 1, "fixed": fixed}
 
     return synthesize

@@ -55,17 +55,17 @@ class Child:
         self._limit.daemon = True
         self._limit.start()
 
-    def hear(self) -> dict[str, Any]:
+    def receive(self) -> dict[str, Any]:
         """The next line of the child. Raises `ChildFailed` if there is none."""
         stream = self._process.stdout
         line = stream.readline() if stream is not None else ""
         if not line.endswith("\n"):
             raise self._failed(self._process.communicate()[1])
-        said: dict[str, Any] = json.loads(line)
-        self.lines.append(said)
-        return said
+        line_data: dict[str, Any] = json.loads(line)
+        self.lines.append(line_data)
+        return line_data
 
-    def tell(self, line: str) -> None:
+    def send(self, line: str) -> None:
         """Send the child a line."""
         stream = self._process.stdin
         if stream is not None:
@@ -115,13 +115,13 @@ def race(url: str, workspace: Workspace, *, guarded: bool) -> RaceResult:
     with Child("append", url, workspace.name, names[0], key, str(TURNS)) as one:
         with Child("append", url, workspace.name, names[1], key, str(TURNS)) as other:
             for child in (one, other):
-                child.hear()
+                child.receive()
             for child in (one, other):
-                child.tell("go")
+                child.send("go")
             for child in (one, other):
                 child.finish()
-        said = [*one.lines, *other.lines]
-    acknowledged = [each["wrote"] for each in said if "wrote" in each]
+        lines = [*one.lines, *other.lines]
+    acknowledged = [each["wrote"] for each in lines if "wrote" in each]
     reading = workspace.agent("demo").read(key, scope=RACE)
     kept = set(reading.value) if reading is not None else set()
     return RaceResult(
@@ -129,7 +129,7 @@ def race(url: str, workspace: Workspace, *, guarded: bool) -> RaceResult:
         acknowledged=len(acknowledged),
         kept=len(kept),
         lost=[each for each in acknowledged if each not in kept],
-        refused=sum(each.get("refused", 0) for each in said),
+        refused=sum(each.get("refused", 0) for each in lines),
         overwrites=overwrites(workspace, key),
         seconds=round(time.perf_counter() - began, 3),
     )
@@ -157,16 +157,16 @@ def stopped_holder(url: str, workspace: Workspace) -> StoppedHolder:
     """A process is stopped while it holds a reservation; another takes over; the first writes too late."""
     began = time.perf_counter()
     with Child("hold", url, workspace.name, "holder", "plan", str(LIMIT_S)) as holder:
-        fence = holder.hear()["fence"]
+        fence = holder.receive()["fence"]
         holder.stop()
         stopped_at = time.perf_counter()
-        holder.tell("write")  # it reads this when it goes on
+        holder.send("write")  # it reads this when it goes on
         with Child("take_over", url, workspace.name, "successor", "plan", str(CHILD_LIFE_S)) as successor:
-            after = successor.hear()
+            after = successor.receive()
             successor.finish()
         stopped_s = time.perf_counter() - stopped_at
         holder.go_on()
-        late = holder.hear()
+        late = holder.receive()
         holder.finish()
     history = workspace.agent("demo").history("plan", scope=RESERVED, values=False)
     return StoppedHolder(
@@ -190,7 +190,7 @@ def killed_writers(url: str, workspace: Workspace) -> KilledWriters:
     for number in range(KILLS):
         with Child("write", url, workspace.name, f"victim-{number + 1}") as victim:
             for _ in range(8):
-                victim.hear()
+                victim.receive()
             time.sleep(random.uniform(0, 0.02))  # noqa: S311  # nothing is secret here
             victim.kill()
         asked += [each["asked"] for each in victim.lines if "asked" in each]
@@ -234,7 +234,7 @@ def rebuilt_elsewhere(url: str, workspace: Workspace) -> RebuiltState:
     """Another process folds the log from its first record; its state must be the live one."""
     live = workspace.state_hash()
     with Child("rebuild", url, workspace.name) as child:
-        found = child.hear()
+        found = child.receive()
         child.finish()
     return RebuiltState(
         live_hash=live,

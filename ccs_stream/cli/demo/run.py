@@ -38,7 +38,7 @@ REPLAY: Final = (
 """The commands that the demo ends with, and what each shows. `workspace` is an option, needed if the log holds several.
 """
 
-Tell = Callable[[str], None]
+ShowProgress = Callable[[str], None]
 
 
 def check_log(url: str | None) -> DemoLog:
@@ -61,24 +61,24 @@ def check_log(url: str | None) -> DemoLog:
     return DemoLog(url=url, workspace=f"{WORKSPACE}-{len(taken) + 1}" if taken else WORKSPACE, bytes=0)
 
 
-def run_demo(sources: SourceFiles, log: DemoLog, *, tell: Tell) -> DemoResult:
+def run_demo(sources: SourceFiles, log: DemoLog, *, show_progress: ShowProgress) -> DemoResult:
     """Run all parts, in order. Raises `CcsError`s of the log, and `ChildFailed`."""
     # Whatever the environment says: the demo sends nothing to anybody.
     os.environ["LANGSMITH_TRACING"] = os.environ["LANGCHAIN_TRACING_V2"] = "false"
     began = time.perf_counter()
     with MeteredStore(log.url, workspace=log.workspace) as store:
-        tell(f"four agents review {len(sources.files)} files")
+        show_progress(f"four agents review {len(sources.files)} files")
         review, before_races = reviewed(sources, store, log)
         workspace = store.workspace
-        tell("two processes race, unguarded")
+        show_progress("two processes race, unguarded")
         unguarded = processes.race(log.url, workspace, guarded=False)
-        tell("two processes race, guarded")
+        show_progress("two processes race, guarded")
         guarded = processes.race(log.url, workspace, guarded=True)
-        tell("a process is stopped while it holds a reservation")
+        show_progress("a process is stopped while it holds a reservation")
         stopped = processes.stopped_holder(log.url, workspace)
-        tell("writers are killed")
+        show_progress("writers are killed")
         killed = processes.killed_writers(log.url, workspace)
-        tell("the state is rebuilt from the log")
+        show_progress("the state is rebuilt from the log")
         rebuilt = processes.rebuilt_elsewhere(log.url, workspace)
     evidence = Evidence.read(log.url, log.workspace)
     checks = [

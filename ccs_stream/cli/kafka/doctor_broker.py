@@ -130,9 +130,9 @@ def rights(clients: Clients) -> list[CheckResult]:
             if operation not in allowed[name]
         ]
         if lacks:
-            said = f"as {role.role} ({role.purpose}) this user lacks {', '.join(lacks)}"
+            text = f"as {role.role} ({role.purpose}) this user lacks {', '.join(lacks)}"
             checks.append(
-                CheckResult("rights", Level.OK, said, "give it these rights only if this user is to play that role")
+                CheckResult("rights", Level.OK, text, "give it these rights only if this user is to play that role")
             )
         else:
             playable.append(f"{role.role} ({role.purpose})")
@@ -202,10 +202,10 @@ def version(clients: Clients) -> list[CheckResult]:
         return [
             CheckResult(what, Level.WARNING, "not known: the broker does not say what it serves", "look at it there")
         ]
-    said = f"Kafka {found}, by what it serves"
+    text = f"Kafka {found}, by what it serves"
     if is_unsupported(found):
-        return [CheckResult(what, Level.WARNING, said, "ccs-stream is tested on Kafka 4: upgrade the brokers")]
-    return [CheckResult(what, Level.OK, said)]
+        return [CheckResult(what, Level.WARNING, text, "ccs-stream is tested on Kafka 4: upgrade the brokers")]
+    return [CheckResult(what, Level.OK, text)]
 
 
 def _limits_in(found: Mapping[str, str], settings: KafkaSettings, *, brokers: int) -> Iterator[CheckResult]:
@@ -215,8 +215,8 @@ def _limits_in(found: Mapping[str, str], settings: KafkaSettings, *, brokers: in
 
     problems: list[CheckResult] = []
 
-    def warn(said: str, advice: str, level: Level = Level.WARNING) -> None:
-        problems.append(CheckResult("broker limits", level, said, advice))
+    def warn(text: str, advice: str, level: Level = Level.WARNING) -> None:
+        problems.append(CheckResult("broker limits", level, text, advice))
 
     low, high = number("group.min.session.timeout.ms", 0), number("group.max.session.timeout.ms", 1 << 31)
     mine = round(settings.session_timeout_s * 1_000)

@@ -110,7 +110,7 @@ def _row(followed: PartitionReader, group: CoordinatorGroup | CcsError) -> dict[
 def _head(store: KafkaLog, followed: list[PartitionReader]) -> CheckResult:
     workspaces = sum(len(each.states) for each in followed)
     records = sum(each.end for each in followed)
-    said = f"log {store.log_id.hex()}: {store.partitions} partitions, {records} records, {workspaces} workspaces"
+    text = f"log {store.log_id.hex()}: {store.partitions} partitions, {records} records, {workspaces} workspaces"
     broken = [each for each in followed if each.error is not None]
     if broken:
         return CheckResult(
@@ -120,7 +120,7 @@ def _head(store: KafkaLog, followed: list[PartitionReader]) -> CheckResult:
             "coordinators stop there: do what the message says",
         )
     void = sum(each.cursor.void for each in followed)
-    return CheckResult("log", Level.OK, said + (f", {void} void records, which every reader skips" if void else ""))
+    return CheckResult("log", Level.OK, text + (f", {void} void records, which every reader skips" if void else ""))
 
 
 def _leadership(
@@ -234,12 +234,12 @@ def _state(store: KafkaLog, followed: list[PartitionReader], progress: Progress)
                     "is a bug, or another program wrote to the snapshots topic",
                 )
     if not differing:
-        said = (
+        text = (
             f"{compared} workspaces: the state from the snapshots is the state computed from the beginning"
             if compared
             else "no snapshots yet: every state is computed from the beginning"
         )
-        yield CheckResult("state", Level.OK, said)
+        yield CheckResult("state", Level.OK, text)
 
 
 def _named(followed: Sequence[PartitionReader]) -> str:

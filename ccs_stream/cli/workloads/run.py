@@ -46,9 +46,9 @@ class TokenCountingStore(InMemoryStore):
         self.tokens = 0
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
-        asked = list(ops)
-        results = super().batch(asked)
-        for op, result in zip(asked, results, strict=True):
+        operations = list(ops)
+        results = super().batch(operations)
+        for op, result in zip(operations, results, strict=True):
             if isinstance(op, PutOp) and op.value is not None:
                 self.tokens += estimate_tokens(op.value)
             elif isinstance(op, GetOp) and result is not None:

@@ -350,7 +350,7 @@ class RemoteCoordinator:
 
     @property
     def position(self) -> Position:
-        """Where the folded state stands."""
+        """The position up to which the state is folded."""
         with self.lock:
             end = self.shard.reader.cursor.end(self.workspace)
             return Position(self.store.log_id, self.workspace, self.shard.reader.offset, end.sequence, end.hash)

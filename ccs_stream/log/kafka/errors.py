@@ -93,7 +93,7 @@ _OTHERS_ANSWER_S: Final = 1.0
 
 
 class BrokerRefusal(enum.StrEnum):
-    """What a failed produce means for its message."""
+    """Meaning of a failed produce for its message."""
 
     TOO_LARGE = "too_large"
     """The broker will never take this message, because of its size."""

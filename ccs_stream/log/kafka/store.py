@@ -21,6 +21,7 @@ from typing import Any, Final
 from confluent_kafka import Message
 
 from ccs_stream.log.codec import DEFAULT_CODEC
+from ccs_stream.log.envelope import encode_tail
 from ccs_stream.log.kafka import topics
 from ccs_stream.log.kafka.appender import Appender
 from ccs_stream.log.kafka.clients import Clients
@@ -353,7 +354,7 @@ def _holds(stored: StoredRecord, sequence: int) -> bool:
 
 def message_of(draft: Draft) -> bytes:
     """A record as one message."""
-    return draft.head + StoredRecord(0, b"", contents=draft.contents).tail if draft.decision else draft.head
+    return draft.head + encode_tail(draft.contents) if draft.decision else draft.head
 
 
 def stored_of(message: Message, *, bodies: bool = True) -> StoredRecord:

@@ -45,7 +45,7 @@ FOREVER: Final = "-1"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TopicRequirement:
-    """What a topic of a log must be."""
+    """Requirements on one topic of a log."""
 
     name: str
     purpose: str

@@ -53,7 +53,7 @@ class InFlightCommand(PendingCommand):
     ) -> None:
         super().__init__(command, numbers)
         self.timeout_s = timeout_s
-        """How long its caller waits."""
+        """How long the caller waits for the decision."""
         self.deadline = clock.monotonic() + timeout_s
         self.key: CommandKey | None = None
         """Session and number, once it was sent: from then on it may be decided."""

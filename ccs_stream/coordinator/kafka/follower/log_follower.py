@@ -79,7 +79,7 @@ class LogFollower:
         self.clock = clock
         self.commands = CommandsTopic(store)
         self.error: CcsError | None = None
-        """Why following ended."""
+        """The error that ended following, if it has ended so."""
         self._snapshots = SnapshotKeeper(store)
         self._monitor = TopicMonitor(store, lambda: tuple(self.shards), self.fail, clock=clock)
         spare = min(store.partitions, SPARE_PRODUCERS) if client_id is not None else 0
@@ -111,7 +111,7 @@ class LogFollower:
         self._thread = threading.Thread(target=self._run, name="ccs-follow", daemon=True)
 
     def join_group(self) -> None:
-        """Offer to lead."""
+        """Join the group of the coordinators, which offers to lead. Does nothing without a `client_id`."""
         if self.member is None and self._client_id is not None:
             self._producers.warm()
             self.member = GroupMember(self.store, self, client_id=self._client_id, clock=self.clock)

@@ -44,7 +44,7 @@ class DecisionListener(Protocol):
         """A decision of the workspace was admitted and folded."""
 
     def on_no_decision(self, queued: QueuedCommand, planned: PlannedDecision) -> None:
-        """A command that was handed over directly needed no decision; the state that says so is in the log now."""
+        """A command that was handed over directly needed no decision: the folded state answers it."""
 
 
 @dataclasses.dataclass(slots=True)

@@ -47,7 +47,7 @@ class ShardReplica:
         self.states: dict[str, Directory] = {}
         self.counts = ShardCounts()
         self.log_end = 0
-        """Where the partition ended at the last fetch."""
+        """Offset behind the last record of the partition at the last fetch."""
         self.follows_all = workspace is None
         if workspace is not None:
             self.states[workspace] = Directory()
