@@ -32,9 +32,9 @@ _OPERATORS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
 }
 
 
-def check_filter(wanted: Mapping[str, Any] | None) -> None:
+def check_filter(condition: Mapping[str, Any] | None) -> None:
     """Raise `UsageError` for an unknown operator, before anything is searched."""
-    for key, value in (wanted or {}).items():
+    for key, value in (condition or {}).items():
         if isinstance(value, Mapping):
             for name in value:
                 if name.startswith("$") and name not in _OPERATORS:
@@ -42,30 +42,30 @@ def check_filter(wanted: Mapping[str, Any] | None) -> None:
             check_filter({name: part for name, part in value.items() if not name.startswith("$")})
 
 
-def matches(value: Any, wanted: Mapping[str, Any] | None) -> bool:
+def matches(value: Any, condition: Mapping[str, Any] | None) -> bool:
     """True if a stored value passes a filter: every key of it, nested ones included."""
-    if not wanted:
+    if not condition:
         return True
-    return isinstance(value, Mapping) and all(_matches(value.get(key), part) for key, part in wanted.items())
+    return isinstance(value, Mapping) and all(_matches(value.get(key), part) for key, part in condition.items())
 
 
-def _matches(value: Any, wanted: Any) -> bool:
-    if isinstance(wanted, Mapping):
-        if any(name.startswith("$") for name in wanted):
-            return all(_OPERATORS[name](value, operand) for name, operand in wanted.items())
-        return isinstance(value, Mapping) and all(_matches(value.get(key), part) for key, part in wanted.items())
-    if isinstance(wanted, list | tuple):
-        same_length = isinstance(value, list | tuple) and len(value) == len(wanted)
-        return same_length and all(_matches(each, part) for each, part in zip(value, wanted, strict=True))
-    return bool(value == wanted)
+def _matches(value: Any, condition: Any) -> bool:
+    if isinstance(condition, Mapping):
+        if any(name.startswith("$") for name in condition):
+            return all(_OPERATORS[name](value, operand) for name, operand in condition.items())
+        return isinstance(value, Mapping) and all(_matches(value.get(key), part) for key, part in condition.items())
+    if isinstance(condition, list | tuple):
+        same_length = isinstance(value, list | tuple) and len(value) == len(condition)
+        return same_length and all(_matches(each, part) for each, part in zip(value, condition, strict=True))
+    return bool(value == condition)
 
 
 def listed(
     namespaces: Iterable[tuple[str, ...]], conditions: Iterable[MatchCondition] | None, max_depth: int | None
 ) -> list[tuple[str, ...]]:
     """Namespaces that meet all conditions, cut at `max_depth`, each once, sorted."""
-    wanted = list(conditions or ())
-    kept = {namespace for namespace in namespaces if all(_meets(namespace, each) for each in wanted)}
+    required = list(conditions or ())
+    kept = {namespace for namespace in namespaces if all(_meets(namespace, each) for each in required)}
     return sorted({namespace[:max_depth] for namespace in kept} if max_depth is not None else kept)
 
 
@@ -76,4 +76,4 @@ def _meets(namespace: tuple[str, ...], condition: MatchCondition) -> bool:
     if len(path) > len(namespace):
         return False
     part = namespace[: len(path)] if condition.match_type == "prefix" else namespace[len(namespace) - len(path) :]
-    return all(wanted in ("*", label) for label, wanted in zip(part, path, strict=True))
+    return all(pattern in ("*", label) for label, pattern in zip(part, path, strict=True))

@@ -46,9 +46,9 @@ class Operations:
         self._writer = writer
         self._vectors = vectors
 
-    def batch(self, asked: Iterable[Op], call: CallContext) -> Steps[list[Result]]:
+    def batch(self, operations: Iterable[Op], call: CallContext) -> Steps[list[Result]]:
         """The results of a batch, in the order of its operations."""
-        ops = list(asked)
+        ops = list(operations)
         for op in ops:
             validate_op_namespace(op)
         batches = self._writer.batches_of(ops, call)

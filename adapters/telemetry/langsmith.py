@@ -84,11 +84,11 @@ class LangSmithExporter(Exporter, TelemetryExporter):
     def _put(self, event: StoreMetricEvent, captured: tuple[RunTree, bool] | None) -> None:
         self._begin_in_a_child()
         with self._lock:
-            said = self._count(event)
+            totals = self._count(event)
             if captured is None:
                 return
             run, sent = captured
-            run.extra["metadata"].update(said)
+            run.extra["metadata"].update(totals)
             # In this order: a run that is not over yet will be sent with what was put.
             if sent and run.end_time is not None:
                 self._keep_late(run)

@@ -124,9 +124,11 @@ class OpenTelemetryExporter(Exporter, TelemetryExporter):
 
     def failed_write(self, begun: object, error: BaseException, failed_at: Micros) -> None:
         if isinstance(begun, Span):
-            said = str(error) if isinstance(error, Exception) else "its caller gave up; the log says what came of it"
+            description = (
+                str(error) if isinstance(error, Exception) else "its caller gave up; the log says what came of it"
+            )
             begun.set_attribute("error.type", type(error).__name__)
-            begun.set_status(Status(StatusCode.ERROR, said))
+            begun.set_status(Status(StatusCode.ERROR, description))
             begun.end(end_time=failed_at * _NS_PER_US)
 
     def export(self, observed: ObservedOperation, captured: object) -> None:

@@ -50,7 +50,7 @@ def connect(url: str | None = None, *, workspace: str | None = None, **options: 
         raise
 
 
-def _name(wanted: str | None, named: str | None) -> str:
-    if wanted is not None and named is not None and wanted != named:
-        raise UsageError(f"workspace={wanted!r} was given, and the URL names {named!r}: give only one of them")
-    return wanted or named or DEFAULT_WORKSPACE
+def _name(name: str | None, named: str | None) -> str:
+    if name is not None and named is not None and name != named:
+        raise UsageError(f"workspace={name!r} was given, and the URL names {named!r}: give only one of them")
+    return name or named or DEFAULT_WORKSPACE

@@ -118,16 +118,16 @@ def settings_with(config: CrashRecoveryConfig | None, settings: WorkspaceSetting
         if settings is not None and settings.crash_recovery:
             raise UsageError("crash_recovery is not enabled, and settings ask for it: leave one of them out")
         return settings
-    wanted = dataclasses.replace(
+    complete = dataclasses.replace(
         settings or WorkspaceSettings(),
         crash_recovery=True,
         heartbeat_interval_us=config.heartbeat_interval_us,
         session_timeout_us=config.heartbeat_timeout_us,
         maximum_hold_us=config.max_hold_us,
     )
-    if settings is not None and settings.crash_recovery and settings != wanted:
+    if settings is not None and settings.crash_recovery and settings != complete:
         raise UsageError("crash_recovery and settings name different limits: give them in one of the two")
-    return wanted
+    return complete
 
 
 def check_composition(

@@ -112,8 +112,8 @@ class Workspace:
         self._closed = False
         if config is None:
             config = parse_options({}, of="Workspace")
-        wanted = config.settings if settings is None else settings
-        self.coordinator = open_coordinator(store, name, settings_with(config.crash_recovery, wanted), clock=clock)
+        limits = config.settings if settings is None else settings
+        self.coordinator = open_coordinator(store, name, settings_with(config.crash_recovery, limits), clock=clock)
         self.engine = Engine(
             self.coordinator,
             contents=ContentCache(store, name, bytes_max=config.body_cache_bytes),
@@ -171,7 +171,7 @@ class Workspace:
 
     @property
     def adapter_port(self) -> AdapterPort:
-        """What an adapter for an agent framework may use of this workspace."""
+        """The interface of this workspace for adapters to agent frameworks."""
         return self.engine
 
     def agent(self, name: str, *, conversation: str | None = None, generation: int | None = None) -> Agent:
@@ -256,8 +256,8 @@ class Workspace:
         yield from engine.reader.catch_up(None if freshness is None else Freshness.parse(freshness), at_least)
         address = engine.session.address
         ids = [address((), each) if isinstance(each, str) else address(*each) for each in addresses]
-        asked = delivery_freshness(freshness, at_least)
-        reads = [(ReadCall(agent, read_set, freshness=asked, tick=tick), artifact) for artifact in ids]
+        requested = delivery_freshness(freshness, at_least)
+        reads = [(ReadCall(agent, read_set, freshness=requested, tick=tick), artifact) for artifact in ids]
         found = yield from engine.reader.read_all_steps(reads)
         return [
             None if each is None else reading_of(each.state, each.body, each.position, stale=each.stale)

@@ -47,7 +47,7 @@ class DeliveryRecorder:
         """Record deliveries under another session, because the log has ended the one before."""
         self._session_id = session_id
 
-    def tell(self, *, sink: DeliverySink | None = None, observer: ReadObserver | None = None) -> None:
+    def connect(self, *, sink: DeliverySink | None = None, observer: ReadObserver | None = None) -> None:
         """Pass every delivery to `sink`, and every value read to `observer`, from now on."""
         self._sink, self._observer = sink, observer
         self.observed = sink is not None or observer is not None
@@ -183,7 +183,7 @@ class DeliveryRecorder:
         else:
             self._copies.fetched(agent, artifact, state.scope, state.key)
 
-    def _freshness(self, asked: DeliveryFreshness | None) -> DeliveryFreshness:
+    def _freshness(self, requested: DeliveryFreshness | None) -> DeliveryFreshness:
         if self._coordinator.stale:
             return DeliveryFreshness.STALE
-        return self._default_freshness if asked is None else asked
+        return self._default_freshness if requested is None else requested

@@ -1,4 +1,4 @@
-"""Degraded mode of a workspace: whether the log can be used now, who is told of changes, and the way back.
+"""Degraded mode of a workspace: whether the log can be used now, the listeners to changes, and the way back.
 
 `LocalFallback` asks it before every read and write; the workspace makes one where `on_error="degrade"`.
 
@@ -165,8 +165,8 @@ class DegradedMode:
         ended = self._prober.close(timeout_s)
         with self._lock:
             listeners = tuple(self._listeners)
-        told = [each.close(max(0.0, deadline - time.monotonic())) for each in listeners]
-        return ended and all(told)
+        closed = [each.close(max(0.0, deadline - time.monotonic())) for each in listeners]
+        return ended and all(closed)
 
     def _writes(self) -> str:
         return "refused" if self._drainer is None else f"kept in {self._drainer.outbox.path} until it is back"

@@ -177,20 +177,20 @@ class Outbox:
 
     # Queueing.
 
-    def put(self, agent: str, wanted: OutboxChange, *, seen: int | None = None) -> QueuedChange:
+    def put(self, agent: str, change: OutboxChange, *, seen: int | None = None) -> QueuedChange:
         """Keep a change durably. `seen` is the number of another agent's waiting change that the author has read.
 
         Raises `OutboxFull`, `UsageError`, `LogError`s of the disk: then nothing was kept; `OutcomeUnknown`.
         """
         check_text(agent, "an agent's name")
-        check_text(wanted.key, "a key")
-        for part in wanted.scope:
+        check_text(change.key, "a key")
+        for part in change.scope:
             check_text(part, "a part of a scope")
-        if (wanted.body is None) is not (wanted.content_type is None):
+        if (change.body is None) is not (change.content_type is None):
             raise UsageError("a write has a content type and a body, a delete has neither")
-        artifact = artifact_id(self.workspace, wanted.scope, wanted.key)
+        artifact = artifact_id(self.workspace, change.scope, change.key)
         with self._own_lock():
-            follows, base = self._condition(artifact, agent, wanted.base_version, seen)
+            follows, base = self._condition(artifact, agent, change.base_version, seen)
             with self._writing() as connection:
                 number = next_number(connection)
                 entry = OutboxEntry(
@@ -198,16 +198,16 @@ class Outbox:
                     command=CommandNumber(2 * number),
                     follows=follows,
                     agent=agent,
-                    scope=wanted.scope,
-                    key=wanted.key,
+                    scope=change.scope,
+                    key=change.key,
                     artifact=artifact,
-                    kind=EntryKind.DELETE if wanted.body is None else EntryKind.WRITE,
-                    content_type=wanted.content_type,
-                    body=wanted.body,
+                    kind=EntryKind.DELETE if change.body is None else EntryKind.WRITE,
+                    content_type=change.content_type,
+                    body=change.body,
                     base_version=base,
-                    ttl_us=wanted.ttl_us,
-                    index_fields=wanted.index_fields,
-                    reason=wanted.reason,
+                    ttl_us=change.ttl_us,
+                    index_fields=change.index_fields,
+                    reason=change.reason,
                     queued_at=self._clock(),
                 )
                 self._require_room(entry.size)

@@ -47,15 +47,15 @@ class WorkspaceObservers:
             find_trace = functools.partial(trace_on_log, store, name)
             self.metrics = OperationMetrics(metrics, instance_id=instance_id, find_trace=find_trace)
         self.pusher = Pusher(engine) if engine.copies.rules.push else None
-        wanted = not store.instantaneous if deliveries is None else deliveries
-        self.deliveries = DeliveryLog(store, name) if wanted else None
+        records_deliveries = not store.instantaneous if deliveries is None else deliveries
+        self.deliveries = DeliveryLog(store, name) if records_deliveries else None
         self.audit: ContentAudit | None = None
         self.state_log: StateLog | None = None
         if content_audit_log is not None:
             self.audit = ContentAudit(content_audit_log, instance_id=instance_id)
         if state_log is not None:
             self.state_log = StateLog(coordinator, state_log, instance_id=instance_id)
-        engine.recorder.tell(sink=self._sink(), observer=self.metrics)
+        engine.recorder.connect(sink=self._sink(), observer=self.metrics)
         engine.writer.observer = self.metrics
         if self.metrics is not None and self.pusher is not None:
             self.pusher.on_push = self.metrics.pushed

@@ -98,7 +98,7 @@ class Writer:
         except BaseException as error:  # a caller that gives up raises GeneratorExit: nobody knows what came of it
             self._failed(begun, error)
             raise
-        self._tell(batch, written[0], tick, began_at, begun)
+        self._notify_observer(batch, written[0], tick, began_at, begun)
         return written
 
     def _commit_or_queue(self, batch: WriteBatch, what: str, *, atomic: bool) -> Steps[list[Written]]:
@@ -146,7 +146,7 @@ class Writer:
     ) -> list[Written]:
         written = self._results.one(answer, batch)
         self._recorder.finish_write(batch.agent, batch.changes[0], written, batch.read_set)
-        self._tell(batch, written, tick, began_at, begun)
+        self._notify_observer(batch, written, tick, began_at, begun)
         return [written]
 
     # Observers.
@@ -162,7 +162,7 @@ class Writer:
         if self.observer is not None:
             self.observer.failed(begun, error)
 
-    def _tell(
+    def _notify_observer(
         self, batch: WriteBatch, written: Written, tick: int, began_at: Micros, begun: Sequence[object | None]
     ) -> None:
         if self.observer is not None:
