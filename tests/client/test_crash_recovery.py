@@ -247,9 +247,15 @@ def owner_is(workspace: Workspace, agent: str) -> bool:
     return artifact is not None and artifact.owner == engine.session.current.joined.get(agent, -1)
 
 
+def beats(workspace: Workspace) -> bool | None:
+    """Whether the heartbeat of the workspace is alive; None where it has none."""
+    return next((worker.alive for worker in workspace.health().workers if worker.name == "heartbeat"), None)
+
+
 def test_a_workspace_without_crash_recovery_has_no_keeper() -> None:
     with ccs_stream.connect(None, settings=WorkspaceSettings()) as workspace:
-        assert start_heartbeat(workspace.engine) is workspace._heartbeat is None
+        assert start_heartbeat(workspace.engine) is None
+        assert beats(workspace) is None
 
 
 def test_a_workspace_that_others_opened_with_crash_recovery_has_a_keeper(tmp_path: Path) -> None:
@@ -257,11 +263,8 @@ def test_a_workspace_that_others_opened_with_crash_recovery_has_a_keeper(tmp_pat
     with ccs_stream.connect(url, workspace="w", settings=quick()):
         pass
     with ccs_stream.connect(url, workspace="w") as workspace:
-        keeper = workspace._heartbeat
-        assert keeper is not None
-        assert keeper.alive
-    keeper.close()
-    until("the end of it", lambda: not keeper.alive)
+        assert beats(workspace)
+    until("the end of it", lambda: not beats(workspace))
 
 
 def test_an_idle_process_that_only_hits_is_renewed_at_most_once_an_interval_and_keeps_its_grant(tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ import ccs_stream
 from ccs_stream import UsageError, Workspace
 from ccs_stream.adapters.langgraph import CCSStore
 from ccs_stream.client.cache.copy_tracker import parse_rules
-from ccs_stream.protocol.ids import Micros
+from ccs_stream.client.options import parse_options
+from ccs_stream.log.memory import MemoryLog
 from ccs_stream.protocol.strategies import EAGER, lease
+from ccs_stream.testing.clock import ManualClock
 
 Connect = Callable[..., Workspace]
 Log = Callable[[], dict[str, Any]]
@@ -54,16 +56,17 @@ def test_a_lease_of_calls_ends_with_a_fetch(connect: Connect) -> None:
     assert sources(workspace, "b") == [fetch, hit, hit, fetch, hit, hit, fetch]
 
 
-def test_a_lease_of_time_ends_with_a_fetch(connect: Connect) -> None:
-    workspace = connect(strategy="lease", lease_ttl=dt.timedelta(hours=1))
+def test_a_lease_of_time_ends_with_a_fetch() -> None:
+    clock = ManualClock()
+    options = {"strategy": "lease", "lease_ttl": dt.timedelta(hours=1), "deliveries": True}
+    workspace = Workspace(MemoryLog(), "w", config=parse_options(options, of="connect"), clock=clock)
     workspace.agent("a").write("k", 1)
     b = workspace.agent("b")
     b.read("k")
+    clock.advance(3_599)
     b.read("k")
-    now = workspace.coordinator.now()
-    workspace.engine.copies._clock = lambda: Micros(now + 3_600_000_000)
+    clock.advance(1)
     b.read("k")
-    workspace.engine.copies._clock = workspace.coordinator.now
     assert sources(workspace, "b") == ["fetch", "cache_hit", "fetch"]
 
 
