@@ -8,8 +8,9 @@ import dataclasses
 from typing import Final
 
 from ccs_stream.protocol.ids import Micros
+from ccs_stream.protocol.limits import SECOND_US
 
-SECOND_US: Final = 1_000_000
+__all__ = ["DEFAULT_SETTINGS", "SECOND_US", "WorkspaceSettings"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -113,7 +113,8 @@ class Finder:
     def finish(self, call: ReadCall, state: ArtifactState, content: CachedContent, sequence: SequenceNumber) -> None:
         """Hand a search result to the call's agent."""
         call.operation = "search.hit"
-        self._recorder.finish_read(call, state.artifact, content, sequence, source=DeliverySource.SEARCH)
+        source = DeliverySource.SEARCH
+        self._recorder.finish_read(call.agent, call.read_set, state.artifact, content, sequence, call, source)
 
     def existing_ids(self) -> set[ArtifactId]:
         """Ids of all artifacts that the state knows, deleted ones included."""

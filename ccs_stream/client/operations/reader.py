@@ -123,8 +123,9 @@ class Reader:
             state = self._state.artifacts[artifact]
             if not copies.may_serve(agent, artifact, state.scope, state.key, copies.ticks + 1):
                 return None
-        call = ReadCall(agent, read_set, namespace, tick=copies.tick())
-        self._recorder.finish_read(call, artifact, content, sequence, hit=True)
+        tick, recorder = copies.tick(), self._recorder
+        call = None if recorder.observer is None else ReadCall(agent, read_set, namespace, tick=tick)
+        recorder.finish_read(agent, read_set, artifact, content, sequence, call)
         return content
 
     def _read_current(
@@ -184,7 +185,7 @@ class Reader:
         if content is not None:
             seen, position = yield from self._seen(self._state.artifacts[artifact])
             if seen.version == content.version:
-                recorder.finish_read(call, artifact, content, sequence, hit=True)
+                recorder.finish_read(agent, call.read_set, artifact, content, sequence, call)
                 return ReadResult(seen, position, content, hit=True, stale=self._coordinator.stale)
         state = self._state.artifacts.get(artifact)
         if state is None:
@@ -209,7 +210,8 @@ class Reader:
                     call, artifact, seen.version, position.sequence, outcome=DeliveryOutcome.ERROR, read=read
                 )
                 raise
-        recorder.finish_read(call, artifact, content, position.sequence, source=DeliverySource.FETCH, version=read)
+        source = DeliverySource.FETCH
+        recorder.finish_read(agent, call.read_set, artifact, content, position.sequence, call, source, read)
         return ReadResult(seen, position, content, hit=False, stale=self._coordinator.stale)
 
     def push_steps(self, agent: str, artifact: ArtifactId) -> Steps[CachedContent | None]:
@@ -227,8 +229,8 @@ class Reader:
         content = self._contents.get(artifact)
         if content is None or content.version != seen.version:
             content = yield from self._fetch(seen)
-        unread = ReadCall(agent, ReadSet())
-        self._recorder.finish_read(unread, artifact, content, position.sequence, source=DeliverySource.BROADCAST)
+        at = position.sequence
+        self._recorder.finish_read(agent, ReadSet(), artifact, content, at, None, DeliverySource.BROADCAST)
         return content
 
     # Several artifacts.
@@ -254,7 +256,7 @@ class Reader:
                 content = yield from self._fetch(state)
             hit = copy is not None
             source = DeliverySource.CACHE_HIT if hit else DeliverySource.FETCH
-            self._recorder.finish_read(call, artifact, content, position.sequence, source=source, hit=hit)
+            self._recorder.finish_read(call.agent, call.read_set, artifact, content, position.sequence, call, source)
             results.append(ReadResult(state, position, content, hit=hit, stale=self._coordinator.stale))
         return results
 
