@@ -107,7 +107,16 @@ class Watch:
     Iteration waits for the next change; `poll()` returns what there is. Close it, or leave its `with` block.
     """
 
-    def __init__(self, coordinator: Coordinator, *, scope: Scope, after: Position | None, values: bool = True) -> None:
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        *,
+        scope: Scope,
+        after: Position | None,
+        values: bool = True,
+        owner: object = None,
+    ) -> None:
+        self._owner = owner  # keeps the workspace open
         self._coordinator = coordinator
         self._scope = scope
         self._values = values
@@ -194,7 +203,8 @@ class Watch:
 class PastWorkspace:
     """A workspace as it was at a position: read-only, folded from the log."""
 
-    def __init__(self, store: LogStore, workspace: str, at: Position | int) -> None:
+    def __init__(self, store: LogStore, workspace: str, at: Position | int, *, owner: object = None) -> None:
+        self._owner = owner  # keeps the workspace open
         self._store = store
         self._workspace = workspace
         self.state = Directory()
