@@ -88,9 +88,9 @@ def history(
     Raises `ContentMissing` for a redacted body, unless `values` is False.
     """
     store, shard, state = coordinator.store, coordinator.workspace, coordinator.state
-    with coordinator.lock:
-        current = state.artifacts.get(artifact)
-        sequence = SequenceNumber(0) if current is None else current.sequence
+    current = state.artifacts.get(artifact)
+    # One attribute of a version that is in the log: no lock is needed, and so commits go on while this looks back.
+    sequence = SequenceNumber(0) if current is None else current.sequence
     found: list[Change] = []
     while sequence and (limit is None or len(found) < limit):
         version = version_at(store, shard, sequence)
@@ -161,7 +161,7 @@ class Watch:
         while not self._closed:
             if self._ready:
                 return self._ready.popleft()
-            await self._coordinator.execute_async(None, work=self._take_new)
+            await self._coordinator.off_loop(self._take_new, long=True)
             if not self._ready:
                 await self._coordinator.wait_async(self._anything_new, POLL_S)
         raise StopAsyncIteration

@@ -32,7 +32,7 @@ from ccs_stream.client.observers.metrics import OperationMetrics, print_summary
 from ccs_stream.client.observers.observers import WorkspaceObservers
 from ccs_stream.client.operations.engine import Engine
 from ccs_stream.client.operations.session import UNNUMBERED
-from ccs_stream.client.operations.steps import Steps, in_background, run, run_async
+from ccs_stream.client.operations.steps import Steps, run, run_async
 from ccs_stream.client.options import ClientConfig, parse_options
 from ccs_stream.client.recovery import SessionHeartbeat, heartbeat_steps, recover, settings_with, start_heartbeat
 from ccs_stream.client.results import Reading, Written
@@ -311,7 +311,7 @@ class Workspace:
 
     async def aas_of(self, at: Position | str | int) -> PastWorkspace:
         """As `as_of`."""
-        return await in_background(self.coordinator, lambda: self.as_of(at))
+        return await self.coordinator.off_loop(lambda: self.as_of(at), long=True)
 
     @property
     def stale(self) -> bool:

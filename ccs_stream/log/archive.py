@@ -166,6 +166,9 @@ class ArchiveLog:
                 before = StoredRecord(row["offset"], row["head"], tail=row["tail"])
         return before
 
+    def find_each(self, shard: str, sequences: Sequence[int]) -> Iterator[StoredRecord | None]:
+        return (self.find(shard, sequence) for sequence in sequences)
+
     def learn(self, workspace: str, first_sequence: int, offset: int, events: Sequence[Event]) -> None:
         del workspace, first_sequence, offset, events  # `find` looks it up
 

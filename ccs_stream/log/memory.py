@@ -124,6 +124,9 @@ class MemoryLog:
         last = kept.first_sequences[index] + len(getattr(record, "events", ())) - 1
         return stored if sequence <= last else None
 
+    def find_each(self, shard: str, sequences: Sequence[int]) -> Iterator[StoredRecord | None]:
+        return (self.find(shard, sequence) for sequence in sequences)
+
     def learn(self, workspace: str, first_sequence: int, offset: int, events: Sequence[Event]) -> None:
         del workspace, first_sequence, offset, events  # `find` looks it up
 

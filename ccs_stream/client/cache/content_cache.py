@@ -6,10 +6,11 @@ on the log. Does not: decide who may read a content; the directory's grants do.
 
 import datetime as dt
 import threading
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from ccs_stream.client.results import instant
-from ccs_stream.log.bodies import fetch_body
+from ccs_stream.log.bodies import fetch_bodies, fetch_body
 from ccs_stream.log.port import LogStore
 from ccs_stream.protocol.directory import ArtifactState
 from ccs_stream.protocol.ids import ArtifactId, Version
@@ -116,3 +117,20 @@ class ContentCache:
     def fetch_and_keep(self, artifact: ArtifactState) -> CachedContent:
         """The content of the artifact's current version, from the log; kept from now on. Raises `ContentMissing`."""
         return self.keep(artifact, self.fetch(artifact), artifact.version)
+
+    def fetch_each(self, artifacts: Sequence[ArtifactState]) -> Iterator[tuple[int, CachedContent]]:
+        """The contents of the current versions of `artifacts`, each with its place in that sequence, in any order.
+
+        Those that are not here are read from the log in bulk, and kept. One that the log no longer has is left out.
+        """
+        missing: list[int] = []
+        for place, artifact in enumerate(artifacts):
+            kept = self.get(artifact.artifact)
+            if kept is not None and kept.version == artifact.version:
+                yield place, kept
+            else:
+                missing.append(place)
+        if missing:
+            for place, body in fetch_bodies(self._store, self._shard, [artifacts[each] for each in missing]):
+                artifact = artifacts[missing[place]]
+                yield missing[place], self.keep(artifact, body, artifact.version)

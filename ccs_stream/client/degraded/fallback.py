@@ -110,7 +110,7 @@ class LocalFallback:
         if content is None or content.version != version:
             call.read_set.record(artifact, version)
             raise self._unavailable(f"version {version} of {seen.key!r} is known, and its body is not here")
-        self._recorder.finish_read(call, artifact, content, position.sequence, hit=True)
+        self._recorder.finish_read(call.agent, call.read_set, artifact, content, position.sequence, call)
         return ReadResult(seen, position, content, hit=True, stale=True, degraded=True)
 
     def _read_waiting(self, call: ReadCall, entry: OutboxEntry, seen: ArtifactState | None) -> ReadResult | None:
