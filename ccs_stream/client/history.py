@@ -126,7 +126,16 @@ class Watch:
     iteration ends when the watch or its workspace is closed.
     """
 
-    def __init__(self, coordinator: Coordinator, *, scope: Scope, after: Position | None, values: bool = True) -> None:
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        *,
+        scope: Scope,
+        after: Position | None,
+        values: bool = True,
+        owner: object = None,
+    ) -> None:
+        self._owner = owner  # keeps the workspace open
         self._coordinator = coordinator
         self._scope = scope
         self._values = values
@@ -312,7 +321,8 @@ class Watch:
 class PastWorkspace:
     """A workspace as it was at a position: read-only, folded from the log."""
 
-    def __init__(self, store: LogStore, workspace: str, at: Position | int) -> None:
+    def __init__(self, store: LogStore, workspace: str, at: Position | int, *, owner: object = None) -> None:
+        self._owner = owner  # keeps the workspace open
         self._store = store
         self._workspace = workspace
         self.state = Directory()

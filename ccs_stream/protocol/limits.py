@@ -8,6 +8,7 @@ know settings of a workspace; those are limits that its users choose, within the
 """
 
 import dataclasses
+import datetime as dt
 import math
 from collections.abc import Mapping
 from typing import Final
@@ -55,6 +56,9 @@ POSITION_CHARACTERS_MAX: Final = 16_384
 """Characters of a position as text."""
 FILTER_DEPTH_MAX: Final = 100
 """Levels of a search's filter."""
+_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_FIRST: Final = dt.datetime.min.replace(tzinfo=dt.UTC)
+_LAST: Final = dt.datetime.max.replace(tzinfo=dt.UTC)
 _SHOWN: Final = 40
 """Characters of a value that an error repeats."""
 
@@ -99,6 +103,17 @@ LIMITS: Final = (
     Limit("levels of a search's filter", 0, FILTER_DEPTH_MAX, "levels", "FILTER_DEPTH_MAX"),
 )  # fmt: skip
 """Every limit, in the order of the page."""
+
+
+def instant_of(micros: int) -> dt.datetime:
+    """The instant of a number of microseconds, exact, in UTC; the nearest one for what is beyond the calendar.
+
+    A log of an earlier release may hold such a time. It must not keep readers from the rest.
+    """
+    try:
+        return _EPOCH + dt.timedelta(microseconds=micros)
+    except OverflowError:
+        return _LAST if micros > 0 else _FIRST
 
 
 def shown(value: object) -> str:
