@@ -23,7 +23,9 @@ from ccs_stream.protocol.errors import CorruptRecord
 ROW_BYTES_MAX: Final = 128 * 1024 * 1024
 """Bytes of one row: twice the largest record, and eight times the largest body that a workspace takes by default."""
 _BLOCK_BYTES_MAX: Final = ROW_BYTES_MAX + 1024 * 1024
-"""Bytes of a block when it is inflated. Writers end a block after a quarter of a megabyte, with the row that exceeds it."""
+"""Bytes of a block when it is inflated. Writers end one with the row that exceeds 256 KiB."""
+_ROWS_BEGIN_MAX: Final = 1024 * 1024
+"""The last row of a block begins within so many bytes: small rows take fifty times their bytes in memory."""
 _META_BYTES_MAX: Final = 4 * 1024 * 1024
 """Bytes of a header: the schemas of the log take a hundredth of it."""
 _MAGIC: Final = b"Obj\x01"
@@ -79,10 +81,11 @@ class ContainerReader:
             raise CorruptRecord(f"a block of {size} bytes says that it has {count} rows")
         if self._writer_schema is None:
             self._writer_schema = fastavro.parse_schema(self.schema, named_schemas={})
-        rows: list[dict[str, Any]] = [
-            fastavro.schemaless_reader(inflated, self._writer_schema, self._reader_schema)  # type: ignore[misc]
-            for _ in range(count)
-        ]
+        rows: list[dict[str, Any]] = []
+        for _ in range(count):
+            if inflated.tell() > _ROWS_BEGIN_MAX:
+                raise CorruptRecord("a block goes on after the row with which its writer would have ended it")
+            rows.append(fastavro.schemaless_reader(inflated, self._writer_schema, self._reader_schema))  # type: ignore[arg-type]
         if inflated.tell() != size:
             raise CorruptRecord("bytes follow the last row of a block")
         return rows
