@@ -9,6 +9,7 @@ import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import orjson
 from langgraph.store.base import GetOp, ListNamespacesOp, Op, PutOp, Result, SearchItem, SearchOp, validate_op_namespace
 
 from ccs_stream.adapters.langgraph.filters import check_filter, listed, matches
@@ -28,7 +29,6 @@ from ccs_stream.client.adapter_port import (
     SyncOrAsync,
 )
 from ccs_stream.client.results import instant
-from ccs_stream.client.values import JSON, decode
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.ids import SequenceNumber
 
@@ -165,7 +165,7 @@ class Operations:
         states = artifacts.states
         found: list[tuple[int, SearchHit]] = []
         for place, content in self._port.finder.contents(states):
-            state, value = states[place], decode(JSON, content.body)
+            state, value = states[place], orjson.loads(content.json_body)
             if matches(value, op.filter):
                 namespace = self._addressing.join(agent or state.writer_agent, prefix, scope_prefix, state.scope)
                 found.append((place, SearchHit(state, content, namespace, value)))
@@ -207,7 +207,7 @@ class Operations:
 
 def item_of(found: ReadContent, key: str, namespace: Namespace) -> Any:
     """The item for a value that was read."""
-    made = item(decode(JSON, found.body), key, namespace, found.created_at, found.updated_at, found.version)
+    made = item(orjson.loads(found.json_body), key, namespace, found.created_at, found.updated_at, found.version)
     if found.stale:
         made.stale = True
     return made

@@ -153,7 +153,7 @@ class CoherentStore(BaseStore):
         )
         if found is None:
             return None
-        made = item(orjson.loads(found.body), key, namespace, found.created_at, found.updated_at, found.version)
+        made = item(orjson.loads(found.json_body), key, namespace, found.created_at, found.updated_at, found.version)
         if found.stale:
             made.stale = True
         return made

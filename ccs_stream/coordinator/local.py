@@ -230,6 +230,11 @@ class LocalCoordinator:
         return self._reader.cursor.void
 
     @property
+    def closed(self) -> bool:
+        """True if `close` was called."""
+        return self._closed
+
+    @property
     def stale(self) -> bool:
         """Never: a log on this machine is asked, or the call fails."""
         return False

@@ -41,7 +41,7 @@ from ccs_stream.log.port import (
     count_records,
     scan_shards,
 )
-from ccs_stream.log.sqlite_file import connect, connect_to_read, refuse_foreign, translated
+from ccs_stream.log.sqlite_file import FileIdentity, connect, connect_to_read, refuse_foreign, translated
 from ccs_stream.log.sqlite_reader import SqliteReader
 from ccs_stream.log.sqlite_side_tables import SqliteSideTables
 from ccs_stream.log.sqlite_writer import SqliteTurn, SqliteWriter
@@ -124,9 +124,14 @@ class SqliteLog:
                     self._writer.open(uuid.uuid4().bytes)
                     connection = connect(self._path, "rw", busy_timeout_s=busy_timeout_s)
                     undo.callback(connection.close)
+                self._file = FileIdentity(self._path, self.display_url)
+                if self._writer is not None:
+                    self._writer.file = self._file
                 self._log_id = LogId(sqlite_schema.log_id(connection, str(self._path)))
             except sqlite3.Error as error:
                 raise translated(error, self.display_url) from error
+            except OSError as error:
+                raise LogMissing(f"{self._path} was removed while it was opened: {error}") from error
             undo.pop_all()
         self._busy_timeout_s = busy_timeout_s
         self._reader = SqliteReader(connection, self.display_url, self._check)
@@ -280,6 +285,8 @@ class SqliteLog:
         del shard
         if self._closed or self._guard.forked:
             self._check()
+        if time.monotonic() >= self._file.next_look:
+            self._file.check_all()
         reader = self._reader
         try:
             with reader.lock:
@@ -364,6 +371,7 @@ class SqliteLog:
                     connection = connect(self._path, "rw", busy_timeout_s=self._busy_timeout_s)
                 except sqlite3.Error as error:
                     raise translated(error, self.display_url) from error
+                self._file.check()
                 self._lookups_opened = SqliteReader(connection, self.display_url, self._check)
             return self._lookups_opened
 
@@ -372,6 +380,8 @@ class SqliteLog:
             raise Closed(f"{self.display_url} was closed: open it again")
         if self._guard.forked:
             self._guard.check()
+        if time.monotonic() >= self._file.next_look:
+            self._file.check_all()
 
     def _for_writing(self) -> SqliteWriter:
         if self._writer is None:

@@ -118,7 +118,7 @@ class Engine:
         )
 
     def history(self, scope: Scope, key: str, *, limit: int | None = None, values: bool = True) -> list[Change]:
-        """The versions of an artifact, newest first. Raises `ContentMissing` for a redacted body."""
+        """The versions of an artifact, newest first. A body that is no longer kept is `missing` in its change."""
         return self.run(self._history_steps(self.session.address(scope, key), limit, values=values))
 
     def history_async(
