@@ -22,6 +22,7 @@ from ccs_stream.replay import timeline as timeline_command
 from ccs_stream.replay import transitions as transitions_command
 from ccs_stream.replay import verify as verify_command
 from ccs_stream.replay.exit_codes import EXIT_INTERRUPTED, reports_errors
+from ccs_stream.replay.output import say, show_error
 from ccs_stream.replay.source import Source
 
 POSITION_HELP = """
@@ -302,9 +303,9 @@ def main() -> NoReturn:
         with reports_errors():
             code = cli.main(standalone_mode=False)
     except click.exceptions.Abort:
-        click.echo("interrupted", err=True)
+        say("interrupted", err=True)
         sys.exit(EXIT_INTERRUPTED)
     except click.ClickException as error:
-        error.show()
+        show_error(error)
         sys.exit(error.exit_code)
     sys.exit(code if isinstance(code, int) else 0)

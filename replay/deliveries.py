@@ -5,10 +5,7 @@ Does not: check whether a delivery was right; `verify` does.
 """
 
 import dataclasses
-import json
 from typing import Any
-
-import click
 
 from ccs_stream.log.deliveries import decode_delivery
 from ccs_stream.projections.processes import describe_process
@@ -18,7 +15,7 @@ from ccs_stream.protocol.ids import ArtifactId
 from ccs_stream.protocol.process_identity import ProcessIdentity
 from ccs_stream.replay.artifact import find_artifact
 from ccs_stream.replay.event_text import artifact_name
-from ccs_stream.replay.output import format_time
+from ccs_stream.replay.output import format_time, print_json_line, say
 from ccs_stream.replay.source import Source
 
 
@@ -33,9 +30,9 @@ def run(source: Source, agent: str | None, artifact: str | None, *, as_json: boo
             continue
         process = folded.processes.by_session.get(delivery.session_id)
         if as_json:
-            click.echo(json.dumps(document_of(delivery, state, process), ensure_ascii=False))
+            print_json_line(document_of(delivery, state, process))
         else:
-            click.echo(text_of(delivery, state, process))
+            say(text_of(delivery, state, process))
 
 
 def document_of(delivery: DeliveryRecorded, state: Directory, process: ProcessIdentity | None) -> dict[str, Any]:

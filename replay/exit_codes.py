@@ -10,9 +10,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import Final, NoReturn
 
-import click
-
 from ccs_stream.protocol.errors import CcsError, UsageError
+from ccs_stream.replay.output import say
 
 EXIT_CLEAN: Final = 0
 EXIT_ERROR: Final = 1
@@ -37,5 +36,5 @@ def reports_errors() -> Iterator[None]:
 
 
 def _end(message: str, code: int) -> NoReturn:
-    click.echo(f"error: {message}", err=True)
+    say(f"error: {message}", err=True)
     raise SystemExit(code)

@@ -8,13 +8,11 @@ given.
 
 from pathlib import Path
 
-import click
-
 from ccs_stream.log.archive import Anchor
 from ccs_stream.log.archive_writer import write_archive
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.statehash import state_hash
-from ccs_stream.replay.output import print_json
+from ccs_stream.replay.output import print_json, say
 from ccs_stream.replay.source import Source
 
 
@@ -45,7 +43,5 @@ def run(source: Source, output: Path, *, force: bool, as_json: bool) -> None:
     if as_json:
         print_json(summary)
     else:
-        click.echo(
-            f"{records} records to sequence {anchor.sequence} in {output} ({summary['bytes']} bytes)\n"
-            f"state hash {anchor.state_hash}"
-        )
+        say(f"{records} records to sequence {anchor.sequence} in {output} ({summary['bytes']} bytes)")
+        say(f"state hash {anchor.state_hash}")

@@ -6,8 +6,6 @@ Guarantees: every number is counted from the records. Does not: check rules; `ve
 import collections
 from typing import Any, Final
 
-import click
-
 from ccs_stream.log.fold import fold_entry
 from ccs_stream.log.port import Position
 from ccs_stream.log.reader import ShardReader
@@ -16,7 +14,7 @@ from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.records import LogOpened
 from ccs_stream.protocol.statehash import state_hash
 from ccs_stream.replay.epochs import COLUMNS, EpochHistory
-from ccs_stream.replay.output import console, format_time, print_json, print_pairs, table
+from ccs_stream.replay.output import console, format_time, print_json, print_pairs, say, table
 from ccs_stream.replay.source import Source, decision_of
 
 _PROCESS_COLUMNS: Final = ("session", "agents", "host", "pid", "program", "release", "labels")
@@ -37,13 +35,13 @@ def run(source: Source, *, as_json: bool) -> None:
     print_pairs((name.replace("_", " "), _text(value)) for name, value in found.items())
     print_pairs((f"  {kind}", count) for kind, count in events.items())
     if summary.epochs.epochs:
-        click.echo()
+        say("")
         console().print(table("epochs", COLUMNS, (each.row() for each in summary.epochs.epochs)))
     if processes:
-        click.echo()
+        say("")
         console().print(table("processes", _PROCESS_COLUMNS, map(_process_row, processes[-_PROCESSES_SHOWN:])))
         if len(processes) > _PROCESSES_SHOWN:
-            click.echo(f"and {len(processes) - _PROCESSES_SHOWN} earlier ones, which --json shows")
+            say(f"and {len(processes) - _PROCESSES_SHOWN} earlier ones, which --json shows")
 
 
 def _process_row(process: dict[str, Any]) -> tuple[Any, ...]:

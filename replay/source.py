@@ -24,7 +24,7 @@ from ccs_stream.protocol.admit import Cursor, Verdict
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.records import DecisionRecord
-from ccs_stream.replay.output import progress
+from ccs_stream.replay.output import progress, say
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -193,7 +193,7 @@ def _chosen(store: LogStore, wanted: str | None) -> str:
     else:
         if chosen is not None:
             return chosen  # the command finds out whether it exists; a check here would read the log twice
-        click.echo(
+        say(
             f"reading all of {store.display_url} to find its workspaces: name one with workspace=NAME in the URL, or "
             "with --workspace",
             err=True,

@@ -6,12 +6,9 @@ and counted without. With `--follow` a line is printed and flushed as soon as it
 """
 
 import dataclasses
-import json
 import time
 from collections.abc import Iterator
 from typing import Any, Final
-
-import click
 
 from ccs_stream.log.archive import ArchiveLog
 from ccs_stream.log.fold import fold_entry
@@ -34,7 +31,7 @@ from ccs_stream.replay.event_text import (
     is_lost_update,
     subject,
 )
-from ccs_stream.replay.output import format_time, print_json
+from ccs_stream.replay.output import format_time, print_json, print_json_line, say
 from ccs_stream.replay.source import Source
 
 Line = dict[str, Any]
@@ -70,7 +67,7 @@ def run(source: Source, options: TimelineOptions, *, as_json: bool) -> None:
             return
         for line in lines.follow() if options.follow else lines.read():
             # click flushes each: who follows through a pipe does not wait for a buffer to fill.
-            click.echo(json.dumps(line, ensure_ascii=False) if as_json else text_of(line))
+            print_json_line(line) if as_json else say(text_of(line))
     finally:
         _say_what_is_hidden(lines.hidden)
 
@@ -112,7 +109,7 @@ class Timeline:
         """The lines to the end, and then each new one, without end."""
         yield from self._read()
         if not self._state.sequence:
-            click.echo(f"there is nothing yet in the workspace {self._source.workspace!r}: waiting for it", err=True)
+            say(f"there is nothing yet in the workspace {self._source.workspace!r}: waiting for it", err=True)
         store = self._source.store
         while True:
             while not store.wait(self._source.workspace, self._reader.offset, 0.0):
@@ -182,4 +179,4 @@ def _subjects(events: list[Event]) -> set[ArtifactId]:
 def _say_what_is_hidden(count: int) -> None:
     if count:
         records = "void record" if count == 1 else "void records"
-        click.echo(f"{count} {records} not shown; --include-void shows them", err=True)
+        say(f"{count} {records} not shown; --include-void shows them", err=True)

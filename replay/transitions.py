@@ -6,11 +6,8 @@ records, or events that change no grant; `timeline` does.
 """
 
 import dataclasses
-import json
 import uuid
 from collections.abc import Iterator
-
-import click
 
 from ccs_stream.log.fold import fold_entry
 from ccs_stream.projections.state_log import state_log_entry
@@ -19,7 +16,7 @@ from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.ids import ArtifactId
 from ccs_stream.replay.artifact import find_artifact
 from ccs_stream.replay.event_text import artifact_name
-from ccs_stream.replay.output import format_time
+from ccs_stream.replay.output import format_time, print_json_line, say
 from ccs_stream.replay.source import Source, decision_of
 
 
@@ -40,9 +37,9 @@ def run(source: Source, options: TransitionsOptions, *, as_json: bool) -> None:
     for number, transition in enumerate(_read(source, options, state), start=1):
         if as_json:
             line = state_log_entry(transition, sequence_number=number, instance_id=instance_id)
-            click.echo(json.dumps(line, ensure_ascii=False))
+            print_json_line(line)
         else:
-            click.echo(text_of(transition, state))
+            say(text_of(transition, state))
 
 
 def text_of(transition: Transition, state: Directory) -> str:

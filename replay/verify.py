@@ -14,8 +14,6 @@ import dataclasses
 import hashlib
 from pathlib import Path
 
-import click
-
 from ccs_stream.log.archive import ArchiveLog
 from ccs_stream.log.deliveries import decode_delivery
 from ccs_stream.log.port import Position
@@ -29,7 +27,7 @@ from ccs_stream.protocol.ids import Hash, SequenceNumber
 from ccs_stream.protocol.records import DecisionRecord
 from ccs_stream.replay.epochs import EpochHistory, LeadershipChecks
 from ccs_stream.replay.exit_codes import EXIT_CLEAN, EXIT_FINDINGS
-from ccs_stream.replay.output import console, print_json, table
+from ccs_stream.replay.output import console, print_json, say, table
 from ccs_stream.replay.source import Source, decision_of
 
 
@@ -113,12 +111,12 @@ def report(checked: VerifyResult, options: VerifyOptions, url: str, workspace: s
         rows = [(each["severity"], each["kind"], each["sequence"], each["detail"]) for each in examples]
         console().print(table("", ("severity", "finding", "sequence", "detail"), rows))
         for kind, count in counts.items():
-            click.echo(f"{count:>8}  {kind}")
+            say(f"{count:>8}  {kind}")
     for verdict, count in void.items():
-        click.echo(f"{count:>8}  void: {verdict}")
+        say(f"{count:>8}  void: {verdict}")
     led = f", {len(checked.epochs.epochs)} epochs" if checked.epochs.epochs else ""
     bodies = "bodies checked" if options.bodies else "bodies not checked"
-    click.echo(
+    say(
         f"{'clean' if code == EXIT_CLEAN else 'FINDINGS'}: {checked.records} records{led}, {found.events} events, "
         f"{found.violations} violations, {found.losses} lost updates ({bodies}; {_said_of(given)})"
     )

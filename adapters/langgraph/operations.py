@@ -5,29 +5,42 @@ read. Does not: call an embedding model itself; that is a step, so that it may b
 """
 
 import functools
+import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import orjson
 from langgraph.store.base import GetOp, ListNamespacesOp, Op, PutOp, Result, SearchItem, SearchOp, validate_op_namespace
 
 from ccs_stream.adapters.langgraph.filters import check_filter, listed, matches
 from ccs_stream.adapters.langgraph.identity import Addressing, CallContext, Namespace
 from ccs_stream.adapters.langgraph.items import CoherentSearchItem, item
-from ccs_stream.adapters.langgraph.vectors import VectorIndex
+from ccs_stream.adapters.langgraph.vectors import VectorIndex, best_score
 from ccs_stream.adapters.langgraph.writes import ItemWriter
-from ccs_stream.client.adapter_port import AdapterPort, ArtifactState, ReadCall, ReadContent, Steps, SyncOrAsync
+from ccs_stream.client.adapter_port import (
+    AdapterPort,
+    ArtifactState,
+    CachedContent,
+    FoundArtifacts,
+    ReadCall,
+    ReadContent,
+    RunBlocking,
+    Steps,
+    SyncOrAsync,
+)
 from ccs_stream.client.results import instant
-from ccs_stream.client.values import JSON, decode
 from ccs_stream.protocol.errors import UsageError
+from ccs_stream.protocol.ids import SequenceNumber
 
 
 class SearchHit:
     """One artifact that a search has found: its state at the search's position, and its value."""
 
-    __slots__ = ("namespace", "score", "state", "texts", "value")
+    __slots__ = ("content", "namespace", "score", "state", "texts", "value")
 
-    def __init__(self, state: ArtifactState, namespace: Namespace, value: Any) -> None:
+    def __init__(self, state: ArtifactState, content: CachedContent, namespace: Namespace, value: Any) -> None:
         self.state = state
+        self.content = content
         self.namespace = namespace
         self.value = value
         self.texts: list[str] = []
@@ -63,7 +76,7 @@ class Operations:
                 found: list[SearchItem] = list((yield from self._search(op, call, tick)))
                 results[index] = found
             elif isinstance(op, ListNamespacesOp):
-                results[index] = self._list_namespaces(op)
+                results[index] = yield RunBlocking(functools.partial(self._list_namespaces, op), long=True)
             elif not isinstance(op, PutOp):
                 raise UsageError(f"unknown operation {type(op).__name__}: a batch takes the operations of LangGraph")
         for batch in batches:
@@ -103,20 +116,17 @@ class Operations:
     def _search(self, op: SearchOp, call: CallContext, tick: int) -> Steps[list[CoherentSearchItem]]:
         """The results of a search: best first with a query, else in the order in which they came into being."""
         check_filter(op.filter)
-        finder, prefix = self._port.finder, tuple(op.namespace_prefix)
+        prefix = tuple(op.namespace_prefix)
         ranked = op.query is not None and op.query != "" and self._vectors is not None
         agent, scope_prefix = self._addressing.prefix(prefix)
         if prefix:
             self._addressing.warn_if_wrong(prefix)
         # Without filter and query nothing beyond the page is looked at; a negative bound counts from the end.
         page_only = not op.filter and not ranked and op.offset >= 0 and op.limit >= 0
-        artifacts = finder.find(scope_prefix, limit=op.offset + op.limit if page_only else None)
-        hits: list[SearchHit] = []
-        for state in artifacts.states[op.offset :] if page_only else artifacts.states:
-            value = decode(state.content_type, finder.content(state).body)
-            if matches(value, op.filter):
-                namespace = self._addressing.join(agent or state.writer_agent, prefix, scope_prefix, state.scope)
-                hits.append(SearchHit(state, namespace, value))
+        found: tuple[list[SearchHit], SequenceNumber] = yield RunBlocking(
+            functools.partial(self._look_for, op, agent, prefix, scope_prefix, page_only=page_only), long=True
+        )
+        hits, sequence = found
         if ranked and op.query is not None and self._vectors is not None:
             hits = yield from self._rank(self._vectors, op.query, hits)
         if not page_only:
@@ -126,30 +136,62 @@ class Operations:
         results: list[CoherentSearchItem] = []
         for hit in hits:
             read = ReadCall(reader, read_set, hit.namespace, tick=tick)
-            finder.finish(read, hit.state, finder.content(hit.state), artifacts.sequence)
+            self._port.finder.finish(read, hit.state, hit.content, sequence)
             if op.refresh_ttl and hit.state.ttl_us is not None:
                 yield from self._port.refresh_steps(reader, hit.state.artifact)
             results.append(_search_item(hit))
         return results
 
+    def _look_for(
+        self, op: SearchOp, agent: str | None, prefix: Namespace, scope_prefix: Namespace, *, page_only: bool
+    ) -> tuple[list[SearchHit], SequenceNumber]:
+        """Everything that matches, in the order in which it came into being, and the sequence at which that is so.
+
+        A value whose body is no longer in the log (redacted) is passed over. With `page_only`, the page of the search.
+        """
+        finder = self._port.finder
+        end = op.offset + op.limit
+        artifacts = finder.find(scope_prefix, limit=end if page_only else None)
+        hits = self._hits(op, agent, prefix, scope_prefix, artifacts)
+        if page_only and len(hits) < len(artifacts.states) == end:
+            # The page is not full, because bodies are missing: what comes behind it moves up.
+            artifacts = finder.find(scope_prefix)
+            hits = self._hits(op, agent, prefix, scope_prefix, artifacts)
+        return hits[op.offset : end] if page_only else hits, artifacts.sequence
+
+    def _hits(
+        self, op: SearchOp, agent: str | None, prefix: Namespace, scope_prefix: Namespace, artifacts: FoundArtifacts
+    ) -> list[SearchHit]:
+        states = artifacts.states
+        found: list[tuple[int, SearchHit]] = []
+        for place, content in self._port.finder.contents(states):
+            state, value = states[place], orjson.loads(content.json_body)
+            if matches(value, op.filter):
+                namespace = self._addressing.join(agent or state.writer_agent, prefix, scope_prefix, state.scope)
+                found.append((place, SearchHit(state, content, namespace, value)))
+        found.sort(key=operator.itemgetter(0))
+        return [hit for _, hit in found]
+
     def _rank(self, vectors: VectorIndex, query: str, hits: list[SearchHit]) -> Steps[list[SearchHit]]:
         for hit in hits:
             state = hit.state
             hit.texts = vectors.texts(state.artifact, state.version, hit.value, state.index_fields)
-        missing = vectors.missing([text for hit in hits for text in hit.texts])
+        wanted = dict.fromkeys(text for hit in hits for text in hit.texts)
+        by_text = vectors.known(wanted)
+        missing = [text for text in wanted if text not in by_text]
         embeddings = vectors.embeddings
         if missing:
             embedded = yield SyncOrAsync(
                 functools.partial(embeddings.embed_documents, missing),
                 functools.partial(embeddings.aembed_documents, missing),
             )
-            vectors.learn(missing, embedded)
+            by_text.update(vectors.learn(missing, embedded))
         query_vector = yield SyncOrAsync(
             functools.partial(embeddings.embed_query, query), functools.partial(embeddings.aembed_query, query)
         )
         for hit in hits:
-            hit.score = vectors.score(query_vector, hit.texts)
-        vectors.forget_all_but(self._port.finder.existing_ids())
+            hit.score = best_score(query_vector, [by_text[text] for text in hit.texts])
+        vectors.forget(self._port.finder.gone(vectors.artifacts))
         # What has no text to embed comes last, in its own order.
         return sorted(hits, key=lambda hit: (hit.score is None, -(hit.score or 0.0)))
 
@@ -167,7 +209,7 @@ class Operations:
 
 def item_of(found: ReadContent, key: str, namespace: Namespace) -> Any:
     """The item for a value that was read."""
-    made = item(decode(JSON, found.body), key, namespace, found.created_at, found.updated_at, found.version)
+    made = item(orjson.loads(found.json_body), key, namespace, found.created_at, found.updated_at, found.version)
     if found.stale:
         made.stale = True
     return made

@@ -5,10 +5,11 @@ are those of the run's latest event, and totals of this exporter. A run that is 
 counted is sent its metadata again, soon after, once for all that came late. Nothing is sent of a run that LangSmith
 itself does not send. Does not: wait for the counting; until it is done the values of a run are null. Send a late run's
 metadata to write replicas. Keep runs from inheriting the metadata of the run above them; that is how LangSmith has it.
+
+How: a periodic task `ccs-langsmith-late` sends what came late; it may block on LangSmith.
 """
 
 import logging
-import os
 import threading
 import uuid
 from typing import Any, Final, cast
@@ -17,6 +18,7 @@ from langsmith import utils
 from langsmith.run_helpers import get_current_run_tree
 from langsmith.run_trees import RunTree
 
+from ccs_stream.background import UNTIL_WOKEN, ForkGuard, PeriodicTask
 from ccs_stream.client.observers.telemetry import Exporter, TelemetryExporter
 from ccs_stream.projections.metric_events import ObservedOperation, StoreMetricEvent
 
@@ -24,6 +26,8 @@ LOG = logging.getLogger(__name__)
 
 LATE_S: Final = 0.5
 """How long runs that were over too soon are gathered: reads at a run's end come in bursts, and share a request."""
+CLOSE_TIMEOUT_S: Final = 5.0
+"""How long closing waits for a request that is under way."""
 LATE_MAX: Final = 1_000
 """Runs that are gathered at most; they hold their inputs and outputs."""
 
@@ -45,7 +49,6 @@ class LangSmithExporter(Exporter, TelemetryExporter):
     """Exports to LangSmith. Several stores may share one; its totals are then of all of them."""
 
     _late: dict[uuid.UUID, RunTree]
-    _timer: threading.Timer | None
 
     def __init__(self) -> None:
         self.unsent = 0
@@ -75,10 +78,7 @@ class LangSmithExporter(Exporter, TelemetryExporter):
     def close(self) -> None:
         """Send what is late."""
         self._begin_in_a_child()
-        with self._lock:
-            timer = self._timer
-        if timer is not None:
-            timer.cancel()
+        self._sender.close(CLOSE_TIMEOUT_S)
         self._send_late()
 
     def _put(self, event: StoreMetricEvent, captured: tuple[RunTree, bool] | None) -> None:
@@ -116,14 +116,12 @@ class LangSmithExporter(Exporter, TelemetryExporter):
             self.unsent += 1
             return
         self._late[run.id] = run
-        if self._timer is None:
-            self._timer = threading.Timer(LATE_S, self._send_late)
-            self._timer.daemon = True
-            self._timer.start()
+        self._sender.start()
 
-    def _send_late(self) -> None:
+    def _send_late(self) -> float:
+        """Send what is late; nothing more is to be done then until something else is."""
         with self._lock:
-            late, self._late, self._timer = self._late, {}, None
+            late, self._late = self._late, {}
         for run in late.values():
             try:
                 _send(run)
@@ -131,17 +129,18 @@ class LangSmithExporter(Exporter, TelemetryExporter):
                 self.unsent += 1
                 if self.unsent == 1:
                     LOG.exception("LangSmith did not take the metadata of %s; later ones are counted", run.id)
+        return UNTIL_WOKEN
 
     def _begin_in_a_child(self) -> None:
-        """In a forked child the lock may be locked for ever, and the timer does not run."""
-        if self._pid != os.getpid():
+        """In a forked child the lock may be locked for ever, and the parent's task does not run."""
+        if self._guard.forked:
             self._begin()
 
     def _begin(self) -> None:
-        self._pid = os.getpid()
+        self._guard = ForkGuard("the LangSmith exporter")
         self._lock = threading.Lock()
         self._late = {}
-        self._timer = None
+        self._sender = PeriodicTask("langsmith-late", self._send_late, interval_s=LATE_S)
 
 
 def _send(run: RunTree) -> None:

@@ -18,7 +18,7 @@ from ccs_stream.projections.stream_checks import StreamChecks
 from ccs_stream.protocol.errors import LogDiverged, MissingHead, UsageError
 from ccs_stream.replay import verify
 from ccs_stream.replay.exit_codes import EXIT_CLEAN, EXIT_FINDINGS, reports_errors
-from ccs_stream.replay.output import console, print_json, table
+from ccs_stream.replay.output import console, print_json, say, table
 from ccs_stream.replay.source import Source
 
 _MAGIC: Final = {b"SQLite format 3\0": "sqlite:///", b"Obj\x01": "file:"}
@@ -173,8 +173,8 @@ class _FileReport:
             rows = [(each.kind, each.line, each.stream, each.instance_id, each.detail) for each in examples]
             console().print(table("", ("finding", "line", "stream", "instance", "detail"), rows))
             for kind, count in sorted(checks.counts.items()):
-                click.echo(f"{count:>8}  {kind}")
+                say(f"{count:>8}  {kind}")
         verdict = "FINDINGS" if checks.counts else "clean"
         lines = "line" if checks.lines == 1 else "lines"
         streams = "stream" if len(checks.seen) == 1 else "streams"
-        click.echo(f"{verdict}: {checks.lines:,} {lines} of {len(checks.seen)} {streams}; {self.tail}")
+        say(f"{verdict}: {checks.lines:,} {lines} of {len(checks.seen)} {streams}; {self.tail}")

@@ -11,14 +11,15 @@ of; adapters of other projects should pin one.
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
+from ccs_stream.client.cache.content_cache import CachedContent
 from ccs_stream.client.cache.delivery import ReadCall
 from ccs_stream.client.cache.read_result import ReadContent, ReadResult
 from ccs_stream.client.cache.read_set import ModelContext, ReadSet, ReadSets
 from ccs_stream.client.degraded.outbox import Outbox
 from ccs_stream.client.operations.changes import Condition, Expected, WriteBatch
-from ccs_stream.client.operations.finder import Finder
+from ccs_stream.client.operations.finder import Finder, FoundArtifacts
 from ccs_stream.client.operations.reservation import Reservation
-from ccs_stream.client.operations.steps import Steps, SyncOrAsync
+from ccs_stream.client.operations.steps import RunBlocking, Steps, SyncOrAsync
 from ccs_stream.client.results import Change, Written
 from ccs_stream.log.port import Position
 from ccs_stream.protocol.directory import ArtifactState
@@ -27,9 +28,11 @@ from ccs_stream.protocol.ids import ArtifactId, Micros, Scope
 __all__ = [
     "AdapterPort",
     "ArtifactState",
+    "CachedContent",
     "Condition",
     "Expected",
     "Finder",
+    "FoundArtifacts",
     "ModelContext",
     "Outbox",
     "Position",
@@ -39,6 +42,7 @@ __all__ = [
     "ReadSet",
     "ReadSets",
     "Reservation",
+    "RunBlocking",
     "Steps",
     "SyncOrAsync",
     "WriteBatch",

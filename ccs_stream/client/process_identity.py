@@ -7,11 +7,10 @@ write to the log may claim any host, like any agent's name.
 import os
 import socket
 import sys
-from collections.abc import Mapping
 from typing import Any
 
-from ccs_stream.protocol.errors import UsageError
-from ccs_stream.protocol.process_identity import TEXT_BYTES_MAX, ProcessIdentity
+from ccs_stream.protocol.limits import PROCESS_TEXT_BYTES_MAX, check_flag, check_labels
+from ccs_stream.protocol.process_identity import ProcessIdentity
 from ccs_stream.release import __version__
 
 
@@ -21,10 +20,9 @@ def identify_process(*, labels: Any = None, identify_host: Any = True) -> Proces
     `labels` maps texts to texts, such as `{"run": "2026-11-28"}`. Without `identify_host`, host, number and program are
     left out.
     """
-    if type(identify_host) is not bool:
-        raise UsageError(f"identify_host is True or False, got {identify_host!r}")
-    if labels is not None and not isinstance(labels, Mapping):
-        raise UsageError(f"labels is a mapping from texts to texts, such as {{'run': '7'}}, got {labels!r}")
+    check_flag(identify_host, "identify_host")
+    if labels is not None:
+        check_labels(labels)
     return ProcessIdentity(
         host=_storable(socket.gethostname()) if identify_host else None,
         pid=os.getpid() if identify_host else None,
@@ -43,5 +41,5 @@ def _program() -> str:
 
 
 def _storable(text: str) -> str:
-    """The text as UTF-8 can hold it, at most `TEXT_BYTES_MAX` bytes of it."""
-    return text.encode("utf-8", "replace")[:TEXT_BYTES_MAX].decode("utf-8", "ignore")
+    """The text as UTF-8 can hold it, at most `PROCESS_TEXT_BYTES_MAX` bytes of it."""
+    return text.encode("utf-8", "replace")[:PROCESS_TEXT_BYTES_MAX].decode("utf-8", "ignore")

@@ -9,14 +9,11 @@ from typing import Any
 
 from ccs_stream.coordinator.answer import Answer
 from ccs_stream.log.port import Position
-from ccs_stream.protocol.ids import Micros, Scope, Version
+from ccs_stream.protocol.ids import Scope, Version
+from ccs_stream.protocol.limits import instant_of
 
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-
-
-def instant(at: Micros) -> dt.datetime:
-    """The instant of a number of microseconds, exact, in UTC."""
-    return _EPOCH + dt.timedelta(microseconds=at)
+instant = instant_of
+"""The name by which the client and its adapters know it."""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -80,4 +77,6 @@ class Change:
     position: Position
     """Watch from here to see what follows."""
     value: Any = None
-    """The value written; None for a delete, and with `values=False`."""
+    """The value written; None for a delete, with `values=False`, and where it is `missing`."""
+    missing: str | None = None
+    """Why a value that was written cannot be given: its body was redacted, or is no longer kept. Else None."""

@@ -21,8 +21,6 @@ BYTES: Final = "application/octet-stream"
 # Without these orjson would turn dataclasses, dates and subclasses into something else without saying so.
 _STRICT: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 _INT_BITS: Final = 64
-NAME_BYTES_MAX: Final = 4_096
-"""Bytes of a key, of one part of a scope, or of an agent's name: they are repeated in records and messages."""
 
 
 def encode(value: object) -> tuple[str, bytes]:
@@ -49,19 +47,6 @@ def encode_json(value: object) -> bytes:
         if offence is not None:
             raise UsageError(offence)
     return body
-
-
-def check_text(text: object, what: str) -> str:
-    """A name that the log can hold. Raises `UsageError`."""
-    if not isinstance(text, str):
-        raise UsageError(f"{what} is text, got {text!r}")
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError as error:
-        raise UsageError(f"{what} {text!r} has a lone surrogate, which has no UTF-8 form") from error
-    if size > NAME_BYTES_MAX:
-        raise UsageError(f"{what} has {size} bytes, at most {NAME_BYTES_MAX} are taken: {text[:40]!r}...")
-    return text
 
 
 def decode(content_type: str, body: bytes) -> Any:

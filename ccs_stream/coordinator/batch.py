@@ -17,7 +17,7 @@ from ccs_stream.log.envelope import chain_hash, encode_head
 from ccs_stream.log.port import Draft
 from ccs_stream.protocol.admit import Cursor
 from ccs_stream.protocol.commands import Command, Open
-from ccs_stream.protocol.decide import Decision, DropReason, decide, refusal_for_bug, refusal_of
+from ccs_stream.protocol.decide import Decision, DropReason, decide, refusal_for_bug, refusal_of, refusal_of_invalid
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.events import CommandAnswered, RefusalReason
 from ccs_stream.protocol.evolve import fold_decision
@@ -150,9 +150,11 @@ def _frame_checked(
     try:
         draft = _frame(planned, end, cursor, index, now)
     except Exception as error:
-        _raise_if_interrupted(error, functools.partial(_frame, planned, end, cursor, index, now))
-        LOG.exception("encoding the decision of a %s raised: it is refused as internal_error", command.KIND)
-        planned.decision = refusal_for_bug(error)
+        invalid = refusal_of_invalid(command)
+        if invalid is None:
+            _raise_if_interrupted(error, functools.partial(_frame, planned, end, cursor, index, now))
+            LOG.exception("encoding the decision of a %s raised: it is refused as internal_error", command.KIND)
+        planned.decision = invalid or refusal_for_bug(error)
         draft = _frame(planned, end, cursor, index, now)
     size = len(draft.head)
     for content in draft.contents:

@@ -9,7 +9,9 @@ processes on one log see one order. Does not: lead. There is no leader here: the
 How: commands queue up. The thread that gets the lock takes all that wait, takes the log's turn, reads what other
 processes appended, decides the batch on an overlay, appends, leaves the turn (which makes it durable), folds, answers.
 A thread does this itself, without a hop. For coroutines one background queue of the workspace does it, or the coroutine
-itself where the log never waits for a disk. The worker of that queue blocks on the lock and on the log's disk.
+itself where the log never waits for a disk. The worker of that queue blocks on the lock and on the log's disk. Reads on
+behalf of coroutines are done by two queues besides, `ccs-reads-...` and, for what takes long, `ccs-look-back-...`;
+their workers hold no lock while they read, so that commits go on.
 
 Interrupts: an exception of a signal handler (Ctrl-C, a time-out) may come between any two lines. Append, fold and the
 reader's position then move as one step, or are done again: `_mark` says `TORN` from before a fold until the reader has
@@ -25,9 +27,9 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
-from ccs_stream.background import BackgroundQueue, ForkGuard
+from ccs_stream.background import BackgroundQueue, ForkGuard, Job, job_queue, run_job
 from ccs_stream.clock import SYSTEM_CLOCK, Clock
 from ccs_stream.coordinator.answer import Answer
 from ccs_stream.coordinator.batch import PlannedDecision, plan
@@ -48,6 +50,8 @@ from ccs_stream.protocol.ids import NO_SESSION, CommandNumber, Micros
 from ccs_stream.protocol.settings import DEFAULT_SETTINGS, WorkspaceSettings
 
 LOG = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 COMMANDS_PER_APPEND: Final = 128
 """Commands in one append: half the smallest useful dedupe window, so that a batch decided again is recognised."""
@@ -109,6 +113,8 @@ class LocalCoordinator:
         self._committer: BackgroundQueue[PendingCommand] = BackgroundQueue(
             f"commit-{workspace}", self._commit_for_coroutines, on_drop=self._refuse_dropped
         )
+        self._reads: BackgroundQueue[Job] = job_queue(f"reads-{workspace}")
+        self._look_backs: BackgroundQueue[Job] = job_queue(f"look-back-{workspace}")
         self._closed = False
         self._guard = ForkGuard(f"the workspace {workspace!r} of {store.display_url}")
         self._open_workspace(settings)
@@ -180,11 +186,22 @@ class LocalCoordinator:
         answer: Answer = await pending.future
         return answer
 
+    async def off_loop(self, work: Callable[[], T], *, long: bool = False) -> T:
+        """See `Coordinator`."""
+        self._guard.check()
+        if self.store.instantaneous:
+            return work()
+        return await run_job(self._look_backs if long else self._reads, work)
+
     def behind(self) -> bool:
         """True if another writer may have appended what is not folded yet. Costs microseconds."""
         if self._guard.forked:
             self._guard.check()
         return self.store.change_mark(self.workspace) != self._mark
+
+    async def behind_async(self) -> bool:
+        """See `Coordinator`."""
+        return await self.off_loop(self.behind)
 
     def catch_up(self) -> None:
         """Fold what other writers have appended."""
@@ -218,7 +235,7 @@ class LocalCoordinator:
             if left <= 0 or self._closed:
                 return done()
             await asyncio.sleep(min(left, OTHER_WRITERS_POLL_S))
-            if self.behind():
+            if await self.behind_async():
                 await self.execute_async(None)
         return True
 
@@ -240,6 +257,11 @@ class LocalCoordinator:
         return self._reader.cursor.void
 
     @property
+    def closed(self) -> bool:
+        """True if `close` was called."""
+        return self._closed
+
+    @property
     def stale(self) -> bool:
         """Never: a log on this machine is asked, or the call fails."""
         return False
@@ -258,7 +280,7 @@ class LocalCoordinator:
         """See `Coordinator`."""
         behind = not self._closed and not self._guard.forked and self.behind()
         return CoordinatorHealth(
-            workers=(self._committer.health(),),
+            workers=(self._committer.health(), self._reads.health(), self._look_backs.health()),
             commands_waiting=len(self._queue) + self._committer.waiting,
             commands_in_flight=0,
             folded_offset=self._reader.offset,
@@ -276,7 +298,8 @@ class LocalCoordinator:
         if self._guard.forked:
             self._closed = True
             return
-        self._committer.close(WORKER_CLOSE_S)  # answers the coroutines that wait; later ones are refused
+        for queue in (self._committer, self._reads, self._look_backs):
+            queue.close(WORKER_CLOSE_S)  # answers the coroutines that wait; later ones are refused
         with self.lock:
             try:
                 if not self._closed:

@@ -9,7 +9,7 @@ changed under `lock` only.
 
 import threading
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from ccs_stream.clock import Clock
 from ccs_stream.coordinator.answer import Answer
@@ -21,6 +21,8 @@ from ccs_stream.protocol.commands import Command
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.events import Event
 from ccs_stream.protocol.ids import Micros
+
+T = TypeVar("T")
 
 LEAST_SHARE_OF_TIMEOUT: Final = 0.1
 """The part of a call's time-out that each step of it has at least, however long earlier steps took."""
@@ -49,6 +51,10 @@ class Coordinator(Protocol):
     @property
     def lock(self) -> threading.RLock:
         """Held while the state changes; take it to look at several things at one position."""
+
+    @property
+    def closed(self) -> bool:
+        """True if `close` was called."""
 
     @property
     def stale(self) -> bool:
@@ -91,8 +97,18 @@ class Coordinator(Protocol):
     ) -> Answer:
         """The same from a coroutine. Without a command: do `work`, which may wait, and catch up."""
 
+    async def off_loop(self, work: Callable[[], T], *, long: bool = False) -> T:
+        """The result of `work`, which may wait for a disk, a broker or the lock, but not for other commands.
+
+        A thread of the workspace does it, without the lock. `long` work (a history, a search) has a thread of its own,
+        so that short reads do not wait behind it.
+        """
+
     def behind(self) -> bool:
         """True if another writer may have appended what is not folded yet."""
+
+    async def behind_async(self) -> bool:
+        """The same from a coroutine; the event loop does not wait for a disk."""
 
     def catch_up(self) -> None:
         """Fold what other writers have appended."""

@@ -6,8 +6,10 @@ Guarantees: a body that is returned has the hash that its event names. Does not:
 """
 
 import hashlib
+from collections.abc import Iterator, Sequence
 
 from ccs_stream.log.port import LogStore
+from ccs_stream.protocol.directory import ArtifactState
 from ccs_stream.protocol.errors import ContentMissing
 from ccs_stream.protocol.ids import Hash, SequenceNumber
 
@@ -36,3 +38,25 @@ def fetch_body(  # the arguments are what an event says about a body
     if stored is None or content_index is None or content_index >= len(stored.contents):
         raise ContentMissing(f"the body of {what} is no longer in the log: it was redacted")
     return verified(stored.contents[content_index], content_hash, what)
+
+
+def fetch_bodies(store: LogStore, shard: str, artifacts: Sequence[ArtifactState]) -> Iterator[tuple[int, bytes]]:
+    """The bodies of the current versions of `artifacts`, each with its place in that sequence, in the order of the log.
+
+    Reads in bulk. A body that was redacted, or is not the one that its hash names, is left out.
+    """
+    order = sorted(range(len(artifacts)), key=lambda place: artifacts[place].sequence)
+    inline = [place for place in order if artifacts[place].content_locator is None]
+    for place, stored in zip(inline, store.find_each(shard, [artifacts[at].sequence for at in inline]), strict=True):
+        index = artifacts[place].content_index
+        if stored is not None and index is not None and index < len(stored.contents):
+            body = stored.contents[index]
+            if hashlib.sha256(body).digest() == artifacts[place].content_hash:
+                yield place, body
+    for place in order:
+        locator = artifacts[place].content_locator
+        if locator is not None:
+            try:
+                yield place, verified(store.get_content(locator), artifacts[place].content_hash, "an artifact")
+            except ContentMissing:
+                continue

@@ -142,6 +142,9 @@ class MemoryLog:
             offset -= 1
         return None
 
+    def find_each(self, shard: str, sequences: Sequence[int]) -> Iterator[StoredRecord | None]:
+        return (self.find(shard, sequence) for sequence in sequences)
+
     def learn(self, workspace: str, first_sequence: int, offset: int, events: Sequence[Event]) -> None:
         del workspace, first_sequence, offset, events  # `find` looks it up
 

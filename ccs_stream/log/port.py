@@ -231,6 +231,9 @@ class LogStore(Protocol):
     def find(self, shard: str, sequence: int) -> StoredRecord | None:
         """The decision that holds event `sequence`, if it is in the log."""
 
+    def find_each(self, shard: str, sequences: Sequence[int]) -> Iterator[StoredRecord | None]:
+        """As `find` for each of these sequences, which ascend; in bulk, where the store can."""
+
     def learn(self, workspace: str, first_sequence: int, offset: int, events: Sequence[Event]) -> None:
         """Remember that an admitted decision with these events is at `offset`.
 

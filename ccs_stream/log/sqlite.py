@@ -7,8 +7,9 @@ turn); processes take turns through SQLite's write lock; after a kill at any mom
 nothing else. Does not: work on a network file system (SQLite's locks do not), or survive a power loss with
 `synchronous=normal`, which may lose the last turns, whole ones, and never one before them.
 
-How: two connections. One writes, and is busy for as long as a turn's fsync takes (`sqlite_writer`); the other reads,
-and never waits for it (`sqlite_reader`). Bodies, snapshots and deliveries have tables of their own
+How: three connections. One writes, and is busy for as long as a turn's fsync takes (`sqlite_writer`). One reads what
+commits need, and never waits for it (`sqlite_reader`). The third, opened when it is first needed, looks back: bodies,
+histories and searches, so that no commit waits for them. Bodies, snapshots and deliveries have tables of their own
 (`sqlite_side_tables`).
 
 Sources: https://www.sqlite.org/wal.html, https://www.sqlite.org/pragma.html#pragma_data_version.
@@ -16,6 +17,7 @@ Sources: https://www.sqlite.org/wal.html, https://www.sqlite.org/pragma.html#pra
 
 import contextlib
 import sqlite3
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -39,7 +41,7 @@ from ccs_stream.log.port import (
     count_records,
     scan_shards,
 )
-from ccs_stream.log.sqlite_file import connect, connect_to_read, refuse_foreign, translated
+from ccs_stream.log.sqlite_file import FileIdentity, connect, connect_to_read, refuse_foreign, translated
 from ccs_stream.log.sqlite_reader import SqliteReader
 from ccs_stream.log.sqlite_side_tables import SqliteSideTables
 from ccs_stream.log.sqlite_writer import SqliteTurn, SqliteWriter
@@ -61,6 +63,8 @@ BUSY_TIMEOUT_MAX_S: Final = 86_400.0
 """SQLite counts milliseconds in 32 bits, and no turn lasts for a day."""
 _POLL_S: Final = 0.005
 """How often `wait` looks whether another process has appended; a look costs some three microseconds."""
+_FOUND_AT_ONCE: Final = 1_000
+"""Sequences that are looked for at once."""
 _BITS: Final = sqlite_schema.SHARD_BITS
 _LAST_KEY: Final = "SELECT max(key) FROM records WHERE key >= ? AND key < ?"
 
@@ -120,12 +124,20 @@ class SqliteLog:
                     self._writer.open(uuid.uuid4().bytes)
                     connection = connect(self._path, "rw", busy_timeout_s=busy_timeout_s)
                     undo.callback(connection.close)
+                self._file = FileIdentity(self._path, self.display_url)
+                if self._writer is not None:
+                    self._writer.file = self._file
                 self._log_id = LogId(sqlite_schema.log_id(connection, str(self._path)))
             except sqlite3.Error as error:
                 raise translated(error, self.display_url) from error
+            except OSError as error:
+                raise LogMissing(f"{self._path} was removed while it was opened: {error}") from error
             undo.pop_all()
+        self._busy_timeout_s = busy_timeout_s
         self._reader = SqliteReader(connection, self.display_url, self._check)
-        self._side_tables = SqliteSideTables(self._reader, self._for_writing, self.display_url)
+        self._opening = threading.Lock()
+        self._lookups_opened: SqliteReader | None = None if self._writer is not None else self._reader
+        self._side_tables = SqliteSideTables(lambda: self._lookups, self._for_writing, self.display_url)
 
     @property
     def log_id(self) -> LogId:
@@ -209,11 +221,12 @@ class SqliteLog:
         base = number << _BITS
         last = base + ((1 << _BITS) - 1 if until is None else until)
         at, bounded = base + after, until is not None
+        reader = self._reader if self._writer is not None and self._writer.mine else self._lookups
         while True:
-            rows, more = self._reader.page(at, last, bodies=bodies)
+            rows, more = reader.page(at, last, bodies=bodies)
             if more and not bounded:
                 # What others append while the consumer is busy is not followed.
-                last, bounded = base + self._reader.end(base), True
+                last, bounded = base + reader.end(base), True
             for key, head, tail in rows:
                 yield StoredRecord(key - base, head, tail=tail or b"")
             if not more:
@@ -225,8 +238,8 @@ class SqliteLog:
         if number is None or sequence < 1:
             return None
         base = number << _BITS
-        offset = self._reader.offset_of(base, sequence)
-        rows = self._reader.query("SELECT head, tail FROM records WHERE key = ?", (base + offset,))
+        offset = self._lookups.offset_of(base, sequence)
+        rows = self._lookups.query("SELECT head, tail FROM records WHERE key = ?", (base + offset,))
         if not rows or offset < 1:
             return None
         stored = StoredRecord(offset, rows[0][0], tail=rows[0][1] or b"")
@@ -235,6 +248,28 @@ class SqliteLog:
             return None
         last = record.first_sequence + len(record.events) - 1
         return stored if record.first_sequence <= sequence <= last else None
+
+    def find_each(self, shard: str, sequences: Sequence[int]) -> Iterator[StoredRecord | None]:
+        number = self._known_shard(shard)
+        if number is None:
+            yield from (None for _ in sequences)
+            return
+        base = number << _BITS
+        for at in range(0, len(sequences), _FOUND_AT_ONCE):
+            some = sequences[at : at + _FOUND_AT_ONCE]
+            found = list(self._lookups.keys_of(base, some))
+            stored: StoredRecord | None = None
+            rows = self._lookups.rows_of(sorted({key for key, _ in found}))
+            for sequence, (key, followed) in zip(some, found, strict=True):
+                while stored is None or stored.offset < key - base:
+                    row = next(rows, None)
+                    if row is None:
+                        break
+                    stored = StoredRecord(row[0] - base, row[1], tail=row[2] or b"")
+                if stored is None or stored.offset != key - base or sequence < 1:
+                    yield None
+                else:
+                    yield stored if followed else self.find(shard, sequence)
 
     def learn(self, workspace: str, first_sequence: int, offset: int, events: Sequence[Event]) -> None:
         del workspace, first_sequence, offset, events  # `find` looks it up
@@ -248,6 +283,8 @@ class SqliteLog:
         del shard
         if self._closed or self._guard.forked:
             self._check()
+        if time.monotonic() >= self._file.next_look:
+            self._file.check_all()
         reader = self._reader
         try:
             with reader.lock:
@@ -316,16 +353,38 @@ class SqliteLog:
         if self._guard.forked:
             return  # the parent's handles: closing them here would drop the parent's locks
         self._reader.close()
+        with self._opening:
+            if self._lookups_opened is not None:
+                self._lookups_opened.close()
         if self._writer is not None:
             self._writer.close()
 
     # Within.
+
+    @property
+    def _lookups(self) -> SqliteReader:
+        """The connection that looks back."""
+        opened = self._lookups_opened
+        if opened is not None:
+            return opened
+        with self._opening:
+            self._check()
+            if self._lookups_opened is None:
+                try:
+                    connection = connect(self._path, "rw", busy_timeout_s=self._busy_timeout_s)
+                except sqlite3.Error as error:
+                    raise translated(error, self.display_url) from error
+                self._file.check()
+                self._lookups_opened = SqliteReader(connection, self.display_url, self._check)
+            return self._lookups_opened
 
     def _check(self) -> None:
         if self._closed:
             raise Closed(f"{self.display_url} was closed: open it again")
         if self._guard.forked:
             self._guard.check()
+        if time.monotonic() >= self._file.next_look:
+            self._file.check_all()
 
     def _for_writing(self) -> SqliteWriter:
         if self._writer is None:

@@ -9,7 +9,8 @@ open behind it, so that a slow consumer keeps no checkpoint from the file. Does 
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NoReturn
 
 from ccs_stream.log import sqlite_schema
@@ -20,9 +21,12 @@ PAGE_RECORDS: Final = 1_000
 """Records read at once: enough to hide the query, few enough to stay in memory."""
 _PAGE_BYTES: Final = 4 * 1024 * 1024
 """The same for records with their bodies, which may be long: a page ends with the record that exceeds this."""
+_KEYS_AT_ONCE: Final = 200
+"""Records fetched by one query that names their keys."""
 _SHARD: Final = 1 << sqlite_schema.SHARD_BITS
 _LAST_KEY: Final = "SELECT max(key) FROM records WHERE key >= ? AND key < ?"
 _LAST: Final = "SELECT key, first_sequence FROM records WHERE key >= ? AND key < ? ORDER BY key DESC LIMIT 1"
+_FROM: Final = "SELECT key, first_sequence FROM records WHERE key >= ? AND key < ? ORDER BY key LIMIT ?"
 _TWO: Final = "SELECT key, first_sequence FROM records WHERE key >= ? AND key < ? ORDER BY key LIMIT 2"
 
 
@@ -53,12 +57,17 @@ class SqliteReader:
             query = "SELECT key, head, NULL FROM records WHERE key > ? AND key <= ? ORDER BY key LIMIT ?"
             rows = self.query(query, (after, last, PAGE_RECORDS))
             return rows, len(rows) == PAGE_RECORDS
-        self._check()
         query = "SELECT key, head, tail FROM records WHERE key > ? AND key <= ? ORDER BY key LIMIT ?"
+        rows, cut = self._bounded(query, (after, last, PAGE_RECORDS))
+        return rows, cut or len(rows) == PAGE_RECORDS
+
+    def _bounded(self, query: str, values: tuple[int, ...]) -> tuple[list[Any], bool]:
+        """Rows of key, head and tail, to the end of the query or of a page; and whether it was cut at a page's size."""
+        self._check()
         rows, size = [], 0
         try:
             with self.lock:
-                for row in self.cursor.execute(query, (after, last, PAGE_RECORDS)):
+                for row in self.cursor.execute(query, values):
                     rows.append(row)
                     size += len(row[1]) + len(row[2] or b"")
                     if size > _PAGE_BYTES:
@@ -66,7 +75,7 @@ class SqliteReader:
                         return rows, True
         except sqlite3.Error as error:
             self.fail(error)
-        return rows, len(rows) == PAGE_RECORDS
+        return rows, False
 
     def end(self, base: int) -> int:
         """Offset of the last record of the shard whose keys begin at `base`."""
@@ -103,6 +112,41 @@ class SqliteReader:
                     return low
                 low, low_sequence = key - base, first_sequence
         return low
+
+    def keys_of(self, base: int, sequences: Sequence[int]) -> Iterator[tuple[int, bool]]:
+        """For ascending sequences, the keys of the last records whose first sequences are not higher, as `offset_of`.
+
+        Each with whether a later record follows, so that it is certain that the record reaches to its sequence. Reads
+        the numbers of the records in pages where the sequences are near each other, and looks for the others.
+        """
+        rows: list[tuple[int, int]] = []
+        firsts: list[int] = []
+        ended = False
+        for sequence in sequences:
+            if not rows or (sequence >= firsts[-1] and not ended):
+                near = bool(rows) and sequence - firsts[-1] <= PAGE_RECORDS
+                start = rows[-1][0] if near else base + max(self.offset_of(base, sequence), 0)
+                while True:
+                    rows = self.query(_FROM, (start, base + _SHARD, PAGE_RECORDS))
+                    ended = len(rows) < PAGE_RECORDS
+                    if ended or rows[-1][1] > sequence:
+                        break
+                    start = rows[-1][0]
+                firsts = [first for _, first in rows]
+            place = max(bisect_right(firsts, sequence) - 1, 0)
+            yield rows[place][0], place < len(rows) - 1
+
+    def rows_of(self, keys: Sequence[int]) -> Iterator[tuple[int, bytes, bytes | None]]:
+        """Key, head and tail of the records with these keys, which ascend, in pages of a bounded size."""
+        at = 0
+        while at < len(keys):
+            some = keys[at : at + _KEYS_AT_ONCE]
+            query = f"SELECT key, head, tail FROM records WHERE key IN ({','.join('?' * len(some))}) ORDER BY key"  # noqa: S608
+            rows, _ = self._bounded(query, tuple(some))
+            if not rows:
+                return
+            yield from rows
+            at = bisect_right(keys, rows[-1][0])
 
     def close(self) -> None:
         """Wait for the call that is under way, and disconnect."""

@@ -25,9 +25,9 @@ _COUNT_DELIVERIES: Final = (
 
 
 class SqliteSideTables:
-    """See the module's docstring. `writer` raises where the log is read-only."""
+    """See the module's docstring. `reader` opens the connection; `writer` raises where the log is read-only."""
 
-    def __init__(self, reader: SqliteReader, writer: Callable[[], SqliteWriter], url: str) -> None:
+    def __init__(self, reader: Callable[[], SqliteReader], writer: Callable[[], SqliteWriter], url: str) -> None:
         self._reader = reader
         self._writer = writer
         self._url = url
@@ -40,7 +40,7 @@ class SqliteSideTables:
     def get_content(self, locator: bytes) -> bytes:
         """A body. Raises `ContentMissing`."""
         number = int(locator) if locator.isdigit() else 0
-        rows = self._reader.query("SELECT body FROM contents WHERE id = ?", (number,)) if number < 1 << 63 else []
+        rows = self._reader().query("SELECT body FROM contents WHERE id = ?", (number,)) if number < 1 << 63 else []
         if not rows:
             raise ContentMissing(f"no body at locator {locator!r} in {self._url}: it was redacted")
         return bytes(rows[0][0])
@@ -63,11 +63,11 @@ class SqliteSideTables:
 
     def snapshots(self, shard: int | None) -> Iterator[SnapshotBlob]:
         """Snapshots kept, newest first."""
-        ids = self._reader.query(
+        ids = self._reader().query(
             "SELECT id, sequence FROM snapshots WHERE shard = ? ORDER BY sequence DESC, id", (shard,)
         )
         for snapshot_id, sequence in ids:
-            rows = self._reader.query("SELECT data FROM snapshots WHERE shard = ? AND id = ?", (shard, snapshot_id))
+            rows = self._reader().query("SELECT data FROM snapshots WHERE shard = ? AND id = ?", (shard, snapshot_id))
             if rows:
                 yield SnapshotBlob(snapshot_id=snapshot_id, sequence=SequenceNumber(sequence), data=rows[0][0])
 
@@ -84,14 +84,14 @@ class SqliteSideTables:
 
     def deliveries_end(self, shard: int | None) -> int | None:
         """Count of all deliveries ever kept; None if there was none."""
-        rows = self._reader.query("SELECT value FROM meta WHERE name = ?", (_DELIVERIES_END.format(shard),))
+        rows = self._reader().query("SELECT value FROM meta WHERE name = ?", (_DELIVERIES_END.format(shard),))
         return int(rows[0][0]) if rows else None
 
     def read_deliveries(self, shard: int | None) -> Iterator[bytes]:
         """Deliveries kept, in order."""
         at = 0
         query = "SELECT id, data FROM deliveries WHERE shard = ? AND id > ? ORDER BY id LIMIT ?"
-        while rows := self._reader.query(query, (shard, at, PAGE_RECORDS)):
+        while rows := self._reader().query(query, (shard, at, PAGE_RECORDS)):
             yield from (data for _, data in rows)
             at = rows[-1][0]
 

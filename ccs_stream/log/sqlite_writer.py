@@ -25,7 +25,7 @@ from typing import Final, NoReturn
 
 from ccs_stream.background import ForkGuard
 from ccs_stream.log import sqlite_schema
-from ccs_stream.log.sqlite_file import connect, is_busy, nothing_was_committed, translated
+from ccs_stream.log.sqlite_file import FileIdentity, connect, is_busy, nothing_was_committed, translated
 from ccs_stream.protocol.errors import Closed, LogBusy, LogError, OutcomeUnknown, UsageError
 
 _RETRY_MIN_S: Final = 0.0002
@@ -86,6 +86,8 @@ class SqliteWriter:
         self._lock = threading.RLock()
         """Held by the thread whose turn it is, and never twice. It knows its owner at any moment; a note would not."""
         self._closed = False
+        self.file: FileIdentity | None = None
+        """The file that was opened: every turn begins by looking whether it is still there."""
         self.connection: sqlite3.Connection | None = None
         """None after a disk failed so badly that the file must be opened anew."""
         self.cursor: sqlite3.Cursor | None = None
@@ -239,6 +241,8 @@ class SqliteWriter:
                 time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # spreads the waiters, hides nothing
                 pause = min(pause * 1.5, _RETRY_MAX_S)
             else:
+                if self.file is not None:
+                    self.file.check()
                 return
 
     def _rollback(self) -> None:

@@ -11,9 +11,10 @@ The rules are those of `docs/protocol.md`; the names of the checks are the names
 
 import dataclasses
 import enum
-from typing import assert_never
+from typing import Final, assert_never
 
 from ccs_stream.protocol import dedupe
+from ccs_stream.protocol.command_checks import check_command
 from ccs_stream.protocol.commands import (
     Acquire,
     Command,
@@ -51,6 +52,9 @@ from ccs_stream.protocol.events import (
 from ccs_stream.protocol.ids import NO_SESSION, Micros, ParticipantNumber, SequenceNumber
 from ccs_stream.protocol.process_identity import ProcessIdentity
 from ccs_stream.protocol.refusal import Refusal
+
+INVALID: Final = RefusalReason.DECISION_TOO_LARGE
+"""The reason for which a command is refused that breaks the table of limits: the log cannot hold what it asks for."""
 
 
 class DropReason(enum.StrEnum):
@@ -102,9 +106,27 @@ def decide(view: View, command: Command, now: Micros) -> Decision:
             contents: list[bytes] = []
             author = _participant(view, session, command)
             return Decision(decide_commit(view, command, author, now, contents), contents)
+        check_command(command)
         return Decision(_decide_other(view, session, command, now))
     except Refusal as refusal:
         return Decision([refusal.event(command)])
+    except UsageError as error:
+        return refusal_of(command, INVALID, str(error))
+    except (TypeError, AttributeError):
+        # A member of a wrong type; anything else is a bug.
+        refused = refusal_of_invalid(command)
+        if refused is None:
+            raise
+        return refused
+
+
+def refusal_of_invalid(command: Command) -> Decision | None:
+    """The refusal of a command that breaks the table of limits; None for one that does not."""
+    try:
+        check_command(command)
+    except UsageError as error:
+        return refusal_of(command, INVALID, str(error))
+    return None
 
 
 def refusal_for_bug(error: Exception) -> Decision:
@@ -183,6 +205,7 @@ def _decide_other(view: View, session: SessionState | None, command: Command, no
 
 def _decide_open(view: View, command: Open) -> list[Event]:
     if not view.opened:
+        command.settings.check()
         return [WorkspaceOpened(**dataclasses.asdict(command.settings))]
     if view.settings == command.settings:
         return []
@@ -202,10 +225,6 @@ def _decide_join(view: View, command: Join) -> list[Event]:
     if session is not None and command.agent in session.participants:
         return []
     identity = ProcessIdentity.of(command) or ProcessIdentity()
-    try:
-        identity.check()
-    except UsageError as error:
-        raise Refusal(RefusalReason.DECISION_TOO_LARGE, str(error)) from error
     number = ParticipantNumber(view.participants_ever + 1)
     return [
         ParticipantJoined(participant=number, agent=command.agent, session_id=command.session_id, **identity.members())

@@ -10,10 +10,12 @@ import itertools
 from collections.abc import Iterator
 
 from ccs_stream.protocol import events as ev
+from ccs_stream.protocol.command_checks import ends_at
 from ccs_stream.protocol.commands import Acquire, Heartbeat, Read, Refresh, Release, Sweep
 from ccs_stream.protocol.decide_writes import end_expired, expire, reservation_expired
 from ccs_stream.protocol.directory import ParticipantState, SessionState, View
 from ccs_stream.protocol.ids import NOBODY, ArtifactId, Fence, Micros, ParticipantNumber, SessionId
+from ccs_stream.protocol.limits import TIME_US_MAX
 from ccs_stream.protocol.reclaims import reclaim_sentence
 from ccs_stream.protocol.refusal import Refusal, reclaim_of
 from ccs_stream.protocol.states import GrantState
@@ -55,7 +57,7 @@ def decide_refresh(view: View, command: Refresh, now: Micros) -> list[ev.Event]:
     end_expired(artifact, now, events)
     if not artifact.readable(now):
         return events
-    extended = Micros(now + artifact.ttl_us)
+    extended = Micros(min(now + artifact.ttl_us, TIME_US_MAX))
     if (extended - artifact.expires_at) * TTL_REFRESH_FRACTION >= artifact.ttl_us:
         events.append(ev.ExpiryExtended(artifact=artifact.artifact, expires_at=extended))
     return events
@@ -88,7 +90,7 @@ def decide_acquire(view: View, command: Acquire, participant: ParticipantState, 
             artifact=command.artifact,
             participant=holder,
             fence=Fence(fence + 1),
-            until=Micros(now + command.duration_us),
+            until=ends_at(now, command.duration_us, "a reservation"),
         )
     )
     return events
@@ -134,7 +136,11 @@ def decide_heartbeat(view: View, command: Heartbeat, now: Micros) -> list[ev.Eve
     participants = map(view.participants.get, session.participants.values())
     if not any(each is not None and next(iter(each.owned), None) is not None for each in participants):
         return []
-    return [ev.SessionRenewed(session_id=session.session_id, until=Micros(now + settings.session_timeout_us))]
+    return [
+        ev.SessionRenewed(
+            session_id=session.session_id, until=Micros(min(now + settings.session_timeout_us, TIME_US_MAX))
+        )
+    ]
 
 
 def decide_sweep(view: View, command: Sweep, now: Micros) -> list[ev.Event]:

@@ -6,6 +6,13 @@ Does not: judge a last-writer-wins write over a newer version; it records the ba
 """
 
 from ccs_stream.protocol import events as ev
+from ccs_stream.protocol.command_checks import (
+    PLAIN_MEDIA,
+    check_change,
+    check_content,
+    check_options,
+    ends_at,
+)
 from ccs_stream.protocol.commands import ArtifactChange, Commit, Content, Erase, Write, WriteMode
 from ccs_stream.protocol.directory import ArtifactState, ParticipantState, View
 from ccs_stream.protocol.ids import (
@@ -32,13 +39,18 @@ def decide_commit(
     events: list[ev.Event] = []
     for change in changes:
         artifact = view.artifacts.get(change.artifact)
+        # Only a new address, or a number that the format cannot hold (a negative one is -1 after the shift).
+        if artifact is None or ((change.base_version or 0) | (change.fence or 0)) >> 63:
+            check_change(change)
         _check_permission(artifact, change, author, now)
         version = end_expired(artifact, now, events)
         _check_base(artifact, change, version, now)
-        if isinstance(change, Write):
+        if type(change) is Write:
             _check_content(view, change.content, now)
             _write(view, artifact, change, writer, version, now, contents, events)
-        elif artifact is not None and version == artifact.version and artifact.exists:
+            continue
+        check_change(change)
+        if isinstance(change, Erase) and artifact is not None and version == artifact.version and artifact.exists:
             _erase(artifact, change, writer, events)
     return events
 
@@ -92,6 +104,8 @@ def _check_base(artifact: ArtifactState | None, change: ArtifactChange, version:
 
 def _check_content(view: View, content: Content, now: Micros) -> None:
     settings = view.settings
+    if (content.content_type, content.content_encoding) not in PLAIN_MEDIA or content.size >> 63:
+        check_content(content)
     if content.size > settings.maximum_content_bytes:
         detail = f"the body has {content.size} bytes, the workspace allows {settings.maximum_content_bytes}"
         raise Refusal(ev.RefusalReason.CONTENT_TOO_LARGE, detail)
@@ -162,7 +176,9 @@ def _write(
         events.append(ev.ArtifactRegistered(artifact=change.artifact, scope=change.scope, key=change.key))
     content = change.content
     content_index: int | None = None
-    if content.body is not None:
+    if content.body is None:
+        check_content(content)
+    else:
         content_index = len(contents)
         contents.append(content.body)
     written = Version(version + 1)
@@ -192,8 +208,9 @@ def _options(change: Write, now: Micros) -> ev.WriteOptions | None:
     ttl_us, index_fields = change.ttl_us, change.index_fields
     if ttl_us is None and index_fields is None and change.reason is None and change.trace_parent is None:
         return None
+    check_options(change)
     return ev.WriteOptions(
-        expires_at=None if ttl_us is None else Micros(now + ttl_us),
+        expires_at=None if ttl_us is None else ends_at(now, ttl_us, "a life"),
         ttl_us=ttl_us,
         index_fields=index_fields,
         reason=change.reason,

@@ -48,7 +48,14 @@ def same_command(packed: int, kind: CommandKind, subject: int) -> bool:
 
 
 def subject_of_command(command: Command) -> int:
-    """Fingerprint of a command: of the artifacts, contents or agent that it names."""
+    """Fingerprint of a command: of the artifacts, contents or agent that it names; 0 where they are not valid."""
+    try:
+        return _subject(command)
+    except (TypeError, AttributeError, ValueError):
+        return 0
+
+
+def _subject(command: Command) -> int:
     match command:
         case Commit(changes=(Write() as write,)):
             return crc32(write.content.content_hash, crc32(write.artifact))
@@ -107,7 +114,8 @@ def remember_command(
     session.window[number] = entry(sequence, kind, subject_of_events(kind, events))
     if number > session.highest:
         oldest = number - window
-        if number - session.highest <= window:
+        # Whichever is less work: a window may be large, and a number far ahead.
+        if number - session.highest <= min(window, len(session.window)):
             for forgotten in range(session.highest - window + 1, oldest + 1):
                 session.window.pop(CommandNumber(forgotten), None)
         else:

@@ -9,17 +9,9 @@ here, for the client and for `decide`. Does not: find anything out; the client a
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Final, Protocol, Self
+from typing import Any, Protocol, Self
 
-from ccs_stream.protocol.errors import UsageError
-
-TEXT_BYTES_MAX: Final = 1_024
-"""UTF-8 bytes of a host, a program or a release: room for any path that is worth showing."""
-LABELS_MAX: Final = 32
-"""Labels of one process."""
-LABEL_BYTES_MAX: Final = 256
-"""UTF-8 bytes of the name or the value of a label; with `LABELS_MAX`, an identity stays below 20 KB."""
-PID_MAX: Final = 2**31 - 1
+from ccs_stream.protocol.limits import PID_MAX, PROCESS_TEXT_BYTES_MAX, check_labels, check_text, check_whole_number
 
 
 class HasIdentity(Protocol):
@@ -75,29 +67,9 @@ class ProcessIdentity:
         for name in ("host", "program", "release"):
             text = getattr(self, name)
             if text is not None:
-                _check_text(text, f"the {name} of a process", TEXT_BYTES_MAX)
-        if self.pid is not None and (type(self.pid) is not int or not 0 <= self.pid <= PID_MAX):
-            raise UsageError(f"the pid of a process is a number from 0 to {PID_MAX}, got {self.pid!r}")
+                check_text(text, f"the {name} of a process", PROCESS_TEXT_BYTES_MAX)
+        if self.pid is not None:
+            check_whole_number(self.pid, "the pid of a process", most=PID_MAX)
         if self.labels is not None:
-            self._check_labels(self.labels)
+            check_labels(self.labels)
         return self
-
-    def _check_labels(self, labels: Mapping[str, str]) -> None:
-        if not isinstance(labels, Mapping):
-            raise UsageError(f"labels are a mapping of text to text, got {labels!r}")
-        if len(labels) > LABELS_MAX:
-            raise UsageError(f"a process has at most {LABELS_MAX} labels, got {len(labels)}")
-        for name, value in labels.items():
-            _check_text(name, "the name of a label", LABEL_BYTES_MAX)
-            _check_text(value, f"the label {name!r}", LABEL_BYTES_MAX)
-
-
-def _check_text(text: object, what: str, bytes_max: int) -> None:
-    if not isinstance(text, str):
-        raise UsageError(f"{what} is text, got {text!r}")
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError as error:
-        raise UsageError(f"{what} {text!r} has a lone surrogate, which has no UTF-8 form") from error
-    if size > bytes_max:
-        raise UsageError(f"{what} has {size} bytes, at most {bytes_max} are taken: {text[:40]!r}...")

@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 
 from ccs_stream.protocol.events import ReclaimTrigger
 from ccs_stream.protocol.ids import Micros
+from ccs_stream.protocol.limits import instant_of
 
-_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _READ_AGAIN: Final = "read the artifact again before changing it"
 
 
@@ -42,7 +42,7 @@ class Reclaim(NamedTuple):
     @property
     def time(self) -> dt.datetime:
         """The same instant, in UTC."""
-        return _EPOCH + dt.timedelta(microseconds=self.at)
+        return instant_of(self.at)
 
 
 def reclaim_sentence(reclaim: Reclaim | None) -> str:

@@ -35,7 +35,7 @@ class Refusal(Exception):
     def event(self, command: Command) -> CommandRefused:
         """The event that records this refusal of `command`."""
         return CommandRefused(
-            agent=getattr(command, "agent", "")[:TEXT_MAX],
+            agent=_author(command),
             reason=self.reason,
             detail=self.detail[:TEXT_MAX],
             artifact=self.artifact,
@@ -43,6 +43,12 @@ class Refusal(Exception):
             fence=self.fence,
             subject=dedupe.subject_of_command(command),
         )
+
+
+def _author(command: Command) -> str:
+    """The agent of a command as a refusal can repeat it; empty where there is none, or no text."""
+    agent = getattr(command, "agent", "")
+    return agent[:TEXT_MAX].encode("utf-8", "replace").decode() if isinstance(agent, str) else ""
 
 
 def reclaim_of(participant: ParticipantState, artifact: ArtifactState, now: Micros) -> Reclaim | None:

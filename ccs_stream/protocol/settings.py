@@ -5,11 +5,20 @@ for others gets an error. Does not: hold anything about a process (batch sizes, 
 """
 
 import dataclasses
-from typing import Final
+from typing import Final, Self
 
+from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.ids import Micros
+from ccs_stream.protocol.limits import (
+    BODY_BYTES_MAX,
+    COUNT_MAX,
+    DURATION_US_MAX,
+    SECOND_US,
+    check_flag,
+    check_whole_number,
+)
 
-SECOND_US: Final = 1_000_000
+__all__ = ["DEFAULT_SETTINGS", "SECOND_US", "WorkspaceSettings"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,13 +52,32 @@ class WorkspaceSettings:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name != "crash_recovery" and value < 1:
-                raise ValueError(f"workspace setting {field.name} must be at least 1, got {value}")
+            value, what = getattr(self, field.name), f"workspace setting {field.name}"
+            if field.name == "crash_recovery":
+                check_flag(value, what)
+            else:
+                check_whole_number(value, what, least=1)
         if self.heartbeat_interval_us >= self.session_timeout_us:
-            raise ValueError("workspace setting heartbeat_interval_us must be below session_timeout_us")
+            raise UsageError("workspace setting heartbeat_interval_us must be below session_timeout_us")
         if self.inline_content_bytes >= self.maximum_decision_bytes:
-            raise ValueError("workspace setting inline_content_bytes must be below maximum_decision_bytes")
+            raise UsageError("workspace setting inline_content_bytes must be below maximum_decision_bytes")
+
+    def check(self) -> Self:
+        """The settings themselves, if a workspace may be opened with them. Raises `UsageError`.
+
+        Settings on a log are not checked so: a log that has larger ones stays readable.
+        """
+        for field in dataclasses.fields(self):
+            if field.name != "crash_recovery":
+                what = f"workspace setting {field.name}"
+                check_whole_number(getattr(self, field.name), what, least=1, most=_most(field.name))
+        return self
+
+
+def _most(name: str) -> int:
+    if name.endswith("_us"):
+        return DURATION_US_MAX
+    return BODY_BYTES_MAX if name.endswith("_bytes") else COUNT_MAX
 
 
 DEFAULT_SETTINGS: Final = WorkspaceSettings()

@@ -167,6 +167,18 @@ class LogStoreConformance:
         assert store.find("w", 0) is None
         assert store.find("w", chain.sequence + 1) is None
 
+    def test_decisions_are_found_in_bulk_as_one_by_one(self, store: LogStore) -> None:
+        chain = filled(store, "w", 40)
+        filled(store, "other", 5)
+        for step in (1, 3, 17):
+            wanted = list(range(1, chain.sequence + 3, step))
+            found = list(store.find_each("w", wanted))
+            assert [each and (each.offset, each.contents) for each in found] == [
+                each and (each.offset, each.contents) for each in (store.find("w", one) for one in wanted)
+            ]
+        assert list(store.find_each("w", [])) == []
+        assert list(store.find_each("never opened", [1, 2])) == [None, None]
+
     def test_shards_are_apart(self, store: LogStore) -> None:
         filled(store, "b", 3)
         filled(store, "a", 5)

@@ -8,7 +8,8 @@ import pytest
 from ccs_stream.projections.processes import Processes, describe_process
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.events import ParticipantJoined, RefusalReason
-from ccs_stream.protocol.process_identity import LABEL_BYTES_MAX, LABELS_MAX, TEXT_BYTES_MAX, ProcessIdentity
+from ccs_stream.protocol.limits import LABEL_BYTES_MAX, LABELS_MAX, PROCESS_TEXT_BYTES_MAX
+from ccs_stream.protocol.process_identity import ProcessIdentity
 from ccs_stream.protocol.statehash import state_hash
 from ccs_stream.testing.given_when_then import Story
 
@@ -37,7 +38,7 @@ def test_the_state_hash_does_not_cover_it() -> None:
 @pytest.mark.parametrize(
     "members",
     [
-        {"host": "x" * (TEXT_BYTES_MAX + 1)},
+        {"host": "x" * (PROCESS_TEXT_BYTES_MAX + 1)},
         {"program": "\ud800"},
         {"release": 1},
         {"pid": -1},
@@ -61,10 +62,10 @@ def test_what_is_too_large_or_no_text_is_refused_at_the_edge_and_by_decide(membe
 
 def test_the_largest_identity_is_taken() -> None:
     largest = ProcessIdentity(
-        host="h" * TEXT_BYTES_MAX,
+        host="h" * PROCESS_TEXT_BYTES_MAX,
         pid=2**31 - 1,
-        program="p" * TEXT_BYTES_MAX,
-        release="r" * TEXT_BYTES_MAX,
+        program="p" * PROCESS_TEXT_BYTES_MAX,
+        release="r" * PROCESS_TEXT_BYTES_MAX,
         labels={f"{number:0{LABEL_BYTES_MAX}}": "v" * LABEL_BYTES_MAX for number in range(LABELS_MAX)},
     )
     story = Story()

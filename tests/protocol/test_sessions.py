@@ -216,7 +216,7 @@ def test_a_command_that_kills_every_leader_in_turn() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"dedupe_window": 0}, "at least 1"),
+        ({"dedupe_window": 0}, "from 1 to"),
         ({"heartbeat_interval_us": 50_000_000}, "below session_timeout"),
         ({"inline_content_bytes": 10_000_000}, "below maximum_decision"),
     ],

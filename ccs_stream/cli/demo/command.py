@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 import click
 import orjson
-from rich.console import Console
 
 from ccs_stream.cli.demo.sources import SourceFiles, collect
 from ccs_stream.cli.extras import require_langgraph
 from ccs_stream.replay.exit_codes import reports_errors
+from ccs_stream.replay.output import console, print_json_text, visible
 
 if TYPE_CHECKING:
     from ccs_stream.cli.demo.result import DemoLog, DemoResult
@@ -51,19 +51,19 @@ def demo(path: Path | None, url: str | None, *, as_json: bool) -> None:
 
     outcome = _run(sources, check_log(url))
     if as_json:
-        click.echo(orjson.dumps(outcome, option=orjson.OPT_INDENT_2).decode())
+        print_json_text(orjson.dumps(outcome, option=orjson.OPT_INDENT_2).decode())
     else:
-        from ccs_stream.cli.demo.story import tell_story  # noqa: PLC0415  # only for people
+        from ccs_stream.cli.demo.story import PIPE_WIDTH, tell_story  # noqa: PLC0415  # only for people
 
-        tell_story(outcome, Console())
+        tell_story(outcome, console(width=PIPE_WIDTH, soft_wrap=False))
     sys.exit(0 if outcome.held else 1)
 
 
 def _run(sources: SourceFiles, log: "DemoLog") -> "DemoResult":
     from ccs_stream.cli.demo.run import run_demo  # noqa: PLC0415  # imports the framework
 
-    talk = Console(stderr=True)
+    talk = console(err=True)
     if not talk.is_terminal:
         return run_demo(sources, log, show_progress=lambda _: None)
     with talk.status("starting") as status:
-        return run_demo(sources, log, show_progress=status.update)
+        return run_demo(sources, log, show_progress=lambda said: status.update(visible(said)))

@@ -22,6 +22,7 @@ from ccs_stream.cli.demo.result import (
 )
 from ccs_stream.cli.demo.source_checks import ReviewFinding
 from ccs_stream.cli.demo.tokens import BYTES_PER_TOKEN, SIGNAL_TOKENS, UNCHANGED_TOKENS
+from ccs_stream.replay.output import PlainTable, visible
 
 PIPE_WIDTH: Final = 120
 INDENT: Final = 3
@@ -35,6 +36,11 @@ CAUGHT: Final = "yellow"
 QUIET: Final = "dim"
 
 
+def _visible(part: Part) -> Part:
+    """A part as it may be shown: names of files are the text of others."""
+    return visible(part) if isinstance(part, str) else (visible(part[0]), part[1])
+
+
 class Page:
     """Prints headings and paragraphs; a part of a paragraph is text, or text and its style."""
 
@@ -46,12 +52,12 @@ class Page:
     def heading(self, number: int, title: str) -> None:
         """Print a numbered heading, with a blank line before it."""
         self._out.print()
-        self._out.print(Text.assemble((f"{number}  ", "bold cyan"), (title, "bold")))
+        self._out.print(Text.assemble((f"{number}  ", "bold cyan"), (visible(title), "bold")))
 
     def say(self, *parts: Part, indent: int = INDENT) -> None:
         """Print a paragraph."""
         # Wrapped here, since rich fills a wrapped line with spaces to the full width, in a pipe as well.
-        for line in Text.assemble(*parts).wrap(self._out, self._out.width - indent):
+        for line in Text.assemble(*map(_visible, parts)).wrap(self._out, self._out.width - indent):
             line.rstrip()
             self._out.print(Text(" " * indent).append_text(line), soft_wrap=True)
 
@@ -65,7 +71,7 @@ class Page:
 
     def command(self, line: str, shows: str) -> None:
         """Print a command to copy, on one line, and what it shows."""
-        self._out.print(Text.assemble(" " * INDENT, (line, "bold")), soft_wrap=True)
+        self._out.print(Text.assemble(" " * INDENT, (visible(line), "bold")), soft_wrap=True)
         self.say((shows, QUIET), indent=INDENT + 2)
 
 
@@ -133,7 +139,7 @@ def _examples(findings: list[ReviewFinding]) -> list[ReviewFinding]:
 
 
 def _tokens(page: Page, review: Review) -> None:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=QUIET)
+    table = PlainTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=QUIET)
     table.add_column("tokens moved")
     for name in ("reads", "fetched", "unchanged", "made stale", "tokens", "if all were re-read"):
         table.add_column(name, justify="right")

@@ -16,6 +16,7 @@ from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.replay.exit_codes import reports_errors
+from ccs_stream.replay.output import say
 
 
 @click.command(
@@ -64,10 +65,10 @@ def run(url: str, listen: str) -> None:
         signal.signal(number, lambda *_: service.stop())
     try:
         with HealthServer(service, host, int(port)) as health:
-            click.echo(f"coordinator of {store.display_url}, health at http://{health.address}/readyz", err=True)
+            say(f"coordinator of {store.display_url}, health at http://{health.address}/readyz", err=True)
             service.start()
-            click.echo(f"following {store.partitions} partitions, offering to lead", err=True)
+            say(f"following {store.partitions} partitions, offering to lead", err=True)
             service.wait()
-            click.echo("stopping: handing over", err=True)
+            say("stopping: handing over", err=True)
     finally:
         service.close()

@@ -6,21 +6,20 @@ contains a secret. Exit codes: 0 nothing failed, 1 something failed, 2 wrong usa
 
 import contextlib
 import dataclasses
-import json
 import logging
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 import click
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from ccs_stream.cli.kafka.doctor_checks import examine
 from ccs_stream.cli.kafka.doctor_report import DoctorReport, Level
 from ccs_stream.cli.kafka.topics import as_json, kafka_errors_reported
 from ccs_stream.log.kafka.settings import KafkaSettings
-from ccs_stream.replay.output import console, progress
+from ccs_stream.replay.output import PlainTable, console, print_json, progress, say
 
 _STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILED: "bold red"}
 
@@ -52,7 +51,7 @@ def doctor(url: str, *, as_json: bool, quick: bool) -> None:
             "checks": [dataclasses.asdict(each) for each in report.checks],
             "partitions": report.partitions,
         }
-        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        print_json(document)
     else:
         _print(report)
     sys.exit(1 if report.failed else 0)
@@ -76,25 +75,23 @@ def _quiet(items: Iterator[Any], _: int) -> Iterator[Any]:
 
 def _print(report: DoctorReport) -> None:
     out = console()
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = PlainTable(box=None, pad_edge=False, header_style="bold")
     for column in ("check", "", "found", "what to do"):
         table.add_column(column, overflow="fold")
     for each in report.checks:
-        level = f"[{_STYLES[each.level]}]{each.level.value}[/]"
-        table.add_row(each.check, level, escape(each.found), escape(each.advice))
+        level = Text(each.level.value, _STYLES[each.level])
+        table.add_row(each.check, level, each.found, each.advice)
     out.print(table)
     if report.partitions:
         out.print()
         out.print(_partitions(report.partitions))
     counts = {level: sum(each.level is level for each in report.checks) for level in Level}
     out.print()
-    out.print(
-        f"{escape(report.url)}: " + ", ".join(f"{count} {level.value}" for level, count in counts.items() if count)
-    )
+    say(f"{report.url}: " + ", ".join(f"{count} {level.value}" for level, count in counts.items() if count))
 
 
 def _partitions(rows: list[dict[str, Any]]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = PlainTable(box=None, pad_edge=False, header_style="bold")
     for column in ("partition", "epoch", "leader", "offered by", "undecided", "workspaces", "void", "records"):
         left = column in ("leader", "offered by")
         table.add_column(column, justify="left" if left else "right", overflow="fold")
@@ -104,7 +101,7 @@ def _partitions(rows: list[dict[str, Any]]) -> Table:
             str(each["partition"]),
             str(each["epoch"]),
             f"{leader} (resigned)" if each["resigned"] else leader,
-            escape(", ".join(each["offered_by"])) or "nobody",
+            ", ".join(each["offered_by"]) or "nobody",
             str(each["undecided"]),
             str(each["workspaces"]),
             str(each["void"]),

@@ -4,7 +4,6 @@ Guarantees: `create` can be repeated and changes nothing that exists; `check` ex
 fine, 1 an error or a dangerous difference, 2 wrong usage.
 """
 
-import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -12,14 +11,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from ccs_stream.log.kafka import topics as kafka_topics
 from ccs_stream.log.kafka.clients import Clients
 from ccs_stream.log.kafka.settings import KafkaSettings
 from ccs_stream.log.kafka.topic_check import Severity, TopicFinding, check_topics
 from ccs_stream.replay.exit_codes import reports_errors
+from ccs_stream.replay.output import PlainTable, console, print_json, say
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 _STYLES = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.DANGEROUS: "bold red"}
@@ -58,10 +57,10 @@ def create(url: str, *, partitions: int | None, replication: int | None, as_json
     with kafka_errors_reported():
         done = kafka_topics.create(clients_of(url), partitions=partitions, replication=replication)
     if as_json:
-        click.echo(json.dumps({"done": done}, indent=2))
+        print_json({"done": done})
         return
     for line in done or ["nothing to do: all topics are there, and the log is open"]:
-        click.echo(line)
+        say(line)
 
 
 @topics.command()
@@ -77,10 +76,10 @@ def check(url: str, *, as_json: bool) -> None:
     dangerous = any(each.severity is Severity.DANGEROUS for each in findings)
     if as_json:
         listed = [{name: str(getattr(each, name)) for name in each.__slots__} for each in findings]
-        click.echo(json.dumps({"dangerous": dangerous, "findings": listed}, indent=2))
+        print_json({"dangerous": dangerous, "findings": listed})
     else:
         _print_findings([each for each in findings if each.severity is not Severity.OK])
-        click.echo(f"{sum(each.severity is Severity.OK for each in findings)} of {len(findings)} are as they should be")
+        say(f"{sum(each.severity is Severity.OK for each in findings)} of {len(findings)} are as they should be")
     sys.exit(1 if dangerous else 0)
 
 
@@ -96,9 +95,9 @@ def describe(url: str, *, as_json: bool) -> None:
         there = kafka_topics.describe(clients_of(url))
     if as_json:
         listed = {name: {**_described(each), "topic_id": each.topic_id.hex()} for name, each in there.items()}
-        click.echo(json.dumps(listed, indent=2))
+        print_json(listed)
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = PlainTable(box=None, pad_edge=False, header_style="bold")
     columns: dict[str, Callable[[dict[str, Any]], str]] = {
         "partitions": lambda each: str(each["partitions"]),
         "copies": lambda each: str(each["replication"]),
@@ -111,7 +110,7 @@ def describe(url: str, *, as_json: bool) -> None:
         table.add_column(column, justify="left" if column == "topic" else "right", overflow="fold")
     for name, topic in sorted(there.items()):
         table.add_row(name, *(of(_described(topic)) for of in columns.values()))
-    _console().print(table)
+    console(width=160, soft_wrap=False).print(table)
 
 
 def _described(topic: kafka_topics.Topic) -> dict[str, Any]:
@@ -121,14 +120,10 @@ def _described(topic: kafka_topics.Topic) -> dict[str, Any]:
 def _print_findings(findings: list[TopicFinding]) -> None:
     if not findings:
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = PlainTable(box=None, pad_edge=False, header_style="bold")
     for column in ("", "topic", "what", "wanted", "found", "why it matters"):
         table.add_column(column, overflow="fold")
     for each in findings:
-        severity = f"[{_STYLES[each.severity]}]{each.severity.value}[/]"
+        severity = Text(each.severity.value, _STYLES[each.severity])
         table.add_row(severity, each.topic, each.what, each.wanted, each.found, each.explanation)
-    _console().print(table)
-
-
-def _console() -> Console:
-    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=160)
+    console(width=160, soft_wrap=False).print(table)

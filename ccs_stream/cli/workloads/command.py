@@ -9,11 +9,10 @@ import dataclasses
 import click
 import orjson
 from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from ccs_stream.cli.extras import require_langgraph
 from ccs_stream.replay.exit_codes import reports_errors
+from ccs_stream.replay.output import PlainTable, console, print_json_text
 
 EPILOG = """
 Exit codes: 0 every graph ran; 1 an error; 2 wrong usage.
@@ -43,9 +42,9 @@ def workloads(*, as_json: bool) -> None:
     outcomes = [run(each) for each in WORKLOADS]
     if as_json:
         found = [dataclasses.asdict(each) for each in outcomes]
-        click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
+        print_json_text(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
         return
-    table = Table(box=box.SIMPLE_HEAD)
+    table = PlainTable(box=box.SIMPLE_HEAD)
     table.add_column("graph")
     for head in ("agents", "reads", "writes", "hit rate", "re-reading", "moved", "saved", "of all", "InMemoryStore"):
         table.add_column(head, justify="right")
@@ -62,5 +61,4 @@ def workloads(*, as_json: bool) -> None:
             f"{each.account['saved_pct']:.2f} %",
             f"{each.in_memory_store_tokens:,}",
         )
-    console = Console(width=None if Console().is_terminal else 120)
-    console.print(table)
+    console(width=120, soft_wrap=False).print(table)

@@ -21,6 +21,7 @@ import orjson
 from ccs_stream.cli.extras import require_langgraph
 from ccs_stream.protocol.errors import CcsError
 from ccs_stream.replay.exit_codes import reports_errors
+from ccs_stream.replay.output import print_json_text
 
 if TYPE_CHECKING:
     from ccs_stream.adapters.langgraph import CCSStore
@@ -132,4 +133,4 @@ def _print(store: "CCSStore", *, as_json: bool) -> None:
         "summary": store.benchmark_summary(),
         "savings": {**dataclasses.asdict(account), "saved_pct": account.saved_pct},
     }
-    click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
+    print_json_text(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())

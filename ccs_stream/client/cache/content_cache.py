@@ -6,12 +6,15 @@ on the log. Does not: decide who may read a content; the directory's grants do.
 
 import datetime as dt
 import threading
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from ccs_stream.client.results import instant
-from ccs_stream.log.bodies import fetch_body
+from ccs_stream.client.values import JSON
+from ccs_stream.log.bodies import fetch_bodies, fetch_body
 from ccs_stream.log.port import LogStore
 from ccs_stream.protocol.directory import ArtifactState
+from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.ids import ArtifactId, Version
 
 DEFAULT_BYTES_MAX: Final = 256 * 1024 * 1024
@@ -31,6 +34,8 @@ class CachedContent:
         "content_type",
         "created_us",
         "has_ttl",
+        "json_body",
+        "json_body",
         "sequence",
         "updated_us",
         "version",
@@ -41,8 +46,11 @@ class CachedContent:
 
     def __init__(self, artifact: ArtifactState, body: bytes, version: Version) -> None:
         self.version = version
-        self.body = body
+        self.body = self.json_body = body
+        """As `json_body`, the body of a value that is known to be JSON."""
         self.content_type = artifact.content_type
+        self.json_body = body if artifact.content_type == JSON else b""
+        """The body of a value that is JSON; of any other, nothing, which no parser takes for JSON."""
         self.content_hash = artifact.content_hash
         """Hash of the artifact's content when this was cached: of this body, where the versions are equal."""
         self.sequence = artifact.sequence
@@ -69,6 +77,29 @@ class CachedContent:
         return self._updated_at
 
 
+class NoJsonContent(CachedContent):
+    """The content of a value that is not JSON, such as bytes. Its `json_body` raises `UsageError`."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, artifact: ArtifactState, body: bytes, version: Version) -> None:
+        super().__init__(artifact, body, version)
+        self._name = f"{artifact.key!r} in {artifact.scope!r}" if artifact.scope else repr(artifact.key)
+        del self.json_body
+
+    def __getattr__(self, name: str) -> bytes:
+        if name == "json_body":
+            raise UsageError(
+                f"{self._name} is {self.content_type}, and not JSON: read it as an agent of the workspace does"
+            )
+        raise AttributeError(name)
+
+
+def cached_content(artifact: ArtifactState, body: bytes, version: Version) -> CachedContent:
+    """The content of a version."""
+    return (CachedContent if artifact.content_type == JSON else NoJsonContent)(artifact, body, version)
+
+
 class ContentCache:
     """Contents by artifact: the version last read or written in this process. For all threads."""
 
@@ -86,7 +117,7 @@ class ContentCache:
 
     def keep(self, artifact: ArtifactState, body: bytes, version: Version) -> CachedContent:
         """Keep the body of `version`, which must be the artifact's own when `artifact` may have moved on."""
-        entry = CachedContent(artifact, body, version)
+        entry = (CachedContent if artifact.content_type == JSON else NoJsonContent)(artifact, body, version)
         if artifact.version != version:
             return entry
         with self._lock:
@@ -122,3 +153,20 @@ class ContentCache:
     def fetch_and_keep(self, artifact: ArtifactState) -> CachedContent:
         """The content of the artifact's current version, from the log; kept from now on. Raises `ContentMissing`."""
         return self.keep(artifact, self.fetch(artifact), artifact.version)
+
+    def fetch_each(self, artifacts: Sequence[ArtifactState]) -> Iterator[tuple[int, CachedContent]]:
+        """The contents of the current versions of `artifacts`, each with its place in that sequence, in any order.
+
+        Those that are not here are read from the log in bulk, and kept. One that the log no longer has is left out.
+        """
+        missing: list[int] = []
+        for place, artifact in enumerate(artifacts):
+            kept = self.get(artifact.artifact)
+            if kept is not None and kept.version == artifact.version:
+                yield place, kept
+            else:
+                missing.append(place)
+        if missing:
+            for place, body in fetch_bodies(self._store, self._shard, [artifacts[each] for each in missing]):
+                artifact = artifacts[missing[place]]
+                yield missing[place], self.keep(artifact, body, artifact.version)

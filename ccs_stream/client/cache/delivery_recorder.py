@@ -36,7 +36,8 @@ class DeliveryRecorder:
         self._session_id = session_id
         self._copies = copies
         self._sink: DeliverySink | None = None
-        self._observer: ReadObserver | None = None
+        self.observer: ReadObserver | None = None
+        """Called with every value that a call reads, where there is one."""
         self.observed = False
         """True if there is a sink or an observer. Without them, a hit needs `read_set.record` and nothing else."""
         self._coordinator = coordinator
@@ -49,33 +50,32 @@ class DeliveryRecorder:
 
     def connect(self, *, sink: DeliverySink | None = None, observer: ReadObserver | None = None) -> None:
         """Pass every delivery to `sink`, and every value read to `observer`, from now on."""
-        self._sink, self._observer = sink, observer
+        self._sink, self.observer = sink, observer
         self.observed = sink is not None or observer is not None
 
     def begin(self, call: ReadCall) -> ReadCall:
         """Note the time at which a call begins, where an observer wants to know."""
-        if self._observer is not None:
-            call.began_at = self._observer.now()
+        if self.observer is not None:
+            call.began_at = self.observer.now()
         return call
 
-    def finish_read(
+    def finish_read(  # a hit pays for an object, and for each keyword
         self,
-        call: ReadCall,
+        agent: str | None,
+        read_set: ReadSet,
         artifact: ArtifactId,
         content: CachedContent,
         sequence: SequenceNumber,
-        *,
+        call: ReadCall | None = None,
         source: DeliverySource = _HIT,
         version: Version | None = None,
-        hit: bool = False,
     ) -> None:
-        """Hand `content` to the call's agent. It was current at `sequence`, or is newer.
+        """Hand `content` to `agent`, in the flow of `read_set`. It was current at `sequence`, or is newer.
 
-        `version` is the version that the flow has read by that, where it is higher than the content's own. `hit` tells
-        the observer whether the agent held a current copy already.
+        Without a `call` the observer does not hear of it, and the delivery has the default freshness. `version` is the
+        version that the flow has read by that, where it is higher than the content's own.
         """
-        call.read_set.record(artifact, content.version if version is None else version)
-        agent = call.agent
+        read_set.record(artifact, content.version if version is None else version)
         if agent is None:
             return
         if self._copies.active and source is not DeliverySource.SEARCH:
@@ -91,20 +91,20 @@ class DeliveryRecorder:
                     content.version,
                     content.content_hash,
                     source,
-                    self._freshness(call.freshness),
+                    self._freshness(None if call is None else call.freshness),
                     valid_at,
                     self._coordinator.now(),
-                    call.read_set.context,
+                    read_set.context,
                 )
             )
-        if self._observer is not None and source is not DeliverySource.BROADCAST:
-            self.observe(call, self._state.artifacts[artifact], content, sequence, hit=hit)
+        if call is not None and self.observer is not None:
+            self.observe(call, self._state.artifacts[artifact], content, sequence, hit=source is _HIT)
 
     def observe(
         self, call: ReadCall, state: ArtifactState, content: CachedContent, sequence: SequenceNumber, *, hit: bool
     ) -> None:
         """Pass a value that the call's agent got to the observer only."""
-        observer, agent = self._observer, call.agent
+        observer, agent = self.observer, call.agent
         if observer is not None and agent is not None and call.operation is not None:
             scope = state.scope
             address = (scope if call.namespace is None else call.namespace, scope, state.key)

@@ -32,10 +32,10 @@ from ccs_stream.client.degraded.outbox_file import (
     next_number,
     row_of,
 )
-from ccs_stream.client.values import check_text
 from ccs_stream.clock import wall_clock
 from ccs_stream.protocol.errors import CcsError, OutcomeUnknown, TooLarge, UsageError
 from ccs_stream.protocol.ids import ArtifactId, CommandNumber, Micros, Scope, SessionId, Version, artifact_id
+from ccs_stream.protocol.limits import check_text
 
 ENTRIES_MAX: Final = 10_000
 """Changes an outbox holds, refused ones included."""

@@ -14,7 +14,6 @@ import ctypes
 import dataclasses
 import enum
 import json
-import os
 import sqlite3
 import uuid
 import weakref
@@ -22,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from ccs_stream.background import when_forked
 from ccs_stream.log.sqlite_file import connect, is_busy, nothing_was_committed, translated
 from ccs_stream.protocol.errors import Closed, NewerFormat, OutcomeUnknown, UsageError
 from ccs_stream.protocol.ids import ArtifactId, CommandNumber, Micros, Scope, SessionId, Version
@@ -337,5 +337,4 @@ def _leave_to_parent() -> None:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))  # the child ends without having let go of it
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_to_parent)
+when_forked(_leave_to_parent)

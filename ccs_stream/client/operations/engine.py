@@ -6,6 +6,7 @@ Guarantees: every sync and async method, and every adapter, runs the same steps.
 namespace means; hold rules, which are the protocol's.
 """
 
+import functools
 from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -21,19 +22,24 @@ from ccs_stream.client.operations.ports import DegradedOperations
 from ccs_stream.client.operations.reader import Reader
 from ccs_stream.client.operations.reservation import Reservation
 from ccs_stream.client.operations.session import CommandSession
-from ccs_stream.client.operations.steps import Steps, in_background, run, run_async
+from ccs_stream.client.operations.steps import AskIfBehind, RunBlocking, Steps, run, run_async
 from ccs_stream.client.operations.writer import Writer
 from ccs_stream.client.results import Change
 from ccs_stream.coordinator.port import Coordinator
+from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.events import Event, WriteCommitted
-from ccs_stream.protocol.ids import Micros, Scope
+from ccs_stream.protocol.ids import ArtifactId, Micros, Scope
 from ccs_stream.protocol.process_identity import ProcessIdentity
 
 T = TypeVar("T")
 
 
 class Engine:
-    """The operations of one workspace; for all threads and event loops of the process."""
+    """The operations of one workspace; for all threads and event loops of the process.
+
+    Agents, adapters and watches refer to it, and none of its parts does: once nobody uses it any more, what its
+    workspace has open is closed (`lifetime`).
+    """
 
     def __init__(
         self,
@@ -47,7 +53,7 @@ class Engine:
         self.coordinator = coordinator
         self.state = coordinator.state
         self.contents = contents
-        coordinator.on_bodies = self._keep_contents
+        coordinator.on_bodies = functools.partial(_keep_contents, coordinator.state, contents)
         self.read_sets = ReadSets()
         """The read sets of all flows."""
         self.copies = CopyTracker(parse_rules(None) if rules is None else rules, coordinator.now)
@@ -108,26 +114,30 @@ class Engine:
             duration=duration,
             wait_s=wait_s,
             read_set=read_set,
+            owner=self,
         )
 
     def history(self, scope: Scope, key: str, *, limit: int | None = None, values: bool = True) -> list[Change]:
-        """The versions of an artifact, newest first. Raises `ContentMissing` for a redacted body."""
-        self.coordinator.catch_up()
-        return history(self.coordinator, self.session.address(scope, key), limit=limit, values=values)
+        """The versions of an artifact, newest first. A body that is no longer kept is `missing` in its change."""
+        return self.run(self._history_steps(self.session.address(scope, key), limit, values=values))
 
-    async def history_async(
+    def history_async(
         self, scope: Scope, key: str, *, limit: int | None = None, values: bool = True
-    ) -> list[Change]:
+    ) -> Coroutine[Any, Any, list[Change]]:
         """As `history`."""
-        artifact = self.session.address(scope, key)
-        return await in_background(
-            self.coordinator, lambda: history(self.coordinator, artifact, limit=limit, values=values)
-        )
+        return self.run_async(self._history_steps(self.session.address(scope, key), limit, values=values))
 
-    def _keep_contents(self, events: Sequence[Event], contents: Sequence[bytes]) -> None:
-        """Keep bodies that came with decisions: what an agent reads next need not be fetched."""
-        for event in events:
-            if type(event) is WriteCommitted and event.content_index is not None:
-                state = self.state.artifacts.get(event.artifact)
-                if state is not None:
-                    self.contents.keep(state, contents[event.content_index], event.version)
+    def _history_steps(self, artifact: ArtifactId, limit: int | None, *, values: bool) -> Steps[list[Change]]:
+        if (yield AskIfBehind()):
+            yield RunBlocking()
+        work = functools.partial(history, self.coordinator, artifact, limit=limit, values=values)
+        return (yield RunBlocking(work, long=True))  # type: ignore[no-any-return]
+
+
+def _keep_contents(state: Directory, cache: ContentCache, events: Sequence[Event], contents: Sequence[bytes]) -> None:
+    """Keep bodies that came with decisions: what an agent reads next need not be fetched."""
+    for event in events:
+        if type(event) is WriteCommitted and event.content_index is not None:
+            artifact = state.artifacts.get(event.artifact)
+            if artifact is not None:
+                cache.keep(artifact, contents[event.content_index], event.version)

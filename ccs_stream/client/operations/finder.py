@@ -2,10 +2,13 @@
 
 Adapters search with it; a search takes no copies and appends nothing.
 
-Guarantees: the artifacts that are found are of one sequence. Does not: filter or rank; adapters do.
+Guarantees: the artifacts that are found are of one sequence; the lock that commits need is taken only where commits
+come too fast for a look without it, and never while bodies are read. Does not: filter or rank; adapters do.
 """
 
 import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 from ccs_stream.client.cache.content_cache import CachedContent, ContentCache
 from ccs_stream.client.cache.delivery import ReadCall
@@ -14,7 +17,10 @@ from ccs_stream.client.values import JSON
 from ccs_stream.coordinator.port import Coordinator
 from ccs_stream.protocol.deliveries import DeliverySource
 from ccs_stream.protocol.directory import ArtifactState
-from ccs_stream.protocol.ids import ArtifactId, Scope, SequenceNumber
+from ccs_stream.protocol.ids import ArtifactId, Scope, SequenceNumber, Version
+
+_ATTEMPTS: Final = 3
+"""How often copies are taken beside writers, before the lock is held for it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,34 +41,67 @@ class Finder:
         self._recorder = recorder
 
     def find(self, prefix: Scope, *, limit: int | None = None) -> FoundArtifacts:
-        """The artifacts under a scope prefix whose values are JSON, at most `limit`."""
-        width = len(prefix)
-        found: list[ArtifactState] = []
+        """The artifacts under a scope prefix whose values are JSON, at most `limit`.
+
+        In an event loop, do this in a step `RunBlocking`: it grows with what is found.
+        """
+        for _ in range(_ATTEMPTS):
+            found = self._find_freely(prefix, limit)
+            if found is not None:
+                return found
+        for _ in range(_ATTEMPTS):
+            with self._coordinator.lock:  # for a look at what there is, and not for the copies
+                seen, at = self._look(prefix, limit)
+            copies = [(state.copy(), version) for state, version in seen]
+            # A fold sets the version before what belongs to it: if it is the same, nothing of another one was copied.
+            if all(state.version == version for state, version in copies):
+                return FoundArtifacts([state for state, _ in copies], at)
         with self._coordinator.lock:
-            now, at = self._coordinator.now(), self._state.last_complete_sequence
-            for scope, keys in self._state.existing.items():
-                if scope[:width] != prefix:
-                    continue
-                for artifact in keys.values():
-                    if limit is not None and len(found) >= limit:
-                        return FoundArtifacts(found, at)
-                    state = self._state.artifacts[artifact]
-                    if state.content_type == JSON and state.readable(now):
-                        found.append(state.copy())
-        return FoundArtifacts(found, at)
+            seen, at = self._look(prefix, limit)
+            return FoundArtifacts([state.copy() for state, _ in seen], at)
+
+    def _find_freely(self, prefix: Scope, limit: int | None) -> FoundArtifacts | None:
+        """As `find`, without the lock; None where the state has moved meanwhile."""
+        state = self._state
+        at = state.last_complete_sequence
+        if state.sequence != at:
+            return None
+        seen, _ = self._look(prefix, limit)
+        found = [each.copy() for each, _ in seen]
+        # A fold counts each event before it changes anything: with the same number, nothing has changed since.
+        return FoundArtifacts(found, at) if state.sequence == at else None
+
+    def _look(self, prefix: Scope, limit: int | None) -> tuple[list[tuple[ArtifactState, Version]], SequenceNumber]:
+        """The artifacts to find, with their versions, and the sequence of that."""
+        width, now, artifacts = len(prefix), self._coordinator.now(), self._state.artifacts
+        found: list[tuple[ArtifactState, Version]] = []
+        for scope, keys in list(self._state.existing.items()):
+            if scope[:width] != prefix:
+                continue
+            for artifact in list(keys.values()):
+                if limit is not None and len(found) >= limit:
+                    return found, self._state.last_complete_sequence
+                state = artifacts[artifact]
+                if state.content_type == JSON and state.readable(now):
+                    found.append((state, state.version))
+        return found, self._state.last_complete_sequence
 
     def writers_by_scope(self) -> dict[Scope, set[str]]:
-        """The scopes with something in them, and the agents that wrote it last."""
+        """The scopes with something in them, and the agents that wrote it last. As `find`, for `RunBlocking`."""
         found: dict[Scope, set[str]] = {}
-        with self._coordinator.lock:
-            now = self._coordinator.now()
-            for scope, keys in self._state.existing.items():
-                writers = {
-                    state.writer_agent for each in keys.values() if (state := self._state.artifacts[each]).readable(now)
-                }
-                if writers:
-                    found[scope] = writers
+        artifacts, now = self._state.artifacts, self._coordinator.now()
+        for scope, keys in list(self._state.existing.items()):
+            writers = {state.writer_agent for each in list(keys.values()) if (state := artifacts[each]).readable(now)}
+            if writers:
+                found[scope] = writers
         return found
+
+    def contents(self, states: Sequence[ArtifactState]) -> Iterator[tuple[int, CachedContent]]:
+        """The contents of artifacts as they stand in `states`, each with its place there, in any order.
+
+        Reads from the log in bulk, and leaves out what the log no longer has (a redacted body). For `RunBlocking`.
+        """
+        return self._contents.fetch_each(states)
 
     def content(self, state: ArtifactState) -> CachedContent:
         """The content of an artifact as it stands in `state`, from the cache or the log. Raises `ContentMissing`."""
@@ -74,8 +113,11 @@ class Finder:
     def finish(self, call: ReadCall, state: ArtifactState, content: CachedContent, sequence: SequenceNumber) -> None:
         """Hand a search result to the call's agent."""
         call.operation = "search.hit"
-        self._recorder.finish_read(call, state.artifact, content, sequence, source=DeliverySource.SEARCH)
+        source = DeliverySource.SEARCH
+        self._recorder.finish_read(call.agent, call.read_set, state.artifact, content, sequence, call, source)
 
-    def existing_ids(self) -> set[ArtifactId]:
-        """Ids of all artifacts that the state knows, deleted ones included."""
-        return set(self._state.artifacts)
+    def gone(self, artifacts: Iterable[ArtifactId]) -> list[ArtifactId]:
+        """Those of these artifacts that no longer exist: deleted, or expired."""
+        states, now = self._state.artifacts, self._coordinator.now()
+        found = ((each, states.get(each)) for each in artifacts)
+        return [each for each, state in found if state is None or not state.readable(now)]

@@ -18,7 +18,7 @@ from ccs_stream.client.cache.read_result import ReadContent, ReadResult
 from ccs_stream.client.cache.read_set import ReadSet
 from ccs_stream.client.operations.ports import DegradedOperations
 from ccs_stream.client.operations.session import UNNUMBERED, CommandSession
-from ccs_stream.client.operations.steps import RunBlocking, Steps, run, run_async
+from ccs_stream.client.operations.steps import AskIfBehind, LookAtState, RunBlocking, Steps, run, run_async
 from ccs_stream.coordinator.answer import Answer
 from ccs_stream.log.port import Position
 from ccs_stream.protocol.commands import Read
@@ -26,7 +26,7 @@ from ccs_stream.protocol.deliveries import DeliveryOutcome, DeliverySource
 from ccs_stream.protocol.directory import ArtifactState
 from ccs_stream.protocol.errors import ContentMissing, LogDiverged
 from ccs_stream.protocol.events import GrantIssued
-from ccs_stream.protocol.ids import NOBODY, ArtifactId, Version
+from ccs_stream.protocol.ids import NOBODY, ArtifactId, Micros, Version
 
 
 class Reader:
@@ -51,6 +51,8 @@ class Reader:
         self._copies = copies
         self._recorder = recorder
         self._reads_latest = freshness is Freshness.LATEST
+        self._asks_off_loop = self._reads_latest and not session.coordinator.store.instantaneous
+        """True if an event loop may not ask by itself whether the log has moved."""
 
     # One artifact.
 
@@ -81,7 +83,10 @@ class Reader:
         namespace: tuple[str, ...] | None = None,
         refresh_ttl: bool = False,  # noqa: FBT001, FBT002  # a keyword would cost a hit more than all its checks
     ) -> Coroutine[Any, Any, ReadContent | None]:
-        """As `read`. The copy is looked for now, not when the result is awaited."""
+        """As `read`, without a wait of the event loop for a disk or a lock."""
+        if self._asks_off_loop:
+            steps = self._read_current(agent, artifact, read_set, namespace, refresh_ttl=refresh_ttl)
+            return run_async(self._coordinator, steps)
         content = self._serve_copy(agent, artifact, read_set, namespace)
         if content is not None:
             return _ready(content)
@@ -89,11 +94,22 @@ class Reader:
         return run_async(self._coordinator, self._read_fresh(call, artifact, refresh_ttl=refresh_ttl))
 
     def _serve_copy(
-        self, agent: str, artifact: ArtifactId, read_set: ReadSet, namespace: tuple[str, ...] | None
+        self,
+        agent: str,
+        artifact: ArtifactId,
+        read_set: ReadSet,
+        namespace: tuple[str, ...] | None,
+        *,
+        caught_up: bool = False,
     ) -> CachedContent | None:
-        """The content of the copy that `agent` holds, where that may be served without asking the log."""
+        """The content of the copy that `agent` holds, where that may be served without a command.
+
+        With `caught_up` the state is known to be folded as far as the read needs. Takes no lock.
+        """
         coordinator = self._coordinator
-        if self.degraded is not None or (coordinator.behind() if self._reads_latest else coordinator.stale):
+        if self.degraded is not None:
+            return None
+        if not caught_up and (coordinator.behind() if self._reads_latest else coordinator.stale):
             return None
         copies = self._copies
         sequence = self._state.last_complete_sequence  # before looking: what is looked at is at least as new
@@ -107,9 +123,27 @@ class Reader:
             state = self._state.artifacts[artifact]
             if not copies.may_serve(agent, artifact, state.scope, state.key, copies.ticks + 1):
                 return None
-        call = ReadCall(agent, read_set, namespace, tick=copies.tick())
-        self._recorder.finish_read(call, artifact, content, sequence, hit=True)
+        tick, recorder = copies.tick(), self._recorder
+        call = None if recorder.observer is None else ReadCall(agent, read_set, namespace, tick=tick)
+        recorder.finish_read(agent, read_set, artifact, content, sequence, call)
         return content
+
+    def _read_current(
+        self,
+        agent: str,
+        artifact: ArtifactId,
+        read_set: ReadSet,
+        namespace: tuple[str, ...] | None,
+        *,
+        refresh_ttl: bool,
+    ) -> Steps[ReadContent | None]:
+        """Catch up first; then serve the copy, where there is one."""
+        yield from self.catch_up(None, None)
+        content = self._serve_copy(agent, artifact, read_set, namespace, caught_up=True)
+        if content is not None:
+            return content
+        call = ReadCall(agent, read_set, namespace, tick=self._copies.tick())
+        return (yield from self.read_steps(call, artifact, refresh_ttl=refresh_ttl))
 
     def _read_fresh(self, call: ReadCall, artifact: ArtifactId, *, refresh_ttl: bool) -> Steps[ReadContent | None]:
         yield from self.catch_up(None, None)
@@ -149,10 +183,9 @@ class Reader:
         recorder, sequence = self._recorder, self._state.last_complete_sequence  # before looking, as above
         content = self.servable(agent, artifact)
         if content is not None:
-            with self._coordinator.lock:
-                seen, position = self._state.artifacts[artifact].copy(), self._coordinator.position
+            seen, position = yield from self._seen(self._state.artifacts[artifact])
             if seen.version == content.version:
-                recorder.finish_read(call, artifact, content, sequence, hit=True)
+                recorder.finish_read(agent, call.read_set, artifact, content, sequence, call)
                 return ReadResult(seen, position, content, hit=True, stale=self._coordinator.stale)
         state = self._state.artifacts.get(artifact)
         if state is None:
@@ -162,8 +195,7 @@ class Reader:
             # A copy that is used up is compared with the end of the log, whatever freshness was asked for.
             yield RunBlocking()
         granted = yield from self._require_grant(agent, artifact, state, "read")
-        with self._coordinator.lock:
-            seen, position = state.copy(), self._coordinator.position
+        seen, position = yield from self._seen(state)
         # The version the grant names, if somebody wrote since; what is returned is the newer one, granted or not.
         read = max(seen.version, granted)
         if not seen.readable(self._coordinator.now()):
@@ -178,7 +210,8 @@ class Reader:
                     call, artifact, seen.version, position.sequence, outcome=DeliveryOutcome.ERROR, read=read
                 )
                 raise
-        recorder.finish_read(call, artifact, content, position.sequence, source=DeliverySource.FETCH, version=read)
+        source = DeliverySource.FETCH
+        recorder.finish_read(agent, call.read_set, artifact, content, position.sequence, call, source, read)
         return ReadResult(seen, position, content, hit=False, stale=self._coordinator.stale)
 
     def push_steps(self, agent: str, artifact: ArtifactId) -> Steps[CachedContent | None]:
@@ -190,15 +223,14 @@ class Reader:
         if not self._needs_grant(agent, state) or not state.readable(self._coordinator.now()):
             return None
         yield from self._require_grant(agent, artifact, state, "push")
-        with self._coordinator.lock:
-            seen, at = state.copy(), self._state.last_complete_sequence
+        seen, position = yield from self._seen(state)
         if not seen.readable(self._coordinator.now()):
             return None
         content = self._contents.get(artifact)
         if content is None or content.version != seen.version:
             content = yield from self._fetch(seen)
-        unread = ReadCall(agent, ReadSet())
-        self._recorder.finish_read(unread, artifact, content, at, source=DeliverySource.BROADCAST)
+        at = position.sequence
+        self._recorder.finish_read(agent, ReadSet(), artifact, content, at, None, DeliverySource.BROADCAST)
         return content
 
     # Several artifacts.
@@ -211,13 +243,7 @@ class Reader:
         degraded = self.degraded
         if degraded is not None and degraded.active:
             return [degraded.read(call, artifact) for call, artifact in reads]
-        with self._coordinator.lock:
-            position, now = self._coordinator.position, self._coordinator.now()
-            held = [None if call.agent is None else self.servable(call.agent, artifact) for call, artifact in reads]
-            states = [
-                None if (found := self._state.artifacts.get(artifact)) is None else found.copy()
-                for _, artifact in reads
-            ]
+        position, now, held, states = yield from self._seen_all(reads)
         results: list[ReadResult | None] = []
         for (call, artifact), state, copy in zip(reads, states, held, strict=True):
             if state is None or not state.readable(now):
@@ -230,9 +256,28 @@ class Reader:
                 content = yield from self._fetch(state)
             hit = copy is not None
             source = DeliverySource.CACHE_HIT if hit else DeliverySource.FETCH
-            self._recorder.finish_read(call, artifact, content, position.sequence, source=source, hit=hit)
+            self._recorder.finish_read(call.agent, call.read_set, artifact, content, position.sequence, call, source)
             results.append(ReadResult(state, position, content, hit=hit, stale=self._coordinator.stale))
         return results
+
+    def _seen(self, state: ArtifactState) -> Steps[tuple[ArtifactState, Position]]:
+        """A private view of an artifact, and the position at which it is taken."""
+        return (yield LookAtState(lambda: (state.copy(), self._coordinator.position)))  # type: ignore[no-any-return]
+
+    def _seen_all(
+        self, reads: Sequence[tuple[ReadCall, ArtifactId]]
+    ) -> Steps[tuple[Position, Micros, list[CachedContent | None], list[ArtifactState | None]]]:
+        """The position, the time, the copies that may be served and views of the artifacts, all of one moment."""
+
+        def look() -> object:
+            held = [None if call.agent is None else self.servable(call.agent, artifact) for call, artifact in reads]
+            states = [
+                None if (found := self._state.artifacts.get(artifact)) is None else found.copy()
+                for _, artifact in reads
+            ]
+            return self._coordinator.position, self._coordinator.now(), held, states
+
+        return (yield LookAtState(look))  # type: ignore[no-any-return]
 
     # Freshness.
 
@@ -246,7 +291,7 @@ class Reader:
                 self._require_reached(position)
             elif (freshness or self.freshness) is Freshness.LATEST:
                 active = self.degraded is not None and self.degraded.active
-                if not active and self._coordinator.behind():
+                if not active and (yield AskIfBehind()):
                     yield RunBlocking()
         except Exception as error:
             # The read is then answered in degraded mode; but never one that asks for a position.
@@ -308,9 +353,7 @@ class Reader:
 
     def _fetch(self, seen: ArtifactState) -> Steps[CachedContent]:
         """The content of an artifact as it stands in `seen`, from the log; kept where it is still current."""
-        fetched: list[CachedContent] = []
-        yield RunBlocking(lambda: fetched.append(self._contents.fetch_and_keep(seen)))
-        return fetched[0]
+        return (yield RunBlocking(lambda: self._contents.fetch_and_keep(seen)))  # type: ignore[no-any-return]
 
     def _require_grant(self, agent: str, artifact: ArtifactId, state: ArtifactState, what: str) -> Steps[Version]:
         """Get `agent` a grant where it needs one; the version that the grant names, else 0."""

@@ -15,7 +15,6 @@ from typing import Final
 
 from ccs_stream.client.operations.errors import error_of
 from ccs_stream.client.operations.steps import Steps, Submit
-from ccs_stream.client.values import check_text
 from ccs_stream.coordinator.answer import Answer
 from ccs_stream.coordinator.pending_command import CommandCounter
 from ccs_stream.coordinator.port import Coordinator
@@ -23,6 +22,7 @@ from ccs_stream.protocol.commands import Command, Heartbeat, Join, Refresh
 from ccs_stream.protocol.errors import CcsError
 from ccs_stream.protocol.events import CommandRefused, ParticipantJoined, RefusalReason
 from ccs_stream.protocol.ids import ArtifactId, CommandNumber, ParticipantNumber, Scope, SessionId, artifact_id
+from ccs_stream.protocol.limits import check_text
 from ccs_stream.protocol.process_identity import ProcessIdentity
 
 ADDRESSES_MAX: Final = 200_000

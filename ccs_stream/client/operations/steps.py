@@ -30,9 +30,25 @@ class Submit:
 
 @dataclasses.dataclass(slots=True)
 class RunBlocking:
-    """Do `work`, which may wait for a disk; without it, catch up with other writers. Resumed with None."""
+    """Do `work`, which may wait for a disk or a lock; resumed with its result. Without it, catch up with other writers.
+
+    `long` work has a thread of its own, where an event loop waits for it.
+    """
 
     work: Callable[[], object] | None = None
+    long: bool = False
+
+
+@dataclasses.dataclass(slots=True)
+class LookAtState:
+    """Call `look` under the coordinator's lock, for which an event loop never waits. Resumed with its result."""
+
+    look: Callable[[], object]
+
+
+@dataclasses.dataclass(slots=True)
+class AskIfBehind:
+    """Ask the log whether another writer may have appended. Resumed with the answer."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -51,7 +67,7 @@ class SyncOrAsync:
     call_async: Callable[[], Awaitable[Any]]
 
 
-Step = Submit | RunBlocking | WaitUntil | SyncOrAsync
+Step = Submit | RunBlocking | LookAtState | AskIfBehind | WaitUntil | SyncOrAsync
 Steps = Generator[Step, Any, T]
 
 
@@ -113,25 +129,22 @@ async def run_async(coordinator: Coordinator, steps: Steps[T]) -> T:
         steps.close()
 
 
-async def in_background(coordinator: Coordinator, work: Callable[[], T]) -> T:
-    """The result of `work`, which is done by the workspace's own thread where it may wait for a disk."""
-    results: list[T] = []
-    await coordinator.execute_async(None, work=lambda: results.append(work()))
-    return results[0]
-
-
 def _take(coordinator: Coordinator, step: Step, budget: TimeBudget) -> Any:
     match step:
         case Submit():
             return coordinator.execute(step.command, step.numbers, step.work, timeout_s=budget.left_s())
         case RunBlocking():
             if step.work is not None:
-                step.work()
-            else:
-                began = time.monotonic()
-                coordinator.catch_up()
-                budget.caught_up(time.monotonic() - began)
+                return step.work()
+            began = time.monotonic()
+            coordinator.catch_up()
+            budget.caught_up(time.monotonic() - began)
             return None
+        case LookAtState():
+            with coordinator.lock:
+                return step.look()
+        case AskIfBehind():
+            return coordinator.behind()
         case WaitUntil():
             return coordinator.wait(step.done, step.timeout_s)
         case SyncOrAsync():
@@ -146,14 +159,37 @@ async def _take_async(coordinator: Coordinator, step: Step, budget: TimeBudget) 
             left_s = budget.left_s()
             return await coordinator.execute_async(step.command, step.numbers, step.work, timeout_s=left_s)
         case RunBlocking():
+            if step.work is not None:
+                return await coordinator.off_loop(step.work, long=step.long)
             began = time.monotonic()
-            await coordinator.execute_async(None, work=step.work)
-            if step.work is None:
-                budget.caught_up(time.monotonic() - began)
+            await coordinator.execute_async(None)
+            budget.caught_up(time.monotonic() - began)
             return None
+        case LookAtState():
+            return await _look_at_state(coordinator, step.look)
+        case AskIfBehind():
+            return await coordinator.behind_async()
         case WaitUntil():
             return await coordinator.wait_async(step.done, step.timeout_s)
         case SyncOrAsync():
             return await step.call_async()
         case _:
             assert_never(step)
+
+
+async def _look_at_state(coordinator: Coordinator, look: Callable[[], T]) -> T:
+    lock = coordinator.lock
+    try:
+        if lock.acquire(blocking=False):
+            return look()
+    finally:
+        try:  # noqa: SIM105  # an interrupt may come on the way into `suppress`
+            lock.release()
+        except RuntimeError:  # another thread has it
+            pass
+
+    def locked() -> T:
+        with coordinator.lock:
+            return look()
+
+    return await coordinator.off_loop(locked)

@@ -10,7 +10,8 @@ beneath does where the log says so, and then a command is handed over directly.
 How: a command waits in one of three places: for room in its session's window, with the leader in this process, or in
 the commands topic. The thread `ccs-follow` of the shared follower reads the log, calls `on_decision` under the shard's
 lock, and `on_round_end`, which wakes callers and keeps deadlines; neither may block. Uploads and look-ups on behalf of
-coroutines are done by the queue `ccs-jobs-...`, which may wait for brokers.
+coroutines are done by the queue `ccs-jobs-...`, histories and searches by `ccs-look-back-...`; both may wait for
+brokers.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 from ccs_stream.background import BackgroundQueue, ForkGuard, Job, job_queue, run_job
 from ccs_stream.clock import SYSTEM_CLOCK, Clock
@@ -45,6 +46,8 @@ from ccs_stream.protocol.records import DecisionRecord
 from ccs_stream.protocol.settings import DEFAULT_SETTINGS, WorkspaceSettings
 
 LOG = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 DEADLINES_EVERY_S: Final = 0.1
 """How often deadlines of commands are looked at."""
@@ -86,6 +89,7 @@ class RemoteCoordinator:
         self._waiters = 0
         self._deadlines_kept_at = 0.0
         self._jobs: BackgroundQueue[Job] = job_queue(f"jobs-{workspace}")
+        self._look_backs: BackgroundQueue[Job] = job_queue(f"look-back-{workspace}")
         self.on_bodies: Callable[[list[Event], tuple[bytes, ...]], None] | None = None
         """Called with every decision that carries bodies, after it was folded."""
         self._commands = InFlightCommands(self, clock=clock)
@@ -287,14 +291,28 @@ class RemoteCoordinator:
     # The folded state.
 
     @property
+    def closed(self) -> bool:
+        """True if `close` was called."""
+        return self._closed
+
+    @property
     def stale(self) -> bool:
         """True if the brokers do not answer, so that the state may be older than it should be."""
         return self.store.clients.connection.last_error is not None
+
+    async def off_loop(self, work: Callable[[], T], *, long: bool = False) -> T:
+        """See `Coordinator`."""
+        self._guard.check()
+        return await run_job(self._look_backs if long else self._jobs, work)
 
     def behind(self) -> bool:
         """Always true: only the broker knows, and asking it is a round trip."""
         self._guard.check()
         return True
+
+    async def behind_async(self) -> bool:
+        """See `Coordinator`."""
+        return self.behind()
 
     def catch_up(self) -> None:
         """Fold everything that is in the log now. Raises `LogUnavailable` when nothing moves for `timeout_s`."""
@@ -387,7 +405,7 @@ class RemoteCoordinator:
         shard, follower = self.shard, self.follower
         error = follower.error
         return CoordinatorHealth(
-            workers=(self._jobs.health(), *self._shared.workers()),
+            workers=(self._jobs.health(), self._look_backs.health(), *self._shared.workers()),
             commands_waiting=self._commands.waiting,
             commands_in_flight=self._commands.in_flight,
             folded_offset=shard.reader.offset,
@@ -412,6 +430,7 @@ class RemoteCoordinator:
         self._leave()
         self._end(Closed(f"the workspace {self.workspace!r} was closed: connect again"))
         self._jobs.close(0.0)
+        self._look_backs.close(0.0)
 
     # Within.
 

@@ -195,6 +195,9 @@ class KafkaLog:
             return stored
         return self._look_for(shard, sequence)
 
+    def find_each(self, shard: str, sequences: Sequence[int]) -> Iterator[StoredRecord | None]:
+        return (self.find(shard, sequence) for sequence in sequences)
+
     def learn(self, workspace: str, first_sequence: int, offset: int, events: Sequence[Event]) -> None:
         self.index(workspace).learn(first_sequence, offset, events)
 
