@@ -15,7 +15,7 @@ from langgraph.store.base import GetOp, ListNamespacesOp, Op, PutOp, Result, Sea
 from ccs_stream.adapters.langgraph.filters import check_filter, listed, matches
 from ccs_stream.adapters.langgraph.identity import Addressing, CallContext, Namespace
 from ccs_stream.adapters.langgraph.items import CoherentSearchItem, item
-from ccs_stream.adapters.langgraph.vectors import VectorIndex
+from ccs_stream.adapters.langgraph.vectors import VectorIndex, best_score
 from ccs_stream.adapters.langgraph.writes import ItemWriter
 from ccs_stream.client.adapter_port import (
     AdapterPort,
@@ -176,20 +176,22 @@ class Operations:
         for hit in hits:
             state = hit.state
             hit.texts = vectors.texts(state.artifact, state.version, hit.value, state.index_fields)
-        missing = vectors.missing([text for hit in hits for text in hit.texts])
+        wanted = dict.fromkeys(text for hit in hits for text in hit.texts)
+        by_text = vectors.known(wanted)
+        missing = [text for text in wanted if text not in by_text]
         embeddings = vectors.embeddings
         if missing:
             embedded = yield SyncOrAsync(
                 functools.partial(embeddings.embed_documents, missing),
                 functools.partial(embeddings.aembed_documents, missing),
             )
-            vectors.learn(missing, embedded)
+            by_text.update(vectors.learn(missing, embedded))
         query_vector = yield SyncOrAsync(
             functools.partial(embeddings.embed_query, query), functools.partial(embeddings.aembed_query, query)
         )
         for hit in hits:
-            hit.score = vectors.score(query_vector, hit.texts)
-        vectors.forget_all_but(self._port.finder.existing_ids())
+            hit.score = best_score(query_vector, [by_text[text] for text in hit.texts])
+        vectors.forget(self._port.finder.gone(vectors.artifacts))
         # What has no text to embed comes last, in its own order.
         return sorted(hits, key=lambda hit: (hit.score is None, -(hit.score or 0.0)))
 
