@@ -9,13 +9,14 @@ import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import orjson
 from langgraph.store.base import GetOp, ListNamespacesOp, Op, PutOp, Result, SearchItem, SearchOp, validate_op_namespace
 
 from ccs_stream.adapters.langgraph.filters import check_filter, listed, matches
 from ccs_stream.adapters.langgraph.identity import Addressing, CallContext
 from ccs_stream.adapters.langgraph.items import CoherentSearchItem, item
 from ccs_stream.adapters.langgraph.namespaces import Namespace, check_namespace
-from ccs_stream.adapters.langgraph.vectors import VectorIndex
+from ccs_stream.adapters.langgraph.vectors import VectorIndex, best_score
 from ccs_stream.adapters.langgraph.writes import ItemWriter
 from ccs_stream.client.adapter_port import (
     AdapterPort,
@@ -29,7 +30,6 @@ from ccs_stream.client.adapter_port import (
     SyncOrAsync,
 )
 from ccs_stream.client.results import instant
-from ccs_stream.client.values import JSON, decode
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.ids import SequenceNumber
 from ccs_stream.protocol.limits import INT64_MAX, QUERY_BYTES_MAX, as_scope, check_scope, check_text, check_whole_number
@@ -166,7 +166,7 @@ class Operations:
         states = artifacts.states
         found: list[tuple[int, SearchHit]] = []
         for place, content in self._port.finder.contents(states):
-            state, value = states[place], decode(JSON, content.body)
+            state, value = states[place], orjson.loads(content.json_body)
             if matches(value, op.filter):
                 namespace = self._addressing.join(agent or state.writer_agent, prefix, scope_prefix, state.scope)
                 found.append((place, SearchHit(state, content, namespace, value)))
@@ -177,20 +177,22 @@ class Operations:
         for hit in hits:
             state = hit.state
             hit.texts = vectors.texts(state.artifact, state.version, hit.value, state.index_fields)
-        missing = vectors.missing([text for hit in hits for text in hit.texts])
+        wanted = dict.fromkeys(text for hit in hits for text in hit.texts)
+        by_text = vectors.known(wanted)
+        missing = [text for text in wanted if text not in by_text]
         embeddings = vectors.embeddings
         if missing:
             embedded = yield SyncOrAsync(
                 functools.partial(embeddings.embed_documents, missing),
                 functools.partial(embeddings.aembed_documents, missing),
             )
-            vectors.learn(missing, embedded)
+            by_text.update(vectors.learn(missing, embedded))
         query_vector = yield SyncOrAsync(
             functools.partial(embeddings.embed_query, query), functools.partial(embeddings.aembed_query, query)
         )
         for hit in hits:
-            hit.score = vectors.score(query_vector, hit.texts)
-        vectors.forget_all_but(self._port.finder.existing_ids())
+            hit.score = best_score(query_vector, [by_text[text] for text in hit.texts])
+        vectors.forget(self._port.finder.gone(vectors.artifacts))
         # What has no text to embed comes last, in its own order.
         return sorted(hits, key=lambda hit: (hit.score is None, -(hit.score or 0.0)))
 
@@ -236,7 +238,7 @@ def _check_page(limit: object, offset: object) -> None:
 
 def item_of(found: ReadContent, key: str, namespace: Namespace) -> Any:
     """The item for a value that was read."""
-    made = item(decode(JSON, found.body), key, namespace, found.created_at, found.updated_at, found.version)
+    made = item(orjson.loads(found.json_body), key, namespace, found.created_at, found.updated_at, found.version)
     if found.stale:
         made.stale = True
     return made

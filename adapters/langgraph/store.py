@@ -156,7 +156,7 @@ class CoherentStore(BaseStore):
         )
         if found is None:
             return None
-        made = item(orjson.loads(found.body), key, namespace, found.created_at, found.updated_at, found.version)
+        made = item(orjson.loads(found.json_body), key, namespace, found.created_at, found.updated_at, found.version)
         if found.stale:
             made.stale = True
         return made
@@ -174,7 +174,13 @@ class CoherentStore(BaseStore):
         if artifact is None:
             return _first(self.abatch([GetOp(check_namespace(namespace), str(key), refreshes)]))
         found = self._port.read_async(agent, artifact, read_set, namespace, refreshes)
-        return _item_of(found, key, namespace)
+        return self._item_of(found, key, namespace)
+
+    async def _item_of(
+        self, reading: Coroutine[Any, Any, ReadContent | None], key: str, namespace: Namespace
+    ) -> CoherentItem | None:
+        found = await reading
+        return None if found is None else item_of(found, key, namespace)
 
     def put(
         self,
@@ -436,13 +442,6 @@ class CCSStore(CoherentStore):
 
 async def _first(results: Coroutine[Any, Any, list[Any]]) -> Any:
     return (await results)[0]
-
-
-async def _item_of(
-    reading: Coroutine[Any, Any, ReadContent | None], key: str, namespace: Namespace
-) -> CoherentItem | None:
-    found = await reading
-    return None if found is None else item_of(found, key, namespace)
 
 
 def _checked_ttl(ttl: TTLConfig | None) -> TTLConfig | None:

@@ -49,7 +49,7 @@ def connect(
     config = parse_options(options, of="connect", others=_KNOWN)
     store = open_log(url, client=config.kafka, shared=True)
     try:
-        return Workspace(store, _name(workspace, store.named_workspace), config=config)
+        return Workspace(store, _name(workspace, store.named_workspace), config=config, closes_dropped_store=True)
     except BaseException:
         store.close()
         raise

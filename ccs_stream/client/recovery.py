@@ -221,9 +221,9 @@ class SessionHeartbeat:
         """The health of the task."""
         return self._task.health()
 
-    def close(self) -> None:
-        """End it. Closing twice is fine, and so is closing in a forked child."""
-        self._task.close(CLOSE_TIMEOUT_S)
+    def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
+        """End it, for at most so long. Closing twice is fine, and so is closing in a forked child."""
+        self._task.close(min(timeout_s, CLOSE_TIMEOUT_S))
 
     def _round(self) -> float | None:
         """One round; None for another one, `UNTIL_WOKEN` for none."""

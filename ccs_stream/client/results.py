@@ -77,4 +77,6 @@ class Change:
     position: Position
     """Watch from here to see what follows."""
     value: Any = None
-    """The value written; None for a delete, and with `values=False`."""
+    """The value written; None for a delete, with `values=False`, and where it is `missing`."""
+    missing: str | None = None
+    """Why a value that was written cannot be given: its body was redacted, or is no longer kept. Else None."""

@@ -15,7 +15,6 @@ from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
-from ccs_stream.background import PeriodicTask
 from ccs_stream.client.adapter_port import AdapterPort
 from ccs_stream.client.agent import ANY_VERSION, Agent, AnyVersion, expected_version
 from ccs_stream.client.cache.content_cache import ContentCache
@@ -28,17 +27,20 @@ from ccs_stream.client.degraded.outbox import Outbox
 from ccs_stream.client.degraded.outbox_drainer import OutboxDrainer, require_log
 from ccs_stream.client.health import WorkspaceHealth
 from ccs_stream.client.history import PastWorkspace, Watch, reading_of
+from ccs_stream.client.lifetime import ClosingChain
 from ccs_stream.client.observers.metrics import OperationMetrics, print_summary
 from ccs_stream.client.observers.observers import WorkspaceObservers
 from ccs_stream.client.operations.engine import Engine
-from ccs_stream.client.operations.session import UNNUMBERED
+from ccs_stream.client.operations.session import UNNUMBERED, CommandSession
 from ccs_stream.client.operations.steps import Steps, run, run_async
+from ccs_stream.client.operations.sweeper import Sweeper
 from ccs_stream.client.options import ClientConfig, parse_options
-from ccs_stream.client.recovery import SessionHeartbeat, heartbeat_steps, recover, settings_with, start_heartbeat
+from ccs_stream.client.recovery import heartbeat_steps, recover, settings_with, start_heartbeat
 from ccs_stream.client.results import Reading, Written
 from ccs_stream.client.values import encode
 from ccs_stream.clock import SYSTEM_CLOCK, Clock
 from ccs_stream.coordinator.factory import open_coordinator
+from ccs_stream.coordinator.port import Coordinator
 from ccs_stream.log.deliveries import decode_delivery
 from ccs_stream.log.port import LogStore, Position
 from ccs_stream.projections.savings import TokenAccount
@@ -66,8 +68,6 @@ DEGRADED_CLOSE_S: Final = 3.0
 """How long closing waits for the thread that probes a log that cannot be used."""
 LEAVE_TIMEOUT_S: Final = 3.0
 """How long closing waits for a leader to record that the session has ended."""
-SWEEP_CLOSE_S: Final = 5.0
-"""How long stopping to sweep waits for a sweep that is under way."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -122,75 +122,95 @@ class Workspace:
         *,
         settings: WorkspaceSettings | None = None,
         owns_store: bool = True,
+        closes_dropped_store: bool = False,
         config: ClientConfig | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """Open the workspace `name` of a log that is open. Applications call `ccs_stream.connect` instead.
 
         Without `config` every option has its default; `settings`, where given, take the place of those in `config`. The
-        log is closed with the workspace, unless `owns_store` is False. Tests hand in a `clock` that they move by hand.
+        log is closed with the workspace, unless `owns_store` is False; where the workspace is dropped, only with
+        `closes_dropped_store`. Tests hand in a `clock` that they move by hand.
         """
         self.name = check_text(name, "a workspace's name", least=1)
         self.instance_id = str(uuid.uuid4())
         """The id of this connection in metric events, state log and content audit."""
         self._store = store
-        self._owns_store = owns_store
         self._closed = False
+        self._what = f"the workspace {name!r} of {store.display_url}"
         if config is None:
             config = parse_options({}, of="Workspace")
         limits = config.settings if settings is None else settings
-        self.coordinator = open_coordinator(store, name, settings_with(config.crash_recovery, limits), clock=clock)
-        self.engine = Engine(
+        self._chain = chain = ClosingChain(self._what)
+        try:
+            self.coordinator = coordinator = open_coordinator(
+                store, name, settings_with(config.crash_recovery, limits), clock=clock
+            )
+            chain.add(lambda _: coordinator.close())
+            self.engine = self._make_engine(config)
+            config.check_leases(self.engine.state.settings)
+            self.outbox = self._open_outbox(config.outbox)
+            self.degraded_mode = self._degrade(clock) if config.degrades else None
+            chain.add(functools.partial(_leave, coordinator, self.engine.session, self.degraded_mode))
+            self._close_degraded_mode_with(chain)
+            self.observers = self._observe(config)
+            chain.add(self.observers.close)
+            self._heartbeat = start_heartbeat(self.engine, clock)
+            if self._heartbeat is not None:
+                chain.add(self._heartbeat.close)
+            self._sweeper = Sweeper(coordinator)
+            chain.add(self._sweeper.stop)
+        except BaseException:
+            chain.close()
+            raise
+        if owns_store:
+            chain.close_last(lambda _: store.close(), when_dropped=closes_dropped_store)
+        chain.close_when_dropped(self.engine)
+
+    def _make_engine(self, config: ClientConfig) -> Engine:
+        store = self._store
+        return Engine(
             self.coordinator,
-            contents=ContentCache(store, name, bytes_max=config.body_cache_bytes),
+            contents=ContentCache(store, self.name, bytes_max=config.body_cache_bytes),
             freshness=Freshness.parse(store.default_freshness) if config.freshness is None else config.freshness,
             rules=config.rules,
             identity=config.identity,
         )
-        self.degraded_mode: DegradedMode | None = None
-        """The degraded mode of this workspace, where `on_error="degrade"`."""
-        self.outbox: Outbox | None = None
-        """The changes that wait for a log that cannot be used, where `outbox=` names a file."""
-        self._heartbeat: SessionHeartbeat | None = None
-        self._sweeper: PeriodicTask | None = None
-        try:
-            config.check_leases(self.engine.state.settings)
-            if config.degrades:
-                self.degraded_mode = self._degrade(config.outbox, clock)
-            self.observers = WorkspaceObservers(
-                self.engine,
-                instance_id=self.instance_id,
-                deliveries=config.deliveries,
-                content_audit_log=config.content_audit_log,
-                state_log=config.state_log,
-                metrics=config.metrics,
-            )
-            if self.degraded_mode is not None and self.observers.metrics is not None:
-                self.degraded_mode.on_change(self.observers.metrics.on_degraded)
-            self._heartbeat = start_heartbeat(self.engine, clock)
-        except BaseException:
-            self._stop_degrading()
-            self.coordinator.close()
-            raise
 
-    def _degrade(self, path: Path | None, clock: Clock) -> DegradedMode:
-        if path is not None:
-            if self._store.instantaneous:
-                raise UsageError("outbox= keeps writes for a log that is away, and a log in memory cannot be")
-            self.outbox = Outbox(path, log_id=self._store.log_id, workspace=self.name)
+    def _open_outbox(self, path: Path | None) -> Outbox | None:
+        if path is None:
+            return None
+        if self._store.instantaneous:
+            raise UsageError("outbox= keeps writes for a log that is away, and a log in memory cannot be")
+        return Outbox(path, log_id=self._store.log_id, workspace=self.name)
+
+    def _degrade(self, clock: Clock) -> DegradedMode:
         drainer = None if self.outbox is None else OutboxDrainer(self.outbox, self.coordinator)
-        what = f"the workspace {self.name!r} of {self._store.display_url}"
-        mode = DegradedMode(what, functools.partial(require_log, self.coordinator), drainer, clock=clock)
+        mode = DegradedMode(self._what, functools.partial(require_log, self.coordinator), drainer, clock=clock)
         engine = self.engine
         engine.degrade_with(LocalFallback(self.coordinator, engine.contents, engine.recorder, mode, self.outbox))
         mode.watch()
         return mode
 
-    def _stop_degrading(self) -> None:
-        if self.degraded_mode is not None:
-            self.degraded_mode.close(DEGRADED_CLOSE_S)
-        if self.outbox is not None:
-            self.outbox.close()
+    def _close_degraded_mode_with(self, chain: ClosingChain) -> None:
+        outbox, mode = self.outbox, self.degraded_mode
+        if outbox is not None:
+            chain.add(lambda _: outbox.close())
+        if mode is not None:
+            chain.add(lambda timeout_s: mode.close(min(timeout_s, DEGRADED_CLOSE_S)))
+
+    def _observe(self, config: ClientConfig) -> WorkspaceObservers:
+        observers = WorkspaceObservers(
+            self.engine,
+            instance_id=self.instance_id,
+            deliveries=config.deliveries,
+            content_audit_log=config.content_audit_log,
+            state_log=config.state_log,
+            metrics=config.metrics,
+        )
+        if self.degraded_mode is not None and observers.metrics is not None:
+            self.degraded_mode.on_change(observers.metrics.on_degraded)
+        return observers
 
     def __repr__(self) -> str:
         return f"Workspace({self.name!r}, {self._store.display_url!r})"
@@ -334,13 +354,12 @@ class Workspace:
         self._check_open()
         scope = check_scope(as_scope(scope))
         position = None if after is None else Position.parse(after)
-        self.coordinator.catch_up()
-        return Watch(self.coordinator, scope=scope, after=position, values=values)
+        return Watch(self.coordinator, scope=scope, after=position, values=values, owner=self.engine)
 
     def as_of(self, at: Position | str | int) -> PastWorkspace:
         """The workspace as it was at a position (or sequence): read-only."""
         self._check_open()
-        return PastWorkspace(self._store, self.name, _place(at))
+        return PastWorkspace(self._store, self.name, _place(at), owner=self.engine)
 
     async def aas_of(self, at: Position | str | int) -> PastWorkspace:
         """As `as_of`."""
@@ -398,18 +417,11 @@ class Workspace:
         """Sweep every so many seconds, in a background task, until `stop_sweeping` or `close`."""
         self._check_open()
         seconds_to_us(interval_s, "the interval of sweeps")
-        if self._sweeper is None:
-            self._sweeper = PeriodicTask("sweep", self._sweep_round, interval_s=interval_s)
-        self._sweeper.start()
+        self._sweeper.start(interval_s)
 
     def stop_sweeping(self) -> None:
         """Stop what `start_sweeping` began. Without that, nothing happens."""
-        sweeper, self._sweeper = self._sweeper, None
-        if sweeper is not None:
-            sweeper.close(SWEEP_CLOSE_S)
-
-    def _sweep_round(self) -> None:
-        self.coordinator.sweep()
+        self._sweeper.stop()
 
     def flush(self, timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
         """Wait until what was read and written is recorded, counted and pushed; False when that takes longer."""
@@ -434,7 +446,7 @@ class Workspace:
         """
         coordinator, mode = self.coordinator.health(), self.degraded_mode
         outbox = None if self.outbox is None or self._closed else self.outbox.counts
-        tasks = [each.health() for each in (self._heartbeat, self._sweeper) if each is not None]
+        tasks = [each.health() for each in (self._heartbeat, self._sweeper.task) if each is not None]
         return WorkspaceHealth(
             workspace=self.name,
             closed=self._closed,
@@ -490,29 +502,21 @@ class Workspace:
         """
         self._check_open()
         self.observers.flush(FLUSH_TIMEOUT_S)
-        return map(decode_delivery, self._store.read_deliveries(self.name))
+        return self._read_deliveries()
+
+    def _read_deliveries(self) -> Iterator[DeliveryRecorded]:
+        yield from map(decode_delivery, self._store.read_deliveries(self.name))
 
     # Leaving.
 
     def close(self) -> None:
-        """Leave the log and let go of it. Closing twice is fine."""
-        if self._closed:
-            return
+        """Leave the log and let go of it: everything that is open is closed, also where a part raises.
+
+        Closing twice is fine. A workspace that is dropped instead is closed in the background, with a
+        `ResourceWarning`. At a normal end of the program open workspaces are closed, in ten seconds at most.
+        """
         self._closed = True
-        self.stop_sweeping()
-        if self._heartbeat is not None:
-            self._heartbeat.close()
-        self.observers.close()
-        self._stop_degrading()
-        session = self.engine.session.current
-        if session.joined and not self.engine.stale:
-            # A courtesy: without it the session holds its grants until there are too many sessions.
-            leave = Leave(session_id=session.session_id, number=UNNUMBERED)
-            with contextlib.suppress(CcsError):
-                self.coordinator.execute(leave, session.numbers, timeout_s=LEAVE_TIMEOUT_S)
-        self.coordinator.close()
-        if self._owns_store:
-            self._store.close()
+        self._chain.close()
 
     def __enter__(self) -> Self:
         return self
@@ -529,3 +533,13 @@ class Workspace:
     def _check_open(self) -> None:
         if self._closed:
             raise Closed(f"the workspace {self.name!r} was closed: connect again")
+
+
+def _leave(coordinator: Coordinator, session: CommandSession, mode: DegradedMode | None, timeout_s: float) -> None:
+    """End the session. A courtesy: without it the session holds its grants until there are too many sessions."""
+    current = session.current
+    if not current.joined or coordinator.stale or (mode is not None and mode.is_degraded) or timeout_s <= 0:
+        return
+    leave = Leave(session_id=current.session_id, number=UNNUMBERED)
+    with contextlib.suppress(CcsError):
+        coordinator.execute(leave, current.numbers, timeout_s=min(timeout_s, LEAVE_TIMEOUT_S))

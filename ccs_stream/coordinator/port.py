@@ -53,6 +53,10 @@ class Coordinator(Protocol):
         """Held while the state changes; take it to look at several things at one position."""
 
     @property
+    def closed(self) -> bool:
+        """True if `close` was called."""
+
+    @property
     def stale(self) -> bool:
         """True if the log cannot be reached now, so that the state may be older than it should be."""
 

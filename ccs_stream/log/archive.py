@@ -25,6 +25,7 @@ from typing import Any, BinaryIO, NoReturn
 
 import fastavro
 
+from ccs_stream.log.avro_container import ContainerReader
 from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.log.envelope import chain_hash
 from ccs_stream.log.port import (
@@ -135,6 +136,9 @@ class ArchiveLog:
 
     def turn(self, shard: str) -> AbstractContextManager[None]:
         self._refuse(shard)
+
+    def abandon_turn(self, shard: str) -> None:
+        del shard  # there are no turns
 
     def append(self, shard: str, drafts: Sequence[Draft], expected: int) -> Appended | Conflict | Unknown:
         del drafts, expected
@@ -275,31 +279,24 @@ class ArchiveLog:
         except OSError as error:
             raise LogMissing(f"{self._path} cannot be read: {error}") from error
         with source:
-            blocks = self._opened(source)
+            container = self._opened(source)
             if start is not None:
                 source.seek(start)
-            while (block := self._next(blocks)) is not None:
-                yield block
+            try:
+                yield from container.blocks()
+            except CorruptRecord as error:
+                raise CorruptRecord(
+                    f"{self._path} is damaged or cut short: {error}: export the log again, or restore it"
+                ) from error
 
-    def _opened(self, source: BinaryIO) -> Any:
+    def _opened(self, source: BinaryIO) -> ContainerReader:
         try:
-            blocks = fastavro.block_reader(source, archive_schema())
-        except Exception as error:  # fastavro raises what its C code meets: EOFError, KeyError, UnicodeDecodeError, ...
+            container = ContainerReader(source, archive_schema())
+        except Exception as error:  # whatever garbage leads to: EOFError, UnicodeDecodeError, ...
             raise NotALog(f"{self._path} is not an Avro container ({error}): choose another file") from error
-        schema = blocks.writer_schema
-        name = schema.get("name") if isinstance(schema, dict) else schema
-        if name != archive_schema()["name"]:
-            raise NotALog(f"{self._path} is an Avro file of something else ({name}): choose another file")
-        return blocks
-
-    def _next(self, blocks: Any) -> tuple[int, list[dict[str, Any]]] | None:
-        try:
-            block = next(blocks, None)
-            return None if block is None else (block.offset, list(block))
-        except Exception as error:  # as above, and those of zlib
-            raise CorruptRecord(
-                f"{self._path} is damaged or cut short ({type(error).__name__}): export the log again, or restore it"
-            ) from error
+        if container.name != archive_schema()["name"]:
+            raise NotALog(f"{self._path} is an Avro file of something else ({container.name}): choose another file")
+        return container
 
     def _anchor_of(self, row: dict[str, Any]) -> Anchor:
         try:

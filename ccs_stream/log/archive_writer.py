@@ -19,6 +19,7 @@ from typing import Any, Final
 import fastavro
 
 from ccs_stream.log.archive import Anchor, archive_schema, diverged_from_anchor
+from ccs_stream.log.avro_container import ROW_BYTES_MAX
 from ccs_stream.log.port import BEFORE_FIRST, LogStore
 from ccs_stream.log.reader import LogEntry, ShardReader
 from ccs_stream.log.schemas import log_registry
@@ -112,6 +113,9 @@ class _Rows:
             except ContentMissing as error:
                 # As in the log, so in the archive: what was redacted stays so, and the chain still verifies.
                 LOG.warning("the archive is without a body: %s", error)
+                continue
+            if len(body) > ROW_BYTES_MAX - _SYNC_BYTES:
+                LOG.warning("the archive is without a body of %s bytes, more than its readers take", len(body))
                 continue
             yield _row("content", locator=event.content_locator, head=body)
 

@@ -49,9 +49,9 @@ class Schema:
         fastavro.schemaless_writer(out, self.parsed, fields)
         return out.getvalue()
 
-    def read(self, data: bytes, reader: "Schema | None" = None) -> dict[str, Any]:
+    def read(self, data: bytes, reader: "Schema | None" = None, *, bytes_max: int = RECORD_BYTES_MAX) -> dict[str, Any]:
         """Decode a record under this schema with fastavro, resolved to the schema `reader`. Raises `CorruptRecord`."""
-        if len(data) > RECORD_BYTES_MAX:
+        if len(data) > bytes_max:
             raise CorruptRecord(f"the record has {len(data)} bytes, more than any log of ours holds")
         source = BytesIO(data)
         source.seek(PREFIX_BYTES)

@@ -41,7 +41,7 @@ from ccs_stream.log.port import (
     count_records,
     scan_shards,
 )
-from ccs_stream.log.sqlite_file import connect, connect_to_read, refuse_foreign, translated
+from ccs_stream.log.sqlite_file import FileIdentity, connect, connect_to_read, refuse_foreign, translated
 from ccs_stream.log.sqlite_reader import SqliteReader
 from ccs_stream.log.sqlite_side_tables import SqliteSideTables
 from ccs_stream.log.sqlite_writer import SqliteTurn, SqliteWriter
@@ -125,9 +125,14 @@ class SqliteLog:
                     self._writer.open(uuid.uuid4().bytes)
                     connection = connect(self._path, "rw", busy_timeout_s=busy_timeout_s)
                     undo.callback(connection.close)
+                self._file = FileIdentity(self._path, self.display_url)
+                if self._writer is not None:
+                    self._writer.file = self._file
                 self._log_id = LogId(sqlite_schema.log_id(connection, str(self._path)))
             except sqlite3.Error as error:
                 raise translated(error, self.display_url) from error
+            except OSError as error:
+                raise LogMissing(f"{self._path} was removed while it was opened: {error}") from error
             undo.pop_all()
         self._busy_timeout_s = busy_timeout_s
         self._reader = SqliteReader(connection, self.display_url, self._check)
@@ -160,12 +165,12 @@ class SqliteLog:
         """Look a shard up, or open one that does not exist. The caller has the turn, before and after."""
         writer = self._for_writing()
         while True:
-            connection = writer.in_turn()
-            row = connection.execute("SELECT id FROM shards WHERE name = ?", (shard,)).fetchone()
+            cursor = writer.in_turn()
+            row = cursor.execute("SELECT id FROM shards WHERE name = ?", (shard,)).fetchone()
             if row is not None:
                 self._shards[shard] = int(row[0])
                 return
-            number = connection.execute("INSERT INTO shards (name) VALUES (?)", (shard,)).lastrowid or 0
+            number = cursor.execute("INSERT INTO shards (name) VALUES (?)", (shard,)).lastrowid or 0
             opened = LogOpened(
                 log_id=self._log_id,
                 shards=0,
@@ -174,7 +179,7 @@ class SqliteLog:
                 opened_at=Micros(time.time_ns() // 1_000),
             )
             head = DEFAULT_CODEC.encode_record(opened)
-            connection.execute("INSERT INTO records VALUES (?, 0, ?, NULL)", (number << _BITS, head))
+            cursor.execute("INSERT INTO records VALUES (?, 0, ?, NULL)", (number << _BITS, head))
             # Readers must find the first record, before anything is decided on it.
             writer.end(commit=True)
             writer.begin()
@@ -183,18 +188,16 @@ class SqliteLog:
 
     def append(self, shard: str, drafts: Sequence[Draft], expected: int) -> Appended | Conflict | Unknown:
         writer = self._for_writing()
-        if writer.thread != threading.get_ident():
+        if not writer.mine:
             try:
                 with self.turn(shard):
                     return self.append(shard, drafts, expected)
             except OutcomeUnknown as error:
                 return Unknown(str(error))
-        connection = writer.connection
-        if connection is None or not connection.in_transaction:
-            connection = writer.in_turn()  # raises
+        cursor = writer.in_turn()
         base = self._base(shard)
         try:
-            last = connection.execute(_LAST_KEY, (base, base + (1 << _BITS))).fetchone()[0]
+            last = cursor.execute(_LAST_KEY, (base, base + (1 << _BITS))).fetchone()[0]
             end = BEFORE_FIRST if last is None else last - base
             if end != expected:
                 return Conflict(end)
@@ -207,7 +210,7 @@ class SqliteLog:
                 )
                 for number, draft in enumerate(drafts)
             ]
-            connection.executemany("INSERT INTO records VALUES (?, ?, ?, ?)", rows)
+            cursor.executemany("INSERT INTO records VALUES (?, ?, ?, ?)", rows)
         except sqlite3.Error as error:
             writer.fail(error)
         return Appended(end + len(drafts))
@@ -281,10 +284,12 @@ class SqliteLog:
         del shard
         if self._closed or self._guard.forked:
             self._check()
+        if time.monotonic() >= self._file.next_look:
+            self._file.check_all()
         reader = self._reader
         try:
             with reader.lock:
-                return reader.connection.execute("PRAGMA data_version").fetchone()[0]  # type: ignore[no-any-return]
+                return reader.cursor.execute("PRAGMA data_version").fetchone()[0]  # type: ignore[no-any-return]
         except sqlite3.Error as error:
             reader.fail(error)
 
@@ -317,6 +322,11 @@ class SqliteLog:
 
     def get_content(self, locator: bytes) -> bytes:
         return self._side_tables.get_content(locator)
+
+    def abandon_turn(self, shard: str) -> None:
+        del shard  # one writer, one turn
+        if self._writer is not None:
+            self._writer.abandon()
 
     def save_snapshot(self, shard: str, snapshot: SnapshotBlob) -> None:
         with self._any_turn(shard):
@@ -365,6 +375,7 @@ class SqliteLog:
                     connection = connect(self._path, "rw", busy_timeout_s=self._busy_timeout_s)
                 except sqlite3.Error as error:
                     raise translated(error, self.display_url) from error
+                self._file.check()
                 self._lookups_opened = SqliteReader(connection, self.display_url, self._check)
             return self._lookups_opened
 
@@ -373,6 +384,8 @@ class SqliteLog:
             raise Closed(f"{self.display_url} was closed: open it again")
         if self._guard.forked:
             self._guard.check()
+        if time.monotonic() >= self._file.next_look:
+            self._file.check_all()
 
     def _for_writing(self) -> SqliteWriter:
         if self._writer is None:

@@ -12,13 +12,16 @@ https://www.sqlite.org/howtocorrupt.html.
 import contextlib
 import os
 import sqlite3
+import time
 import urllib.parse
 from pathlib import Path
 from typing import Final
 
 from ccs_stream.log import sqlite_schema
-from ccs_stream.protocol.errors import LogBusy, LogError, LogFull, LogReadOnly, NotALog
+from ccs_stream.protocol.errors import LogBusy, LogDiverged, LogError, LogFull, LogMissing, LogReadOnly, NotALog
 
+LOOK_EVERY_S: Final = 0.02
+"""How often reads look whether the file is still there. A look costs a tenth of a read; writes always look."""
 _SMALLEST_BYTES: Final = 512
 """Of SQLite's smallest page. A file of one byte it would take for an empty database."""
 
@@ -156,3 +159,54 @@ def translated(error: sqlite3.Error, url: str) -> LogError:
 def _code(error: sqlite3.Error) -> int:
     """SQLite's extended code; 0 for an error that Python's module raises by itself."""
     return getattr(error, "sqlite_errorcode", 0)
+
+
+class FileIdentity:
+    """The file that was opened, and whether it is still what its path names.
+
+    A connection goes on with a file that was removed or replaced, and nobody else would ever see what it writes there.
+    """
+
+    def __init__(self, path: Path, url: str) -> None:
+        """Remember the file that is at `path` now. Raises `OSError` where there is none."""
+        self._path = path
+        self._url = url
+        self._opened = _identity(path)
+        self._wal: tuple[int, int] | None = None
+        self.next_look = 0.0
+        """When a read looks again, on the monotonic clock."""
+
+    def check(self) -> None:
+        """Raise `LogMissing` where the file was removed, `LogDiverged` where another one is in its place."""
+        try:
+            found = _identity(self._path)
+        except OSError as error:
+            raise LogMissing(
+                f"{self._url}: the file was removed while it was open, and what is written now would be lost: restore "
+                "it, and open the log again"
+            ) from error
+        if found != self._opened:
+            raise self._replaced(self._path)
+
+    def check_all(self) -> None:
+        """As `check`, and the same for the `-wal`. Reads call it when it is time for the next look."""
+        self.check()
+        try:
+            found = _identity(Path(f"{self._path}-wal"))
+        except OSError:
+            found = None  # a file at rest that is only read has none
+        if self._wal is not None and found != self._wal:
+            raise self._replaced(Path(f"{self._path}-wal"))
+        self._wal = found
+        self.next_look = time.monotonic() + LOOK_EVERY_S
+
+    def _replaced(self, path: Path) -> LogDiverged:
+        return LogDiverged(
+            f"{self._url}: {path.name} was replaced while it was open, and what is written now would be lost: open the "
+            "log again"
+        )
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = os.stat(path)  # noqa: PTH116  # a Path's own is twice as slow
+    return found.st_dev, found.st_ino

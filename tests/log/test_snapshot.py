@@ -22,7 +22,7 @@ from ccs_stream.log.fold import fold_log
 from ccs_stream.log.memory import MemoryLog
 from ccs_stream.log.port import Position, SnapshotBlob, StoredRecord
 from ccs_stream.log.reader import ShardReader
-from ccs_stream.log.schemas import registry
+from ccs_stream.log.schemas import RECORD_BYTES_MAX, Schema, registry
 from ccs_stream.log.snapshot import open_at_snapshot, read_snapshot, take_snapshot
 from ccs_stream.protocol import statehash
 from ccs_stream.protocol.commands import Command
@@ -335,7 +335,7 @@ def test_a_snapshot_of_another_copy_of_the_log_is_not_used(log: CountingLog, cap
     records[position.offset] = whole
     del records[position.offset - 3 :]
     kept = log._shards["w"]
-    del kept.first_sequences[position.offset - 4 :], kept.offsets[position.offset - 4 :]
+    del kept.first_sequences[position.offset - 3 :]
     caplog.clear()
     state, _ = opened(log)
     assert everything(state) == everything(from_zero(log))
@@ -381,3 +381,14 @@ def test_opening_a_long_log_folds_only_what_its_snapshot_does_not_hold(
         agent = workspace.agent("a")
         assert agent.write("k0", "again").version == 7
     assert caplog.text == ""
+
+
+def test_a_snapshot_of_any_size_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Schema.read.__kwdefaults__ == {"bytes_max": RECORD_BYTES_MAX}
+    monkeypatch.setattr(Schema.read, "__kwdefaults__", {"bytes_max": 1_000})  # as if 64 MiB were as little
+    with ccs_stream.connect() as workspace:
+        for number in range(50):
+            workspace.agent("a").write(f"{number}{'k' * 200}", number)
+        blob = take_snapshot(workspace.engine.state, workspace.position)
+        assert len(blob.data) > 10_000
+        assert state_hash(read_snapshot(blob).state) == workspace.state_hash()

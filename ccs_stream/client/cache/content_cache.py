@@ -10,9 +10,11 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from ccs_stream.client.results import instant
+from ccs_stream.client.values import JSON
 from ccs_stream.log.bodies import fetch_bodies, fetch_body
 from ccs_stream.log.port import LogStore
 from ccs_stream.protocol.directory import ArtifactState
+from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.ids import ArtifactId, Version
 
 DEFAULT_BYTES_MAX: Final = 256 * 1024 * 1024
@@ -32,6 +34,8 @@ class CachedContent:
         "content_type",
         "created_us",
         "has_ttl",
+        "json_body",
+        "json_body",
         "sequence",
         "updated_us",
         "version",
@@ -42,8 +46,11 @@ class CachedContent:
 
     def __init__(self, artifact: ArtifactState, body: bytes, version: Version) -> None:
         self.version = version
-        self.body = body
+        self.body = self.json_body = body
+        """As `json_body`, the body of a value that is known to be JSON."""
         self.content_type = artifact.content_type
+        self.json_body = body if artifact.content_type == JSON else b""
+        """The body of a value that is JSON; of any other, nothing, which no parser takes for JSON."""
         self.content_hash = artifact.content_hash
         """Hash of the artifact's content when this was cached: of this body, where the versions are equal."""
         self.sequence = artifact.sequence
@@ -70,6 +77,29 @@ class CachedContent:
         return self._updated_at
 
 
+class NoJsonContent(CachedContent):
+    """The content of a value that is not JSON, such as bytes. Its `json_body` raises `UsageError`."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, artifact: ArtifactState, body: bytes, version: Version) -> None:
+        super().__init__(artifact, body, version)
+        self._name = f"{artifact.key!r} in {artifact.scope!r}" if artifact.scope else repr(artifact.key)
+        del self.json_body
+
+    def __getattr__(self, name: str) -> bytes:
+        if name == "json_body":
+            raise UsageError(
+                f"{self._name} is {self.content_type}, and not JSON: read it as an agent of the workspace does"
+            )
+        raise AttributeError(name)
+
+
+def cached_content(artifact: ArtifactState, body: bytes, version: Version) -> CachedContent:
+    """The content of a version."""
+    return (CachedContent if artifact.content_type == JSON else NoJsonContent)(artifact, body, version)
+
+
 class ContentCache:
     """Contents by artifact: the version last read or written in this process. For all threads."""
 
@@ -78,6 +108,8 @@ class ContentCache:
         self._shard = shard
         self._bytes_max = bytes_max
         self._bytes = 0
+        self._counting = False
+        """True while `_bytes` may differ from what is kept."""
         self._kept: dict[ArtifactId, CachedContent] = {}
         self._lock = threading.Lock()
         self.get = self._kept.get
@@ -85,11 +117,14 @@ class ContentCache:
 
     def keep(self, artifact: ArtifactState, body: bytes, version: Version) -> CachedContent:
         """Keep the body of `version`, which must be the artifact's own when `artifact` may have moved on."""
-        entry = CachedContent(artifact, body, version)
+        entry = (CachedContent if artifact.content_type == JSON else NoJsonContent)(artifact, body, version)
         if artifact.version != version:
             return entry
         with self._lock:
             kept = self._kept
+            if self._counting:  # an interrupt came while an entry was kept
+                self._bytes = sum(len(each.body) + _OVERHEAD_BYTES for each in tuple(kept.values()))
+            self._counting = True
             old = kept.get(artifact.artifact)
             kept[artifact.artifact] = entry
             self._bytes += len(body)
@@ -100,6 +135,7 @@ class ContentCache:
             while self._bytes > self._bytes_max and len(kept) > 1:
                 oldest = next(iter(kept))
                 self._bytes -= len(kept.pop(oldest).body) + _OVERHEAD_BYTES
+            self._counting = False
         return entry
 
     def fetch(self, artifact: ArtifactState) -> bytes:

@@ -21,6 +21,10 @@ class ReadContent(Protocol):
         """The bytes of this version."""
 
     @property
+    def json_body(self) -> bytes:
+        """The same bytes, where the value is JSON. Raises `UsageError` for any other."""
+
+    @property
     def version(self) -> Version:
         """The version read."""
 
@@ -55,6 +59,11 @@ class ReadResult:
     def body(self) -> bytes:
         """The bytes of this version."""
         return self.content.body
+
+    @property
+    def json_body(self) -> bytes:
+        """The same bytes, where the value is JSON. Raises `UsageError` for any other."""
+        return self.content.json_body
 
     @property
     def version(self) -> Version:

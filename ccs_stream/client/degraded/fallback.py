@@ -11,7 +11,7 @@ here, the read is refused. A write is refused, or kept in the outbox, conditiona
 import dataclasses
 import hashlib
 
-from ccs_stream.client.cache.content_cache import CachedContent, ContentCache
+from ccs_stream.client.cache.content_cache import ContentCache, cached_content
 from ccs_stream.client.cache.delivery import ReadCall
 from ccs_stream.client.cache.delivery_recorder import DeliveryRecorder
 from ccs_stream.client.cache.read_result import ReadResult
@@ -127,7 +127,7 @@ class LocalFallback:
         state.updated_at = entry.queued_at
         if seen is None or not seen.exists:
             state.created_at, state.deleted = entry.queued_at, False
-        content = CachedContent(state, entry.body, state.version)
+        content = cached_content(state, entry.body, state.version)
         position, hit = self._position(), call.agent == entry.agent
         self._recorder.observe(call, state, content, position.sequence, hit=hit)
         return ReadResult(state, position, content, hit=hit, stale=True, degraded=True)

@@ -12,6 +12,7 @@ listener delays nobody but itself.
 import collections
 import dataclasses
 import functools
+import math
 import sys
 import threading
 import time
@@ -253,11 +254,12 @@ class OperationMetrics:
         deadline = time.monotonic() + timeout_s
         return all(each.flush(max(0.0, deadline - time.monotonic())) for each in queues if each is not None)
 
-    def close(self) -> None:
-        """Count and tell what is left, for a bounded time."""
+    def close(self, timeout_s: float = math.inf) -> None:
+        """Count and hand over what is left; each listener has a bounded time, and all together have `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
         for each in (self._counting, self._listener, self._telemetry):
             if each is not None:
-                each.close(CLOSE_TIMEOUT_S)
+                each.close(min(CLOSE_TIMEOUT_S, max(0.0, deadline - time.monotonic())))
 
     def _capture(self) -> _Captured | None:
         return None if self._telemetry is None else _Captured(self._telemetry.capture(), SYSTEM_CLOCK.now())

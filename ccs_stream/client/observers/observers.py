@@ -7,6 +7,7 @@ a bounded time for what is left. Does not: survive a fork; a child opens its own
 """
 
 import functools
+import math
 import time
 from pathlib import Path
 from typing import Final
@@ -85,10 +86,11 @@ class WorkspaceObservers:
         observers = (self.pusher, self.deliveries, self.audit, self.state_log, self.metrics)  # a push is delivered
         return all(each.flush(max(0.0, deadline - time.monotonic())) for each in observers if each is not None)
 
-    def close(self) -> None:
-        """Tell what is left, and end."""
+    def close(self, timeout_s: float = math.inf) -> None:
+        """Hand over what is left, and end; each observer has a bounded time, and all together have `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
         if self.metrics is not None:
-            self.metrics.close()  # first: a listener may read the workspace
+            self.metrics.close(timeout_s)  # first: a listener may read the workspace
         for each in (self.pusher, self.state_log, self.audit, self.deliveries):
             if each is not None:
-                each.close(CLOSE_TIMEOUT_S)
+                each.close(min(CLOSE_TIMEOUT_S, max(0.0, deadline - time.monotonic())))

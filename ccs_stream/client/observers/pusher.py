@@ -38,7 +38,9 @@ class Pusher:
         """Contents pushed."""
         self.on_push: OnPush | None = None
         """Called after each push, in the pusher's thread."""
-        self._engine = engine
+        # Not the engine itself: whatever a thread refers to is never dropped.
+        self._coordinator, self._session, self._reader = engine.coordinator, engine.session, engine.reader
+        self._copies = engine.copies
         self._due: dict[tuple[str, ArtifactId], None] = {}
         with engine.coordinator.lock:
             self._follower = DecisionFollower(
@@ -75,7 +77,7 @@ class Pusher:
     def _add_all_agents(self, event: WriteCommitted) -> None:
         if not self._strategy(event.artifact).pushes_to_everybody:
             return
-        for agent, participant in list(self._engine.session.current.joined.items()):
+        for agent, participant in list(self._session.current.joined.items()):
             if participant != event.participant:
                 self._due[agent, event.artifact] = None
 
@@ -83,26 +85,25 @@ class Pusher:
         if not self._strategy(event.artifact).broadcasts_content_on_commit:
             return
         lost = {event.owner, *event.sharers}
-        for agent, participant in list(self._engine.session.current.joined.items()):
+        for agent, participant in list(self._session.current.joined.items()):
             if participant in lost:
                 self._due[agent, event.artifact] = None
 
     def _strategy(self, artifact: ArtifactId) -> Strategy:
-        state = self._engine.state.artifacts[artifact]
-        return self._engine.copies.strategy(artifact, state.scope, state.key)
+        state = self._coordinator.state.artifacts[artifact]
+        return self._copies.strategy(artifact, state.scope, state.key)
 
     def _push(self) -> None:
-        engine = self._engine
         while self._due and not self._follower.closing:
             agent, artifact = next(iter(self._due))
             del self._due[agent, artifact]
             try:
-                content = run(engine.coordinator, engine.reader.push_steps(agent, artifact))
+                content = run(self._coordinator, self._reader.push_steps(agent, artifact))
             except CcsError as error:
                 LOG.info("a push to %r failed; it fetches when it reads: %s", agent, error)
                 continue
             if content is not None:
                 self.pushed += 1
-                state = engine.state.artifacts[artifact]
+                state = self._coordinator.state.artifacts[artifact]
                 if self.on_push is not None:
                     self.on_push(agent, state.scope, state.key, content)

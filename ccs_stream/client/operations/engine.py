@@ -26,6 +26,7 @@ from ccs_stream.client.operations.steps import AskIfBehind, RunBlocking, Steps, 
 from ccs_stream.client.operations.writer import Writer
 from ccs_stream.client.results import Change
 from ccs_stream.coordinator.port import Coordinator
+from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.events import Event, WriteCommitted
 from ccs_stream.protocol.ids import ArtifactId, Micros, Scope
 from ccs_stream.protocol.limits import check_whole_number
@@ -40,7 +41,11 @@ def _check_limit(limit: object) -> None:
 
 
 class Engine:
-    """The operations of one workspace; for all threads and event loops of the process."""
+    """The operations of one workspace; for all threads and event loops of the process.
+
+    Agents, adapters and watches refer to it, and none of its parts does: once nobody uses it any more, what its
+    workspace has open is closed (`lifetime`).
+    """
 
     def __init__(
         self,
@@ -54,7 +59,7 @@ class Engine:
         self.coordinator = coordinator
         self.state = coordinator.state
         self.contents = contents
-        coordinator.on_bodies = self._keep_contents
+        coordinator.on_bodies = functools.partial(_keep_contents, coordinator.state, contents)
         self.read_sets = ReadSets()
         """The read sets of all flows."""
         self.copies = CopyTracker(parse_rules(None) if rules is None else rules, coordinator.now)
@@ -115,10 +120,11 @@ class Engine:
             duration=duration,
             wait_s=wait_s,
             read_set=read_set,
+            owner=self,
         )
 
     def history(self, scope: Scope, key: str, *, limit: int | None = None, values: bool = True) -> list[Change]:
-        """The versions of an artifact, newest first. Raises `ContentMissing` for a redacted body."""
+        """The versions of an artifact, newest first. A body that is no longer kept is `missing` in its change."""
         _check_limit(limit)
         return self.run(self._history_steps(self.session.address(scope, key), limit, values=values))
 
@@ -135,10 +141,11 @@ class Engine:
         work = functools.partial(history, self.coordinator, artifact, limit=limit, values=values)
         return (yield RunBlocking(work, long=True))  # type: ignore[no-any-return]
 
-    def _keep_contents(self, events: Sequence[Event], contents: Sequence[bytes]) -> None:
-        """Keep bodies that came with decisions: what an agent reads next need not be fetched."""
-        for event in events:
-            if type(event) is WriteCommitted and event.content_index is not None:
-                state = self.state.artifacts.get(event.artifact)
-                if state is not None:
-                    self.contents.keep(state, contents[event.content_index], event.version)
+
+def _keep_contents(state: Directory, cache: ContentCache, events: Sequence[Event], contents: Sequence[bytes]) -> None:
+    """Keep bodies that came with decisions: what an agent reads next need not be fetched."""
+    for event in events:
+        if type(event) is WriteCommitted and event.content_index is not None:
+            artifact = state.artifacts.get(event.artifact)
+            if artifact is not None:
+                cache.keep(artifact, contents[event.content_index], event.version)

@@ -7,7 +7,7 @@ come too fast for a look without it, and never while bodies are read. Does not: 
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from ccs_stream.client.cache.content_cache import CachedContent, ContentCache
@@ -116,6 +116,8 @@ class Finder:
         source = DeliverySource.SEARCH
         self._recorder.finish_read(call.agent, call.read_set, state.artifact, content, sequence, call, source)
 
-    def existing_ids(self) -> set[ArtifactId]:
-        """Ids of all artifacts that the state knows, deleted ones included."""
-        return set(self._state.artifacts)
+    def gone(self, artifacts: Iterable[ArtifactId]) -> list[ArtifactId]:
+        """Those of these artifacts that no longer exist: deleted, or expired."""
+        states, now = self._state.artifacts, self._coordinator.now()
+        found = ((each, states.get(each)) for each in artifacts)
+        return [each for each, state in found if state is None or not state.readable(now)]

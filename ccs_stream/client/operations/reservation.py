@@ -37,8 +37,10 @@ class Reservation:
         duration: Micros,
         wait_s: float,
         read_set: ReadSet | None = None,
+        owner: object = None,
     ) -> None:
         self.fence: Fence | None = None
+        self._owner = owner  # keeps the workspace open
         self._session = session
         self._coordinator = session.coordinator
         self._read_sets = read_sets

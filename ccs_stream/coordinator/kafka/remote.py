@@ -291,6 +291,11 @@ class RemoteCoordinator:
     # The folded state.
 
     @property
+    def closed(self) -> bool:
+        """True if `close` was called."""
+        return self._closed
+
+    @property
     def stale(self) -> bool:
         """True if the brokers do not answer, so that the state may be older than it should be."""
         return self.store.clients.connection.last_error is not None
