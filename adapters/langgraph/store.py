@@ -6,6 +6,7 @@ inside a running loop. Values come back isolated; a batch's writes are one decis
 """
 
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, ClassVar, Final, Literal, Self, Unpack
 
@@ -37,7 +38,7 @@ from ccs_stream.client.health import WorkspaceHealth
 from ccs_stream.client.history import Watch
 from ccs_stream.client.options import ClientOptions, check_names
 from ccs_stream.client.results import Change
-from ccs_stream.client.workspace import FLUSH_TIMEOUT_S, Workspace
+from ccs_stream.client.workspace import FLUSH_TIMEOUT_S, SWEEP_STOP_S, Workspace
 from ccs_stream.projections.savings import TokenAccount
 from ccs_stream.protocol.errors import UsageError, unknown_name
 
@@ -241,17 +242,23 @@ class CoherentStore(BaseStore):
         """Delete what has expired; returns how many events that took. Reads never see expired items, swept or not."""
         return self._workspace.sweep()
 
-    def start_ttl_sweeper(self, sweep_interval_minutes: float | None = None) -> None:
-        """Sweep every so many minutes, in a background task, until `stop_ttl_sweeper` or `close`."""
+    def start_ttl_sweeper(self, sweep_interval_minutes: float | None = None) -> "Future[None]":
+        """Sweep every so many minutes, in a background task, until `stop_ttl_sweeper` or `close`.
+
+        Returns a future that is done when sweeping has stopped, as LangGraph's stores do.
+        """
         configured = (self.ttl_config or {}).get("sweep_interval_minutes")
         interval = configured if sweep_interval_minutes is None else sweep_interval_minutes
         if interval is None or not interval > 0:
             raise UsageError(f"sweep_interval_minutes must be more than 0, got {interval!r}")
-        self._workspace.start_sweeping(interval * 60.0)
+        return self._workspace.start_sweeping(interval * 60.0)
 
-    def stop_ttl_sweeper(self) -> None:
-        """Stop sweeping."""
-        self._workspace.stop_sweeping()
+    def stop_ttl_sweeper(self, timeout: float | None = None) -> bool:
+        """Stop sweeping, and wait for a sweep that is under way, for at most `timeout` seconds (None: five).
+
+        Returns whether nothing sweeps any more.
+        """
+        return self._workspace.stop_sweeping(SWEEP_STOP_S if timeout is None else timeout)
 
     # Conditional writes, several items at once, reservations.
 
