@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ccs_stream.background.forks import FORK_AWARE
+from ccs_stream.background.wake import WakeEvent
 from ccs_stream.background.worker import Failures, OnFailure, WorkerHealth
 from ccs_stream.clock import SYSTEM_CLOCK, Clock
 
@@ -58,7 +59,7 @@ class PeriodicTask:
         self._rounds = 0
         self._failures = Failures(name, on_failure)
         self._lock = threading.Lock()
-        self._called = threading.Event()
+        self._called = WakeEvent()
         self._running = False
         """True if a thread makes rounds, or is about to."""
         self._started_again = False
@@ -119,7 +120,7 @@ class PeriodicTask:
         self._running = False
         self._thread = None
         self._lock = threading.Lock()
-        self._called = threading.Event()
+        self._called = WakeEvent()
 
     def _start(self, first_s: float) -> None:
         """The caller holds the lock."""

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
 from ccs_stream.background.forks import FORK_AWARE
+from ccs_stream.background.wake import WakeEvent
 from ccs_stream.background.worker import Failures, OnFailure, WorkerHealth
 from ccs_stream.clock import SYSTEM_CLOCK, Clock
 
@@ -61,7 +62,7 @@ class BackgroundQueue(Generic[T]):
         The worker lets items gather for `gather_s` before it takes a batch, but no longer than until `hurry_at` items
         wait. A batch on which `handle` raises is given up; with `retry_s` the same list is handed in again after that
         many seconds, until it succeeds or the queue is closed. `on_drop` is called, in the submitting thread, with each
-        item that the full queue does not take.
+        item that the full or closed queue does not take, and by the closing with each that it gives up.
         """
         self.name = name
         self._handle = handle
@@ -105,9 +106,13 @@ class BackgroundQueue(Generic[T]):
         waiting = self._waiting
         if len(waiting) >= self._submit_plainly_to and not self._has_room(item):
             return
-        waiting.append(item)
-        if not self._awake:
+        try:
+            waiting.append(item)
+            if not self._awake:
+                self._wake()
+        except BaseException:  # interrupted, perhaps between the two: nobody else may come and wake it
             self._wake()
+            raise
 
     @property
     def waiting(self) -> int:
@@ -153,7 +158,7 @@ class BackgroundQueue(Generic[T]):
         """
         if self._thread is threading.current_thread():
             return True
-        with self._moved:
+        with self._moved_lock:
             target = self._taken + len(self._waiting)
             if self._finished >= target:
                 return True
@@ -161,12 +166,12 @@ class BackgroundQueue(Generic[T]):
         try:
             self._hurry.set()
             self._wake()
-            with self._moved:
+            with self._moved_lock:
                 self._clock.wait_for(
                     self._moved, lambda: self._finished >= target or self._ended or not self._is_alive(), timeout_s
                 )
         finally:
-            with self._moved:
+            with self._moved_lock:
                 self._flushing -= 1
         return self._finished >= target
 
@@ -179,11 +184,13 @@ class BackgroundQueue(Generic[T]):
         thread = self._thread
         if thread is threading.current_thread():
             return not self._waiting
-        if thread is not None:
+        if thread is not None and thread.ident is not None:
             thread.join(timeout_s)
-        elif self._waiting:
-            self._handle_all()  # no thread could be started, as at the end of the interpreter
-        return not self._waiting and not self._batch
+        if not self._is_alive():
+            if self._waiting:
+                self._handle_all()  # no thread could be started, as at the end of the interpreter, or it died
+            self._give_up()
+        return not self._waiting and not self._batch and not self._left_undone
 
     def _begin(self) -> None:
         """Begin empty, without a thread: when made, and in a forked child, where what waited is the parent's."""
@@ -205,9 +212,13 @@ class BackgroundQueue(Generic[T]):
         self._submit_plainly_to = self._hurry_at
         """With so many items waiting, `submit` has more to do than to append."""
         self._lock = threading.Lock()
-        self._moved = threading.Condition(threading.Lock())
-        self._called = threading.Event()
-        self._hurry = threading.Event()
+        self._at_work = threading.Lock()
+        """Held by the worker."""
+        self._moved_lock = threading.Lock()
+        self._moved = threading.Condition(self._moved_lock)
+        self._called = WakeEvent()
+        self._hurry = WakeEvent()
+        self._left_undone = False
         self._thread: threading.Thread | None = None
 
     def after_fork(self) -> None:
@@ -226,23 +237,33 @@ class BackgroundQueue(Generic[T]):
         self._dropped += 1
         if self._dropped == 1 and not self._closed:
             LOG.warning("%s is %d items behind: what comes now is dropped and counted", self.name, self._waiting_max)
+        self._tell_of_drop(item)
+        return False
+
+    def _tell_of_drop(self, item: T) -> None:
         if self._on_drop is not None:
             try:
                 self._on_drop(item)
             except Exception as error:  # noqa: BLE001  # submitters never get an error
                 self._failures.add(error)
-        return False
 
     def _wake(self) -> None:
+        if self._ended:
+            self._give_up()  # it was closed after `submit` had looked
+            return
         with self._lock:
-            if self._thread is None and not self._closed:
-                thread = threading.Thread(target=self._run, name=f"ccs-{self.name}", daemon=True)
-                try:
-                    thread.start()
-                except RuntimeError as error:  # at the interpreter's exit, whose flush then handles what waits
-                    self._failures.add(error)
-                    return
-                self._thread = thread
+            if not self._is_alive() and not self._closed:
+                for attempt in (1, 2):  # an interrupt inside `start` can show as a RuntimeError, too
+                    # The thread is noted before it starts: after an interrupt in between, the next one replaces it.
+                    self._thread = thread = threading.Thread(target=self._run, name=f"ccs-{self.name}", daemon=True)
+                    try:
+                        thread.start()
+                        break
+                    except RuntimeError as error:
+                        self._thread = None
+                        if attempt == 2:  # at the interpreter's exit, whose flush then handles what waits
+                            self._failures.add(error)
+                            return
             try:
                 self._awake = True
                 self._called.set()
@@ -251,7 +272,19 @@ class BackgroundQueue(Generic[T]):
                 raise
 
     def _run(self) -> None:
+        with self._at_work:  # where an interrupt has led to a second thread, the first one ends at its next round
+            while self._thread is threading.current_thread():
+                try:
+                    self._work()
+                except BaseException as error:  # noqa: BLE001  # not from `handle`: it goes on
+                    self._failures.add(error)
+                else:
+                    return
+
+    def _work(self) -> None:
         while not self._closed:
+            if self._thread is not threading.current_thread():
+                return
             self._called.wait()
             self._called.clear()
             while True:
@@ -288,13 +321,13 @@ class BackgroundQueue(Generic[T]):
         waiting, batch = self._waiting, self._batch
         if batch:
             return
-        with self._moved:
+        with self._moved_lock:
             count = min(len(waiting), self._batch_max)
             self._taken += count
             self._batch = [waiting.popleft() for _ in range(count)]
 
     def _finish(self) -> None:
-        with self._moved:
+        with self._moved_lock:
             self._finished += len(self._batch)
             self._batch = []
             if self._flushing:
@@ -302,13 +335,19 @@ class BackgroundQueue(Generic[T]):
 
     def _give_up(self) -> None:
         """The queue was closed: count the items that are left, and release those who wait for them."""
-        with self._moved:
-            left = len(self._batch) + len(self._waiting)
-            self._ended = True
+        self._ended = True
+        self._awake = False  # from now on `submit` looks at `_ended`
+        with self._moved_lock:
+            left, self._batch = self._batch, []
+            while self._waiting:
+                left.append(self._waiting.popleft())
             self._moved.notify_all()
         if left:
-            self._dropped += left
-            LOG.warning("%s was closed with %d items that could not be handled", self.name, left)
+            self._left_undone = True
+            self._dropped += len(left)
+            LOG.warning("%s was closed with %d items that could not be handled", self.name, len(left))
+        for item in left:
+            self._tell_of_drop(item)
 
 
 _QUEUES: Final[weakref.WeakSet[BackgroundQueue[Any]]] = weakref.WeakSet()

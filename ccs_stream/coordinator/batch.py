@@ -6,7 +6,9 @@ append fails leaves no trace; an exception while deciding becomes a refusal, and
 append.
 """
 
+import functools
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -121,8 +123,23 @@ def _decide(view: Directory | Overlay, command: Command, now: Micros) -> Decisio
     try:
         return decide(view, command, now)
     except Exception as error:
+        _raise_if_interrupted(error, functools.partial(decide, view, command, now))
         LOG.exception("deciding a %s raised: it is refused as internal_error", command.KIND)
         return refusal_for_bug(error)
+
+
+def _raise_if_interrupted(error: Exception, work: Callable[[], object]) -> None:
+    """Raise `error` again where it is not that of `work`, but of a signal handler which interrupted it.
+
+    Deciding and encoding depend on nothing but what they are given: a bug shows the second time, too. Signal handlers
+    run in the main thread only.
+    """
+    if threading.current_thread() is threading.main_thread():
+        try:
+            work()
+        except Exception:  # noqa: BLE001  # a bug: its command is refused
+            return
+        raise error
 
 
 def _frame_checked(
@@ -135,6 +152,7 @@ def _frame_checked(
     except Exception as error:
         invalid = refusal_of_invalid(command)
         if invalid is None:
+            _raise_if_interrupted(error, functools.partial(_frame, planned, end, cursor, index, now))
             LOG.exception("encoding the decision of a %s raised: it is refused as internal_error", command.KIND)
         planned.decision = invalid or refusal_for_bug(error)
         draft = _frame(planned, end, cursor, index, now)

@@ -12,15 +12,21 @@ A thread does this itself, without a hop. For coroutines one background queue of
 itself where the log never waits for a disk. The worker of that queue blocks on the lock and on the log's disk. Reads on
 behalf of coroutines are done by two queues besides, `ccs-reads-...` and, for what takes long, `ccs-look-back-...`;
 their workers hold no lock while they read, so that commits go on.
+
+Interrupts: an exception of a signal handler (Ctrl-C, a time-out) may come between any two lines. Append, fold and the
+reader's position then move as one step, or are done again: `_mark` says `TORN` from before a fold until the reader has
+moved, and whoever finds that rebuilds state and reader from the log before anything else. What was appended and not
+folded is found by folding. A command leaves the queue after it was answered and not before, so that an interrupted
+thread leaves those of others where the next thread finds them; an interrupt is raised in the thread that it came to,
+and is nobody else's answer.
 """
 
 import asyncio
-import contextlib
 import logging
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeVar
 
 from ccs_stream.background import BackgroundQueue, ForkGuard, Job, job_queue, run_job
@@ -37,7 +43,7 @@ from ccs_stream.log.reader import ShardReader
 from ccs_stream.log.snapshot import open_at_snapshot, take_snapshot
 from ccs_stream.protocol.commands import Command, Open
 from ccs_stream.protocol.directory import Directory
-from ccs_stream.protocol.errors import CcsError, Closed, LogDiverged, OutcomeUnknown
+from ccs_stream.protocol.errors import CcsError, Closed, LogBusy, LogDiverged, LogError, OutcomeUnknown
 from ccs_stream.protocol.events import Event
 from ccs_stream.protocol.evolve import fold_decision
 from ccs_stream.protocol.ids import NO_SESSION, CommandNumber, Micros
@@ -53,6 +59,10 @@ SWEEP_INTERVAL_US: Final = 30_000_000
 """A batch is followed by a sweep at most this often, and only when something has run out."""
 SNAPSHOT_ON_CLOSE: Final = 5_000
 """With fewer unsaved decisions than this, closing keeps no snapshot."""
+BEHIND: Final = -1
+"""A mark that no store gives: the state is whole, and may be behind the log."""
+TORN: Final = -2
+"""A mark that no store gives: state and reader may have moved halfway. They are rebuilt before they are used."""
 OTHER_WRITERS_POLL_S: Final = 0.01
 """How often a waiter asks whether another process wrote: a few microseconds every ten milliseconds."""
 WORKER_CLOSE_S: Final = 60.0
@@ -89,15 +99,20 @@ class LocalCoordinator:
         self._unsaved = 0
         """Decisions folded since the last snapshot."""
         self._queue: deque[PendingCommand] = deque()
-        self._mark = -2
-        """The store's change mark at which the state was folded last."""
+        self._mark = BEHIND
+        """The store's change mark at which the state was folded last; else `BEHIND` or `TORN`."""
+        self._appended_mark = BEHIND
+        """The mark that holds once what was appended last is folded."""
         self._decided_at = Micros(0)
         """When the last batch was decided."""
         self._swept_at = 0
-        self._moved = threading.Condition(threading.Lock())
+        self._moved_lock = threading.Lock()
+        self._moved = threading.Condition(self._moved_lock)
         """Notified when the state has moved, while threads wait for that."""
         self._waiters = 0
-        self._committer: BackgroundQueue[None] = BackgroundQueue(f"commit-{workspace}", self._commit_for_coroutines)
+        self._committer: BackgroundQueue[PendingCommand] = BackgroundQueue(
+            f"commit-{workspace}", self._commit_for_coroutines, on_drop=self._refuse_dropped
+        )
         self._reads: BackgroundQueue[Job] = job_queue(f"reads-{workspace}")
         self._look_backs: BackgroundQueue[Job] = job_queue(f"look-back-{workspace}")
         self._closed = False
@@ -120,20 +135,33 @@ class LocalCoordinator:
         """
         if self._guard.forked:
             self._guard.check()
-        if work is None and self.lock.acquire(blocking=False):
-            # No other thread commits: no queue, no hop. Commands that come meanwhile share the next append.
+        if work is not None:
+            work()
+        lock = self.lock
+        if not lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001  # as Condition does
             try:
-                if not self._queue and not self._closed:
+                if lock.acquire(blocking=False) and not self._queue and not self._closed:
+                    # No other thread commits: no queue, no hop. Commands that come meanwhile share the next append.
                     return self._execute_alone(command, numbers)
             except OutcomeUnknown:
                 LOG.warning("an append to %s has an unknown outcome: asking again", self.store.display_url)
             finally:
-                self.lock.release()
-        pending = PendingCommand(command, numbers, work)
-        self._queue.append(pending)
-        with self.lock:
-            while not pending.resolved:
-                self._drain()
+                try:  # noqa: SIM105  # an interrupt may come on the way into `suppress`
+                    lock.release()
+                except RuntimeError:  # another thread has it
+                    pass
+        return self._execute_queued(PendingCommand(command, numbers))
+
+    def _execute_queued(self, pending: PendingCommand) -> Answer:
+        """Queue a command, and take part in the work until it is resolved."""
+        try:
+            self._queue.append(pending)
+            with self.lock:
+                while not pending.resolved:
+                    self._drain()
+        except BaseException as error:
+            pending.error = error  # withdrawn: who comes next does not decide it
+            raise
         return pending.result()
 
     async def execute_async(
@@ -148,15 +176,13 @@ class LocalCoordinator:
         self._guard.check()
         pending = PendingCommand(command, numbers, work)
         if self.store.instantaneous:
-            self._queue.append(pending)
-            with self.lock:
-                while not pending.resolved:
-                    self._drain()
-            return pending.result()
+            if work is not None:
+                self._check_open()
+                work()
+            return self._execute_queued(pending)
         pending.loop = asyncio.get_running_loop()
         pending.future = pending.loop.create_future()
-        self._queue.append(pending)
-        self._committer.submit(None)
+        self._committer.submit(pending)
         answer: Answer = await pending.future
         return answer
 
@@ -190,7 +216,7 @@ class LocalCoordinator:
             left = deadline - self.clock.monotonic()
             if left <= 0 or self._closed:
                 return done()
-            with self._moved:
+            with self._moved_lock:
                 self._waiters += 1
                 try:
                     # A move between the check above and here is seen at the latest after one poll.
@@ -222,6 +248,7 @@ class LocalCoordinator:
     def position(self) -> Position:
         """The position up to which the state is folded."""
         with self.lock:
+            self._mend()
             return self._reader.position(self.workspace)
 
     @property
@@ -242,6 +269,7 @@ class LocalCoordinator:
     def reader_here(self) -> ShardReader:
         """A reader that goes on from the folded state and moves independently."""
         with self.lock:
+            self._mend()
             return self._reader.fork()
 
     def sweep(self) -> int:
@@ -257,7 +285,7 @@ class LocalCoordinator:
         behind = not self._closed and not self._guard.forked and self.behind()
         return CoordinatorHealth(
             workers=(self._committer.health(), self._reads.health(), self._look_backs.health()),
-            commands_waiting=len(self._queue),
+            commands_waiting=len(self._queue) + self._committer.waiting,
             commands_in_flight=0,
             folded_offset=self._reader.offset,
             lag_records=None if behind else 0,
@@ -271,52 +299,74 @@ class LocalCoordinator:
 
     def close(self) -> None:
         """Answer what waits, and let go. The store stays open."""
-        if self._closed:
-            return
-        with self.lock:
-            if not self._guard.forked:
-                while self._queue:
-                    self._drain()
-                self._save_snapshot(SNAPSHOT_ON_CLOSE)
+        if self._guard.forked:
             self._closed = True
-        if not self._guard.forked:
-            for queue in (self._committer, self._reads, self._look_backs):
-                queue.close(WORKER_CLOSE_S)
+            return
+        for queue in (self._committer, self._reads, self._look_backs):
+            queue.close(WORKER_CLOSE_S)  # answers the coroutines that wait; later ones are refused
+        with self.lock:
+            try:
+                if not self._closed:
+                    while self._queue:
+                        self._drain(for_others=True)
+                    self._save_snapshot(SNAPSHOT_ON_CLOSE)
+            finally:
+                self._closed = True
+            while self._queue:  # nothing but what an error above has left
+                self._drain(for_others=True)
 
     # Deciding.
 
-    def _drain(self) -> None:
-        """Decide and append what waits. The caller holds the lock."""
-        batch: list[PendingCommand] = []
-        while self._queue and len(batch) < COMMANDS_PER_APPEND:
-            batch.append(self._queue.popleft())
-        if not batch:
-            return
-        try:
-            self._check_open()
+    def _drain(self, *, for_others: bool = False) -> None:
+        """Decide and append what waits. The caller holds the lock.
+
+        Raises what nobody foresaw, and leaves the commands in the queue: it may be an interrupt, which is the calling
+        thread's alone. `for_others` says that this thread has no command of its own: then it fails the command.
+        """
+        queue = self._queue
+        batch = [queue[place] for place in range(min(len(queue), COMMANDS_PER_APPEND))]
+        waiting = [pending for pending in batch if not pending.resolved]
+        if waiting:
             try:
-                self._commit(batch)
-            except OutcomeUnknown:
-                # Decided again under the same numbers, the batch finds itself in the log, or goes there now.
-                LOG.warning("an append to %s has an unknown outcome: asking again", self.store.display_url)
-                self._commit([pending for pending in batch if not pending.resolved])
-        except BaseException as error:
-            for pending in batch:
-                if not pending.resolved:
-                    pending.error = error
-            if not isinstance(error, Exception):
-                raise
-        finally:
-            wake_callers(batch)
-        self._maintain(self.now())
+                self._commit_surely(waiting)
+            except CcsError as error:
+                _fail(waiting, error)
+            except BaseException as error:
+                if not for_others:
+                    raise
+                self._commit_one_by_one(waiting, error)
+        wake_callers(batch)
+        for _ in batch:
+            queue.popleft()
+        if waiting:
+            self._maintain(self.now())
+
+    def _commit_surely(self, batch: list[PendingCommand]) -> None:
+        self._check_open()
+        try:
+            self._commit(batch)
+        except OutcomeUnknown:
+            # Decided again under the same numbers, the batch finds itself in the log, or goes there now.
+            LOG.warning("an append to %s has an unknown outcome: asking again", self.store.display_url)
+            self._commit([pending for pending in batch if not pending.resolved])
+
+    def _commit_one_by_one(self, batch: list[PendingCommand], error: BaseException) -> None:
+        """A batch failed in a way that nobody foresaw: find the command that does it, so that it fails alone."""
+        LOG.error("committing a batch to %s failed: trying its commands alone", self.store.display_url, exc_info=error)
+        for pending in batch:
+            if not pending.resolved:
+                try:
+                    self._commit_surely([pending])
+                except BaseException as each:  # noqa: BLE001  # the caller gets it
+                    _fail([pending], each)
 
     def _check_open(self) -> None:
         if self._closed:
             raise Closed(f"the workspace {self.workspace!r} was closed: connect again")
 
     def _commit(self, batch: list[PendingCommand]) -> None:
-        if len(batch) > 1 or batch[0].work is not None or batch[0].command is None:
-            batch = self._after_work(batch)
+        if len(batch) > 1 or batch[0].command is None:
+            batch = self._after_catching_up(batch)
             if not batch:
                 return
         for pending in batch:
@@ -340,34 +390,33 @@ class LocalCoordinator:
 
     def _append(self, commands: Sequence[Command]) -> list[PlannedDecision]:
         """Take the log's turn, decide, append; when this returns, the decisions are durable."""
-        store, reader, state, workspace = self.store, self._reader, self.state, self.workspace
-        with store.turn(workspace):
-            self._catch_up()
-            self._decided_at = now = self.now()
-            planned = plan(state, reader.cursor, workspace, commands, max(now, state.recorded_at))
-            drafts = [each.draft for each in planned if each.draft is not None]
-            if drafts:
-                appended = store.append(workspace, drafts, reader.offset)
-                if type(appended) is not Appended:
-                    raise LogDiverged(
-                        f"{store.display_url} changed while this process had its turn ({appended}): something writes "
-                        "to it without taking turns"
-                    )
-            mark = store.change_mark(workspace)
-        self._mark = mark
+        store, state, workspace = self.store, self.state, self.workspace
+        if self._mark == TORN:
+            self._rebuild()  # before the turn, which others wait for
+        try:
+            with store.turn(workspace):
+                self._catch_up()
+                reader = self._reader
+                self._decided_at = now = self.now()
+                planned = plan(state, reader.cursor, workspace, commands, max(now, state.recorded_at))
+                drafts = [each.draft for each in planned if each.draft is not None]
+                if drafts:
+                    appended = store.append(workspace, drafts, reader.offset)
+                    if type(appended) is not Appended:
+                        raise LogDiverged(  # noqa: TRY301  # a function of its own would cost every put a call
+                            f"{store.display_url} changed while this process had its turn ({appended}): something "
+                            "writes to it without taking turns"
+                        )
+                self._appended_mark = store.change_mark(workspace)
+        except BaseException:
+            store.abandon_turn(workspace)
+            raise
         return planned
 
-    def _after_work(self, batch: list[PendingCommand]) -> list[PendingCommand]:
-        """Do the work that comes before commands, or is asked for alone; returns the commands left to decide."""
+    def _after_catching_up(self, batch: list[PendingCommand]) -> list[PendingCommand]:
+        """Answer those that only catch up with the log; returns the commands left to decide."""
         commands: list[PendingCommand] = []
         for pending in batch:
-            try:
-                if pending.work is not None:
-                    pending.work()
-                    pending.work = None
-            except Exception as error:  # noqa: BLE001  # the caller gets it
-                pending.error = error
-                continue
             if pending.command is not None:
                 commands.append(pending)
                 continue
@@ -378,6 +427,7 @@ class LocalCoordinator:
     def _fold_durable(self, planned: list[PlannedDecision]) -> None:
         """Fold decisions that are durable now."""
         state, reader, moved = self.state, self._reader, False
+        self._mark = TORN
         for each in planned:
             record = each.record
             if record is not None and each.digest is not None:
@@ -386,6 +436,7 @@ class LocalCoordinator:
                 reader.advance_past(record, each.digest, each.offset)
                 self._unsaved += 1
                 moved = True
+        self._mark = self._appended_mark
         if moved and self._waiters:
             self._notify()
 
@@ -403,20 +454,46 @@ class LocalCoordinator:
     # Following.
 
     def _catch_up(self) -> None:
+        """Fold what is new in the log. The caller holds the lock."""
         mark = self.store.change_mark(self.workspace)
         if mark == self._mark:
             return
-        moved = False
-        for entry in self._reader.read(bodies=False):
-            fold_entry(self.state, entry)
-            self._unsaved += 1
-            moved = True
+        if self._mark == TORN:
+            self._rebuild()
+        moved, reader, state = False, self._reader, self.state
+        try:
+            for stored in self.store.read(self.workspace, reader.offset, bodies=False):
+                self._mark = TORN
+                entry = reader.judge(stored)
+                if entry is not None:
+                    fold_entry(state, entry)
+                self._unsaved += 1
+                self._mark = BEHIND
+                moved = True
+        except LogError:  # the reader stands before the record that raised, and the state with it
+            self._mark = BEHIND
+            raise
         self._mark = mark
         if moved and self._waiters:
             self._notify()
 
+    def _mend(self) -> None:
+        """Rebuild state and reader, where an interrupt came between the two. The caller holds the lock."""
+        if self._mark == TORN:
+            self._rebuild()
+
+    def _rebuild(self) -> None:
+        """Fold the log anew, into the state that clients hold. The caller holds the lock."""
+        reader = ShardReader(self.store, self.workspace)
+        state = open_at_snapshot(self.store, self.workspace, reader)
+        for entry in reader.read(bodies=False):
+            fold_entry(state, entry)
+        self.state.become(state)
+        self._reader = reader
+        self._mark = BEHIND
+
     def _notify(self) -> None:
-        with self._moved:
+        with self._moved_lock:
             self._moved.notify_all()
 
     def _open_workspace(self, settings: WorkspaceSettings | None) -> None:
@@ -437,27 +514,63 @@ class LocalCoordinator:
 
     def _maintain(self, now: Micros) -> None:
         """After a batch: keep a snapshot and sweep, where that is due. The caller holds the lock."""
-        if self._unsaved >= SNAPSHOT_EVERY:
-            self._save_snapshot(decisions_between_snapshots(len(self.state.artifacts)))
-        if now - self._swept_at < SWEEP_INTERVAL_US or self._closed:
-            return
-        self._swept_at = now
-        if sweep_is_due(self.state, now):
-            with contextlib.suppress(CcsError):  # a sweep is a courtesy: the command before it was answered
+        try:
+            if self._unsaved >= SNAPSHOT_EVERY:
+                self._save_snapshot(decisions_between_snapshots(len(self.state.artifacts), SNAPSHOT_EVERY))
+            if now - self._swept_at < SWEEP_INTERVAL_US or self._closed:
+                return
+            self._swept_at = now
+            if sweep_is_due(self.state, now):
                 self._fold_durable(self._append((sweep_command(),)))
+        except Exception as error:  # noqa: BLE001  # upkeep is a courtesy: the command before it was answered
+            LOG.warning("the upkeep of %s failed: %s: %s", self.store.display_url, type(error).__name__, error)
 
     def _save_snapshot(self, after: int) -> None:
         """Keep a snapshot once `after` decisions were folded without one. A failure is only logged."""
-        if self._unsaved < after or self.store.instantaneous or not self.state.opened:
+        if self._unsaved < after or self._mark == TORN or self.store.instantaneous or not self.state.opened:
             return
         self._unsaved = 0
         try:
             self.store.save_snapshot(self.workspace, take_snapshot(self.state, self._reader.position(self.workspace)))
-        except CcsError as error:
-            LOG.warning("no snapshot of %s was kept: %s", self.store.display_url, error)
+        except Exception as error:  # noqa: BLE001  # a log is complete without one
+            LOG.warning("no snapshot of %s was kept: %s: %s", self.store.display_url, type(error).__name__, error)
 
-    def _commit_for_coroutines(self, _: list[None]) -> None:
-        """The work of the background queue: decide and append everything that waits."""
-        while self._queue:
-            with self.lock:
-                self._drain()
+    def _commit_for_coroutines(self, batch: list[PendingCommand]) -> None:
+        """The work of the background queue: do the work that comes before commands, then decide all that waits."""
+        try:
+            ready: list[PendingCommand] = []
+            for pending in batch:
+                try:
+                    if pending.work is not None:
+                        self._check_open()
+                        pending.work()
+                    ready.append(pending)
+                except BaseException as error:  # noqa: BLE001  # the caller gets it
+                    _fail([pending], error)
+            self._queue.extend(ready)
+            while self._queue:
+                with self.lock:
+                    self._drain(for_others=True)
+        except BaseException as error:
+            _fail(batch, error)
+            raise
+        finally:
+            wake_callers(batch)
+
+    def _refuse_dropped(self, pending: PendingCommand) -> None:
+        """The background queue was closed, or is full."""
+        if self._committer.closed:
+            error: CcsError = Closed(f"the workspace {self.workspace!r} was closed: connect again")
+        else:
+            error = LogBusy(f"{self.store.display_url}: too many calls wait for their decisions: await some of them")
+        _fail([pending], error)
+        wake_callers([pending])
+
+
+def _fail(commands: Iterable[PendingCommand], error: BaseException) -> None:
+    """Give those that have no answer yet this error; an interrupt is nobody's answer but an unknown outcome."""
+    if not isinstance(error, Exception):
+        error = OutcomeUnknown(f"the thread that commits was interrupted by {type(error).__name__}: ask again")
+    for pending in commands:
+        if not pending.resolved:
+            pending.error = error

@@ -137,6 +137,9 @@ class ArchiveLog:
     def turn(self, shard: str) -> AbstractContextManager[None]:
         self._refuse(shard)
 
+    def abandon_turn(self, shard: str) -> None:
+        del shard  # there are no turns
+
     def append(self, shard: str, drafts: Sequence[Draft], expected: int) -> Appended | Conflict | Unknown:
         del drafts, expected
         self._refuse(shard)

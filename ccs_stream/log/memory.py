@@ -29,21 +29,31 @@ from ccs_stream.log.port import (
 from ccs_stream.protocol.errors import Closed, ContentMissing
 from ccs_stream.protocol.events import Event
 from ccs_stream.protocol.ids import LogId, Micros
-from ccs_stream.protocol.records import LogOpened
+from ccs_stream.protocol.records import DecisionRecord, LogOpened
 
 SNAPSHOTS_KEPT = 3
 
 
 class _MemoryShard:
-    __slots__ = ("appended", "deliveries", "first_sequences", "offsets", "records", "snapshots", "turn", "waiting")
+    __slots__ = (
+        "appended",
+        "appended_lock",
+        "deliveries",
+        "first_sequences",
+        "records",
+        "snapshots",
+        "turn",
+        "waiting",
+    )
 
     def __init__(self, opened: StoredRecord) -> None:
         self.records = [opened]
-        # Parallel to the decisions: bisected to find the one that holds a sequence.
-        self.first_sequences: list[int] = []
-        self.offsets: list[int] = []
+        self.first_sequences = [0]
+        """Parallel to the records: bisected to find the one that holds a sequence. One that is no decision repeats the
+        first sequence of the record before it."""
         self.turn = threading.RLock()
-        self.appended = threading.Condition(threading.Lock())
+        self.appended_lock = threading.Lock()
+        self.appended = threading.Condition(self.appended_lock)
         self.waiting = 0
         self.snapshots: list[SnapshotBlob] = []
         self.deliveries: list[bytes] = []
@@ -85,23 +95,30 @@ class MemoryLog:
     def turn(self, shard: str) -> AbstractContextManager[None]:
         return self._shard(shard).turn  # type: ignore[return-value]  # a lock's __enter__ returns a bool, which is not used
 
+    def abandon_turn(self, shard: str) -> None:
+        del shard  # a lock of the interpreter's own: no interrupt comes between its being taken and its block
+
     def append(self, shard: str, drafts: Sequence[Draft], expected: int) -> Appended | Conflict | Unknown:
         kept = self._shard(shard)
         with kept.turn:
-            records = kept.records
+            records, first_sequences = kept.records, kept.first_sequences
             end = len(records) - 1
             if end != expected:
                 return Conflict(end)
+            if len(first_sequences) > end + 1:
+                del first_sequences[end + 1 :]  # of an append that was interrupted
+            added = []
             for draft in drafts:
                 end += 1
                 if draft.decision:
-                    kept.first_sequences.append(draft.first_sequence)
-                    kept.offsets.append(end)
-                    records.append(StoredRecord(end, draft.head, contents=draft.contents))
+                    first_sequences.append(draft.first_sequence)
+                    added.append(StoredRecord(end, draft.head, contents=draft.contents))
                 else:
-                    records.append(StoredRecord(end, draft.head, tail=b""))
+                    first_sequences.append(first_sequences[-1])
+                    added.append(StoredRecord(end, draft.head, tail=b""))
+            records.extend(added)  # one step: an interrupt leaves all of them or none
         if kept.waiting:
-            with kept.appended:
+            with kept.appended_lock:
                 kept.appended.notify_all()
         return Appended(end)
 
@@ -116,13 +133,14 @@ class MemoryLog:
         if shard not in self._shards:
             return None
         kept = self._shards[shard]
-        index = bisect_right(kept.first_sequences, sequence) - 1
-        if index < 0:
-            return None
-        stored = kept.records[kept.offsets[index]]
-        record, _ = DEFAULT_CODEC.decode_record(stored.head)
-        last = kept.first_sequences[index] + len(getattr(record, "events", ())) - 1
-        return stored if sequence <= last else None
+        offset = bisect_right(kept.first_sequences, sequence, hi=len(kept.records)) - 1
+        while offset > 0:
+            stored = kept.records[offset]
+            record, _ = DEFAULT_CODEC.decode_record(stored.head)
+            if type(record) is DecisionRecord:
+                return stored if sequence < record.first_sequence + len(record.events) else None
+            offset -= 1
+        return None
 
     def find_each(self, shard: str, sequences: Sequence[int]) -> Iterator[StoredRecord | None]:
         return (self.find(shard, sequence) for sequence in sequences)
@@ -139,7 +157,7 @@ class MemoryLog:
 
     def wait(self, shard: str, after: int, timeout_s: float) -> bool:
         kept = self._shard(shard)
-        with kept.appended:
+        with kept.appended_lock:
             kept.waiting += 1
             try:
                 return kept.appended.wait_for(lambda: len(kept.records) - 1 > after, timeout_s)

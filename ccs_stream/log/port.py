@@ -216,6 +216,12 @@ class LogStore(Protocol):
         unless it is `OutcomeUnknown`.
         """
 
+    def abandon_turn(self, shard: str) -> None:
+        """End the turn of this thread, if it has one that an interrupt left open; what is not durable is dropped.
+
+        For whoever was interrupted inside `with turn(...)`: the interrupt may have come before the block was left.
+        """
+
     def append(self, shard: str, drafts: Sequence[Draft], expected: int) -> Appended | Conflict | Unknown:
         """Append all drafts, if the shard ends at offset `expected`. Raises `LogFull`, `LogReadOnly`, `LogBusy`."""
 

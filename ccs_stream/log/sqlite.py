@@ -164,12 +164,12 @@ class SqliteLog:
         """Look a shard up, or open one that does not exist. The caller has the turn, before and after."""
         writer = self._for_writing()
         while True:
-            connection = writer.in_turn()
-            row = connection.execute("SELECT id FROM shards WHERE name = ?", (shard,)).fetchone()
+            cursor = writer.in_turn()
+            row = cursor.execute("SELECT id FROM shards WHERE name = ?", (shard,)).fetchone()
             if row is not None:
                 self._shards[shard] = int(row[0])
                 return
-            number = connection.execute("INSERT INTO shards (name) VALUES (?)", (shard,)).lastrowid or 0
+            number = cursor.execute("INSERT INTO shards (name) VALUES (?)", (shard,)).lastrowid or 0
             opened = LogOpened(
                 log_id=self._log_id,
                 shards=0,
@@ -178,7 +178,7 @@ class SqliteLog:
                 opened_at=Micros(time.time_ns() // 1_000),
             )
             head = DEFAULT_CODEC.encode_record(opened)
-            connection.execute("INSERT INTO records VALUES (?, 0, ?, NULL)", (number << _BITS, head))
+            cursor.execute("INSERT INTO records VALUES (?, 0, ?, NULL)", (number << _BITS, head))
             # Readers must find the first record, before anything is decided on it.
             writer.end(commit=True)
             writer.begin()
@@ -187,18 +187,16 @@ class SqliteLog:
 
     def append(self, shard: str, drafts: Sequence[Draft], expected: int) -> Appended | Conflict | Unknown:
         writer = self._for_writing()
-        if writer.thread != threading.get_ident():
+        if not writer.mine:
             try:
                 with self.turn(shard):
                     return self.append(shard, drafts, expected)
             except OutcomeUnknown as error:
                 return Unknown(str(error))
-        connection = writer.connection
-        if connection is None or not connection.in_transaction:
-            connection = writer.in_turn()  # raises
+        cursor = writer.in_turn()
         base = self._base(shard)
         try:
-            last = connection.execute(_LAST_KEY, (base, base + (1 << _BITS))).fetchone()[0]
+            last = cursor.execute(_LAST_KEY, (base, base + (1 << _BITS))).fetchone()[0]
             end = BEFORE_FIRST if last is None else last - base
             if end != expected:
                 return Conflict(end)
@@ -211,7 +209,7 @@ class SqliteLog:
                 )
                 for number, draft in enumerate(drafts)
             ]
-            connection.executemany("INSERT INTO records VALUES (?, ?, ?, ?)", rows)
+            cursor.executemany("INSERT INTO records VALUES (?, ?, ?, ?)", rows)
         except sqlite3.Error as error:
             writer.fail(error)
         return Appended(end + len(drafts))
@@ -290,7 +288,7 @@ class SqliteLog:
         reader = self._reader
         try:
             with reader.lock:
-                return reader.connection.execute("PRAGMA data_version").fetchone()[0]  # type: ignore[no-any-return]
+                return reader.cursor.execute("PRAGMA data_version").fetchone()[0]  # type: ignore[no-any-return]
         except sqlite3.Error as error:
             reader.fail(error)
 
@@ -323,6 +321,11 @@ class SqliteLog:
 
     def get_content(self, locator: bytes) -> bytes:
         return self._side_tables.get_content(locator)
+
+    def abandon_turn(self, shard: str) -> None:
+        del shard  # one writer, one turn
+        if self._writer is not None:
+            self._writer.abandon()
 
     def save_snapshot(self, shard: str, snapshot: SnapshotBlob) -> None:
         with self._any_turn(shard):

@@ -35,7 +35,9 @@ class SqliteReader:
 
     def __init__(self, connection: sqlite3.Connection, url: str, check: Callable[[], None]) -> None:
         self.connection = connection
-        """For use under `lock`."""
+        self.cursor = connection.cursor()
+        """For use under `lock`. One for all queries: the next one ends a query whose rows an interrupt left unfetched,
+        and which would hold the view of the log at that moment for as long as its traceback lives."""
         self.lock = threading.Lock()
         self._url = url
         self._check = check
@@ -45,7 +47,7 @@ class SqliteReader:
         self._check()
         try:
             with self.lock:
-                return self.connection.execute(query, values).fetchall()
+                return self.cursor.execute(query, values).fetchall()
         except sqlite3.Error as error:
             self.fail(error)
 
@@ -64,11 +66,12 @@ class SqliteReader:
         self._check()
         rows, size = [], 0
         try:
-            with self.lock, contextlib.closing(self.connection.execute(query, values)) as cursor:
-                for row in cursor:
+            with self.lock:
+                for row in self.cursor.execute(query, values):
                     rows.append(row)
                     size += len(row[1]) + len(row[2] or b"")
                     if size > _PAGE_BYTES:
+                        self.cursor.execute("SELECT NULL WHERE 0")  # ends the query, and its transaction
                         return rows, True
         except sqlite3.Error as error:
             self.fail(error)

@@ -5,16 +5,17 @@
 Guarantees: each call is one turn, or part of the turn that the calling thread has. Does not: know records.
 """
 
-import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from ccs_stream.log.port import SnapshotBlob
 from ccs_stream.log.sqlite_reader import PAGE_RECORDS, SqliteReader
 from ccs_stream.log.sqlite_writer import SqliteWriter
 from ccs_stream.protocol.errors import ContentMissing
 from ccs_stream.protocol.ids import SequenceNumber
+
+T = TypeVar("T")
 
 SNAPSHOTS_KEPT: Final = 3
 _DELIVERIES_END: Final = "deliveries of shard {}"
@@ -33,8 +34,7 @@ class SqliteSideTables:
 
     def put_content(self, body: bytes) -> bytes:
         """Keep a body; returns its locator."""
-        with self._turn() as connection:
-            row = connection.execute("INSERT INTO contents (body) VALUES (?)", (body,)).lastrowid
+        row = self._in_turn(lambda cursor: cursor.execute("INSERT INTO contents (body) VALUES (?)", (body,)).lastrowid)
         return str(row).encode()
 
     def get_content(self, locator: bytes) -> bytes:
@@ -47,16 +47,19 @@ class SqliteSideTables:
 
     def save_snapshot(self, shard: int, snapshot: SnapshotBlob) -> None:
         """Keep a snapshot, and drop those beyond a few. The caller has the turn."""
-        with self._turn() as connection:
-            connection.execute(
+
+        def write(cursor: sqlite3.Cursor) -> None:
+            cursor.execute(
                 "INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?)",
                 (shard, snapshot.snapshot_id, snapshot.sequence, snapshot.data),
             )
-            connection.execute(
+            cursor.execute(
                 "DELETE FROM snapshots WHERE shard = ? AND id NOT IN "
                 "(SELECT id FROM snapshots WHERE shard = ? ORDER BY sequence DESC, id LIMIT ?)",
                 (shard, shard, SNAPSHOTS_KEPT),
             )
+
+        self._in_turn(write)
 
     def snapshots(self, shard: int | None) -> Iterator[SnapshotBlob]:
         """Snapshots kept, newest first."""
@@ -70,11 +73,14 @@ class SqliteSideTables:
 
     def append_deliveries(self, shard: int, deliveries: Sequence[bytes]) -> None:
         """Keep deliveries, and count them. The caller has the turn."""
-        with self._turn() as connection:
-            connection.executemany(
+
+        def write(cursor: sqlite3.Cursor) -> None:
+            cursor.executemany(
                 "INSERT INTO deliveries (shard, data) VALUES (?, ?)", [(shard, each) for each in deliveries]
             )
-            connection.execute(_COUNT_DELIVERIES, (_DELIVERIES_END.format(shard), len(deliveries)))
+            cursor.execute(_COUNT_DELIVERIES, (_DELIVERIES_END.format(shard), len(deliveries)))
+
+        self._in_turn(write)
 
     def deliveries_end(self, shard: int | None) -> int | None:
         """Count of all deliveries ever kept; None if there was none."""
@@ -89,20 +95,20 @@ class SqliteSideTables:
             yield from (data for _, data in rows)
             at = rows[-1][0]
 
-    @contextlib.contextmanager
-    def _turn(self) -> Iterator[sqlite3.Connection]:
-        """The turn that this thread has, or one of its own, in which no shard is opened."""
+    def _in_turn(self, write: Callable[[sqlite3.Cursor], T]) -> T:
+        """Call `write` in the turn that this thread has, or in one of its own, in which no shard is opened."""
         writer = self._writer()
+        mine = writer.mine
         try:
-            if writer.mine:
-                yield writer.in_turn()
-                return
+            if mine:
+                return write(writer.in_turn())
             writer.begin()
-            done = False
-            try:
-                yield writer.in_turn()
-                done = True
-            finally:
-                writer.end(commit=done)
-        except sqlite3.Error as error:
-            writer.fail(error)
+            written = write(writer.in_turn())
+            writer.end(commit=True)
+        except BaseException as error:
+            if not mine:
+                writer.abandon()
+            if isinstance(error, sqlite3.Error):
+                writer.fail(error)
+            raise
+        return written

@@ -7,10 +7,14 @@ with `OutcomeUnknown` where a failed disk leaves that open; an error inside a tu
 on its own. Does not: know what is written.
 
 How: threads of this process wait for a lock, processes for SQLite's write lock, which `BEGIN IMMEDIATE` takes. Leaving
-a turn commits, which waits for the fsync of the disk.
+a turn commits, which waits for the fsync of the disk. An interrupt may come between any two lines: the lock itself
+knows whose turn it is, whoever was interrupted calls `abandon`, and a transaction left open is rolled back by the next
+turn. One cursor runs every statement, so that a statement whose rows nobody fetched is reset by the next one, even
+while a traceback keeps its frame alive.
 """
 
 import contextlib
+import os
 import random
 import sqlite3
 import threading
@@ -49,14 +53,15 @@ class SqliteTurn:
 
     def __enter__(self) -> None:
         writer = self._writer
-        writer.begin()
-        if self._shard in self._shards:
-            return
+        nested = writer.mine  # then it is refused, and the turn is that of a call further out
         try:
+            writer.begin()
+            if self._shard in self._shards:
+                return
             self._open_shard(self._shard)
         except BaseException as error:
-            if writer.mine:
-                writer.end(commit=False)
+            if not nested:
+                writer.abandon()
             if isinstance(error, sqlite3.Error):
                 writer.fail(error)
             raise
@@ -79,21 +84,21 @@ class SqliteWriter:
         self._guard = ForkGuard(f"the log {path}")
         self._synchronous = synchronous
         self._busy_timeout_s = busy_timeout_s
-        self._lock = threading.Lock()
-        self.thread: int | None = None
-        """The thread whose turn it is."""
+        self._lock = threading.RLock()
+        """Held by the thread whose turn it is, and never twice. It knows its owner at any moment; a note would not."""
         self._closed = False
         self.file: FileIdentity | None = None
         """The file that was opened: every turn begins by looking whether it is still there."""
         self.connection: sqlite3.Connection | None = None
-        """None after a disk failed so badly that the file must be opened anew. `in_turn` gives it, checked."""
+        """None after a disk failed so badly that the file must be opened anew."""
+        self.cursor: sqlite3.Cursor | None = None
+        """The cursor of all statements. `in_turn` gives it, checked."""
 
     def open(self, log_id: bytes) -> None:
         """Connect; make the tables, under `log_id`, where there are none. Raises `sqlite3.Error` and `LogError`s."""
         connection = self._connect("rwc")
-        self.connection = connection
         if sqlite_schema.is_new(connection):
-            self._begin_immediate(connection)
+            self._begin_immediate(connection.cursor())
             try:
                 if sqlite_schema.is_new(connection):  # no other process was faster
                     sqlite_schema.create(connection, log_id)
@@ -103,43 +108,47 @@ class SqliteWriter:
                 raise
         sqlite_schema.check(connection, str(self._path))
 
-    def in_turn(self) -> sqlite3.Connection:
-        """The connection, for the thread whose turn it is. Raises `LogError` when an error ended the turn before."""
-        connection = self.connection
-        if connection is None or not connection.in_transaction:
+    def in_turn(self) -> sqlite3.Cursor:
+        """The cursor, for the thread whose turn it is. Raises `LogError` when an error ended the turn before."""
+        connection, cursor = self.connection, self.cursor
+        if connection is None or cursor is None or not connection.in_transaction:
             raise LogError(f"{self._url}: an error ended this turn before; nothing of it was written")
-        return connection
+        return cursor
 
     @property
     def mine(self) -> bool:
         """True if the calling thread has the turn."""
-        return self.thread == threading.get_ident()
+        return self._lock._is_owned()  # type: ignore[attr-defined,no-any-return]  # noqa: SLF001  # as Condition does
 
     def begin(self) -> None:
         """Take the turn. Raises `LogBusy`, `Closed`, `ForkedProcess`, and other `LogError`s."""
         if self._closed or self._guard.forked:
             self._check()
-        if self.thread == threading.get_ident():
+        if self.mine:
             raise UsageError(f"{self._url}: this thread has the turn already, and turns do not nest")
-        if not self._lock.acquire(timeout=max(self._busy_timeout_s, 0)):
+        try:
+            self._begin()
+        except BaseException as error:
+            self.abandon()
+            if isinstance(error, sqlite3.Error):
+                self.fail(error)
+            raise
+
+    def _begin(self) -> None:
+        if not self._lock.acquire(timeout=self._busy_timeout_s):
             raise LogBusy(
                 f"{self._url}: another thread of this process kept its turn for more than {self._busy_timeout_s} s: "
                 "look for one that is stuck inside a turn, or raise busy_timeout_s"
             )
         if self._closed:
-            self._lock.release()
             raise Closed(f"{self._url} was closed: open it again")
-        try:
-            if self.connection is None:
-                self.connection = self._connect("rw")
-            self._begin_immediate(self.connection)
-        except BaseException as error:
-            self._rollback()
-            self._lock.release()
-            if isinstance(error, sqlite3.Error):
-                self.fail(error)
-            raise
-        self.thread = threading.get_ident()
+        if self.connection is not None and self.connection.in_transaction:
+            self._rollback()  # of a turn that an interrupt ended
+        if self.connection is None or self.cursor is None:
+            connection = self._connect("rw")
+            self._begin_immediate(connection.cursor())
+        else:
+            self._begin_immediate(self.cursor)
 
     def end(self, *, commit: bool) -> None:
         """Give the turn up. Raises a `LogError` when nothing was written, or `OutcomeUnknown`."""
@@ -151,9 +160,19 @@ class SqliteWriter:
                     self._after_failed_commit(error)
             else:
                 self._rollback()
+        except BaseException:  # interrupted before the COMMIT, or after it, when there is nothing to roll back
+            self._rollback()
+            raise
         finally:
-            self.thread = None
             self._lock.release()
+
+    def abandon(self) -> None:
+        """End the turn of this thread, if it has one that an interrupt left open; what is not committed is dropped."""
+        if self.mine:
+            try:
+                self._rollback()
+            finally:
+                self._lock.release()
 
     def fail(self, error: sqlite3.Error) -> NoReturn:
         """Raise the `LogError` for an error of SQLite's, or that the log was closed meanwhile, by another thread."""
@@ -183,6 +202,7 @@ class SqliteWriter:
             self._enter_wal(connection)
             connection.execute(f"PRAGMA synchronous = {self._synchronous.upper()}")
             connection.execute("PRAGMA busy_timeout = 0")  # turns wait in _begin_immediate
+            self.connection, self.cursor = connection, connection.cursor()
         except BaseException:
             connection.close()
             raise
@@ -204,11 +224,11 @@ class SqliteWriter:
                 f"mode {mode}): keep the log on a local disk"
             )
 
-    def _begin_immediate(self, connection: sqlite3.Connection) -> None:
+    def _begin_immediate(self, cursor: sqlite3.Cursor) -> None:
         deadline, pause = 0.0, _RETRY_MIN_S
         while True:
             try:
-                connection.execute("BEGIN IMMEDIATE")
+                cursor.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
                 if not is_busy(error):
                     raise
@@ -223,17 +243,29 @@ class SqliteWriter:
                 pause = min(pause * 1.5, _RETRY_MAX_S)
             else:
                 if self.file is not None:
-                    self.file.check()
+                    self._look_at_file(self.file)
                 return
+
+    def _look_at_file(self, file: FileIdentity) -> None:
+        """Raise where the file was removed or replaced."""
+        try:
+            found = os.stat(self._path)  # noqa: PTH116  # a Path's own is twice as slow
+        except OSError:
+            file.check()
+        else:
+            if (found.st_dev, found.st_ino) != file.opened:
+                file.check()
 
     def _rollback(self) -> None:
         connection = self.connection
         if connection is not None and connection.in_transaction:
-            with contextlib.suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
+            try:
+                (self.cursor or connection).execute("ROLLBACK")
+            except sqlite3.Error:
+                self._disconnect()  # the next turn opens the file anew
 
     def _disconnect(self) -> None:
-        connection, self.connection = self.connection, None
+        connection, self.connection, self.cursor = self.connection, None, None
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()

@@ -35,6 +35,8 @@ from ccs_stream.protocol.states import GrantState
 
 K_contra = TypeVar("K_contra", contravariant=True)
 V_co = TypeVar("V_co", covariant=True)
+K = TypeVar("K")
+S = TypeVar("S", "ArtifactState", "SessionState", "ParticipantState")
 
 ENDED_SESSIONS_KEPT = 65_536
 """Ids of ended sessions that are remembered, for the refusals of their late commands; older ones are unknown
@@ -276,6 +278,17 @@ class MutableState(View, Protocol):
         """Remember that a reservation or life of `artifact` runs out at `at`."""
 
 
+def _taken_over(known: dict[K, S], new: dict[K, S]) -> dict[K, S]:
+    """`new`, in its order, with the objects of `known` in the place of those with the same keys."""
+    merged: dict[K, S] = {}
+    for key, state in new.items():
+        kept = merged[key] = known.get(key, state)
+        if kept is not state:
+            for field in dataclasses.fields(state):
+                setattr(kept, field.name, getattr(state, field.name))
+    return merged
+
+
 class Directory:
     """The folded state of one workspace."""
 
@@ -379,6 +392,17 @@ class Directory:
 
     def schedule(self, at: Micros, artifact: ArtifactId) -> None:
         heapq.heappush(self.deadlines, (at, artifact))
+
+    def become(self, other: "Directory") -> None:
+        """Take over the state of `other`, which was folded from the same log and is not used any more.
+
+        Artifacts, sessions and participants that readers have at hand stay those of this directory.
+        """
+        other.artifacts = _taken_over(self.artifacts, other.artifacts)
+        other.sessions = _taken_over(self.sessions, other.sessions)
+        other.participants = _taken_over(self.participants, other.participants)
+        for name in Directory.__slots__:
+            setattr(self, name, getattr(other, name))
 
     def rebuild_indexes(self) -> None:
         """Derive the indexes from artifacts and participants, as after loading a snapshot."""

@@ -11,6 +11,8 @@ import pytest
 
 from ccs_stream.background import BackgroundQueue
 from ccs_stream.testing.clock import ManualClock
+from tests.coordinator import interrupts
+from tests.waiting import until
 
 
 def test_everything_that_is_submitted_is_handled_in_order() -> None:
@@ -353,3 +355,33 @@ def test_submitting_costs_no_more_than_a_few_appends(caplog: pytest.LogCaptureFi
         queue.submit(number)
     assert time.perf_counter() - begun < 1.0
     assert queue.close(10)
+
+
+def test_an_interrupt_at_any_point_of_submit_leaves_no_item_asleep() -> None:
+    for at in range(1, 60):
+        seen: list[int] = []
+        queue: BackgroundQueue[int] = BackgroundQueue.for_each("seen", seen.append)
+        if at % 2:  # the worker sleeps, or there is none yet
+            queue.submit(0)
+            assert queue.flush(10)
+        waiting_before = queue.handled
+        interrupts.interrupted(lambda queue=queue, at=at: queue.submit(at), at)  # type: ignore[misc]
+        until("the item was handled", lambda queue=queue: not queue.waiting)  # type: ignore[misc]
+        queue.submit(-1)
+        assert queue.flush(10)
+        assert queue.handled in (waiting_before + 1, waiting_before + 2)
+        assert queue.close(10)
+
+
+def test_what_is_submitted_while_the_queue_is_closed_is_told_of() -> None:
+    for _ in range(200):
+        dropped: list[int] = []
+        handled: list[int] = []
+        queue = BackgroundQueue.for_each("race", handled.append, on_drop=dropped.append)
+        queue.submit(0)
+        closer = threading.Thread(target=queue.close, args=(10,))
+        closer.start()
+        for number in range(1, 200):
+            queue.submit(number)
+        closer.join()
+        assert sorted(handled + dropped) == list(range(200))

@@ -162,10 +162,10 @@ def test_reading_follows_a_writer(tmp_path: Path) -> None:
         assert store.wait("w", 1, 0)
 
 
-class FailingConnection:
-    """A connection whose next COMMIT fails as a disk makes it fail; what SQLite wrote by then stays hidden or not."""
+class FailingCursor:
+    """A cursor whose next COMMIT fails as a disk makes it fail; what SQLite wrote by then stays hidden or not."""
 
-    def __init__(self, real: sqlite3.Connection, code: int, *, written: bool) -> None:
+    def __init__(self, real: sqlite3.Cursor, code: int, *, written: bool) -> None:
         self.real = real
         self.code = code
         self.written = written
@@ -194,16 +194,15 @@ def test_a_disk_that_fails_after_the_frames_were_written_leaves_the_outcome_unkn
     writer = store._for_writing()
     draft = chain.draft()
     for _ in range(2):
-        assert writer.connection is not None
-        failing = FailingConnection(writer.connection, sqlite3.SQLITE_IOERR_FSYNC, written=written)
-        writer.connection = failing  # type: ignore[assignment]
+        assert writer.cursor is not None
+        failing = FailingCursor(writer.cursor, sqlite3.SQLITE_IOERR_FSYNC, written=written)
+        writer.cursor = failing  # type: ignore[assignment]
         end = store.end("w")
         if end == 2:
             assert isinstance(store.append("w", [draft], 2), Unknown)
         else:
             with pytest.raises(OutcomeUnknown, match="same number"), store.turn("w"):
                 pass
-        failing.real.close()
         assert store.end("w") == (3 if written else 2)
         with store.turn("w"):  # by a new connection, as durable as the one before
             connection = store._for_writing().in_turn()
@@ -215,12 +214,12 @@ def test_a_disk_that_refuses_the_frames_has_written_nothing(tmp_path: Path) -> N
     store = SqliteLog(tmp_path / "log.db")
     chain = filled(store, "w", 2)
     writer = store._for_writing()
-    real = writer.connection
+    real = writer.cursor
     assert real is not None
-    writer.connection = FailingConnection(real, sqlite3.SQLITE_IOERR_WRITE, written=False)  # type: ignore[assignment]
+    writer.cursor = FailingCursor(real, sqlite3.SQLITE_IOERR_WRITE, written=False)  # type: ignore[assignment]
     with pytest.raises(LogError, match="nothing of this call was written"), store.turn("w"):
         store.append("w", [chain.draft()], 2)
-    writer.connection = real
+    writer.cursor = real
     assert store.end("w") == 2
     store.close()
 

@@ -108,6 +108,8 @@ class ContentCache:
         self._shard = shard
         self._bytes_max = bytes_max
         self._bytes = 0
+        self._counting = False
+        """True while `_bytes` may differ from what is kept."""
         self._kept: dict[ArtifactId, CachedContent] = {}
         self._lock = threading.Lock()
         self.get = self._kept.get
@@ -120,6 +122,9 @@ class ContentCache:
             return entry
         with self._lock:
             kept = self._kept
+            if self._counting:  # an interrupt came while an entry was kept
+                self._bytes = sum(len(each.body) + _OVERHEAD_BYTES for each in tuple(kept.values()))
+            self._counting = True
             old = kept.get(artifact.artifact)
             kept[artifact.artifact] = entry
             self._bytes += len(body)
@@ -130,6 +135,7 @@ class ContentCache:
             while self._bytes > self._bytes_max and len(kept) > 1:
                 oldest = next(iter(kept))
                 self._bytes -= len(kept.pop(oldest).body) + _OVERHEAD_BYTES
+            self._counting = False
         return entry
 
     def fetch(self, artifact: ArtifactState) -> bytes:

@@ -64,10 +64,10 @@ class ReadSet:
         """
         queued = self.queued.get(artifact)
         if queued is not None and not queued.pending():
-            del self.queued[artifact]
             version = queued.version()
             if version is not None:
                 self.record(artifact, max(version, self.versions.get(artifact, version)))
+            self.queued.pop(artifact, None)
         return self.versions.get(artifact)
 
     def record(self, artifact: ArtifactId, version: Version) -> None:

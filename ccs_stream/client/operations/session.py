@@ -111,9 +111,10 @@ class CommandSession:
 
     def _replace(self, lost: ClientSession) -> None:
         if self.current is lost:
-            self.current = ClientSession()
-            if self.on_replaced is not None:
-                self.on_replaced(self.current.session_id)
+            session = ClientSession()
+            if self.on_replaced is not None:  # first: after an interrupt in between, it is done again
+                self.on_replaced(session.session_id)
+            self.current = session
 
     def error_of(self, refusal: CommandRefused, what: str) -> CcsError:
         """The error for a refusal of a command of this session."""

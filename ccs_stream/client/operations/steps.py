@@ -178,11 +178,15 @@ async def _take_async(coordinator: Coordinator, step: Step, budget: TimeBudget) 
 
 
 async def _look_at_state(coordinator: Coordinator, look: Callable[[], T]) -> T:
-    if coordinator.lock.acquire(blocking=False):
-        try:
+    lock = coordinator.lock
+    try:
+        if lock.acquire(blocking=False):
             return look()
-        finally:
-            coordinator.lock.release()
+    finally:
+        try:  # noqa: SIM105  # an interrupt may come on the way into `suppress`
+            lock.release()
+        except RuntimeError:  # another thread has it
+            pass
 
     def locked() -> T:
         with coordinator.lock:

@@ -152,6 +152,9 @@ class KafkaLog:
         with self._lock:
             return self._turns.setdefault(self.partition(shard), threading.RLock())  # type: ignore[return-value]
 
+    def abandon_turn(self, shard: str) -> None:
+        del shard  # a lock of the interpreter's own: no interrupt comes between its being taken and its block
+
     def append(self, shard: str, drafts: Sequence[Draft], expected: int) -> Appended | Conflict | Unknown:
         """See the port. Another process may append between the check of the end and the append."""
         self._check_writable()
