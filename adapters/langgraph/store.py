@@ -6,6 +6,7 @@ inside a running loop. Values come back isolated; a batch's writes are one decis
 """
 
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Final, Literal, Self, Unpack
@@ -38,7 +39,7 @@ from ccs_stream.client.health import WorkspaceHealth
 from ccs_stream.client.history import Watch
 from ccs_stream.client.options import ClientOptions, check_names
 from ccs_stream.client.results import Change
-from ccs_stream.client.workspace import FLUSH_TIMEOUT_S, Workspace
+from ccs_stream.client.workspace import FLUSH_TIMEOUT_S, SWEEP_STOP_S, Workspace
 from ccs_stream.projections.savings import TokenAccount
 from ccs_stream.protocol.errors import UsageError, unknown_name
 from ccs_stream.protocol.limits import SECOND_US, check_flag, check_wait_s, seconds_to_us, shown
@@ -242,18 +243,24 @@ class CoherentStore(BaseStore):
         """Delete what has expired; returns how many events that took. Reads never see expired items, swept or not."""
         return self._workspace.sweep()
 
-    def start_ttl_sweeper(self, sweep_interval_minutes: float | None = None) -> None:
-        """Sweep every so many minutes, in a background task, until `stop_ttl_sweeper` or `close`."""
+    def start_ttl_sweeper(self, sweep_interval_minutes: float | None = None) -> "Future[None]":
+        """Sweep every so many minutes, in a background task, until `stop_ttl_sweeper` or `close`.
+
+        Returns a future that is done when sweeping has stopped, as LangGraph's stores do.
+        """
         configured = (self.ttl_config or {}).get("sweep_interval_minutes")
         interval = configured if sweep_interval_minutes is None else sweep_interval_minutes
         if interval is None:
             raise UsageError("sweep_interval_minutes must be more than 0, got None")
         interval_us = seconds_to_us(interval, "sweep_interval_minutes", unit="minutes", unit_us=60 * SECOND_US)
-        self._workspace.start_sweeping(interval_us / SECOND_US)
+        return self._workspace.start_sweeping(interval_us / SECOND_US)
 
-    def stop_ttl_sweeper(self) -> None:
-        """Stop sweeping."""
-        self._workspace.stop_sweeping()
+    def stop_ttl_sweeper(self, timeout: float | None = None) -> bool:
+        """Stop sweeping, and wait for a sweep that is under way, for at most `timeout` seconds (None: five).
+
+        Returns whether nothing sweeps any more.
+        """
+        return self._workspace.stop_sweeping(SWEEP_STOP_S if timeout is None else timeout)
 
     # Conditional writes, several items at once, reservations.
 

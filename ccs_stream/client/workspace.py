@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import uuid
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -33,7 +34,7 @@ from ccs_stream.client.observers.observers import WorkspaceObservers
 from ccs_stream.client.operations.engine import Engine
 from ccs_stream.client.operations.session import UNNUMBERED, CommandSession
 from ccs_stream.client.operations.steps import Steps, run, run_async
-from ccs_stream.client.operations.sweeper import Sweeper
+from ccs_stream.client.operations.sweeper import STOP_TIMEOUT_S, Sweeper
 from ccs_stream.client.options import ClientConfig, parse_options
 from ccs_stream.client.recovery import heartbeat_steps, recover, settings_with, start_heartbeat
 from ccs_stream.client.results import Reading, Written
@@ -62,6 +63,8 @@ from ccs_stream.protocol.settings import WorkspaceSettings
 from ccs_stream.protocol.statehash import state_hash
 
 DEFAULT_WORKSPACE: Final = "default"
+SWEEP_STOP_S: Final = STOP_TIMEOUT_S
+"""How long `stop_sweeping` waits for a sweep that is under way."""
 FLUSH_TIMEOUT_S: Final = 5.0
 """How long `flush` and `deliveries` wait for what is still to be recorded, unless told otherwise."""
 DEGRADED_CLOSE_S: Final = 3.0
@@ -411,17 +414,20 @@ class Workspace:
     def sweep(self) -> int:
         """End now what has run out, instead of when a command meets it; returns how many events that took."""
         self._check_open()
-        return self.coordinator.sweep()
+        return self._sweeper.sweep()
 
-    def start_sweeping(self, interval_s: float) -> None:
-        """Sweep every so many seconds, in a background task, until `stop_sweeping` or `close`."""
+    def start_sweeping(self, interval_s: float) -> "Future[None]":
+        """Sweep every so many seconds, in a background task, until `stop_sweeping` or `close`.
+
+        The future that is returned is done when sweeping has stopped.
+        """
         self._check_open()
         seconds_to_us(interval_s, "the interval of sweeps")
-        self._sweeper.start(interval_s)
+        return self._sweeper.start(interval_s)
 
-    def stop_sweeping(self) -> None:
-        """Stop what `start_sweeping` began. Without that, nothing happens."""
-        self._sweeper.stop()
+    def stop_sweeping(self, timeout_s: float = SWEEP_STOP_S) -> bool:
+        """Stop what `start_sweeping` began; wait for a sweep that is under way. True if nothing sweeps any more."""
+        return self._sweeper.stop(timeout_s)
 
     def flush(self, timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
         """Wait until what was read and written is recorded, counted and pushed; False when that takes longer."""
