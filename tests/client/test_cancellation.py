@@ -11,7 +11,7 @@ from ccs_stream.protocol.errors import Closed
 from tests.client import cancellations
 
 
-@pytest.mark.filterwarnings("ignore::ccs_stream.LostUpdateWarning")
+@pytest.mark.filterwarnings("ignore::ccs_stream.client.lost_updates.LostUpdateWarning")
 def test_cancelled_calls_leave_nothing_wrong() -> None:
     seed = random.randrange(1 << 32)
     print(f"python -m tests.client.cancellations --count 150 --seed {seed}")

@@ -24,7 +24,8 @@ from ccs_stream.log.snapshot import read_snapshot
 from ccs_stream.protocol.commands import Join
 from ccs_stream.protocol.errors import UnknownSchema
 from ccs_stream.protocol.ids import CommandNumber, SessionId
-from tests.kafka import CoordinatorProcess, as_another_host, coordinator_of
+from ccs_stream.testing.broker import Broker
+from tests.kafka import CoordinatorProcess, as_another_host, coordinator_of, make_topics
 from tests.waiting import until
 
 pytestmark = pytest.mark.kafka
@@ -85,6 +86,27 @@ def history_of(url: str, workspace: str, key: str) -> list[int]:
         values = [change.value for change in reversed(changes)]
         assert reader.as_of(reader.position).state_hash() == reader.state_hash()
     return values
+
+
+def test_a_coordinator_that_crashes_soon_after_each_start_takes_no_partition_from_a_healthy_one(
+    kafka_broker: Broker, kafka_prefix: str
+) -> None:
+    log = f"kafka://{kafka_broker.bootstrap_servers}?prefix={kafka_prefix}crash"
+    make_topics(log, 6)
+    healthy = CoordinatorProcess(log).wait_ready()
+    writers = [Counting(log, f"w{number}", "a") for number in range(4)]
+    try:
+        for _ in range(3):
+            crashing = CoordinatorProcess(log)
+            time.sleep(3.5)
+            crashing.process.kill()
+            crashing.process.wait()
+    finally:
+        for each in writers:
+            each.stop()
+        healthy.stop()
+    assert [each.unknown for each in writers] == [[]] * 4
+    assert max(each.longest_gap_s for each in writers) < 2
 
 
 def test_a_killed_leader_is_replaced_and_nothing_acknowledged_is_lost(

@@ -11,7 +11,9 @@ from typing import Final
 
 from ccs_stream.clock import SYSTEM_CLOCK, Clock
 from ccs_stream.coordinator.kafka.follower.log_follower import LogFollower
+from ccs_stream.coordinator.kafka.group.description import count_members
 from ccs_stream.coordinator.kafka.group.member import DEDICATED_CLIENT
+from ccs_stream.coordinator.kafka.group.trial import Trial
 from ccs_stream.coordinator.kafka.shard.restore import restore
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.errors import CcsError
@@ -20,6 +22,8 @@ LOG = logging.getLogger(__name__)
 
 CAUGHT_UP_POLL_S: Final = 0.05
 """How often starting looks whether every partition is followed to its end."""
+GROUP_POLL_S: Final = 0.5
+"""How often a newcomer looks whether others still coordinate."""
 FAILED_POLL_S: Final = 0.1
 """How often `wait` looks whether following has failed."""
 
@@ -32,10 +36,11 @@ class CoordinatorService:
         self._clock = clock
         self.follower = LogFollower(store, client_id=DEDICATED_CLIENT, clock=clock)
         self.started_at = clock.monotonic()
+        self._trial = Trial(store, clock)
         self._stopping = threading.Event()
 
     def start(self) -> None:
-        """Follow every partition to where it ends now, then offer to lead. Raises what following raises."""
+        """Follow every partition to its end, pass the trial, then offer to lead. Raises what following raises."""
         ends = {partition: self.store.bounds(self.store.names.log, partition)[1] for partition in self._partitions}
         for partition in self._partitions:
             shard = self.follower.new_shard(partition)
@@ -47,7 +52,22 @@ class CoordinatorService:
             self._check()
             self._clock.sleep(CAUGHT_UP_POLL_S)
         LOG.info("following %s: %d partitions", self.store.display_url, self.store.partitions)
+        self._pass_trial()
         self.follower.join_group()
+
+    def _pass_trial(self) -> None:
+        """Where others coordinate, follow for longer than a session time-out before offering to lead."""
+        while not self._stopping.is_set() and not self._trial.is_over() and self._others_coordinate():
+            self._check()
+            self._clock.wait(self._stopping, GROUP_POLL_S)
+
+    def _others_coordinate(self) -> bool:
+        try:
+            return count_members(self.store).members > 0
+        except CcsError as error:
+            if not error.retryable:
+                raise
+            return True
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until `stop` is called, for at most so long; whether it was. Raises the error that ended following."""

@@ -1,7 +1,8 @@
 """Keeps an embedded coordinator in the consumer group only while no dedicated coordinator is in it.
 
 `SharedFollower` owns one for a client with `coordinator=embedded`. Guarantees: it withdraws, resigning what it leads,
-when a dedicated coordinator joins the group, and joins again when the last one has left. Does not: decide who leads;
+when a dedicated coordinator joins the group, and joins again when the last one has left. Beside other members it joins
+only after its trial. Does not: decide who leads;
 the group suggests and the log says so.
 
 How: the periodic task `ccs-candidate` asks the brokers who is in the group, which may block it for the log's time-out.
@@ -12,8 +13,9 @@ from typing import Final, Protocol
 
 from ccs_stream.background import PeriodicTask, WorkerHealth
 from ccs_stream.clock import SYSTEM_CLOCK, Clock
-from ccs_stream.coordinator.kafka.group.description import count_dedicated
+from ccs_stream.coordinator.kafka.group.description import GroupSize, count_members
 from ccs_stream.coordinator.kafka.group.member import GroupMember
+from ccs_stream.coordinator.kafka.group.trial import Trial
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.errors import CcsError
 
@@ -42,6 +44,7 @@ class EmbeddedCandidate:
 
     def __init__(self, seat: GroupSeat, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self._seat = seat
+        self._trial = Trial(seat.store, clock)
         self._task = PeriodicTask("candidate", self._look, interval_s=LOOK_EVERY_S, clock=clock)
 
     def start(self) -> None:
@@ -60,12 +63,15 @@ class EmbeddedCandidate:
     def _look(self) -> None:
         seat = self._seat
         try:
-            dedicated = count_dedicated(seat.store)
+            size = count_members(seat.store)
         except CcsError as error:
             LOG.debug("who coordinates is not known: %s", error)
             return
-        if dedicated and seat.member is not None:
+        if size.dedicated and seat.member is not None:
             LOG.info("a dedicated coordinator has joined: withdrawing")
             seat.leave_group()
-        elif not dedicated and seat.member is None and not self._task.closed:
+        elif seat.member is None and not self._task.closed and (not size.members or self._may_join(size)):
             seat.join_group()
+
+    def _may_join(self, size: GroupSize) -> bool:
+        return not size.dedicated and self._trial.is_over()

@@ -14,7 +14,7 @@ from ccs_stream.log.kafka.errors import translated
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.protocol.errors import LogMissing
 
-warnings.filterwarnings("ignore", message="list_groups", category=DeprecationWarning)  # see `count_dedicated`
+warnings.filterwarnings("ignore", message="list_groups", category=DeprecationWarning)  # see `count_members`
 
 
 @dataclasses.dataclass(slots=True)
@@ -49,8 +49,17 @@ def describe_group(store: KafkaLog) -> CoordinatorGroup:
     return found
 
 
-def count_dedicated(store: KafkaLog) -> int:
-    """How many dedicated coordinators are in the group. Raises `LogUnavailable`, `NotAuthorised`.
+@dataclasses.dataclass(frozen=True, slots=True)
+class GroupSize:
+    """How many members the group has."""
+
+    members: int
+    dedicated: int
+    """Those that are dedicated coordinators."""
+
+
+def count_members(store: KafkaLog) -> GroupSize:
+    """How many coordinators are in the group. Raises `LogUnavailable`, `NotAuthorised`.
 
     For callers that look again and again, also while brokers go and come: librdkafka 2.16 ends the whole process where
     `describe_consumer_groups` waits for a broker that comes back (an assertion about a reference count fails). The
@@ -69,7 +78,9 @@ def count_dedicated(store: KafkaLog) -> int:
             clients.admin.list_topics(timeout=clients.settings.timeout_s)
         except KafkaException as error:
             raise translated(error, doing, clients.connection) from error
-        return describe_group(store).dedicated
+        described = describe_group(store)
+        return GroupSize(len(described.members), described.dedicated)
     clients.connection.recovered()
     members = [member for group in groups if str(group.id) == name for member in group.members]
-    return sum(str(member.client_id).startswith(DEDICATED_CLIENT) for member in members)
+    dedicated = sum(str(member.client_id).startswith(DEDICATED_CLIENT) for member in members)
+    return GroupSize(len(members), dedicated)
