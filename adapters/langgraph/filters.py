@@ -28,9 +28,16 @@ def _number(value: Any) -> float:
     return value if isinstance(value, int | float) else float(value)
 
 
+def _equal(value: Any, operand: Any) -> bool:
+    try:
+        return bool(value == operand)
+    except Exception:  # noqa: BLE001  # the operand is an object of the caller, whose comparison may raise anything
+        return False
+
+
 _OPERATORS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
-    "$eq": lambda value, operand: value == operand,
-    "$ne": lambda value, operand: value != operand,
+    "$eq": _equal,
+    "$ne": lambda value, operand: not _equal(value, operand),
     "$gt": _numbers(lambda value, operand: value > operand),
     "$gte": _numbers(lambda value, operand: value >= operand),
     "$lt": _numbers(lambda value, operand: value < operand),
@@ -81,7 +88,7 @@ def _matches(value: Any, condition: Any) -> bool:
     if isinstance(condition, list | tuple):
         same_length = isinstance(value, list | tuple) and len(value) == len(condition)
         return same_length and all(_matches(each, part) for each, part in zip(value, condition, strict=True))
-    return bool(value == condition)
+    return _equal(value, condition)
 
 
 def listed(

@@ -151,7 +151,7 @@ class CoherentStore(BaseStore):
         except TypeError:  # a list: LangGraph's own check says so
             artifact = None
         if artifact is None:
-            return super().get(namespace, key, refresh_ttl=refresh_ttl)  # type: ignore[return-value]
+            return super().get(check_namespace(namespace), key, refresh_ttl=refresh_ttl)  # type: ignore[return-value]
         found = self._read(
             agent, artifact, read_set, namespace, self._refreshes_ttl if refresh_ttl is None else refresh_ttl
         )
@@ -197,7 +197,7 @@ class CoherentStore(BaseStore):
         simple = type(namespace) is tuple and type(key) is str and namespace and namespace[0] != "langgraph"
         if simple and self._writer.put_known(namespace, key, value, index, self._ttl_minutes(ttl)):
             return
-        super().put(namespace, key, value, index, ttl=ttl)
+        super().put(check_writable(namespace), key, value, index, ttl=ttl)
 
     def aput(
         self,

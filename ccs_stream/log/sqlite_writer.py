@@ -252,7 +252,7 @@ class SqliteWriter:
             found = os.stat(self._path)  # noqa: PTH116  # a Path's own is twice as slow
             same = (found.st_dev, found.st_ino) == file.opened
             now = time.monotonic()
-            if same and now >= file.next_look:
+            if same and now >= file.next_look - LOOK_EVERY_S / 2:  # so that what follows in the turn need not look
                 found = os.stat(f"{self._path}-wal")  # noqa: PTH116
                 same = (found.st_dev, found.st_ino) == file.wal
                 if same:
