@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from ccs_stream.log import sqlite_schema
+from ccs_stream.log.private_files import create_private
 from ccs_stream.protocol.errors import LogBusy, LogDiverged, LogError, LogFull, LogMissing, LogReadOnly, NotALog
 
 LOOK_EVERY_S: Final = 0.02
@@ -31,6 +32,8 @@ def connect(path: Path, mode: str, *, busy_timeout_s: float) -> sqlite3.Connecti
 
     `mode` is SQLite's: `ro`, `rw`, `rwc`, or `immutable` for a file that nothing changes while it is open.
     """
+    if mode == "rwc":
+        create_private(path)
     options = "mode=ro&immutable=1" if mode == "immutable" else f"mode={mode}"
     uri = f"file:{urllib.parse.quote(str(path.absolute()))}?{options}"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=0)
@@ -173,7 +176,8 @@ class FileIdentity:
         self._url = url
         self.opened = _identity(path)
         """Device and number of the file that was opened."""
-        self._wal: tuple[int, int] | None = None
+        self.wal: tuple[int, int] | None = None
+        """The same of its `-wal`, once it was seen."""
         self.next_look = 0.0
         """When a read looks again, on the monotonic clock."""
 
@@ -196,9 +200,9 @@ class FileIdentity:
             found = _identity(Path(f"{self._path}-wal"))
         except OSError:
             found = None  # a file at rest that is only read has none
-        if self._wal is not None and found != self._wal:
+        if self.wal is not None and found != self.wal:
             raise self._replaced(Path(f"{self._path}-wal"))
-        self._wal = found
+        self.wal = found
         self.next_look = time.monotonic() + LOOK_EVERY_S
 
     def _replaced(self, path: Path) -> LogDiverged:
