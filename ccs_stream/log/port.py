@@ -28,7 +28,7 @@ from typing import Final, Protocol
 from ccs_stream.log.envelope import decode_tail, encode_tail
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.events import Event
-from ccs_stream.protocol.ids import Hash, LogId, SequenceNumber
+from ccs_stream.protocol.ids import Hash, LogId, Micros, SequenceNumber
 from ccs_stream.protocol.limits import POSITION_CHARACTERS_MAX, check_text, check_whole_number, shown
 from ccs_stream.protocol.records import Record
 
@@ -226,6 +226,12 @@ class LogStore(Protocol):
     @property
     def default_freshness(self) -> str:
         """Freshness of a read that names none: `latest` where asking the log costs microseconds, else `own_writes`."""
+
+    def expected_time(self) -> Micros | None:
+        """The time as the first process that opened the log since the machine was started knew it, plus what passed.
+
+        None where the log does not keep that.
+        """
 
     def workspaces(self) -> list[str]:
         """Names of the workspaces in the log, sorted."""
