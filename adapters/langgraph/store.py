@@ -212,6 +212,10 @@ class CoherentStore(BaseStore):
         op = PutOp(check_writable(namespace), str(key), value, index=index, ttl=self._ttl_minutes(ttl))
         return _first(self.abatch([op]))
 
+    def delete(self, namespace: Namespace, key: str) -> None:
+        """As LangGraph's `delete`. Raises `UsageError` for a bad namespace."""
+        self.batch([PutOp(check_namespace(namespace), str(key), None)])
+
     def adelete(self, namespace: Namespace, key: str) -> Coroutine[Any, Any, None]:
         """As `delete`."""
         return _first(self.abatch([PutOp(check_namespace(namespace), str(key), None)]))
