@@ -11,7 +11,9 @@ is found by reading the shard, and not by looking at single records.
 
 import dataclasses
 import datetime as dt
+import re
 from collections.abc import Iterator
+from typing import Final
 
 import click
 
@@ -25,6 +27,9 @@ from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.records import DecisionRecord
 from ccs_stream.replay.output import progress, say
+
+_SEQUENCE: Final = re.compile(r"-?[0-9]{1,18}")
+"""The number of an event, counted from the beginning or the end: as many digits as 64 bits always hold."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -104,7 +109,7 @@ class Source:
         if at.startswith("@"):
             micros = _instant(at[1:])
             return self._look_at(micros) if self.store.serialises_writers else self._pass_to(micros)
-        if at.lstrip("-").isdigit():
+        if _SEQUENCE.fullmatch(at):
             sequence = int(at)
             if sequence < 0:
                 sequence = max(self._last_sequence() + 1 + sequence, 1)
@@ -214,7 +219,7 @@ def _instant(text: str) -> int:
     """Microseconds since 1970 of an ISO 8601 time, which is UTC unless it names an offset."""
     try:
         at = dt.datetime.fromisoformat(text)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise UsageError(f"not a time: {text!r}; write it like @2026-11-01T10:00:00Z") from error
     if at.tzinfo is None:
         at = at.replace(tzinfo=dt.UTC)

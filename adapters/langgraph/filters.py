@@ -10,21 +10,34 @@ from typing import Any, Final
 from langgraph.store.base import MatchCondition
 
 from ccs_stream.protocol.errors import UsageError, unknown_name
+from ccs_stream.protocol.limits import FILTER_DEPTH_MAX, shown
 
 
 def _numbers(compare: Callable[[float, float], bool]) -> Callable[[Any, Any], bool]:
     def compared(value: Any, operand: Any) -> bool:
         try:
-            return compare(float(value), float(operand))
-        except (TypeError, ValueError):
+            return compare(_number(value), _number(operand))
+        except (TypeError, ValueError, OverflowError):
             return False
 
     return compared
 
 
+def _number(value: Any) -> float:
+    """A number as it is, because whole numbers compare exactly at any size; anything else as a float."""
+    return value if isinstance(value, int | float) else float(value)
+
+
+def _equal(value: Any, operand: Any) -> bool:
+    try:
+        return bool(value == operand)
+    except Exception:  # noqa: BLE001  # the operand is an object of the caller, whose comparison may raise anything
+        return False
+
+
 _OPERATORS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
-    "$eq": lambda value, operand: value == operand,
-    "$ne": lambda value, operand: value != operand,
+    "$eq": _equal,
+    "$ne": lambda value, operand: not _equal(value, operand),
     "$gt": _numbers(lambda value, operand: value > operand),
     "$gte": _numbers(lambda value, operand: value >= operand),
     "$lt": _numbers(lambda value, operand: value < operand),
@@ -32,14 +45,32 @@ _OPERATORS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
 }
 
 
-def check_filter(condition: Mapping[str, Any] | None) -> None:
-    """Raise `UsageError` for an unknown operator, before anything is searched."""
-    for key, value in (condition or {}).items():
-        if isinstance(value, Mapping):
-            for name in value:
-                if name.startswith("$") and name not in _OPERATORS:
-                    raise unknown_name(name, _OPERATORS, what=f"for {key!r} there is no filter operator")
-            check_filter({name: part for name, part in value.items() if not name.startswith("$")})
+def check_filter(condition: Mapping[str, Any] | None, depth: int = 0) -> None:
+    """Raise `UsageError` for what is no filter, and for an unknown operator, before anything is searched."""
+    if condition is None:
+        return
+    if not isinstance(condition, Mapping):
+        raise UsageError(f"filter is a mapping from keys to conditions, got {shown(condition)}")
+    for key, value in condition.items():
+        if not isinstance(key, str):
+            raise UsageError(f"a key of a filter is text, got {shown(key)}")
+        _check_condition(key, value, depth + 1)
+
+
+def _check_condition(key: str, value: Any, depth: int) -> None:
+    if depth > FILTER_DEPTH_MAX:
+        raise UsageError(f"filter has more than {FILTER_DEPTH_MAX} levels")
+    if isinstance(value, Mapping):
+        operators = [name for name in value if isinstance(name, str) and name.startswith("$")]
+        for name in operators:
+            if name not in _OPERATORS:
+                raise unknown_name(name, _OPERATORS, what=f"for {key!r} there is no filter operator")
+        if operators and len(operators) != len(value):
+            raise UsageError(f"for {key!r} the filter mixes operators and keys: {shown(value)}")
+        check_filter(value, depth)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            _check_condition(key, each, depth + 1)
 
 
 def matches(value: Any, condition: Mapping[str, Any] | None) -> bool:
@@ -57,7 +88,7 @@ def _matches(value: Any, condition: Any) -> bool:
     if isinstance(condition, list | tuple):
         same_length = isinstance(value, list | tuple) and len(value) == len(condition)
         return same_length and all(_matches(each, part) for each, part in zip(value, condition, strict=True))
-    return bool(value == condition)
+    return _equal(value, condition)
 
 
 def listed(

@@ -8,6 +8,7 @@ The running node is named as `create_agent` was told, where it was; else by the 
 task, outermost first, joined with "/".
 """
 
+import itertools
 import os
 import re
 from collections.abc import Callable
@@ -15,14 +16,17 @@ from typing import Any, Final, Literal
 
 from langchain_core.runnables.config import var_child_runnable_config
 
+from ccs_stream.adapters.langgraph.namespaces import Namespace, check_namespace
 from ccs_stream.client.adapter_port import ModelContext, ReadSet, ReadSets
 from ccs_stream.client.caller_warning import warn_caller
 from ccs_stream.protocol.errors import UsageError
-from ccs_stream.protocol.ids import Scope
+from ccs_stream.protocol.ids import ArtifactId, Scope
+from ccs_stream.protocol.limits import CONVERSATION_BYTES_MAX, INT64_MAX, shown, storable
 
-Namespace = tuple[str, ...]
 Identity = Literal["node", "namespace"] | Callable[[Namespace], tuple[str, Scope]]
 
+KNOWN_MAX: Final = 200_000
+"""Addresses and namespaces that are remembered: checking one costs microseconds."""
 _NODES_MAX: Final = 10_000
 """Checkpoint namespaces whose node path is remembered; every task has a new one."""
 GENERATION: Final = "ccs_generation"
@@ -131,23 +135,45 @@ class CallContext:
 
 def _model_context(thread: object, generation: object) -> ModelContext | None:
     """The conversation (LangGraph's thread) and its generation, as deliveries name them."""
-    known = type(generation) is int and generation >= 0
+    known = type(generation) is int and 0 <= generation <= INT64_MAX
     if thread is None and not known:
         return None
-    return (None if thread is None else str(thread), generation if known else None)  # type: ignore[return-value]
+    # A run is not refused for its names: what cannot be recorded is replaced, and what is too long is cut.
+    conversation = None if thread is None else storable(str(thread), CONVERSATION_BYTES_MAX)
+    return (conversation, generation if known else None)  # type: ignore[return-value]
 
 
 class Addressing:
     """How one store reads namespaces."""
 
-    def __init__(self, identity: Identity, context: GraphContext) -> None:
+    def __init__(self, identity: Identity, context: GraphContext, address: Callable[[Scope, str], ArtifactId]) -> None:
         if identity not in ("node", "namespace") and not callable(identity):
-            raise UsageError(f"identity is 'node', 'namespace' or a callable of the namespace, got {identity!r}")
+            raise UsageError(f"identity is 'node', 'namespace' or a callable of the namespace, got {shown(identity)}")
         self._by_node = identity == "node"
         self._identity = identity
         self._context = context
         self._read_sets = context.read_sets
         self._warned = False
+        self._address = address
+        self._checked: set[Namespace] = set()
+        """Namespaces that keep the rules."""
+        self.known: dict[tuple[Scope, str], ArtifactId] = {}
+        """The ids of addresses that were used under a namespace that keeps the rules."""
+
+    def address(self, scope: Scope, key: str) -> ArtifactId:
+        """The id of an address whose namespace was split here; from now on it is among those known."""
+        artifact = self._address(scope, key)
+        if len(self.known) >= KNOWN_MAX:
+            for old in list(itertools.islice(self.known, KNOWN_MAX // 10)):
+                self.known.pop(old, None)
+        self.known[scope, key] = artifact
+        return artifact
+
+    def _check(self, namespace: Namespace) -> None:
+        check_namespace(namespace)
+        if len(self._checked) >= KNOWN_MAX:
+            self._checked.clear()
+        self._checked.add(namespace)
 
     def resolve(self, namespace: Namespace) -> tuple[str, Scope, ReadSet]:
         """Agent, scope and read set of a call that addresses an artifact. Raises `UsageError`."""
@@ -163,6 +189,8 @@ class Addressing:
 
     def split(self, namespace: Namespace) -> tuple[str, Scope]:
         """Agent and scope of a namespace that addresses an artifact. Raises `UsageError`."""
+        if type(namespace) is not tuple or namespace not in self._checked:
+            self._check(namespace)
         if self._identity == "node":
             return self._context.agent(), namespace
         if self._identity == "namespace":
@@ -179,6 +207,7 @@ class Addressing:
 
     def prefix(self, prefix: Namespace) -> tuple[str, Scope]:
         """Agent and scope prefix of a namespace prefix, which may be shorter than an address."""
+        check_namespace(prefix)
         if self._identity == "namespace":
             return (prefix[0], prefix[1:]) if prefix else ("", ())
         return self.split(prefix)

@@ -13,8 +13,9 @@ import orjson
 from langgraph.store.base import GetOp, ListNamespacesOp, Op, PutOp, Result, SearchItem, SearchOp, validate_op_namespace
 
 from ccs_stream.adapters.langgraph.filters import check_filter, listed, matches
-from ccs_stream.adapters.langgraph.identity import Addressing, CallContext, Namespace
+from ccs_stream.adapters.langgraph.identity import Addressing, CallContext
 from ccs_stream.adapters.langgraph.items import CoherentSearchItem, item
+from ccs_stream.adapters.langgraph.namespaces import Namespace, check_namespace
 from ccs_stream.adapters.langgraph.vectors import VectorIndex, best_score
 from ccs_stream.adapters.langgraph.writes import ItemWriter
 from ccs_stream.client.adapter_port import (
@@ -31,6 +32,7 @@ from ccs_stream.client.adapter_port import (
 from ccs_stream.client.results import instant
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.ids import SequenceNumber
+from ccs_stream.protocol.limits import INT64_MAX, QUERY_BYTES_MAX, as_scope, check_scope, check_text, check_whole_number
 
 
 class SearchHit:
@@ -63,7 +65,7 @@ class Operations:
         """The results of a batch, in the order of its operations."""
         ops = list(operations)
         for op in ops:
-            validate_op_namespace(op)
+            _check(op)
         batches = self._writer.batches_of(ops, call)
         tick = self._port.begin_call()
         results: list[Result] = [None] * len(ops)
@@ -89,7 +91,7 @@ class Operations:
         agent, scope = self._addressing.split(op.namespace)
         self._addressing.warn_if_wrong(op.namespace)
         key = str(op.key)
-        artifact = self._port.address(scope, key)
+        artifact = self._addressing.address(scope, key)
         read = ReadCall(agent, call.read_set(agent), op.namespace, tick=tick)
         found = yield from self._port.read_steps(read, artifact, refresh_ttl=op.refresh_ttl)
         return None if found is None else item_of(found, key, op.namespace)
@@ -97,7 +99,7 @@ class Operations:
     def get_all(self, addresses: Sequence[tuple[Namespace, str]], call: CallContext) -> Steps[list[Any]]:
         """Items at one position, None where there is nothing."""
         split = [
-            (tuple(namespace), str(key), *self._addressing.split(tuple(namespace))) for namespace, key in addresses
+            (check_namespace(namespace), str(key), *self._addressing.split(namespace)) for namespace, key in addresses
         ]
         yield from self._port.catch_up_steps()
         tick = self._port.begin_call()
@@ -115,7 +117,6 @@ class Operations:
 
     def _search(self, op: SearchOp, call: CallContext, tick: int) -> Steps[list[CoherentSearchItem]]:
         """The results of a search: best first with a query, else in the order in which they came into being."""
-        check_filter(op.filter)
         prefix = tuple(op.namespace_prefix)
         ranked = op.query is not None and op.query != "" and self._vectors is not None
         agent, scope_prefix = self._addressing.prefix(prefix)
@@ -205,6 +206,34 @@ class Operations:
                 # Asked for one agent's view, every scope is in it: any agent may read any scope.
                 namespaces.update((agent, *scope) for agent in named if agent != "*")
         return listed(namespaces, op.match_conditions, op.max_depth)[op.offset : op.offset + op.limit]
+
+
+def _check(op: Op) -> None:
+    """See that an operation can be done, before any of its batch is. Raises `UsageError`, `InvalidNamespaceError`."""
+    match op:
+        case GetOp() | PutOp():
+            check_namespace(op.namespace)
+        case SearchOp():
+            check_namespace(op.namespace_prefix)
+            check_filter(op.filter)
+            _check_page(op.limit, op.offset)
+            if op.query is not None:
+                check_text(op.query, "query", QUERY_BYTES_MAX)
+        case ListNamespacesOp():
+            for condition in op.match_conditions or ():
+                check_scope(as_scope(condition.path, "the path of a condition"), "the path of a condition")
+            validate_op_namespace(op)
+            _check_page(op.limit, op.offset)
+            if op.max_depth is not None:
+                check_whole_number(op.max_depth, "max_depth", least=-INT64_MAX)
+        case _:
+            raise UsageError(f"unknown operation {type(op).__name__}: a batch takes the operations of LangGraph")
+
+
+def _check_page(limit: object, offset: object) -> None:
+    """Negative bounds count from the end, as slices have it."""
+    check_whole_number(limit, "limit", least=-INT64_MAX)
+    check_whole_number(offset, "offset", least=-INT64_MAX)
 
 
 def item_of(found: ReadContent, key: str, namespace: Namespace) -> Any:

@@ -6,6 +6,8 @@ inside a running loop. Values come back isolated; a batch's writes are one decis
 """
 
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Final, Literal, Self, Unpack
 
@@ -15,7 +17,6 @@ from langgraph.store.base import (
     BaseStore,
     GetOp,
     IndexConfig,
-    InvalidNamespaceError,
     NotProvided,
     Op,
     PutOp,
@@ -25,21 +26,23 @@ from langgraph.store.base import (
     TTLConfig,
 )
 
-from ccs_stream.adapters.langgraph.identity import Addressing, GraphContext, Identity, Namespace
+from ccs_stream.adapters.langgraph.identity import Addressing, GraphContext, Identity
 from ccs_stream.adapters.langgraph.items import CoherentItem, item
+from ccs_stream.adapters.langgraph.namespaces import Namespace, check_namespace, check_writable
 from ccs_stream.adapters.langgraph.operations import Operations, item_of
 from ccs_stream.adapters.langgraph.vectors import VectorIndex
 from ccs_stream.adapters.langgraph.writes import ItemWriter
 from ccs_stream.client.adapter_port import Outbox, Position, ReadContent, Reservation, Steps
-from ccs_stream.client.agent import RESERVATION_LIMIT_S, seconds_to_us
+from ccs_stream.client.agent import RESERVATION_LIMIT_S
 from ccs_stream.client.connect import connect
 from ccs_stream.client.health import WorkspaceHealth
 from ccs_stream.client.history import Watch
 from ccs_stream.client.options import ClientOptions, check_names
 from ccs_stream.client.results import Change
-from ccs_stream.client.workspace import FLUSH_TIMEOUT_S, Workspace
+from ccs_stream.client.workspace import FLUSH_TIMEOUT_S, SWEEP_STOP_S, Workspace
 from ccs_stream.projections.savings import TokenAccount
 from ccs_stream.protocol.errors import UsageError, unknown_name
+from ccs_stream.protocol.limits import SECOND_US, check_flag, check_wait_s, seconds_to_us, shown
 
 WriteCondition = Literal["last_writer_wins", "guarded"]
 _OWN_OPTIONS: Final = ("url", "workspace", "identity", "writes", "index", "ttl")
@@ -67,7 +70,7 @@ class CoherentStore(BaseStore):
 
     def __init__(  # one name for each thing that LangGraph users choose
         self,
-        url: str | None = None,
+        url: str | Path | None = None,
         *,
         workspace: str | None = None,
         identity: Identity | None = None,
@@ -95,7 +98,7 @@ class CoherentStore(BaseStore):
         """
         check_names(options, of=type(self).__name__, others=_OWN_OPTIONS)
         if writes not in ("last_writer_wins", "guarded"):
-            raise UsageError(f"writes is 'last_writer_wins' or 'guarded', got {writes!r}")
+            raise UsageError(f"writes is 'last_writer_wins' or 'guarded', got {shown(writes)}")
         self.ttl_config = _checked_ttl(ttl)
         self._refreshes_ttl = bool((ttl or {}).get("refresh_on_read", True))
         vectors = None if index is None else VectorIndex(index)
@@ -103,7 +106,8 @@ class CoherentStore(BaseStore):
         self._port = port = self._workspace.adapter_port
         self._context = GraphContext(port.read_sets)
         try:
-            addressing = Addressing(self.DEFAULT_IDENTITY if identity is None else identity, self._context)
+            who = self.DEFAULT_IDENTITY if identity is None else identity
+            addressing = Addressing(who, self._context, port.address)
             self._addressing = addressing
             self._writer = ItemWriter(port, addressing, guarded=writes == "guarded")
             self._operations = Operations(port, addressing, self._writer, vectors)
@@ -113,7 +117,7 @@ class CoherentStore(BaseStore):
         except BaseException:
             self._workspace.close()
             raise
-        self._addresses = port.addresses
+        self._addresses = addressing.known
         self._read = port.read
 
     def __repr__(self) -> str:
@@ -147,7 +151,7 @@ class CoherentStore(BaseStore):
         except TypeError:  # a list: LangGraph's own check says so
             artifact = None
         if artifact is None:
-            return super().get(namespace, key, refresh_ttl=refresh_ttl)  # type: ignore[return-value]
+            return super().get(check_namespace(namespace), key, refresh_ttl=refresh_ttl)  # type: ignore[return-value]
         found = self._read(
             agent, artifact, read_set, namespace, self._refreshes_ttl if refresh_ttl is None else refresh_ttl
         )
@@ -169,7 +173,7 @@ class CoherentStore(BaseStore):
         except TypeError:
             artifact = None
         if artifact is None:
-            return _first(self.abatch([GetOp(tuple(namespace), str(key), refreshes)]))
+            return _first(self.abatch([GetOp(check_namespace(namespace), str(key), refreshes)]))
         found = self._port.read_async(agent, artifact, read_set, namespace, refreshes)
         return self._item_of(found, key, namespace)
 
@@ -193,7 +197,7 @@ class CoherentStore(BaseStore):
         simple = type(namespace) is tuple and type(key) is str and namespace and namespace[0] != "langgraph"
         if simple and self._writer.put_known(namespace, key, value, index, self._ttl_minutes(ttl)):
             return
-        super().put(namespace, key, value, index, ttl=ttl)
+        super().put(check_writable(namespace), key, value, index, ttl=ttl)
 
     def aput(
         self,
@@ -205,14 +209,12 @@ class CoherentStore(BaseStore):
         ttl: float | NotProvided | None = NOT_PROVIDED,
     ) -> Coroutine[Any, Any, None]:
         """As `put`."""
-        if not namespace or namespace[0] == "langgraph":
-            raise InvalidNamespaceError(f"a namespace has a part, and does not begin with 'langgraph': {namespace!r}")
-        op = PutOp(tuple(namespace), str(key), value, index=index, ttl=self._ttl_minutes(ttl))
+        op = PutOp(check_writable(namespace), str(key), value, index=index, ttl=self._ttl_minutes(ttl))
         return _first(self.abatch([op]))
 
     def adelete(self, namespace: Namespace, key: str) -> Coroutine[Any, Any, None]:
         """As `delete`."""
-        return _first(self.abatch([PutOp(tuple(namespace), str(key), None)]))
+        return _first(self.abatch([PutOp(check_namespace(namespace), str(key), None)]))
 
     def asearch(
         self,
@@ -227,7 +229,7 @@ class CoherentStore(BaseStore):
     ) -> Coroutine[Any, Any, list[SearchItem]]:
         """As `search`."""
         refreshes = self._refreshes_ttl if refresh_ttl is None else refresh_ttl
-        op = SearchOp(tuple(namespace_prefix), filter, limit, offset, query, refreshes)
+        op = SearchOp(check_namespace(namespace_prefix), filter, limit, offset, query, refreshes)
         return _first(self.abatch([op]))
 
     def _ttl_minutes(self, ttl: float | NotProvided | None) -> float | None:
@@ -241,17 +243,24 @@ class CoherentStore(BaseStore):
         """Delete what has expired; returns how many events that took. Reads never see expired items, swept or not."""
         return self._workspace.sweep()
 
-    def start_ttl_sweeper(self, sweep_interval_minutes: float | None = None) -> None:
-        """Sweep every so many minutes, in a background task, until `stop_ttl_sweeper` or `close`."""
+    def start_ttl_sweeper(self, sweep_interval_minutes: float | None = None) -> "Future[None]":
+        """Sweep every so many minutes, in a background task, until `stop_ttl_sweeper` or `close`.
+
+        Returns a future that is done when sweeping has stopped, as LangGraph's stores do.
+        """
         configured = (self.ttl_config or {}).get("sweep_interval_minutes")
         interval = configured if sweep_interval_minutes is None else sweep_interval_minutes
-        if interval is None or not interval > 0:
-            raise UsageError(f"sweep_interval_minutes must be more than 0, got {interval!r}")
-        self._workspace.start_sweeping(interval * 60.0)
+        if interval is None:
+            raise UsageError("sweep_interval_minutes must be more than 0, got None")
+        interval_us = seconds_to_us(interval, "sweep_interval_minutes", unit="minutes", unit_us=60 * SECOND_US)
+        return self._workspace.start_sweeping(interval_us / SECOND_US)
 
-    def stop_ttl_sweeper(self) -> None:
-        """Stop sweeping."""
-        self._workspace.stop_sweeping()
+    def stop_ttl_sweeper(self, timeout: float | None = None) -> bool:
+        """Stop sweeping, and wait for a sweep that is under way, for at most `timeout` seconds (None: five).
+
+        Returns whether nothing sweeps any more.
+        """
+        return self._workspace.stop_sweeping(SWEEP_STOP_S if timeout is None else timeout)
 
     # Conditional writes, several items at once, reservations.
 
@@ -336,29 +345,30 @@ class CoherentStore(BaseStore):
 
         Entering waits up to `wait_s` seconds and raises `Reserved`; leaving raises `Reclaimed` when the time was over.
         """
-        agent, scope = self._addressing.split(tuple(namespace))
+        agent, scope = self._addressing.split(check_writable(namespace))
         duration, read_set = seconds_to_us(limit_s, "limit_s"), self._context.call().read_set(agent)
+        check_wait_s(wait_s, "wait_s")
         return self._port.reserve(agent, scope, str(key), duration=duration, wait_s=wait_s, read_set=read_set)
 
     # Looking back.
 
     def history(self, namespace: Namespace, key: str, *, limit: int | None = None, values: bool = True) -> list[Change]:
         """The versions there were, newest first: who wrote them, over what, why, and their values."""
-        _, scope = self._addressing.split(tuple(namespace))
+        _, scope = self._addressing.split(namespace)
         return self._port.history(scope, str(key), limit=limit, values=values)
 
     def ahistory(
         self, namespace: Namespace, key: str, *, limit: int | None = None, values: bool = True
     ) -> Coroutine[Any, Any, list[Change]]:
         """As `history`."""
-        _, scope = self._addressing.split(tuple(namespace))
+        _, scope = self._addressing.split(namespace)
         return self._port.history_async(scope, str(key), limit=limit, values=values)
 
     def watch(
         self, namespace_prefix: Namespace = (), *, after: Position | str | None = None, values: bool = True
     ) -> Watch:
         """Changes under a namespace prefix as they are admitted; iterate with `for` or `async for`."""
-        _, scope = self._addressing.prefix(tuple(namespace_prefix))
+        _, scope = self._addressing.prefix(namespace_prefix)
         return self._workspace.watch(scope=scope, after=after, values=values)
 
     # The workspace beneath.
@@ -442,7 +452,15 @@ async def _first(results: Coroutine[Any, Any, list[Any]]) -> Any:
 
 
 def _checked_ttl(ttl: TTLConfig | None) -> TTLConfig | None:
-    for name in ttl or ():
+    if ttl is None:
+        return None
+    if not isinstance(ttl, Mapping):
+        raise UsageError(f"ttl is a mapping, such as {{'default_ttl': 60}}, got {shown(ttl)}")
+    for name in ttl:
         if name not in _TTL_KEYS:
             raise unknown_name(name, sorted(_TTL_KEYS), what="unknown ttl option")
+    if ttl.get("default_ttl") is not None:
+        seconds_to_us(ttl["default_ttl"], "default_ttl", unit="minutes", unit_us=60 * SECOND_US)
+    if ttl.get("refresh_on_read") is not None:
+        check_flag(ttl["refresh_on_read"], "refresh_on_read")
     return ttl

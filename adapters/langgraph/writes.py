@@ -9,13 +9,15 @@ from typing import Any, Final
 
 from langgraph.store.base import Op, PutOp
 
-from ccs_stream.adapters.langgraph.identity import Addressing, CallContext, Namespace
+from ccs_stream.adapters.langgraph.identity import Addressing, CallContext
+from ccs_stream.adapters.langgraph.namespaces import Namespace, check_writable
 from ccs_stream.client.adapter_port import AdapterPort, Condition, Expected, Steps, WriteBatch
 from ccs_stream.client.lost_updates import LostUpdateWarnings
 from ccs_stream.client.results import Written
 from ccs_stream.client.values import JSON, encode_json
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.ids import Micros, Scope, Version
+from ccs_stream.protocol.limits import check_index_paths, check_whole_number, seconds_to_us
 
 _MINUTE_US: Final = 60_000_000
 
@@ -26,6 +28,7 @@ class ItemWriter:
     def __init__(self, port: AdapterPort, addressing: Addressing, *, guarded: bool) -> None:
         self._port = port
         self._addressing = addressing
+        self._known = addressing.known
         self._expected = Condition.LAST_READ if guarded else Condition.NONE
         """The condition of a put that has none of its own."""
         self._warnings = LostUpdateWarnings("writes='guarded' refuses such puts")
@@ -33,7 +36,7 @@ class ItemWriter:
     def put_known(self, namespace: Namespace, key: str, value: Any, index: Any, ttl_minutes: float | None) -> bool:
         """Put one item under an address used before, whose labels are checked; else do nothing and return False."""
         agent, scope, read_set = self._addressing.resolve(namespace)
-        if (scope, key) not in self._port.addresses:
+        if (scope, key) not in self._known:
             return False
         tick = self._port.begin_call()
         batch = self._port.batch(agent, read_set)
@@ -69,6 +72,7 @@ class ItemWriter:
                 ttl_minutes=op.ttl,
                 index=op.index,
             )
+            self._addressing.address(scope, key)
         return list(batches.values())
 
     def commit(self, batch: WriteBatch, tick: int, *, atomic: bool = True) -> Steps[list[Written]]:
@@ -91,15 +95,15 @@ class ItemWriter:
         call: CallContext,
     ) -> Steps[int | None]:
         """Put, or delete with None, only over version `expected`; returns the new version."""
-        agent, scope = self._addressing.split(tuple(namespace))
+        agent, scope = self._addressing.split(check_writable(namespace))
         batch = self._port.batch(agent, call.read_set(agent))
         self._add(
             batch,
-            tuple(namespace),
+            namespace,
             scope,
             str(key),
             value,
-            expected=None if expected is None else Version(expected),
+            expected=None if expected is None else Version(check_whole_number(expected, "expected")),
             ttl_minutes=ttl_minutes,
             index=index,
             reason=reason,
@@ -118,7 +122,7 @@ class ItemWriter:
         """Put or delete items in one decision; returns their versions. Raises `UsageError` for several agents."""
         if not items:
             return []
-        split = [self._addressing.split(tuple(namespace)) for namespace, _, _ in items]
+        split = [self._addressing.split(check_writable(namespace)) for namespace, _, _ in items]
         if len({agent for agent, _ in split}) > 1:
             raise UsageError("put_all is one decision of one agent: these namespaces name several")
         agent = split[0][0]
@@ -126,7 +130,7 @@ class ItemWriter:
         for (_, scope), (namespace, key, value) in zip(split, items, strict=True):
             self._add(
                 batch,
-                tuple(namespace),
+                namespace,
                 scope,
                 str(key),
                 value,
@@ -154,24 +158,23 @@ class ItemWriter:
         if value is None:
             batch.delete(scope, key, expected=expected, reason=reason, namespace=namespace)
             return
-        if ttl_minutes is not None and not ttl_minutes > 0:
-            raise UsageError(f"ttl must be more than 0 minutes, got {ttl_minutes!r}")
         batch.write(
             scope,
             key,
             JSON,
             encode_json(value),
             expected=expected,
-            ttl_us=None if ttl_minutes is None else Micros(round(ttl_minutes * _MINUTE_US)),
+            ttl_us=None if ttl_minutes is None else minutes_to_us(ttl_minutes),
             index_fields=None if index is None else _index_fields(index),
             reason=reason,
             namespace=namespace,
         )
 
 
+def minutes_to_us(minutes: float) -> Micros:
+    """A life in microseconds. Raises `UsageError`."""
+    return seconds_to_us(minutes, "ttl", unit="minutes", unit_us=_MINUTE_US)
+
+
 def _index_fields(index: Any) -> tuple[str, ...]:
-    if index is False:
-        return ()
-    if not isinstance(index, list | tuple) or not all(type(path) is str for path in index):
-        raise UsageError(f"index is None, False or a list of paths, got {index!r}")
-    return tuple(index)
+    return () if index is False else check_index_paths(index)

@@ -22,8 +22,8 @@ from ccs_stream.client.recovery import recover
 from ccs_stream.client.results import Change, Reading, Written
 from ccs_stream.client.values import encode
 from ccs_stream.log.port import Position
-from ccs_stream.protocol.errors import UsageError
-from ccs_stream.protocol.ids import Micros, Scope, Version
+from ccs_stream.protocol.ids import Scope, Version
+from ccs_stream.protocol.limits import as_scope, check_wait_s, check_whole_number, seconds_to_us
 
 RESERVATION_LIMIT_S: Final = 30.0
 """Default time limit of a reservation: longer than a read-modify-write around one model call usually takes."""
@@ -41,17 +41,10 @@ ANY_VERSION: Final = AnyVersion()
 
 
 def expected_version(expected: int | AnyVersion | None) -> Expected:
-    """The condition of a change, as users give it: a version, None for nothing, or `ANY_VERSION`."""
+    """The condition of a change: a version, None for nothing, or `ANY_VERSION`. Raises `UsageError`."""
     if isinstance(expected, AnyVersion):
         return Condition.NONE
-    return None if expected is None else Version(expected)
-
-
-def seconds_to_us(seconds: float, what: str) -> Micros:
-    """A duration in microseconds. Raises `UsageError` unless it is positive."""
-    if not seconds > 0:
-        raise UsageError(f"{what} must be more than 0 seconds, got {seconds!r}")
-    return Micros(round(seconds * 1_000_000))
+    return None if expected is None else Version(check_whole_number(expected, "expected"))
 
 
 class Agent:
@@ -123,7 +116,7 @@ class Agent:
     ) -> Steps[Reading | None]:
         engine = self._engine
         tick = engine.begin_call()
-        artifact = engine.session.address(tuple(scope), key)
+        artifact = engine.session.address(as_scope(scope), key)
         yield from engine.reader.catch_up(None if freshness is None else Freshness.parse(freshness), at_least)
         call = ReadCall(self.name, read_set, freshness=delivery_freshness(freshness, at_least), tick=tick)
         found = yield from engine.reader.read_steps(call, artifact)
@@ -257,7 +250,7 @@ class Agent:
         ttl_us = None if ttl_s is None else seconds_to_us(ttl_s, "ttl_s")
         content_type, body = encode(value)
         batch = self._engine.batch(self.name, read_set)
-        batch.write(tuple(scope), key, content_type, body, expected=expected, ttl_us=ttl_us, reason=reason)
+        batch.write(as_scope(scope), key, content_type, body, expected=expected, ttl_us=ttl_us, reason=reason)
         return batch, f"write of {key!r}", tick
 
     def _delete_batch(
@@ -265,7 +258,7 @@ class Agent:
     ) -> tuple[WriteBatch, str, int]:
         tick = self._engine.begin_call()
         batch = self._engine.batch(self.name, read_set)
-        batch.delete(tuple(scope), key, expected=expected_version(expected), reason=reason)
+        batch.delete(as_scope(scope), key, expected=expected_version(expected), reason=reason)
         return batch, f"delete of {key!r}", tick
 
     def _commit(self, batch: WriteBatch, what: str, tick: int) -> Written:
@@ -298,20 +291,19 @@ class Agent:
         Entering waits up to `wait_s` seconds and raises `Reserved` when another agent holds it for longer. Leaving
         raises `Reclaimed` when the limit passed inside the block; writes after the limit were refused.
         """
-        if wait_s < 0:
-            raise UsageError(f"wait_s must not be negative, got {wait_s!r}")
+        check_wait_s(wait_s, "wait_s")
         duration = seconds_to_us(limit_s, "limit_s")
-        return self._engine.reserve(self.name, tuple(scope), key, duration=duration, wait_s=wait_s)
+        return self._engine.reserve(self.name, as_scope(scope), key, duration=duration, wait_s=wait_s)
 
     def history(self, key: str, *, scope: Scope = (), limit: int | None = None, values: bool = True) -> list[Change]:
         """The versions there were, newest first, with writers, bases and values."""
-        return self._engine.history(tuple(scope), key, limit=limit, values=values)
+        return self._engine.history(as_scope(scope), key, limit=limit, values=values)
 
     def ahistory(
         self, key: str, *, scope: Scope = (), limit: int | None = None, values: bool = True
     ) -> Coroutine[Any, Any, list[Change]]:
         """As `history`."""
-        return self._engine.history_async(tuple(scope), key, limit=limit, values=values)
+        return self._engine.history_async(as_scope(scope), key, limit=limit, values=values)
 
     def _read_set(self) -> ReadSet:
         read_set = self._engine.read_sets.current(self.name)

@@ -5,17 +5,21 @@ except on Kafka: two calls with one file are two connections that see each other
 log on Kafka and equal settings share their connections.
 """
 
+from pathlib import Path
 from typing import Final, Unpack
 
 from ccs_stream.client.options import ClientOptions, parse_options
 from ccs_stream.client.workspace import DEFAULT_WORKSPACE, Workspace
 from ccs_stream.log.urls import open_log
 from ccs_stream.protocol.errors import UsageError
+from ccs_stream.protocol.limits import check_text
 
 _KNOWN: Final = ("url", "workspace")
 
 
-def connect(url: str | None = None, *, workspace: str | None = None, **options: Unpack[ClientOptions]) -> Workspace:
+def connect(
+    url: str | Path | None = None, *, workspace: str | None = None, **options: Unpack[ClientOptions]
+) -> Workspace:
     """Open `workspace` on the log at `url`.
 
     ```python
@@ -28,8 +32,9 @@ def connect(url: str | None = None, *, workspace: str | None = None, **options: 
     ```
 
     Args:
-        url: `sqlite:///FILE.db`, `kafka://HOST:PORT`, or None for a log in memory. A file and a workspace are created
-            where they do not exist; the topics of a log on Kafka never are.
+        url: `sqlite:///FILE.db` or the path of that file as a `pathlib.Path`, `kafka://HOST:PORT`, or None for a log
+            in memory. A file and a workspace are created where they do not exist; the topics of a log on Kafka never
+            are.
         workspace: The workspace; by default the one that the URL names, else `default`.
         options: See `ccs_stream.client.options.ClientOptions`: limits, freshness, strategies, records, crash recovery,
             degraded mode, metrics.
@@ -39,8 +44,8 @@ def connect(url: str | None = None, *, workspace: str | None = None, **options: 
         LogError: For a log that cannot be opened, and its kinds.
 
     """
-    if workspace is not None and (type(workspace) is not str or not workspace):
-        raise UsageError(f"a workspace's name is a non-empty string, got {workspace!r}")
+    if workspace is not None:
+        check_text(workspace, "a workspace's name", least=1)
     config = parse_options(options, of="connect", others=_KNOWN)
     store = open_log(url, client=config.kafka, shared=True)
     try:

@@ -24,6 +24,7 @@ from ccs_stream.protocol.directory import ArtifactState, Directory
 from ccs_stream.protocol.errors import CcsError, Closed, ContentMissing, LogDiverged, UsageError
 from ccs_stream.protocol.events import ArtifactDeleted, DeleteReason, WriteCommitted
 from ccs_stream.protocol.ids import ArtifactId, Micros, Scope, SequenceNumber, artifact_id
+from ccs_stream.protocol.limits import as_scope, check_scope, check_text
 from ccs_stream.protocol.records import DecisionRecord
 from ccs_stream.protocol.statehash import state_hash
 
@@ -346,13 +347,16 @@ class PastWorkspace:
 
     def read(self, key: str, *, scope: Scope = ()) -> Reading | None:
         """The version that was current then; None when there was nothing. Raises `ContentMissing`."""
-        artifact = self.state.artifacts.get(artifact_id(self._workspace, tuple(scope), key))
+        artifact = self.state.artifacts.get(
+            artifact_id(self._workspace, check_scope(as_scope(scope)), check_text(key, "a key"))
+        )
         if artifact is None or not artifact.readable(self.state.recorded_at):
             return None
         return reading_of(artifact, self._body(artifact), self.position)
 
     def artifacts(self, *, scope: Scope = ()) -> list[tuple[Scope, str]]:
         """Addresses of what existed then, under a scope prefix, sorted."""
+        scope = check_scope(as_scope(scope))
         at, width = self.state.recorded_at, len(scope)
         found = self.state.artifacts.values()
         return sorted((each.scope, each.key) for each in found if each.readable(at) and each.scope[:width] == scope)

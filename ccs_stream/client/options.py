@@ -23,6 +23,7 @@ from ccs_stream.client.process_identity import identify_process
 from ccs_stream.client.recovery import CrashRecoveryConfig, check_composition
 from ccs_stream.projections.metric_events import StoreMetricEvent
 from ccs_stream.protocol.errors import UsageError, unknown_name
+from ccs_stream.protocol.limits import CACHE_BYTES_MAX, check_flag, check_text, check_whole_number, shown
 from ccs_stream.protocol.process_identity import ProcessIdentity
 from ccs_stream.protocol.settings import SECOND_US, WorkspaceSettings
 
@@ -122,21 +123,23 @@ def parse_options(options: Mapping[str, Any], *, of: str, others: tuple[str, ...
     """
     check_names(options, of=of, others=others)
     deliveries = options.get("deliveries")
-    if deliveries is not None and type(deliveries) is not bool:
-        raise UsageError(f"deliveries is True or False, got {deliveries!r}")
+    if deliveries is not None:
+        check_flag(deliveries, "deliveries")
     audit = options.get("content_audit_log")
     if audit is True and deliveries is False:
         raise UsageError("content_audit_log=True is the log's deliveries, and deliveries=False turns them off")
     recovery = options.get("crash_recovery")
     if recovery is not None and not isinstance(recovery, CrashRecoveryConfig):
-        raise UsageError(f"crash_recovery is a CrashRecoveryConfig(enabled=True, ...), got {recovery!r}")
+        raise UsageError(f"crash_recovery is a CrashRecoveryConfig(enabled=True, ...), got {shown(recovery)}")
     freshness = options.get("freshness")
     degrades, outbox = _degrading(options.get("on_error", "strict"), options.get("outbox"))
     config = ClientConfig(
-        settings=options.get("settings"),
+        settings=_settings(options.get("settings")),
         freshness=None if freshness is None else Freshness.parse(freshness),
-        body_cache_bytes=options.get("body_cache_bytes", DEFAULT_BYTES_MAX),
-        kafka=options.get("kafka"),
+        body_cache_bytes=check_whole_number(
+            options.get("body_cache_bytes", DEFAULT_BYTES_MAX), "body_cache_bytes", most=CACHE_BYTES_MAX
+        ),
+        kafka=_mapping(options.get("kafka"), "kafka"),
         rules=parse_rules(
             options.get("strategy"),
             lease_ttl=options.get("lease_ttl"),
@@ -161,16 +164,32 @@ def parse_options(options: Mapping[str, Any], *, of: str, others: tuple[str, ...
     return config
 
 
+def _settings(settings: Any) -> WorkspaceSettings | None:
+    if settings is not None and not isinstance(settings, WorkspaceSettings):
+        raise UsageError(f"settings are WorkspaceSettings(...), got {shown(settings)}")
+    return None if settings is None else settings.check()
+
+
+def _mapping(option: Any, what: str) -> Mapping[str, Any] | None:
+    if option is None:
+        return None
+    if not isinstance(option, Mapping):
+        raise UsageError(f"{what} is a mapping from texts to values, got {shown(option)}")
+    for name in option:
+        check_text(name, f"a name in {what}")
+    return option
+
+
 def _degrading(on_error: object, outbox: object) -> tuple[bool, Path | None]:
     """True if the workspace degrades, and the file of its outbox. Raises `UsageError`."""
     if on_error not in ("strict", "degrade"):
-        raise UsageError(f"on_error is 'strict' or 'degrade', got {on_error!r}")
+        raise UsageError(f"on_error is 'strict' or 'degrade', got {shown(on_error)}")
     if outbox is None:
         return on_error == "degrade", None
     if on_error != "degrade":
         raise UsageError("outbox= keeps writes while the log is away: it needs on_error='degrade'")
-    if not isinstance(outbox, str | Path) or not str(outbox):
-        raise UsageError(f"outbox is the path of a file, got {outbox!r}")
+    if not isinstance(outbox, str | Path) or not str(outbox) or "\0" in str(outbox):
+        raise UsageError(f"outbox is the path of a file, got {shown(outbox)}")
     path = Path(outbox)
     if not path.absolute().parent.is_dir():
         raise UsageError(f"outbox={str(outbox)!r}: there is no folder {path.absolute().parent}: make it first")

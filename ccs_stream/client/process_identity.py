@@ -9,7 +9,7 @@ import socket
 import sys
 from typing import Any
 
-from ccs_stream.protocol.limits import PROCESS_TEXT_BYTES_MAX, check_flag, check_labels
+from ccs_stream.protocol.limits import PROCESS_TEXT_BYTES_MAX, check_flag, check_labels, storable
 from ccs_stream.protocol.process_identity import ProcessIdentity
 from ccs_stream.release import __version__
 
@@ -42,4 +42,4 @@ def _program() -> str:
 
 def _storable(text: str) -> str:
     """The text as UTF-8 can hold it, at most `PROCESS_TEXT_BYTES_MAX` bytes of it."""
-    return text.encode("utf-8", "replace")[:PROCESS_TEXT_BYTES_MAX].decode("utf-8", "ignore")
+    return storable(text, PROCESS_TEXT_BYTES_MAX)

@@ -25,6 +25,7 @@ from ccs_stream.clock import SYSTEM_CLOCK, Clock
 from ccs_stream.coordinator.sweep import sweep_is_due
 from ccs_stream.protocol.errors import Closed, ForkedProcess, UsageError
 from ccs_stream.protocol.ids import Micros
+from ccs_stream.protocol.limits import shown
 from ccs_stream.protocol.settings import SECOND_US, WorkspaceSettings
 
 LOG = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class CrashRecoveryConfig:
 
     def __post_init__(self) -> None:
         if type(self.enabled) is not bool:
-            raise UsageError(f"crash_recovery: enabled is True or False, got {self.enabled!r}")
+            raise UsageError(f"crash_recovery: enabled is True or False, got {shown(self.enabled)}")
         _check_ticks(self.heartbeat_timeout_ticks, "heartbeat_timeout_ticks")
         _check_ticks(self.max_hold_ticks, "max_hold_ticks")
         _check_seconds(self.tick_s, "tick_s")
@@ -89,13 +90,13 @@ class CrashRecoveryConfig:
 
 def _check_ticks(ticks: object, name: str) -> None:
     if type(ticks) is not int or ticks < 1:
-        raise UsageError(f"crash_recovery: {name} is a whole number, 1 or more, got {ticks!r}")
+        raise UsageError(f"crash_recovery: {name} is a whole number, 1 or more, got {shown(ticks)}")
 
 
 def _check_seconds(seconds: object, name: str) -> None:
     known = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    if not known or not math.isfinite(seconds) or not 0 < seconds <= LONGEST_S:  # type: ignore[arg-type,operator]
-        raise UsageError(f"crash_recovery: {name} is a number of seconds, more than 0 and finite, got {seconds!r}")
+    if not known or not 0 < seconds <= LONGEST_S:  # type: ignore[operator]  # NaN is not in the range
+        raise UsageError(f"crash_recovery: {name} is a number of seconds, more than 0 and finite, got {shown(seconds)}")
 
 
 def _length_us(seconds: float | None, ticks: int, tick_s: float, name: str) -> Micros:
@@ -172,7 +173,7 @@ def recover_steps(engine: Engine, agent: str | None, read_set: ReadSet | None = 
     joined = engine.session.current.joined
     if agent is not None and agent not in joined:
         known = ", ".join(sorted(map(repr, tuple(joined)))) or "none"
-        raise UnknownAgent(f"unknown_agent {agent!r}: it has not joined in this session (joined: {known})")
+        raise UnknownAgent(f"unknown_agent {shown(agent)}: it has not joined in this session (joined: {known})")
     for name in tuple(joined) if agent is None else (agent,):
         engine.reader.forget_copies(name)
         (engine.read_sets.current(name) if read_set is None else read_set).versions.clear()

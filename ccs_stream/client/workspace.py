@@ -12,11 +12,12 @@ import dataclasses
 import functools
 import uuid
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final, Self
 
 from ccs_stream.client.adapter_port import AdapterPort
-from ccs_stream.client.agent import ANY_VERSION, Agent, AnyVersion, expected_version, seconds_to_us
+from ccs_stream.client.agent import ANY_VERSION, Agent, AnyVersion, expected_version
 from ccs_stream.client.cache.content_cache import ContentCache
 from ccs_stream.client.cache.delivery import ReadCall
 from ccs_stream.client.cache.freshness import Freshness, delivery_freshness
@@ -33,7 +34,7 @@ from ccs_stream.client.observers.observers import WorkspaceObservers
 from ccs_stream.client.operations.engine import Engine
 from ccs_stream.client.operations.session import UNNUMBERED, CommandSession
 from ccs_stream.client.operations.steps import Steps, run, run_async
-from ccs_stream.client.operations.sweeper import Sweeper
+from ccs_stream.client.operations.sweeper import STOP_TIMEOUT_S, Sweeper
 from ccs_stream.client.options import ClientConfig, parse_options
 from ccs_stream.client.recovery import heartbeat_steps, recover, settings_with, start_heartbeat
 from ccs_stream.client.results import Reading, Written
@@ -48,10 +49,22 @@ from ccs_stream.protocol.commands import Leave
 from ccs_stream.protocol.deliveries import DeliveryRecorded
 from ccs_stream.protocol.errors import CcsError, Closed, UsageError
 from ccs_stream.protocol.ids import Scope
+from ccs_stream.protocol.limits import (
+    CONVERSATION_BYTES_MAX,
+    as_scope,
+    check_scope,
+    check_text,
+    check_wait_s,
+    check_whole_number,
+    seconds_to_us,
+    shown,
+)
 from ccs_stream.protocol.settings import WorkspaceSettings
 from ccs_stream.protocol.statehash import state_hash
 
 DEFAULT_WORKSPACE: Final = "default"
+SWEEP_STOP_S: Final = STOP_TIMEOUT_S
+"""How long `stop_sweeping` waits for a sweep that is under way."""
 FLUSH_TIMEOUT_S: Final = 5.0
 """How long `flush` and `deliveries` wait for what is still to be recorded, unless told otherwise."""
 DEGRADED_CLOSE_S: Final = 3.0
@@ -86,6 +99,22 @@ Address = str | tuple[Scope, str]
 """A key, or (scope, key)."""
 
 
+def _address(address: Any) -> tuple[Scope, str]:
+    """Scope and key of an address as users give it. Raises `UsageError`."""
+    if isinstance(address, str):
+        return (), address
+    if not isinstance(address, tuple | list) or len(address) != 2:  # scope and key
+        raise UsageError(f"an address is a key, or a pair of a scope and a key, got {shown(address)}")
+    return as_scope(address[0]), address[1]
+
+
+def _place(at: Position | str | int) -> Position | int:
+    """A position, or the number of an event. Raises `UsageError`."""
+    if isinstance(at, int):
+        return check_whole_number(at, "the sequence", least=1)
+    return Position.parse(at)
+
+
 class Workspace:
     """One workspace of a log; usable from every thread and event loop of the process."""
 
@@ -106,7 +135,7 @@ class Workspace:
         log is closed with the workspace, unless `owns_store` is False; where the workspace is dropped, only with
         `closes_dropped_store`. Tests hand in a `clock` that they move by hand.
         """
-        self.name = name
+        self.name = check_text(name, "a workspace's name", least=1)
         self.instance_id = str(uuid.uuid4())
         """The id of this connection in metric events, state log and content audit."""
         self._store = store
@@ -200,10 +229,11 @@ class Workspace:
         `conversation` names the model context that receives what the agent reads. `generation` rises when that context
         is summarised, trimmed or begun anew. Deliveries record both.
         """
-        if type(name) is not str or not name:
-            raise UsageError(f"an agent's name is a non-empty string, got {name!r}")
-        if generation is not None and (type(generation) is not int or generation < 0):
-            raise UsageError(f"generation is a whole number, 0 or more, got {generation!r}")
+        check_text(name, "an agent's name", least=1)
+        if conversation is not None:
+            check_text(conversation, "conversation", CONVERSATION_BYTES_MAX)
+        if generation is not None:
+            check_whole_number(generation, "generation")
         self._check_open()
         known = conversation is not None or generation is not None
         return Agent(self.engine, name, (conversation, generation) if known else None)
@@ -225,10 +255,14 @@ class Workspace:
         self._check_open()
         if not changes:
             return []
+        check_text(agent, "an agent's name", least=1)
+        for each in changes:
+            if not isinstance(each, Put | Delete):
+                raise UsageError(f"a change is a Put or a Delete, got {shown(each)}")
         encoded = [encode(each.value) if isinstance(each, Put) else None for each in changes]
         batch = self.engine.batch(agent, read_set)
         for each, content in zip(changes, encoded, strict=True):
-            scope, expected = tuple(each.scope), expected_version(each.expected)
+            scope, expected = as_scope(each.scope), expected_version(each.expected)
             if isinstance(each, Delete) or content is None:
                 batch.delete(scope, each.key, expected=expected, reason=each.reason)
             else:
@@ -275,7 +309,7 @@ class Workspace:
         read_set = ReadSet() if agent is None else engine.read_sets.current(agent)
         yield from engine.reader.catch_up(None if freshness is None else Freshness.parse(freshness), at_least)
         address = engine.session.address
-        ids = [address((), each) if isinstance(each, str) else address(*each) for each in addresses]
+        ids = [address(*_address(each)) for each in addresses]
         requested = delivery_freshness(freshness, at_least)
         reads = [(ReadCall(agent, read_set, freshness=requested, tick=tick), artifact) for artifact in ids]
         found = yield from engine.reader.read_all_steps(reads)
@@ -289,6 +323,7 @@ class Workspace:
     def artifacts(self, *, scope: Scope = ()) -> list[tuple[Scope, str]]:
         """Addresses of what exists, under a scope prefix, sorted."""
         self._check_open()
+        scope = check_scope(as_scope(scope))
         run(self.coordinator, self.engine.reader.catch_up(None, None))
         now, width = self.coordinator.now(), len(scope)
         with self.coordinator.lock:
@@ -320,16 +355,14 @@ class Workspace:
 
         """
         self._check_open()
-        self.coordinator.catch_up()
+        scope = check_scope(as_scope(scope))
         position = None if after is None else Position.parse(after)
-        return Watch(self.coordinator, scope=tuple(scope), after=position, values=values, owner=self.engine)
+        return Watch(self.coordinator, scope=scope, after=position, values=values, owner=self.engine)
 
     def as_of(self, at: Position | str | int) -> PastWorkspace:
         """The workspace as it was at a position (or sequence): read-only."""
         self._check_open()
-        return PastWorkspace(
-            self._store, self.name, at if isinstance(at, int) else Position.parse(at), owner=self.engine
-        )
+        return PastWorkspace(self._store, self.name, _place(at), owner=self.engine)
 
     async def aas_of(self, at: Position | str | int) -> PastWorkspace:
         """As `as_of`."""
@@ -381,20 +414,24 @@ class Workspace:
     def sweep(self) -> int:
         """End now what has run out, instead of when a command meets it; returns how many events that took."""
         self._check_open()
-        return self.coordinator.sweep()
+        return self._sweeper.sweep()
 
-    def start_sweeping(self, interval_s: float) -> None:
-        """Sweep every so many seconds, in a background task, until `stop_sweeping` or `close`."""
+    def start_sweeping(self, interval_s: float) -> "Future[None]":
+        """Sweep every so many seconds, in a background task, until `stop_sweeping` or `close`.
+
+        The future that is returned is done when sweeping has stopped.
+        """
         self._check_open()
-        self._sweeper.start(interval_s)
+        seconds_to_us(interval_s, "the interval of sweeps")
+        return self._sweeper.start(interval_s)
 
-    def stop_sweeping(self) -> None:
-        """Stop what `start_sweeping` began. Without that, nothing happens."""
-        self._sweeper.stop()
+    def stop_sweeping(self, timeout_s: float = SWEEP_STOP_S) -> bool:
+        """Stop what `start_sweeping` began; wait for a sweep that is under way. True if nothing sweeps any more."""
+        return self._sweeper.stop(timeout_s)
 
     def flush(self, timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
         """Wait until what was read and written is recorded, counted and pushed; False when that takes longer."""
-        return self.observers.flush(timeout_s)
+        return self.observers.flush(check_wait_s(timeout_s, "timeout_s"))
 
     def settle(self, timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
         """The earlier name of `flush`."""

@@ -273,8 +273,12 @@ class LocalCoordinator:
             return self._reader.fork()
 
     def sweep(self) -> int:
-        """End what has run out now; returns how many events that took."""
-        return len(self.execute(sweep_command()).events)
+        """End some of what has run out now, in one decision; returns how many events that took."""
+        answer = self.execute(sweep_command())
+        if answer.refusal is not None:
+            LOG.warning("a sweep of %s ended nothing: %s", self.store.display_url, answer.refusal.detail)
+            return 0
+        return len(answer.events)
 
     def health(self) -> CoordinatorHealth:
         """See `Coordinator`."""

@@ -123,7 +123,10 @@ class Coordinator(Protocol):
         """A reader that goes on from the folded state and moves independently."""
 
     def sweep(self) -> int:
-        """End what has run out, where that is this process's to do; returns how many events that took."""
+        """End some of what has run out, where that is this process's to do; returns how many events that took.
+
+        One call is one decision of a bounded size. Zero: nothing is left.
+        """
 
     def health(self) -> CoordinatorHealth:
         """The state of this coordinator. Never waits for a disk or a broker, and works on a closed one."""

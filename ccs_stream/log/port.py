@@ -29,10 +29,13 @@ from ccs_stream.log.envelope import decode_tail, encode_tail
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.events import Event
 from ccs_stream.protocol.ids import Hash, LogId, SequenceNumber
+from ccs_stream.protocol.limits import POSITION_CHARACTERS_MAX, check_text, check_whole_number, shown
 from ccs_stream.protocol.records import Record
 
 BEFORE_FIRST: Final = -1
 """Offset before a shard's first record."""
+_ID_BYTES: Final = 16
+_HASH_BYTES: Final = 32
 LOG_FORMAT: Final = 1
 """Version of the log format this release writes, recorded in `LogOpened`."""
 
@@ -56,18 +59,28 @@ class Position:
         """The position a token stands for. Raises `UsageError` for anything else."""
         if isinstance(token, Position):
             return token
+        given: object = token
+        if not isinstance(given, str) or not 0 < len(given) <= POSITION_CHARACTERS_MAX:
+            raise _no_position(given)
         try:
             raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
             log_id, shard, offset, sequence, chain = json.loads(raw)
-            return cls(
+            found = cls(
                 LogId(bytes.fromhex(log_id)),
-                str(shard),
-                int(offset),
-                SequenceNumber(int(sequence)),
+                check_text(shard, "a shard"),
+                check_whole_number(offset, "an offset", least=BEFORE_FIRST),
+                SequenceNumber(check_whole_number(sequence, "a sequence")),
                 Hash(bytes.fromhex(chain)),
             )
-        except (ValueError, TypeError, AttributeError) as error:
-            raise UsageError(f"not a position: {token!r}; use the value a write or read returned") from error
+        except (ValueError, TypeError, RecursionError) as error:
+            raise _no_position(token) from error
+        if len(found.log_id) != _ID_BYTES or len(found.hash) != _HASH_BYTES:
+            raise _no_position(token)
+        return found
+
+
+def _no_position(token: object) -> UsageError:
+    return UsageError(f"not a position: {shown(token)}; use the value a write or read returned")
 
 
 class StoredRecord:

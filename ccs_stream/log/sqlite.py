@@ -55,6 +55,7 @@ from ccs_stream.protocol.errors import (
 )
 from ccs_stream.protocol.events import Event
 from ccs_stream.protocol.ids import LogId, Micros
+from ccs_stream.protocol.limits import shown
 from ccs_stream.protocol.records import DecisionRecord, LogOpened
 
 BUSY_TIMEOUT_S: Final = 30.0
@@ -93,9 +94,9 @@ class SqliteLog:
         Raises `UsageError`, `LogMissing`, `NotALog`, `NewerFormat`, `LogReadOnly`, `LogBusy`, `LogFull`.
         """
         if synchronous not in ("full", "normal"):
-            raise UsageError(f"synchronous is 'full' (durable, the default) or 'normal', got {synchronous!r}")
+            raise UsageError(f"synchronous is 'full' (durable, the default) or 'normal', got {shown(synchronous)}")
         if not 0 <= busy_timeout_s <= BUSY_TIMEOUT_MAX_S:
-            raise UsageError(f"busy_timeout_s is between 0 and {BUSY_TIMEOUT_MAX_S:.0f}, got {busy_timeout_s!r}")
+            raise UsageError(f"busy_timeout_s is between 0 and {BUSY_TIMEOUT_MAX_S:.0f}, got {shown(busy_timeout_s)}")
         self._path = Path(path)
         self._guard = ForkGuard(f"the log {self._path}")
         self._closed = False

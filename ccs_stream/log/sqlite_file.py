@@ -171,7 +171,8 @@ class FileIdentity:
         """Remember the file that is at `path` now. Raises `OSError` where there is none."""
         self._path = path
         self._url = url
-        self._opened = _identity(path)
+        self.opened = _identity(path)
+        """Device and number of the file that was opened."""
         self._wal: tuple[int, int] | None = None
         self.next_look = 0.0
         """When a read looks again, on the monotonic clock."""
@@ -185,7 +186,7 @@ class FileIdentity:
                 f"{self._url}: the file was removed while it was open, and what is written now would be lost: restore "
                 "it, and open the log again"
             ) from error
-        if found != self._opened:
+        if found != self.opened:
             raise self._replaced(self._path)
 
     def check_all(self) -> None:

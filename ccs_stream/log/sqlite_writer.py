@@ -14,6 +14,7 @@ while a traceback keeps its frame alive.
 """
 
 import contextlib
+import os
 import random
 import sqlite3
 import threading
@@ -242,8 +243,18 @@ class SqliteWriter:
                 pause = min(pause * 1.5, _RETRY_MAX_S)
             else:
                 if self.file is not None:
-                    self.file.check()
+                    self._look_at_file(self.file)
                 return
+
+    def _look_at_file(self, file: FileIdentity) -> None:
+        """Raise where the file was removed or replaced."""
+        try:
+            found = os.stat(self._path)  # noqa: PTH116  # a Path's own is twice as slow
+        except OSError:
+            file.check()
+        else:
+            if (found.st_dev, found.st_ino) != file.opened:
+                file.check()
 
     def _rollback(self) -> None:
         connection = self.connection

@@ -6,6 +6,7 @@ Guarantees: an unknown scheme or option raises an error that names the nearest k
 without a scheme is no URL.
 """
 
+import os
 import urllib.parse
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,12 +17,16 @@ from ccs_stream.log.memory import MemoryLog
 from ccs_stream.log.port import LogStore
 from ccs_stream.log.sqlite import SqliteLog
 from ccs_stream.protocol.errors import UsageError, unknown_option
+from ccs_stream.protocol.limits import check_text, shown
 
+MEMORY_NAME: Final = ":memory:"
+"""The name by which SQLite itself knows a database in memory."""
+URL_BYTES_MAX: Final = 16_384
 SCHEMES: Final = ("memory", "sqlite", "file", "kafka")
 
 
 def open_log(
-    url: str | None,
+    url: str | Path | None,
     *,
     create: bool = True,
     read_only: bool = False,
@@ -30,13 +35,15 @@ def open_log(
 ) -> LogStore:
     """Open the log at `url`.
 
-    None or `memory:`, `sqlite:///relative.db`, `sqlite:////absolute.db`, `file:archive.avro`, `kafka://HOST:PORT?...`.
+    None or `memory:`, `sqlite:///relative.db`, `sqlite:////absolute.db`, `file:archive.avro`, `kafka://HOST:PORT?...`,
+    or the path of an SQLite file as a `pathlib.Path`.
     With `create` False a log that does not exist raises `LogMissing`, as a log on Kafka always does; with `read_only`
     nothing is ever written. `client` are settings of librdkafka. With `shared`, a log on Kafka that this process has
     open with the same settings is not connected to again. Raises `UsageError` for a URL that is none of these.
     """
     if url is None:
         return MemoryLog()
+    url = checked_url(url)
     try:
         parts = urllib.parse.urlsplit(url)
     except ValueError as error:
@@ -51,17 +58,19 @@ def open_log(
             _known(options, {}, url)
             return MemoryLog()
         case "sqlite":
-            if parts.netloc or len(parts.path) < 2:
+            if parts.netloc or len(parts.path) < 2 or not url.lower().startswith("sqlite:///"):
                 raise UsageError(
                     f"{url!r} names no file: write sqlite:///team.db for a file here, sqlite:////var/team.db for "
                     "an absolute path"
                 )
             chosen = _known(options, {"synchronous": str, "busy_timeout_s": float}, url)
-            path = Path(urllib.parse.unquote(parts.path[1:]))
+            path = _path(parts.path[1:], url)
+            if path.name == MEMORY_NAME:
+                raise UsageError(f"{url!r} names a file: for a log in memory give memory:, or no URL")
             return SqliteLog(path, create=create, read_only=read_only, **chosen)
         case "file":
             _known(options, {}, url)
-            return ArchiveLog(Path(urllib.parse.unquote(parts.netloc + parts.path)))
+            return ArchiveLog(_path(parts.netloc + parts.path, url))
         case "kafka":
             # librdkafka takes a tenth of a second to load, and most logs do without it.
             from ccs_stream.log.kafka.settings import KafkaSettings  # noqa: PLC0415
@@ -76,6 +85,30 @@ def open_log(
             )
         case _:
             raise unknown_option(parts.scheme, SCHEMES, what="scheme")
+
+
+def checked_url(url: object) -> str:
+    """The text of a URL, or the URL of a path. Raises `UsageError` for what would name something else than it says."""
+    if isinstance(url, Path):
+        return f"sqlite:///{urllib.parse.quote(os.fsencode(url))}"
+    text = check_text(url, "the URL of a log", URL_BYTES_MAX)
+    if not text.isprintable():
+        raise UsageError(f"the URL {shown(text)} has a character that cannot be seen: write it as %XX")
+    if "#" in text and not text.startswith("kafka:"):
+        raise UsageError(f"{text!r} has a part behind #, which would be ignored: write %23 for # in the name of a file")
+    return text
+
+
+def _path(quoted: str, url: str) -> Path:
+    """The file that a URL names. Raises `UsageError`."""
+    try:
+        path = urllib.parse.unquote(quoted, errors="strict")
+        os.fsencode(path)
+    except UnicodeError as error:
+        raise UsageError(f"{url!r} names a file by bytes that are no text in UTF-8") from error
+    if "\0" in path:
+        raise UsageError(f"{url!r} names a file with a zero byte in its name")
+    return Path(path)
 
 
 def _known(options: Mapping[str, str], kinds: Mapping[str, Callable[[str], Any]], url: str) -> dict[str, Any]:

@@ -157,11 +157,14 @@ def decide_sweep(view: View, command: Sweep, now: Micros) -> list[ev.Event]:
             continue
         seen.add(artifact_id)
         before = len(events)
-        if artifact.reserved_by != NOBODY and artifact.reserved_until <= now:
-            events.append(reservation_expired(artifact))
-        if artifact.exists and artifact.expired(now):
-            expire(artifact, events)
-            deleted.add(artifact_id)
+        try:
+            if artifact.reserved_by != NOBODY and artifact.reserved_until <= now:
+                events.append(reservation_expired(artifact))
+            if artifact.exists and artifact.expired(now):
+                expire(artifact, events)
+                deleted.add(artifact_id)
+        except Exception:  # noqa: BLE001  # one artifact that cannot be ended must not keep all others
+            del events[before:]
         left -= len(events) > before
     ended = _surplus_sessions(view, left)
     events.extend(ev.SessionEnded(session_id=each.session_id, reason=ev.SessionEndReason.EVICTED) for each in ended)

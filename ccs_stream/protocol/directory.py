@@ -337,7 +337,9 @@ class Directory:
         return len(self.sessions)
 
     def due(self, now: Micros) -> Iterator[ArtifactId]:
-        return iter(self._take_due(now))
+        while self.deadlines and not self._holds(*self.deadlines[0]):
+            heapq.heappop(self.deadlines)
+        return self._earliest_first(now)
 
     def next_deadline(self) -> Micros | None:
         """The earliest time at which something may run out. A deadline that has moved since counts until it passes."""
@@ -428,23 +430,26 @@ class Directory:
             for since, artifact in sorted(taken, key=operator.itemgetter(0)):
                 self.participants[artifact.owner].owned[artifact.artifact] = since
 
-    def _take_due(self, now: Micros) -> list[ArtifactId]:
+    def _holds(self, at: Micros, artifact: ArtifactId) -> bool:
+        """True unless the reservation or the life that was to end then was ended or moved meanwhile."""
+        state = self.artifacts[artifact]
+        lapsed = state.reserved_by != NOBODY and state.reserved_until == at
+        return lapsed or (state.exists and state.expires_at == at)
+
+    def _earliest_first(self, now: Micros) -> Iterator[ArtifactId]:
         """The artifacts whose deadlines have passed and still hold.
 
-        Deadlines that were moved or met meanwhile are dropped, so that the heap cannot grow. A reservation and a life
-        that have both run out stay two entries: dropping one with the other's end would leave the life without a
-        deadline, should the clock of the next call be behind that of this one.
+        Walks down the heap as far as it is asked to, and leaves it as it is, so that a sweep costs what it ends. A
+        deadline that was moved or met leaves the heap when it is the earliest, so that the heap cannot grow.
         """
-        holding: dict[tuple[Micros, ArtifactId], None] = {}
-        try:
-            while self.deadlines and self.deadlines[0][0] <= now:
-                at, artifact = self.deadlines[0]
-                state = self.artifacts[artifact]
-                lapsed = state.reserved_by != NOBODY and state.reserved_until == at
-                if lapsed or (state.exists and state.expires_at == at):
-                    holding[at, artifact] = None
-                heapq.heappop(self.deadlines)
-        finally:  # after an interrupt, too; twice in the heap does no harm
-            for entry in holding:
-                heapq.heappush(self.deadlines, entry)
-        return list(dict.fromkeys(artifact for _, artifact in holding))
+        deadlines = self.deadlines
+        ahead = [(deadlines[0], 0)] if deadlines else []
+        while ahead:
+            (at, artifact), place = heapq.heappop(ahead)
+            if at > now:
+                return
+            for below in (2 * place + 1, 2 * place + 2):
+                if below < len(deadlines):
+                    heapq.heappush(ahead, (deadlines[below], below))
+            if self._holds(at, artifact):
+                yield artifact

@@ -31,7 +31,7 @@ CONVERSATION_BYTES_MAX: Final = 4_096
 """UTF-8 bytes of the name of a conversation, which every delivery repeats."""
 MEDIA_BYTES_MAX: Final = 256
 """UTF-8 bytes of a content type or a content encoding."""
-TRACE_PARENT_BYTES_MAX: Final = 1_024
+TRACE_PARENT_BYTES_MAX: Final = 65_536
 """UTF-8 bytes of a trace parent. W3C Trace Context has 55; room for what other tracers put there."""
 LOCATOR_BYTES_MAX: Final = 4_096
 """Bytes of a locator, by which a store finds a body."""
@@ -40,7 +40,7 @@ DURATION_US_MAX: Final = Micros(1_000 * 366 * 86_400 * SECOND_US)
 TIME_US_MAX: Final = Micros(253_370_764_800 * SECOND_US - 1)
 """The last microsecond of the year 9998: what ends later cannot be shown in every time zone."""
 COUNT_MAX: Final = 1_000_000
-"""Changes of one commit, numbers of a session's window, sessions of a workspace, entries of a history."""
+"""Changes of one commit, numbers of a session's window, sessions of a workspace."""
 BODY_BYTES_MAX: Final = 2**31 - 1
 """Bytes of one body: what every supported store takes as one value."""
 CACHE_BYTES_MAX: Final = 2**50
@@ -54,6 +54,8 @@ LABEL_BYTES_MAX: Final = 256
 PID_MAX: Final = 2**31 - 1
 POSITION_CHARACTERS_MAX: Final = 16_384
 """Characters of a position as text."""
+QUERY_BYTES_MAX: Final = 1_048_576
+"""UTF-8 bytes of the query of a semantic search."""
 FILTER_DEPTH_MAX: Final = 100
 """Levels of a search's filter."""
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -86,11 +88,11 @@ LIMITS: Final = (
     Limit("paths to embed (`index=`)", 0, INDEX_PATHS_MAX, "paths", "INDEX_PATHS_MAX"),
     Limit("conversation of a delivery", 0, CONVERSATION_BYTES_MAX, "bytes", "CONVERSATION_BYTES_MAX", "UTF-8"),
     Limit("generation of a conversation", 0, INT64_MAX, "", "INT64_MAX", "an int"),
-    Limit("version (`expected=`), fence, sequence, offset", 0, INT64_MAX, "", "INT64_MAX", "an int, and no bool"),
+    Limit("`expected=`, `limit=`, fence, sequence, offset", 0, INT64_MAX, "", "INT64_MAX", "an int, and no bool"),
     Limit("duration (`ttl`, `limit_s`, ...)", 1, DURATION_US_MAX, "microseconds", "DURATION_US_MAX", "1,000 years"),
     Limit("end of a life or a reservation", None, TIME_US_MAX, "microseconds", "TIME_US_MAX", "the year 9998"),
     Limit("waiting time (`wait_s`)", 0, DURATION_US_MAX, "microseconds", "DURATION_US_MAX", "1,000 years"),
-    Limit("`limit` of a history, setting that counts", 1, COUNT_MAX, "", "COUNT_MAX", "a history's may be 0"),
+    Limit("setting that counts", 1, COUNT_MAX, "", "COUNT_MAX", "an int"),
     Limit("setting that is a size", 1, BODY_BYTES_MAX, "bytes", "BODY_BYTES_MAX", "bodies, decisions"),
     Limit("`body_cache_bytes`", 0, CACHE_BYTES_MAX, "bytes", "CACHE_BYTES_MAX"),
     Limit("content type, content encoding", 0, MEDIA_BYTES_MAX, "bytes", "MEDIA_BYTES_MAX", "UTF-8"),
@@ -100,6 +102,7 @@ LIMITS: Final = (
     Limit("`labels`", 0, LABELS_MAX, "labels", "LABELS_MAX"),
     Limit("name or value of a label", 0, LABEL_BYTES_MAX, "bytes", "LABEL_BYTES_MAX", "UTF-8"),
     Limit("position as text", 1, POSITION_CHARACTERS_MAX, "characters", "POSITION_CHARACTERS_MAX"),
+    Limit("query of a search", 0, QUERY_BYTES_MAX, "bytes", "QUERY_BYTES_MAX", "UTF-8"),
     Limit("levels of a search's filter", 0, FILTER_DEPTH_MAX, "levels", "FILTER_DEPTH_MAX"),
 )  # fmt: skip
 """Every limit, in the order of the page."""
@@ -213,6 +216,18 @@ def check_scope(scope: object, what: str = "scope") -> Scope:
     for part in scope:
         check_text(part, f"a part of {what}")
     return scope
+
+
+def as_scope(scope: object, what: str = "scope") -> Scope:
+    """A scope as callers give it, a tuple or a list, whose texts are checked later. Raises `UsageError`."""
+    if type(scope) is tuple:
+        return scope
+    return tuple(scope) if isinstance(scope, list) else check_scope(scope, what)
+
+
+def storable(text: str, bytes_max: int) -> str:
+    """A text that others chose, as UTF-8 can hold it, cut to so many bytes; for what is recorded and not refused."""
+    return text.encode("utf-8", "replace")[:bytes_max].decode("utf-8", "ignore")
 
 
 def check_index_paths(paths: object, what: str = "index") -> tuple[str, ...]:

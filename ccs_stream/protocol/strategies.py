@@ -14,6 +14,7 @@ from typing import Final, Literal, assert_never, get_args
 
 from ccs_stream.protocol.errors import UsageError, unknown_option
 from ccs_stream.protocol.ids import Micros
+from ccs_stream.protocol.limits import INT64_MAX, check_duration_us, shown
 
 LEASE_TTL_TICKS: Final = 300
 """Default life of a lease, in calls of the store."""
@@ -132,12 +133,13 @@ def lease(ttl: dt.timedelta | None = None, *, ttl_ticks: int | None = None) -> L
     if ttl is not None:
         if not isinstance(ttl, dt.timedelta):
             raise UsageError(
-                f"the time of a lease is a timedelta, such as timedelta(seconds=30), got {ttl!r}; "
+                f"the time of a lease is a timedelta, such as timedelta(seconds=30), got {shown(ttl)}; "
                 "for a number of calls say lease_ttl_ticks="
             )
         ttl_us = ttl // dt.timedelta(microseconds=1)
         if ttl_us < 1:
-            raise UsageError(f"the time of a lease is more than 0, got {ttl!r}")
+            raise UsageError(f"the time of a lease is more than 0, got {shown(ttl)}")
+        check_duration_us(ttl_us, "the time of a lease, in microseconds,")
         return Lease(ttl=ttl_us, unit=TimeUnit.MICROSECONDS)
     ticks = _count(LEASE_TTL_TICKS if ttl_ticks is None else ttl_ticks, "lease_ttl_ticks")
     return Lease(ttl=ticks)
@@ -183,7 +185,7 @@ def build_strategy(
 
 def _strategy_name(name: object) -> StrategyName:
     if type(name) is not str:
-        raise UsageError(f"a strategy is named by one of {', '.join(NAMES)}, got {name!r}")
+        raise UsageError(f"a strategy is named by one of {', '.join(NAMES)}, got {shown(name)}")
     wanted = name.strip().lower()
     wanted = _ALIASES.get(wanted, wanted)
     if wanted not in NAMES:
@@ -192,6 +194,6 @@ def _strategy_name(name: object) -> StrategyName:
 
 
 def _count(number: object, what: str) -> int:
-    if type(number) is not int or number < 1:
-        raise UsageError(f"{what} is a whole number, 1 or more, got {number!r}")
+    if type(number) is not int or not 1 <= number <= INT64_MAX:
+        raise UsageError(f"{what} is a whole number, 1 or more, at most {INT64_MAX}, got {shown(number)}")
     return number

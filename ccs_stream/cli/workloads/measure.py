@@ -20,6 +20,7 @@ import orjson
 
 from ccs_stream.cli.extras import require_langgraph
 from ccs_stream.protocol.errors import CcsError
+from ccs_stream.protocol.limits import shown
 from ccs_stream.replay.exit_codes import reports_errors
 from ccs_stream.replay.output import print_json_text
 
@@ -75,7 +76,7 @@ def _function(place: str) -> Callable[..., Any]:
     """Load the function from its file. Raises `GraphFailed`."""
     file, colon, name = place.rpartition(":")
     if not colon or not file or not name:
-        raise GraphFailed(f"--graph is FILE:FUNCTION, got {place!r}")
+        raise GraphFailed(f"--graph is FILE:FUNCTION, got {shown(place)}")
     path = Path(file)
     if not path.is_file():
         raise GraphFailed(f"there is no file {file}")

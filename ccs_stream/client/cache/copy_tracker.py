@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.ids import ArtifactId, Micros, Scope
+from ccs_stream.protocol.limits import shown
 from ccs_stream.protocol.strategies import LAZY, Lease, Strategy, TimeUnit, TrackedCopy, build_strategy
 
 COPIES_MAX: Final = 200_000
@@ -88,7 +89,7 @@ def parse_rules(
     rules: list[StrategyRule] = []
     for pattern, each in named.items():
         if type(pattern) is not str or not pattern:
-            raise UsageError(f"a pattern of strategy= is text such as 'plan' or 'shared/*', got {pattern!r}")
+            raise UsageError(f"a pattern of strategy= is text such as 'plan' or 'shared/*', got {shown(pattern)}")
         if isinstance(each, Strategy):
             strategy = each
         elif type(each) is str:
@@ -97,7 +98,7 @@ def parse_rules(
             used.update(options)
             strategy = build_strategy(each, **options)
         else:
-            raise UsageError(f"strategy= takes names or Strategy objects, got {each!r} for {pattern!r}")
+            raise UsageError(f"strategy= takes names or Strategy objects, got {shown(each)} for {pattern!r}")
         rules.append(StrategyRule(pattern, re.compile(fnmatch.translate(pattern)), "/" in pattern, strategy))
     for name, value in {**lease_options, **count_options}.items():
         if value is not None and name not in used:

@@ -9,6 +9,7 @@ import enum
 from ccs_stream.log.port import Position
 from ccs_stream.protocol.deliveries import DeliveryFreshness
 from ccs_stream.protocol.errors import UsageError
+from ccs_stream.protocol.limits import shown
 
 
 class Freshness(enum.StrEnum):
@@ -28,7 +29,7 @@ class Freshness(enum.StrEnum):
             return cls(value)
         except ValueError:
             names = ", ".join(each.value for each in cls)
-            raise UsageError(f"unknown freshness {value!r}: use one of {names}, or at_least=POSITION") from None
+            raise UsageError(f"unknown freshness {shown(value)}: use one of {names}, or at_least=POSITION") from None
 
 
 def delivery_freshness(freshness: Freshness | str | None, at_least: Position | str | None) -> DeliveryFreshness | None:

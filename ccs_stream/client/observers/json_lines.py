@@ -19,6 +19,7 @@ import orjson
 
 from ccs_stream.projections.stream_checks import stream_of
 from ccs_stream.protocol.errors import UsageError
+from ccs_stream.protocol.limits import shown
 
 try:
     import fcntl as _fcntl
@@ -54,7 +55,7 @@ def parse_sink(option: Any, what: str) -> LineFunction | Path:
             raise UsageError(f"{what}: {path} cannot be written to; choose another file, or change its permissions")
         return path
     if not callable(option):
-        raise UsageError(f"{usage}; got {option!r}")
+        raise UsageError(f"{usage}; got {shown(option)}")
     if inspect.iscoroutinefunction(option):
         raise UsageError(f"{usage}; got the async function {option!r}, which nobody would await: put into a queue")
     function: LineFunction = option

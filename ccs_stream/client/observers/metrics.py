@@ -34,6 +34,7 @@ from ccs_stream.protocol.commands import Write
 from ccs_stream.protocol.errors import CcsError, UsageError
 from ccs_stream.protocol.events import ArtifactDeleted, Event, GrantsInvalidated, WriteCommitted
 from ccs_stream.protocol.ids import NOBODY, ArtifactId, Micros, ParticipantNumber, Scope, SequenceNumber, Version
+from ccs_stream.protocol.limits import shown
 
 SUMMARY_TIMEOUT_S: Final = 30.0
 """How long a summary waits for what is still being counted."""
@@ -58,9 +59,9 @@ class MetricsOptions:
     ) -> "MetricsOptions | None":
         """The options, or None where nothing is to be measured. Raises `UsageError` for what cannot work."""
         if type(benchmark) is not bool:
-            raise UsageError(f"benchmark is True or False, got {benchmark!r}")
+            raise UsageError(f"benchmark is True or False, got {shown(benchmark)}")
         if on_metric is not None and not callable(on_metric):
-            raise UsageError(f"on_metric is a function that takes a StoreMetricEvent, got {on_metric!r}")
+            raise UsageError(f"on_metric is a function that takes a StoreMetricEvent, got {shown(on_metric)}")
         if count_tokens is not None:
             check_counter(count_tokens)
         exporter = exporter_of(telemetry)

@@ -26,6 +26,7 @@ from ccs_stream.projections.metric_events import ObservedOperation, StoreMetricE
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.events import WriteCommitted
 from ccs_stream.protocol.ids import ArtifactId, Micros, SequenceNumber, Version
+from ccs_stream.protocol.limits import TRACE_PARENT_BYTES_MAX, check_text, shown
 
 FindTrace = Callable[[ArtifactId, Version, SequenceNumber], str | None]
 """The W3C traceparent of the write that made a version, by the sequence of its event. May wait for the log."""
@@ -49,6 +50,10 @@ _CHOICES: Final = "telemetry is 'opentelemetry', 'langsmith', a TelemetryExporte
 
 class UnknownTelemetry(UsageError, TypeError):
     """No exporter can be made of this. A `TypeError` as well, for that is what agent-coherence raises."""
+
+
+def _storable(trace_parent: str | None) -> str | None:
+    return None if trace_parent is None else check_text(trace_parent, "trace_parent", TRACE_PARENT_BYTES_MAX)
 
 
 class TelemetryExporter(abc.ABC):
@@ -125,13 +130,13 @@ def exporter_of(option: object) -> Exporter | None:
         raise UnknownTelemetry(f"{_CHOICES}; got a class: make an exporter of it, with {option.__name__}(...)")
     on_event = getattr(option, "on_event", None)
     if not callable(on_event):
-        raise UnknownTelemetry(f"{_CHOICES}; got {option!r}, which has no method on_event(event)")
+        raise UnknownTelemetry(f"{_CHOICES}; got {shown(option)}, which has no method on_event(event)")
     return _EventFunction(on_event)
 
 
 def _named(name: str) -> Exporter:
     if name not in _NAMED:
-        raise UnknownTelemetry(f"{_CHOICES}; got {name!r}")
+        raise UnknownTelemetry(f"{_CHOICES}; got {shown(name)}")
     module, kind, extra = _NAMED[name]
     try:
         home = importlib.import_module(f"ccs_stream.adapters.telemetry.{module}")
@@ -175,8 +180,8 @@ class Telemetry:
         return self._call_exporter(functools.partial(self._exporter.begin_write, agent, namespace, key, artifact))
 
     def trace_parent_of(self, begun: object) -> str | None:
-        """The W3C traceparent of what was begun."""
-        return self._call_exporter(functools.partial(self._exporter.trace_parent_of, begun))
+        """The W3C traceparent of what was begun; None for one that the log cannot hold, which fails no write."""
+        return self._call_exporter(lambda: _storable(self._exporter.trace_parent_of(begun)))
 
     def failed_write(self, begun: object, error: BaseException) -> None:
         """Pass on, in a moment, that the commit of what was begun raised `error`."""

@@ -12,6 +12,7 @@ import orjson
 
 from ccs_stream.projections.tokens import CHARACTERS_PER_TOKEN, estimate_tokens, tokens_of_json
 from ccs_stream.protocol.errors import UsageError
+from ccs_stream.protocol.limits import shown
 
 LOG = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ def _estimate_or_length(value: Any) -> int:
 def check_counter(count_tokens: Any) -> None:
     """Try the function once. Raises `UsageError` for one that cannot count."""
     if not callable(count_tokens):
-        raise UsageError(f"count_tokens is a function from a value to its number of tokens, got {count_tokens!r}")
+        raise UsageError(f"count_tokens is a function from a value to its number of tokens, got {shown(count_tokens)}")
     try:
         tokens = count_tokens(_PROBE)
     except Exception as error:

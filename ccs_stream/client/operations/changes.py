@@ -18,6 +18,7 @@ from ccs_stream.protocol.commands import ArtifactChange, Content, Erase, Write, 
 from ccs_stream.protocol.errors import TooLarge
 from ccs_stream.protocol.events import RefusalReason
 from ccs_stream.protocol.ids import ArtifactId, Micros, Scope, Version
+from ccs_stream.protocol.limits import check_reason
 from ccs_stream.protocol.settings import WorkspaceSettings
 
 
@@ -103,6 +104,8 @@ class WriteBatch:
     ) -> None:
         """Add a write. Raises `UsageError` for a bad address, `TooLarge`."""
         artifact = self._address_of(scope, key)
+        if reason is not None:
+            check_reason(reason)
         read_set, settings = self.read_set, self._settings
         content = content_of(content_type, body)
         size = content.size
@@ -139,6 +142,7 @@ class WriteBatch:
     ) -> None:
         """Add a delete. Raises `UsageError` for a bad address."""
         artifact = self._address_of(scope, key)
+        check_reason(reason)
         read_set = self.read_set
         self.changes.append(
             Erase(

@@ -29,9 +29,15 @@ from ccs_stream.coordinator.port import Coordinator
 from ccs_stream.protocol.directory import Directory
 from ccs_stream.protocol.events import Event, WriteCommitted
 from ccs_stream.protocol.ids import ArtifactId, Micros, Scope
+from ccs_stream.protocol.limits import check_whole_number
 from ccs_stream.protocol.process_identity import ProcessIdentity
 
 T = TypeVar("T")
+
+
+def _check_limit(limit: object) -> None:
+    if limit is not None:
+        check_whole_number(limit, "limit")
 
 
 class Engine:
@@ -119,12 +125,14 @@ class Engine:
 
     def history(self, scope: Scope, key: str, *, limit: int | None = None, values: bool = True) -> list[Change]:
         """The versions of an artifact, newest first. A body that is no longer kept is `missing` in its change."""
+        _check_limit(limit)
         return self.run(self._history_steps(self.session.address(scope, key), limit, values=values))
 
     def history_async(
         self, scope: Scope, key: str, *, limit: int | None = None, values: bool = True
     ) -> Coroutine[Any, Any, list[Change]]:
         """As `history`."""
+        _check_limit(limit)
         return self.run_async(self._history_steps(self.session.address(scope, key), limit, values=values))
 
     def _history_steps(self, artifact: ArtifactId, limit: int | None, *, values: bool) -> Steps[list[Change]]:

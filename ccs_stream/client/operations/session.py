@@ -22,7 +22,7 @@ from ccs_stream.protocol.commands import Command, Heartbeat, Join, Refresh
 from ccs_stream.protocol.errors import CcsError
 from ccs_stream.protocol.events import CommandRefused, ParticipantJoined, RefusalReason
 from ccs_stream.protocol.ids import ArtifactId, CommandNumber, ParticipantNumber, Scope, SessionId, artifact_id
-from ccs_stream.protocol.limits import check_text
+from ccs_stream.protocol.limits import check_scope, check_text
 from ccs_stream.protocol.process_identity import ProcessIdentity
 
 ADDRESSES_MAX: Final = 200_000
@@ -60,11 +60,13 @@ class CommandSession:
     def address(self, scope: Scope, key: str) -> ArtifactId:
         """The id of an address. Raises `UsageError` for a text that the log cannot hold."""
         name = (scope, key)
-        found = self.addresses.get(name)
+        try:
+            found = self.addresses.get(name)
+        except TypeError:  # what cannot be a key of a mapping is neither a text nor a tuple of texts
+            found = None
         if found is None:
             check_text(key, "a key")
-            for part in scope:
-                check_text(part, "a part of a scope")
+            check_scope(scope)
             if len(self.addresses) >= ADDRESSES_MAX:
                 for old in list(itertools.islice(self.addresses, ADDRESSES_MAX // 10)):
                     self.addresses.pop(old, None)

@@ -53,6 +53,8 @@ CLAIM_EVERY_S: Final = 0.25
 """How often a coordinator that is assigned a partition and does not lead it looks whether to claim."""
 SWEEP_EVERY_S: Final = 1.0
 """How often a leader looks for what has run out."""
+SWEEP_AGAIN_S: Final = 0.05
+"""How soon it looks again after a sweep, of which each ends a bounded part."""
 UNREAD_GRACE_S: Final = 2.0
 """Beyond the producer's own time-out, how long a leader waits to read back what it appended."""
 WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -207,6 +209,7 @@ class ShardCoordinator(ShardReplica):
         at = self._clock.now()
         for workspace, state in self.states.items():
             if sweep_is_due(state, at):
+                self._swept_at = self._clock.monotonic() - SWEEP_EVERY_S + SWEEP_AGAIN_S
                 self._do(self.loop.command(QueuedCommand(workspace=workspace, command=sweep_command(), offset=None)))
 
     def resign(self) -> None:
