@@ -134,3 +134,33 @@ def test_a_method_does_not_change_its_mind_later(first: str) -> None:
 def test_an_odd_ttl_configuration_is_refused(ttl: Any) -> None:
     with pytest.raises(UsageError):
         CoherentStore(ttl=ttl)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda store, key: store.get(NS, key),
+        lambda store, key: store.put(NS, key, {"v": 2}),
+        lambda store, key: store.delete(NS, key),
+        lambda store, key: store.compare_and_set(NS, key, {"v": 2}, expected=None),
+        lambda store, key: store.put_all([(NS, "k", {"v": 2}), (NS, key, {"v": 2})]),
+        lambda store, key: store.get_all([(NS, "k"), (NS, key)]),
+        lambda store, key: store.history(NS, key),
+        lambda store, key: acquired(store, key=key),
+        lambda store, key: store.batch([GetOp(NS, "k"), GetOp(NS, key)]),
+        lambda store, key: store.batch([GetOp(NS, "k"), PutOp(NS, key, {"v": 2})]),
+    ],
+)
+@pytest.mark.parametrize("key", ["nested", "\ud83d", "x" * 5_000])
+def test_an_odd_key_is_refused_before_anything_is_appended(call: Call, key: Any) -> None:
+    if key == "nested":
+        key = []
+        for _ in range(100_000):
+            key = [key]
+    assert isinstance(checked(call, key), UsageError)
+
+
+def test_a_key_is_the_text_of_what_is_given_as_in_langgraph() -> None:
+    with CoherentStore() as store:
+        store.put(NS, 7, {"v": 2})  # type: ignore[arg-type]
+        assert store.get(NS, "7") is not None
