@@ -34,7 +34,7 @@ from ccs_stream.clock import SYSTEM_CLOCK, Clock
 from ccs_stream.coordinator.answer import Answer
 from ccs_stream.coordinator.batch import PlannedDecision, plan
 from ccs_stream.coordinator.health import CoordinatorHealth
-from ccs_stream.coordinator.pending_command import CommandCounter, PendingCommand, wake_callers
+from ccs_stream.coordinator.pending_command import CommandCounter, OnCancelled, PendingCommand, wake_callers
 from ccs_stream.coordinator.snapshot_pace import SNAPSHOT_EVERY, decisions_between_snapshots
 from ccs_stream.coordinator.sweep import sweep_command, sweep_is_due
 from ccs_stream.log.fold import fold_entry
@@ -171,6 +171,7 @@ class LocalCoordinator:
         work: Callable[[], object] | None = None,
         *,
         timeout_s: float | None = None,  # noqa: ARG002  # as above
+        on_cancelled: OnCancelled | None = None,
     ) -> Answer:
         """The same from a coroutine. Without a command: do `work`, which may wait for a disk, and catch up."""
         self._guard.check()
@@ -183,8 +184,7 @@ class LocalCoordinator:
         pending.loop = asyncio.get_running_loop()
         pending.future = pending.loop.create_future()
         self._committer.submit(pending)
-        answer: Answer = await pending.future
-        return answer
+        return await pending.wait(on_cancelled)
 
     async def off_loop(self, work: Callable[[], T], *, long: bool = False) -> T:
         """See `Coordinator`."""
@@ -192,6 +192,10 @@ class LocalCoordinator:
         if self.store.instantaneous:
             return work()
         return await run_job(self._look_backs if long else self._reads, work)
+
+    def do_later(self, job: Callable[[], object]) -> None:
+        """See `Coordinator`."""
+        self._reads.submit(job)
 
     def behind(self) -> bool:
         """True if another writer may have appended what is not folded yet. Costs microseconds."""

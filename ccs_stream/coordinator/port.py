@@ -14,7 +14,7 @@ from typing import Final, Protocol, TypeVar
 from ccs_stream.clock import Clock
 from ccs_stream.coordinator.answer import Answer
 from ccs_stream.coordinator.health import CoordinatorHealth
-from ccs_stream.coordinator.pending_command import CommandCounter
+from ccs_stream.coordinator.pending_command import CommandCounter, OnCancelled
 from ccs_stream.log.port import LogStore, Position
 from ccs_stream.log.reader import ShardReader
 from ccs_stream.protocol.commands import Command
@@ -94,8 +94,13 @@ class Coordinator(Protocol):
         work: Callable[[], object] | None = None,
         *,
         timeout_s: float | None = None,
+        on_cancelled: OnCancelled | None = None,
     ) -> Answer:
-        """The same from a coroutine. Without a command: do `work`, which may wait, and catch up."""
+        """The same from a coroutine. Without a command: do `work`, which may wait, and catch up.
+
+        A coroutine that is cancelled leaves the command on its way: it may still be decided. `on_cancelled` is then
+        called, and what it returns is called with the outcome.
+        """
 
     async def off_loop(self, work: Callable[[], T], *, long: bool = False) -> T:
         """The result of `work`, which may wait for a disk, a broker or the lock, but not for other commands.
@@ -103,6 +108,9 @@ class Coordinator(Protocol):
         A thread of the workspace does it, without the lock. `long` work (a history, a search) has a thread of its own,
         so that short reads do not wait behind it.
         """
+
+    def do_later(self, job: Callable[[], object]) -> None:
+        """Have a thread of the workspace do `job`, for which nobody waits."""
 
     def behind(self) -> bool:
         """True if another writer may have appended what is not folded yet."""

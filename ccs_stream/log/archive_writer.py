@@ -21,6 +21,7 @@ import fastavro
 from ccs_stream.log.archive import Anchor, archive_schema, diverged_from_anchor
 from ccs_stream.log.avro_container import ROW_BYTES_MAX
 from ccs_stream.log.port import BEFORE_FIRST, LogStore
+from ccs_stream.log.private_files import open_private
 from ccs_stream.log.reader import LogEntry, ShardReader
 from ccs_stream.log.schemas import log_registry
 from ccs_stream.protocol.admit import Verdict
@@ -44,7 +45,7 @@ def write_archive(store: LogStore, shard: str, path: Path, *, anchor: Anchor) ->
     schemas = {schema.prefix.hex(): schema.source for schema in log_registry().by_prefix.values()}
     rows = _Rows(store, shard, anchor)
     try:
-        with temporary.open("wb") as out:
+        with open_private(temporary, "wb") as out:
             fastavro.writer(
                 out,
                 archive_schema(),

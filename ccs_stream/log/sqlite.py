@@ -41,6 +41,7 @@ from ccs_stream.log.port import (
     count_records,
     scan_shards,
 )
+from ccs_stream.log.private_files import PRIVATE_MODE, create_private
 from ccs_stream.log.sqlite_file import FileIdentity, connect, connect_to_read, refuse_foreign, translated
 from ccs_stream.log.sqlite_reader import SqliteReader
 from ccs_stream.log.sqlite_side_tables import SqliteSideTables
@@ -55,7 +56,7 @@ from ccs_stream.protocol.errors import (
 )
 from ccs_stream.protocol.events import Event
 from ccs_stream.protocol.ids import LogId, Micros
-from ccs_stream.protocol.limits import shown
+from ccs_stream.protocol.limits import check_whole_number, shown
 from ccs_stream.protocol.records import DecisionRecord, LogOpened
 
 BUSY_TIMEOUT_S: Final = 30.0
@@ -87,8 +88,9 @@ class SqliteLog:
         busy_timeout_s: float = BUSY_TIMEOUT_S,
         read_only: bool = False,
         create: bool = True,
+        file_mode: int = PRIVATE_MODE,
     ) -> None:
-        """Open the file, creating it where `create` allows.
+        """Open the file, creating it where `create` allows, for its owner only unless `file_mode` says otherwise.
 
         With `read_only` the file is not changed, and on a read-only file system it is read as it stands at this moment.
         Raises `UsageError`, `LogMissing`, `NotALog`, `NewerFormat`, `LogReadOnly`, `LogBusy`, `LogFull`.
@@ -97,6 +99,7 @@ class SqliteLog:
             raise UsageError(f"synchronous is 'full' (durable, the default) or 'normal', got {shown(synchronous)}")
         if not 0 <= busy_timeout_s <= BUSY_TIMEOUT_MAX_S:
             raise UsageError(f"busy_timeout_s is between 0 and {BUSY_TIMEOUT_MAX_S:.0f}, got {shown(busy_timeout_s)}")
+        check_whole_number(file_mode, "file_mode", least=PRIVATE_MODE, most=0o666)
         self._path = Path(path)
         self._guard = ForkGuard(f"the log {self._path}")
         self._closed = False
@@ -114,6 +117,7 @@ class SqliteLog:
                     undo.callback(connection.close)
                     sqlite_schema.check(connection, str(self._path))
                 else:
+                    create_private(self._path, file_mode)
                     self._writer = SqliteWriter(
                         self._path,
                         self.display_url,

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from ccs_stream.log import sqlite_schema
+from ccs_stream.log.private_files import create_private
 from ccs_stream.protocol.errors import LogBusy, LogDiverged, LogError, LogFull, LogMissing, LogReadOnly, NotALog
 
 LOOK_EVERY_S: Final = 0.02
@@ -31,6 +32,8 @@ def connect(path: Path, mode: str, *, busy_timeout_s: float) -> sqlite3.Connecti
 
     `mode` is SQLite's: `ro`, `rw`, `rwc`, or `immutable` for a file that nothing changes while it is open.
     """
+    if mode == "rwc":
+        create_private(path)
     options = "mode=ro&immutable=1" if mode == "immutable" else f"mode={mode}"
     uri = f"file:{urllib.parse.quote(str(path.absolute()))}?{options}"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=0)

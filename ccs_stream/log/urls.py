@@ -63,7 +63,7 @@ def open_log(
                     f"{url!r} names no file: write sqlite:///team.db for a file here, sqlite:////var/team.db for "
                     "an absolute path"
                 )
-            chosen = _known(options, {"synchronous": str, "busy_timeout_s": float}, url)
+            chosen = _known(options, {"synchronous": str, "busy_timeout_s": float, "file_mode": _octal}, url)
             path = _path(parts.path[1:], url)
             if path.name == MEMORY_NAME:
                 raise UsageError(f"{url!r} names a file: for a log in memory give memory:, or no URL")
@@ -97,6 +97,10 @@ def checked_url(url: object) -> str:
     if "#" in text and not text.startswith("kafka:"):
         raise UsageError(f"{text!r} has a part behind #, which would be ignored: write %23 for # in the name of a file")
     return text
+
+
+def _octal(text: str) -> int:
+    return int(text, 8)
 
 
 def _path(quoted: str, url: str) -> Path:

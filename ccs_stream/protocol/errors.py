@@ -7,15 +7,26 @@ Does not: carry credentials; URLs in messages are shown without their user part 
 import difflib
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 from ccs_stream.protocol.ids import Fence, Version
 
 
 class CcsError(Exception):
-    """Root of all errors of ccs-stream."""
+    """Root of all errors of ccs-stream. An error travels: it survives `pickle` and `copy`, with its fields."""
 
     retryable: ClassVar[bool] = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not by a call of the class: its arguments are those of `__init__`, which may be others than `args`.
+        return rebuild_error, (type(self), self.args, self.__dict__.copy())
+
+
+def rebuild_error(kind: type[BaseException], args: tuple[Any, ...], fields: dict[str, Any]) -> BaseException:
+    """An error as it was, from its class, its `args` and its fields."""
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error
 
 
 class UsageError(CcsError, ValueError):
@@ -61,6 +72,17 @@ class OutcomeUnknown(CcsError):
     def __init__(self, message: str, *, later: Callable[[float], object] | None = None) -> None:
         super().__init__(message)
         self._later = later
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The command goes on in the process that gave it: elsewhere its outcome cannot be awaited.
+        return rebuild_error, (type(self), self.args, self.__dict__ | {"_later": None})
+
+    def __copy__(self) -> Self:
+        copied: Self = rebuild_error(type(self), self.args, self.__dict__.copy())  # type: ignore[assignment]
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self.__copy__()
 
     def outcome(self, timeout_s: float) -> object:
         """Wait for the command's `Answer` in the log, with its `position` and its `refusal`, if any.

@@ -4,11 +4,12 @@ Guarantees: a refusal becomes one `CommandRefused` that carries what the author 
 the current version, the fence. Does not: leave this package; `decide` catches it.
 """
 
-from typing import Final
+from typing import Any, Final
 
 from ccs_stream.protocol import dedupe
 from ccs_stream.protocol.commands import Command
 from ccs_stream.protocol.directory import ArtifactState, ParticipantState
+from ccs_stream.protocol.errors import rebuild_error
 from ccs_stream.protocol.events import CommandRefused, RefusalReason
 from ccs_stream.protocol.ids import ArtifactId, Fence, Micros, Version
 from ccs_stream.protocol.reclaims import Reclaim, ReclaimReason
@@ -31,6 +32,9 @@ class Refusal(Exception):
         if artifact is not None:
             self.artifact, self.current_version = artifact.artifact, artifact.version
             self.fence = artifact.fence or None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return rebuild_error, (type(self), self.args, self.__dict__.copy())
 
     def event(self, command: Command) -> CommandRefused:
         """The event that records this refusal of `command`."""

@@ -45,7 +45,7 @@ class QueuedWrite(Protocol):
 class ReadSet:
     """The versions that one agent has read in one flow, and the fences of the reservations it holds there."""
 
-    __slots__ = ("__weakref__", "context", "fences", "queued", "versions")
+    __slots__ = ("__weakref__", "context", "fences", "queued", "unsettled", "versions")
 
     def __init__(self) -> None:
         self.versions: dict[ArtifactId, Version] = {}
@@ -54,6 +54,9 @@ class ReadSet:
         """Fences of the reservations taken in this flow."""
         self.queued: dict[ArtifactId, QueuedWrite] = {}
         """Changes written or read in this flow while they waited in an outbox."""
+        self.unsettled: list[ArtifactId] = []
+        """Artifacts with a write on its way whose coroutine was cancelled, once for each write. The next write of this
+        flow waits for them, and is based on what came of them."""
         self.context: ModelContext | None = None
         """The model context that is served in this flow, where the caller says so."""
 

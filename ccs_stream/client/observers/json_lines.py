@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Final
 
 import orjson
 
+from ccs_stream.log.private_files import open_private
 from ccs_stream.projections.stream_checks import stream_of
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.limits import shown
@@ -77,7 +78,7 @@ class JsonLines:
         if not lines:
             return
         data = b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines)
-        with self.path.open("a+b", buffering=0) as file, _alone(file):
+        with open_private(self.path, "a+b", buffering=0) as file, _alone(file):
             size = file.seek(0, os.SEEK_END)
             try:
                 _write_all(file, data if _ends_whole(file, size) else b"\n" + data)
@@ -95,7 +96,8 @@ class JsonLines:
             stream = stream_of(line["schema_version"])
             of_instance[stream] = max(of_instance.get(stream, 0), line["sequence_number"])
         made = path.with_name(path.name + ".new")
-        made.write_bytes(orjson.dumps(ends, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SORT_KEYS))
+        with open_private(made, "wb") as file:
+            file.write(orjson.dumps(ends, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SORT_KEYS))
         made.replace(path)
 
 

@@ -6,6 +6,7 @@ Guarantees: a body too large for the workspace is refused before anything is app
 is marked for upload. Does not: append anything.
 """
 
+import dataclasses
 import enum
 from collections.abc import Callable
 from typing import Final
@@ -66,7 +67,17 @@ def _too_large(size: int, allowed: int, scope: Scope, key: str) -> TooLarge:
 class WriteBatch:
     """The changes of one agent that are committed in one decision."""
 
-    __slots__ = ("_address_of", "_inline_left", "_settings", "addresses", "agent", "changes", "contents", "read_set")
+    __slots__ = (
+        "_address_of",
+        "_inline_left",
+        "_settings",
+        "addresses",
+        "agent",
+        "changes",
+        "contents",
+        "read_set",
+        "unsettled",
+    )
 
     def __init__(
         self,
@@ -84,6 +95,8 @@ class WriteBatch:
         """The bodies of the writes, in order."""
         self.addresses: list[Address] = []
         """The address of each change, in order."""
+        self.unsettled: list[int] = []
+        """Places of the changes whose base is that of a cancelled write which is still on its way: see `rebase`."""
         self._settings = settings
         self._address_of = address_of
         # Half of what one record may hold travels inline; the rest goes to the content store, so that it fits.
@@ -107,6 +120,8 @@ class WriteBatch:
         if reason is not None:
             check_reason(reason)
         read_set, settings = self.read_set, self._settings
+        if read_set.unsettled and isinstance(expected, Condition):
+            self.unsettled.append(len(self.changes))
         content = content_of(content_type, body)
         size = content.size
         if size > settings.maximum_content_bytes:
@@ -131,6 +146,13 @@ class WriteBatch:
         self.contents.append(pending)
         self.addresses.append((scope if namespace is None else namespace, scope, key))
 
+    def rebase(self) -> None:
+        """Base the changes that were `unsettled` on what their flow has read or written by now."""
+        for place in self.unsettled:
+            change = self.changes[place]
+            self.changes[place] = dataclasses.replace(change, base_version=self.read_set.base(change.artifact))
+        self.unsettled = []
+
     def delete(
         self,
         scope: Scope,
@@ -144,6 +166,8 @@ class WriteBatch:
         artifact = self._address_of(scope, key)
         check_reason(reason)
         read_set = self.read_set
+        if read_set.unsettled and isinstance(expected, Condition):
+            self.unsettled.append(len(self.changes))
         self.changes.append(
             Erase(
                 artifact=artifact,

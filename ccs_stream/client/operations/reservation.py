@@ -7,6 +7,7 @@ ends, they are refused (`Reclaimed`), whether somebody else wrote or not. Works 
 extend itself; take a longer limit, or acquire again.
 """
 
+import contextlib
 import time
 from typing import Self
 
@@ -14,7 +15,7 @@ from ccs_stream.client.cache.read_set import ReadSet, ReadSets
 from ccs_stream.client.operations.session import UNNUMBERED, CommandSession
 from ccs_stream.client.operations.steps import Steps, WaitUntil, run, run_async
 from ccs_stream.protocol.commands import Acquire, Release
-from ccs_stream.protocol.errors import Reclaimed, Reserved, UsageError
+from ccs_stream.protocol.errors import CcsError, Reclaimed, Reserved, UsageError
 from ccs_stream.protocol.events import ReservationAcquired
 from ccs_stream.protocol.ids import ArtifactId, Fence, Micros, Scope
 
@@ -56,7 +57,8 @@ class Reservation:
         return f"Reservation({self._agent!r}, {self._scope!r}, {self._key!r}, fence={self.fence})"
 
     def __enter__(self) -> Self:
-        self.fence = run(self._coordinator, self._acquire(self._flow()))
+        flow = self._flow()
+        self.fence = flow.fences[self._artifact] = run(self._coordinator, self._acquire())
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -67,7 +69,9 @@ class Reservation:
                 raise
 
     async def __aenter__(self) -> Self:
-        self.fence = await run_async(self._coordinator, self._acquire(self._flow()))
+        flow = self._flow()
+        fence = await run_async(self._coordinator, self._acquire(), undo=self._give_back)
+        self.fence = flow.fences[self._artifact] = fence
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -77,6 +81,16 @@ class Reservation:
             if kind is None:
                 raise
 
+    def _give_back(self, fence: Fence) -> None:
+        """Release it in the background: it was acquired for a coroutine that was cancelled meanwhile."""
+        self.fence = fence
+
+        def release() -> None:
+            with contextlib.suppress(CcsError):  # it ends with its session or its limit
+                run(self._coordinator, self._release())
+
+        self._coordinator.do_later(release)
+
     def _flow(self) -> ReadSet:
         if self.fence is not None:
             raise UsageError("a reservation is entered once: call acquire again for another one")
@@ -84,7 +98,7 @@ class Reservation:
             self._read_set = self._read_sets.current(self._agent)
         return self._read_set
 
-    def _acquire(self, read_set: ReadSet) -> Steps[Fence]:
+    def _acquire(self) -> Steps[Fence]:
         """Acquire it, waiting for another's release for at most `wait_s`. Raises `Reserved`."""
         deadline = time.monotonic() + self._wait_s
         while True:
@@ -102,9 +116,7 @@ class Reservation:
             )
             refusal = answer.refusal
             if refusal is None:
-                fence = next(event.fence for event in answer.events if type(event) is ReservationAcquired)
-                read_set.fences[self._artifact] = fence
-                return fence
+                return next(event.fence for event in answer.events if type(event) is ReservationAcquired)
             error = self._session.error_of(refusal, f"acquire of {self._key!r}")
             left = deadline - time.monotonic()
             if not isinstance(error, Reserved) or left <= 0:

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable
 from typing import Final
 
+from ccs_stream.client.cache.read_set import ReadSet
 from ccs_stream.client.operations.errors import error_of
 from ccs_stream.client.operations.steps import Steps, Submit
 from ccs_stream.coordinator.answer import Answer
@@ -74,11 +75,15 @@ class CommandSession:
         return found
 
     def submit(
-        self, agent: str, build: Callable[[SessionId], Command], work: Callable[[], object] | None = None
+        self,
+        agent: str,
+        build: Callable[[SessionId], Command],
+        work: Callable[[], object] | None = None,
+        read_set: ReadSet | None = None,
     ) -> Steps[Answer]:
         """Have a command of `agent` decided, after the `work` it needs. Joins first where needed.
 
-        Submits the command once more if the log has ended the session.
+        Submits the command once more if the log has ended the session. `read_set` learns what a write made.
         """
         for attempt in (1, 2):
             session = self.current
@@ -87,7 +92,7 @@ class CommandSession:
                 if refused is not None and attempt == 1:
                     self._replace(session)
                     continue
-            answer: Answer = yield Submit(build(session.session_id), session.numbers, work)
+            answer: Answer = yield Submit(build(session.session_id), session.numbers, work, read_set)
             refusal = answer.refusal
             if refusal is not None and refusal.reason in LOST and attempt == 1:
                 self._replace(session)

@@ -12,9 +12,12 @@ import time
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, TypeVar, assert_never
 
+from ccs_stream.client.cache.read_set import ReadSet
+from ccs_stream.client.operations.cancellation import Settlement
+from ccs_stream.coordinator.answer import Answer
 from ccs_stream.coordinator.pending_command import CommandCounter
 from ccs_stream.coordinator.port import LEAST_SHARE_OF_TIMEOUT, Coordinator
-from ccs_stream.protocol.commands import Command
+from ccs_stream.protocol.commands import Command, Commit
 
 T = TypeVar("T")
 
@@ -26,6 +29,8 @@ class Submit:
     command: Command
     numbers: CommandCounter
     work: Callable[[], object] | None = None
+    read_set: ReadSet | None = None
+    """For a write, the read set that learns its version; then it is settled after a cancellation, too."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -111,14 +116,21 @@ def run(coordinator: Coordinator, steps: Steps[T]) -> T:
         steps.close()  # what the steps have begun ends now, and not when the garbage is collected
 
 
-async def run_async(coordinator: Coordinator, steps: Steps[T]) -> T:
-    """Take the steps in the running event loop."""
+async def run_async(coordinator: Coordinator, steps: Steps[T], *, undo: Callable[[T], object] | None = None) -> T:
+    """Take the steps in the running event loop.
+
+    Where the coroutine is cancelled, a command on its way may still be decided. If it is a write, or there is an
+    `undo`, the steps are then resumed with its outcome, to record it; they end where they ask for anything more. What
+    they return is handed to `undo`.
+    """
     budget = TimeBudget(coordinator.timeout_s)
+    settlement: Settlement | None = None
     try:
         step = next(steps)
         while True:
+            settlement = _settlement_of(step, steps, undo) if type(step) is Submit else None
             try:
-                outcome = await _take_async(coordinator, step, budget)
+                outcome = await _take_async(coordinator, step, budget, settlement)
             except Exception as error:  # noqa: BLE001  # the operation decides what an error means
                 step = steps.throw(error)
             else:
@@ -126,7 +138,30 @@ async def run_async(coordinator: Coordinator, steps: Steps[T]) -> T:
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]
     finally:
-        steps.close()
+        if settlement is None or not settlement.begun:
+            steps.close()
+
+
+def _settlement_of(submit: Submit, steps: Steps[T], undo: Callable[[T], object] | None) -> Settlement | None:
+    """What becomes of a command if its coroutine is cancelled; None where its outcome does not count."""
+    read_set, command = submit.read_set, submit.command
+    if read_set is None and undo is None:
+        return None
+
+    def resume(answer: Answer | None, error: BaseException | None) -> None:
+        try:
+            if error is not None:
+                steps.throw(error)
+            else:
+                steps.send(answer)
+        except StopIteration as done:
+            if undo is not None:
+                undo(done.value)
+        else:
+            steps.close()  # it asks for more, and nobody waits for that
+
+    artifacts = [change.artifact for change in command.changes] if type(command) is Commit else []
+    return Settlement(resume, read_set, artifacts)
 
 
 def _take(coordinator: Coordinator, step: Step, budget: TimeBudget) -> Any:
@@ -153,11 +188,13 @@ def _take(coordinator: Coordinator, step: Step, budget: TimeBudget) -> Any:
             assert_never(step)
 
 
-async def _take_async(coordinator: Coordinator, step: Step, budget: TimeBudget) -> Any:
+async def _take_async(coordinator: Coordinator, step: Step, budget: TimeBudget, settlement: Settlement | None) -> Any:
     match step:
         case Submit():
             left_s = budget.left_s()
-            return await coordinator.execute_async(step.command, step.numbers, step.work, timeout_s=left_s)
+            return await coordinator.execute_async(
+                step.command, step.numbers, step.work, timeout_s=left_s, on_cancelled=settlement
+            )
         case RunBlocking():
             if step.work is not None:
                 return await coordinator.off_loop(step.work, long=step.long)

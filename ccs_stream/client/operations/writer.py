@@ -7,6 +7,7 @@ its author had. A version that its author never saw and that it replaced is repo
 current version and value. Does not: decide anything; the coordinator does.
 """
 
+import asyncio
 import functools
 from collections.abc import Sequence
 
@@ -14,11 +15,12 @@ from ccs_stream.client.cache.content_cache import ContentCache
 from ccs_stream.client.cache.delivery import NO_TIME, ReadCall
 from ccs_stream.client.cache.delivery_recorder import DeliveryRecorder
 from ccs_stream.client.cache.read_set import ReadSet
+from ccs_stream.client.operations.cancellation import UNSETTLED_WAIT_S, Settlement
 from ccs_stream.client.operations.changes import PendingContent, WriteBatch
 from ccs_stream.client.operations.ports import DegradedOperations, WriteObserver
 from ccs_stream.client.operations.reader import Reader
 from ccs_stream.client.operations.session import LOST, UNNUMBERED, ClientSession, CommandSession
-from ccs_stream.client.operations.steps import Steps, run, run_async
+from ccs_stream.client.operations.steps import Steps, WaitUntil, run, run_async
 from ccs_stream.client.results import Written
 from ccs_stream.client.values import decode
 from ccs_stream.coordinator.answer import Answer
@@ -74,15 +76,26 @@ class Writer:
         session = self._session.current
         if self._is_short(batch, session):
             begun, began_at = self._begin(batch)
+
+            def settle(answer: Answer | None, error: BaseException | None) -> None:
+                if answer is not None and answer.refusal is None:
+                    self._finish_one(batch, answer, tick, began_at, begun)
+                else:
+                    self._failed(begun, error or asyncio.CancelledError())
+
+            settlement = Settlement(settle, batch.read_set, (batch.changes[0].artifact,))
             try:
-                answer = await self._coordinator.execute_async(_command(session, batch), session.numbers)
+                answer = await self._coordinator.execute_async(
+                    _command(session, batch), session.numbers, on_cancelled=settlement
+                )
                 refusal = answer.refusal
                 if refusal is None:
                     return self._finish_one(batch, answer, tick, began_at, begun)
                 if refusal.reason not in LOST:
                     await run_async(self._coordinator, self._raise_refused(batch, refusal, what))
             except BaseException as error:
-                self._failed(begun, error)
+                if not settlement.begun:
+                    self._failed(begun, error)
                 raise
         return await run_async(self._coordinator, self.commit_steps(batch, what, tick))
 
@@ -94,6 +107,10 @@ class Writer:
         """
         begun, began_at = self._begin(batch)
         try:
+            if batch.unsettled:
+                unsettled = batch.read_set.unsettled
+                yield WaitUntil(lambda: not unsettled, UNSETTLED_WAIT_S)
+                batch.rebase()
             written = yield from self._commit_or_queue(batch, what, atomic=atomic)
         except BaseException as error:  # a caller that gives up raises GeneratorExit: nobody knows what came of it
             self._failed(begun, error)
@@ -120,6 +137,7 @@ class Writer:
             batch.agent,
             lambda session: Commit(session_id=session, number=UNNUMBERED, agent=batch.agent, changes=changes),
             functools.partial(self._upload, uploads) if uploads else None,
+            batch.read_set,
         )
         if answer.refusal is not None:
             yield from self._raise_refused(batch, answer.refusal, what)
@@ -136,6 +154,7 @@ class Writer:
         contents = batch.contents
         return (
             len(batch.changes) == 1
+            and not batch.unsettled
             and self.degraded is None
             and batch.agent in session.joined
             and not (contents and contents[0].uploaded)

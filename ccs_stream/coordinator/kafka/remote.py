@@ -30,7 +30,7 @@ from ccs_stream.coordinator.kafka.commands.in_flight import InFlightCommand, InF
 from ccs_stream.coordinator.kafka.follower.log_follower import FINISH_S
 from ccs_stream.coordinator.kafka.follower.shared_follower import SharedFollower
 from ccs_stream.coordinator.kafka.shard.ports import Contents
-from ccs_stream.coordinator.pending_command import CommandCounter
+from ccs_stream.coordinator.pending_command import CommandCounter, OnCancelled
 from ccs_stream.coordinator.port import LEAST_SHARE_OF_TIMEOUT
 from ccs_stream.coordinator.sweep import sweep_command, sweep_is_due
 from ccs_stream.log.kafka.errors import BrokerRefusal
@@ -145,6 +145,7 @@ class RemoteCoordinator:
         work: Callable[[], object] | None = None,
         *,
         timeout_s: float | None = None,
+        on_cancelled: OnCancelled | None = None,
     ) -> Answer:
         """See `Coordinator`."""
         self._guard.check()
@@ -161,8 +162,7 @@ class RemoteCoordinator:
             self._submit(pending)
         else:
             await self._submit_in_turn(pending, work, before)
-        answer: Answer = await pending.future
-        return answer
+        return await pending.wait(on_cancelled)
 
     async def _submit_in_turn(
         self, pending: InFlightCommand, work: Callable[[], object] | None, before: "asyncio.Future[None] | None"
@@ -304,6 +304,10 @@ class RemoteCoordinator:
         """See `Coordinator`."""
         self._guard.check()
         return await run_job(self._look_backs if long else self._jobs, work)
+
+    def do_later(self, job: Callable[[], object]) -> None:
+        """See `Coordinator`."""
+        self._jobs.submit(job)
 
     def behind(self) -> bool:
         """Always true: only the broker knows, and asking it is a round trip."""
