@@ -99,7 +99,8 @@ class Operations:
     def get_all(self, addresses: Sequence[tuple[Namespace, str]], call: CallContext) -> Steps[list[Any]]:
         """Items at one position, None where there is nothing."""
         split = [
-            (check_namespace(namespace), item_key(key), *self._addressing.split(namespace)) for namespace, key in addresses
+            (check_namespace(namespace), item_key(key), *self._addressing.split(namespace))
+            for namespace, key in addresses
         ]
         yield from self._port.catch_up_steps()
         tick = self._port.begin_call()
