@@ -207,9 +207,8 @@ class Watch:
                 if found is not None:
                     return found
                 self._coordinator.wait(self._anything_new, POLL_S)
-            except Closed:
-                if not self._ended():
-                    raise
+            except Closed:  # meanwhile, or just now
+                break
         raise StopIteration
 
     def __aiter__(self) -> Self:
@@ -222,9 +221,8 @@ class Watch:
                 if found is not None:
                     return found
                 await self._coordinator.wait_async(self._anything_new, POLL_S)
-            except Closed:
-                if not self._ended():
-                    raise
+            except Closed:  # meanwhile, or just now
+                break
         raise StopAsyncIteration
 
     def _ended(self) -> bool:
