@@ -265,7 +265,8 @@ class CommitResults:
         state = self._state.artifacts[artifact]
         # Seen means read or written in this flow, also after this write was submitted.
         seen = version - 1 in (base, read_set.versions.get(artifact))
-        created = state.created_at == answer.recorded_at  # or brought back: then it replaced nothing
+        # Created, or brought back: it replaced nothing. (Nobody knows, where it was brought back once more since.)
+        created = state.born >= version
         read_set.record(artifact, version)
         if content is not None:
             self._contents.keep(state, content.body, version)
