@@ -316,7 +316,7 @@ class Workspace:
         reads = [(ReadCall(agent, read_set, freshness=requested, tick=tick), artifact) for artifact in ids]
         found = yield from engine.reader.read_all_steps(reads)
         return [
-            None if each is None else reading_of(each.state, each.body, each.position, stale=each.stale)
+            None if each is None else reading_of(each.state, each.content, each.position, stale=each.stale)
             for each in found
         ]
 

@@ -192,5 +192,5 @@ def _frame(planned: PlannedDecision, end: _WorkspaceEnd, cursor: Cursor, index: 
         events=tuple([_encoders[type(event)](event) for event in events]),
         contents=contents,
     )
-    draft = planned.draft = Draft(encode_head(record), contents, first, first + len(events) - 1)
+    draft = planned.draft = Draft(encode_head(record), contents, first, first + len(events) - 1, events)
     return draft

@@ -195,6 +195,10 @@ class ArchiveLog:
         del body
         self._refuse("")
 
+    def drop_content(self, locator: bytes) -> None:
+        del locator
+        self._refuse("")
+
     def get_content(self, locator: bytes) -> bytes:
         self._check()
         block = self._contents.get(locator)

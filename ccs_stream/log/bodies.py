@@ -8,7 +8,8 @@ Guarantees: a body that is returned has the hash that its event names. Does not:
 import hashlib
 from collections.abc import Iterator, Sequence
 
-from ccs_stream.log.port import LogStore
+from ccs_stream.log.port import NOT_KEPT, LogStore
+from ccs_stream.log.replaced_bodies import REPLACED_BYTES_MAX
 from ccs_stream.protocol.directory import ArtifactState
 from ccs_stream.protocol.errors import ContentMissing
 from ccs_stream.protocol.ids import Hash, SequenceNumber
@@ -16,6 +17,11 @@ from ccs_stream.protocol.ids import Hash, SequenceNumber
 
 def verified(body: bytes, content_hash: Hash, what: str) -> bytes:
     """The body itself, if it has this hash. Raises `ContentMissing`."""
+    if body is NOT_KEPT:
+        raise ContentMissing(
+            f"the body of {what} is no longer kept: its version was replaced, and a log in memory keeps such bodies "
+            f"within {REPLACED_BYTES_MAX // 1024**2} MiB; a log in a file (sqlite:///...) keeps all of them"
+        )
     if hashlib.sha256(body).digest() != content_hash:
         raise ContentMissing(f"the body of {what} is not the one its hash names: it was altered where it is kept")
     return body

@@ -2,8 +2,9 @@
 
 Tests, the simulation and a store without a URL use it.
 
-Guarantees: the whole port, without a disk. A body is held once: the record keeps the very object it was given. Does
-not: outlive its process, or serve another one.
+Guarantees: the whole port, without a disk. A body is held once: the record keeps the very object it was given. Bodies
+of replaced and deleted versions are kept within a budget; beyond it, the oldest are no longer kept (`ContentMissing`).
+Does not: outlive its process, or serve another one.
 """
 
 import threading
@@ -12,6 +13,7 @@ import uuid
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from typing import Final
 
 from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.log.port import (
@@ -26,12 +28,15 @@ from ccs_stream.log.port import (
     count_records,
     scan_shards,
 )
+from ccs_stream.log.replaced_bodies import REPLACED_BYTES_MAX, ReplacedBodies
 from ccs_stream.protocol.errors import Closed, ContentMissing
 from ccs_stream.protocol.events import Event
 from ccs_stream.protocol.ids import LogId, Micros
 from ccs_stream.protocol.records import DecisionRecord, LogOpened
 
 SNAPSHOTS_KEPT = 3
+NOTED_EVERY: Final = 64
+"""After so many records, roughly, it is seen what they replaced: one put in so many pays for it."""
 
 
 class _MemoryShard:
@@ -41,12 +46,17 @@ class _MemoryShard:
         "deliveries",
         "first_sequences",
         "records",
+        "replaced",
         "snapshots",
         "turn",
+        "unnoted",
         "waiting",
     )
 
-    def __init__(self, opened: StoredRecord) -> None:
+    def __init__(self, opened: StoredRecord, replaced: ReplacedBodies) -> None:
+        self.replaced = replaced
+        self.unnoted: list[tuple[StoredRecord, Sequence[Event]]] = []
+        """The last decisions, which `replaced` was not told of yet."""
         self.records = [opened]
         self.first_sequences = [0]
         """Parallel to the records: bisected to find the one that holds a sequence. One that is no decision repeats the
@@ -68,10 +78,13 @@ class MemoryLog:
     named_workspace = None
     instantaneous = True
 
-    def __init__(self, *, log_id: LogId | None = None) -> None:
+    def __init__(self, *, log_id: LogId | None = None, replaced_bytes_max: int = REPLACED_BYTES_MAX) -> None:
+        """An empty log, which keeps bodies of replaced and deleted versions within `replaced_bytes_max` bytes."""
+        self._replaced_bytes_max = replaced_bytes_max
+        self._uploads = 0
         self._log_id = log_id or LogId(uuid.uuid4().bytes)
         self._shards: dict[str, _MemoryShard] = {}
-        self._contents: list[bytes] = []
+        self._contents: dict[bytes, bytes] = {}
         self._lock = threading.Lock()
         self._closed = False
 
@@ -112,11 +125,16 @@ class MemoryLog:
                 end += 1
                 if draft.decision:
                     first_sequences.append(draft.first_sequence)
-                    added.append(StoredRecord(end, draft.head, contents=draft.contents))
+                    stored = StoredRecord(end, draft.head, contents=draft.contents)
+                    added.append(stored)
+                    kept.unnoted.append((stored, draft.events))
                 else:
                     first_sequences.append(first_sequences[-1])
                     added.append(StoredRecord(end, draft.head, tail=b""))
             records.extend(added)  # one step: an interrupt leaves all of them or none
+            if not end % NOTED_EVERY:
+                unnoted, kept.unnoted = kept.unnoted, []
+                kept.replaced.note(unnoted)
         if kept.waiting:
             with kept.appended_lock:
                 kept.appended.notify_all()
@@ -166,14 +184,19 @@ class MemoryLog:
 
     def put_content(self, body: bytes) -> bytes:
         with self._lock:
-            self._contents.append(body)
-            return str(len(self._contents) - 1).encode()
+            locator = str(self._uploads).encode()
+            self._uploads += 1
+            self._contents[locator] = body
+        return locator
+
+    def drop_content(self, locator: bytes) -> None:
+        self._contents.pop(locator, None)
 
     def get_content(self, locator: bytes) -> bytes:
-        try:
-            return self._contents[int(locator)]
-        except (ValueError, IndexError) as error:
-            raise ContentMissing(f"no body at locator {locator!r} in {self.display_url}") from error
+        body = self._contents.get(locator)
+        if body is None:
+            raise ContentMissing(f"no body at locator {locator!r} in {self.display_url}")
+        return body
 
     def save_snapshot(self, shard: str, snapshot: SnapshotBlob) -> None:
         kept = self._shard(shard)
@@ -214,5 +237,7 @@ class MemoryLog:
                         opened_at=Micros(time.time_ns() // 1_000),
                     )
                     head = DEFAULT_CODEC.encode_record(opened)
-                    kept = self._shards[shard] = _MemoryShard(StoredRecord(0, head, tail=b""))
+                    kept = self._shards[shard] = _MemoryShard(
+                        StoredRecord(0, head, tail=b""), ReplacedBodies(self._contents, self._replaced_bytes_max)
+                    )
         return kept

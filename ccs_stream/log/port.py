@@ -83,6 +83,16 @@ def _no_position(token: object) -> UsageError:
     return UsageError(f"not a position: {shown(token)}; use the value a write or read returned")
 
 
+class _NotKept(bytes):
+    """A body that is no longer kept. A class of its own, because there is one empty `bytes` for all."""
+
+    __slots__ = ()
+
+
+NOT_KEPT: Final[bytes] = _NotKept()
+"""Stands where a body was that its store keeps no longer, because its version was replaced. Compare it with `is`."""
+
+
 class StoredRecord:
     """One record as a store keeps it: the head, which the hash chain covers, and the contents, which it does not."""
 
@@ -111,6 +121,11 @@ class StoredRecord:
             self._contents = decode_tail(self._tail) if self._tail else ()
         return self._contents
 
+    def drop_content(self, index: int) -> None:
+        """Keep the inline body at `index` no longer."""
+        contents = self.contents
+        self._contents = (*contents[:index], NOT_KEPT, *contents[index + 1 :])
+
     @property
     def tail(self) -> bytes:
         """The contents as stored; empty for a record that is not a decision."""
@@ -127,6 +142,8 @@ class Draft:
     contents: tuple[bytes, ...] = ()
     first_sequence: int = 0
     last_sequence: int = 0
+    events: Sequence[Event] = ()
+    """The events in `head`, where the author has them."""
     decision: bool = True
 
 
@@ -265,6 +282,9 @@ class LogStore(Protocol):
 
     def put_content(self, body: bytes) -> bytes:
         """Keep a large body durably; returns its locator."""
+
+    def drop_content(self, locator: bytes) -> None:
+        """Free a body that no decision names, or will name: its write was refused. A store may leave it."""
 
     def get_content(self, locator: bytes) -> bytes:
         """A body by its locator. Raises `ContentMissing`."""

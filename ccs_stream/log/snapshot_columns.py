@@ -24,7 +24,7 @@ _NO_HASH: Final = bytes(_HASH_BYTES)
 NONE: Final = -1
 """Stands for None in a column of numbers, none of which is negative."""
 _STATES: Final = {state.value: state for state in GrantState}
-_ARTIFACT_FIELDS: Final = tuple(field.name for field in dataclasses.fields(ArtifactState))
+_ARTIFACT_FIELDS: Final = tuple(field.name for field in dataclasses.fields(ArtifactState) if field.name != "born")
 _AS_THEY_ARE: Final = (
     *("key", "version", "sequence", "content_size", "writer", "created_at", "updated_at", "owner", "owned_since"),
     *("fence", "reserved_by", "reserved_until"),

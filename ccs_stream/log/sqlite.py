@@ -324,6 +324,9 @@ class SqliteLog:
     def put_content(self, body: bytes) -> bytes:
         return self._side_tables.put_content(body)
 
+    def drop_content(self, locator: bytes) -> None:
+        self._side_tables.drop_content(locator)
+
     def get_content(self, locator: bytes) -> bytes:
         return self._side_tables.get_content(locator)
 

@@ -176,7 +176,8 @@ class FileIdentity:
         self._url = url
         self.opened = _identity(path)
         """Device and number of the file that was opened."""
-        self._wal: tuple[int, int] | None = None
+        self.wal: tuple[int, int] | None = None
+        """The same of its `-wal`, once it was seen."""
         self.next_look = 0.0
         """When a read looks again, on the monotonic clock."""
 
@@ -199,9 +200,9 @@ class FileIdentity:
             found = _identity(Path(f"{self._path}-wal"))
         except OSError:
             found = None  # a file at rest that is only read has none
-        if self._wal is not None and found != self._wal:
+        if self.wal is not None and found != self.wal:
             raise self._replaced(Path(f"{self._path}-wal"))
-        self._wal = found
+        self.wal = found
         self.next_look = time.monotonic() + LOOK_EVERY_S
 
     def _replaced(self, path: Path) -> LogDiverged:

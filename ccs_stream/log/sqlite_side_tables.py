@@ -37,6 +37,11 @@ class SqliteSideTables:
         row = self._in_turn(lambda cursor: cursor.execute("INSERT INTO contents (body) VALUES (?)", (body,)).lastrowid)
         return str(row).encode()
 
+    def drop_content(self, locator: bytes) -> None:
+        """Free a body that no decision names."""
+        if locator.isdigit() and int(locator) < 1 << 63:
+            self._in_turn(lambda cursor: cursor.execute("DELETE FROM contents WHERE id = ?", (int(locator),)))
+
     def get_content(self, locator: bytes) -> bytes:
         """A body. Raises `ContentMissing`."""
         number = int(locator) if locator.isdigit() else 0

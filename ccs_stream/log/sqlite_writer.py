@@ -26,7 +26,7 @@ from typing import Final, NoReturn
 
 from ccs_stream.background import ForkGuard
 from ccs_stream.log import sqlite_schema
-from ccs_stream.log.sqlite_file import FileIdentity, connect, is_busy, nothing_was_committed, translated
+from ccs_stream.log.sqlite_file import LOOK_EVERY_S, FileIdentity, connect, is_busy, nothing_was_committed, translated
 from ccs_stream.protocol.errors import Closed, LogBusy, LogError, OutcomeUnknown, UsageError
 
 _RETRY_MIN_S: Final = 0.0002
@@ -247,14 +247,20 @@ class SqliteWriter:
                 return
 
     def _look_at_file(self, file: FileIdentity) -> None:
-        """Raise where the file was removed or replaced."""
+        """Raise where the file was removed or replaced. Every turn begins with this, so it does little."""
         try:
             found = os.stat(self._path)  # noqa: PTH116  # a Path's own is twice as slow
+            same = (found.st_dev, found.st_ino) == file.opened
+            now = time.monotonic()
+            if same and now >= file.next_look - LOOK_EVERY_S / 2:  # so that what follows in the turn need not look
+                found = os.stat(f"{self._path}-wal")  # noqa: PTH116
+                same = (found.st_dev, found.st_ino) == file.wal
+                if same:
+                    file.next_look = now + LOOK_EVERY_S
         except OSError:
-            file.check()
-        else:
-            if (found.st_dev, found.st_ino) != file.opened:
-                file.check()
+            same = False
+        if not same:
+            file.check_all()
 
     def _rollback(self) -> None:
         connection = self.connection

@@ -1,9 +1,9 @@
 """The window of a session: how a repeated command is recognised by its number, kind and subject.
 
 `decide` looks commands up in it, `evolve` adds them. Guarantees: the fingerprint that the fold makes of a decision's
-events (`subject_of_events`) equals the one that `decide` makes of the command (`subject_of_command`), so that a repeat
-can be told from another command under the same number. Does not: protect against an adversary; the fingerprint is a
-CRC-32, meant for mistakes.
+events (`subject_of_events`) equals the one that `decide` makes of the command (`subject_of_command`), or is 0. So a
+repeat can be told from another command under the same number, and is never taken for one. Does not: protect against an
+adversary; the fingerprint is a CRC-32, meant for mistakes.
 """
 
 from binascii import crc32
@@ -42,9 +42,13 @@ def original_sequence(packed: int) -> SequenceNumber:
 
 
 def same_command(packed: int, kind: CommandKind, subject: int) -> bool:
-    """True if an entry stands for a command of this kind and subject."""
-    mask = (1 << (_KIND_BITS + _SUBJECT_BITS)) - 1
-    return packed & mask == (_KIND_CODES[kind] << _SUBJECT_BITS) | subject
+    """True if an entry stands for a command of this kind and subject.
+
+    An entry without a subject is that of a command whose events do not name it: one that met only what had expired. It
+    stands for any command of its kind, because a session gives a number to one command.
+    """
+    stored, code = packed & ((1 << _SUBJECT_BITS) - 1), packed >> _SUBJECT_BITS & ((1 << _KIND_BITS) - 1)
+    return code == _KIND_CODES[kind] and stored in (subject, 0)
 
 
 def subject_of_command(command: Command) -> int:

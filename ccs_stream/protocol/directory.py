@@ -81,6 +81,9 @@ class ArtifactState:
     reserved_until: Micros = Micros(0)
     reclaimed: frozenset[ParticipantNumber] = NO_PARTICIPANTS
     """The participants that lost a reservation or a grant here and have not read since: their writes are refused."""
+    born: Version = dataclasses.field(default=Version(0), compare=False)
+    """The version with which it came into being, or came back after a delete. 0 where that was before the snapshot that
+    the state was restored from. Not part of the state hash."""
 
     @property
     def exists(self) -> bool:

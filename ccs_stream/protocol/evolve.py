@@ -118,6 +118,7 @@ def _write_committed(state: MutableState, event: ev.WriteCommitted) -> None:
     writer = event.participant
     if artifact.deleted or artifact.version == 0:
         artifact.created_at = state.recorded_at
+        artifact.born = event.version
         artifact.deleted = False
         state.mark_existing(artifact)
     artifact.version = event.version

@@ -448,3 +448,18 @@ def test_waiting_ends_when_the_holder_s_time_is_over(two: tuple[Workspace, Works
         pass
     with other.agent("b").acquire("k", wait_s=30) as reservation:
         assert reservation.fence == 3
+
+
+async def test_writes_of_one_moment_are_told_what_they_replaced(tmp_path: Path) -> None:
+    async with ccs_stream.connect(f"sqlite:///{tmp_path}/log.db", workspace="w") as workspace:
+        agents = [workspace.agent(f"agent-{number}") for number in range(8)]
+        await asyncio.gather(*(agent.awrite(f"warm-{agent.name}", 1) for agent in agents))
+        for number in range(5):
+            written = await asyncio.gather(*(agent.awrite(f"plan-{number}", agent.name) for agent in agents))
+            assert [each.overwrote_unseen for each in sorted(written, key=lambda each: each.version or 0)] == [
+                False,
+                *[True] * 7,
+            ]
+            await agents[0].adelete(f"plan-{number}")
+            anew = await asyncio.gather(*(agent.awrite(f"plan-{number}", agent.name) for agent in agents[1:4]))
+            assert sorted(each.overwrote_unseen for each in anew) == [False, True, True]

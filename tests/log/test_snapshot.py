@@ -140,7 +140,7 @@ def test_every_field_of_an_artifact_is_in_a_snapshot() -> None:
     loaded = through_a_snapshot(story.state).artifacts[artifact.artifact]
     fresh = ArtifactState(artifact.artifact, artifact.scope, artifact.key)
     unset = {"deleted", "content_index", "reserved_by", "reserved_until", "reclaimed", "content_encoding", "owner"}
-    for name in ArtifactState.__slots__:
+    for name in set(ArtifactState.__slots__) - {"born"}:
         assert getattr(loaded, name) == getattr(artifact, name)
         if name not in unset | {"artifact", "scope", "key", "owner_state"}:
             assert getattr(loaded, name) != getattr(fresh, name), f"{name} is as nobody ever set it"

@@ -20,6 +20,7 @@ from ccs_stream.protocol.overlay import Overlay
 from ccs_stream.protocol.settings import WorkspaceSettings
 from ccs_stream.protocol.statehash import state_hash
 from ccs_stream.testing.given_when_then import Story
+from tests.log.test_snapshot import any_command
 
 
 def test_an_agent_joins_once_in_a_session() -> None:
@@ -95,6 +96,41 @@ def test_a_repeated_refusal_is_not_decided_again() -> None:
     story.when(late).nothing()
     assert story.decision is not None
     assert story.decision.repeats == made
+
+
+def test_whatever_is_asked_for_again_under_its_number_gets_its_first_answer() -> None:
+    seed = random.randrange(1 << 32)
+    chance = random.Random(seed)
+    repeated = set()
+    for _ in range(40):
+        story = Story(WorkspaceSettings(dedupe_window=256))
+        for _ in range(60):
+            story.after(chance.choice([0, 0, 0.5, 3, 20]))
+            command = any_command(story, chance)
+            before = story.state.sequence
+            story.when(command)
+            made = story.state.sequence
+            if made == before or story.state.sessions.get(command.session_id) is None or not command.number:
+                continue
+            story.after(chance.choice([0, 20]))
+            story.when(command)
+            assert story.decision is not None
+            assert (story.events, story.decision.repeats) == ([], made), f"seed {seed}: {command}"
+            repeated.add((command.KIND, story.decision.repeats == made))
+    assert len(repeated) >= 7
+
+
+def test_a_command_that_met_only_what_had_expired_is_recognised() -> None:
+    for ask in (Story.delete, Story.read, Story.refresh):
+        story = Story()
+        story.given(story.write("a", "k", ttl_s=1), story.join("b"))
+        story.after(2)
+        command = ask(story, "b", "k")
+        story.when(command)
+        made = story.state.sequence
+        story.when(command)
+        assert story.decision is not None
+        assert (story.events, story.decision.repeats) == ([], made), command.KIND
 
 
 def test_the_same_number_with_another_command_is_an_error() -> None:

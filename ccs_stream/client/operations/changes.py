@@ -54,6 +54,13 @@ class PendingContent:
             self.content.body = None
             self.content.uploaded_at = coordinator.now()
 
+    def withdraw(self, coordinator: Coordinator) -> None:
+        """Free the body in the content store: its commit was refused, and no decision names it."""
+        locator = self.content.locator
+        if locator is not None:
+            self.content.body, self.content.locator, self.content.uploaded_at = self.body, None, None
+            coordinator.store.drop_content(locator)
+
 
 def _too_large(size: int, allowed: int, scope: Scope, key: str) -> TooLarge:
     where = f" in {scope!r}" if scope else ""

@@ -8,6 +8,7 @@ current version and value. Does not: decide anything; the coordinator does.
 """
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import Sequence
 
@@ -20,14 +21,14 @@ from ccs_stream.client.operations.changes import PendingContent, WriteBatch
 from ccs_stream.client.operations.ports import DegradedOperations, WriteObserver
 from ccs_stream.client.operations.reader import Reader
 from ccs_stream.client.operations.session import LOST, UNNUMBERED, ClientSession, CommandSession
-from ccs_stream.client.operations.steps import Steps, WaitUntil, run, run_async
+from ccs_stream.client.operations.steps import RunBlocking, Steps, WaitUntil, run, run_async
 from ccs_stream.client.results import Written
 from ccs_stream.client.values import decode
 from ccs_stream.coordinator.answer import Answer
 from ccs_stream.coordinator.port import Coordinator
 from ccs_stream.protocol.commands import ArtifactChange, Commit, Write
 from ccs_stream.protocol.directory import Directory
-from ccs_stream.protocol.errors import VersionConflict
+from ccs_stream.protocol.errors import CcsError, VersionConflict
 from ccs_stream.protocol.events import ArtifactDeleted, CommandRefused, WriteCommitted
 from ccs_stream.protocol.ids import Micros
 
@@ -140,6 +141,8 @@ class Writer:
             batch.read_set,
         )
         if answer.refusal is not None:
+            if uploads:
+                yield RunBlocking(functools.partial(self._withdraw, uploads))
             yield from self._raise_refused(batch, answer.refusal, what)
         written = self._results.all(answer, batch)
         for change, each in zip(changes, written, strict=True):
@@ -149,6 +152,11 @@ class Writer:
     def _upload(self, contents: Sequence[PendingContent]) -> None:
         for each in contents:
             each.upload(self._coordinator)
+
+    def _withdraw(self, contents: Sequence[PendingContent]) -> None:
+        with contextlib.suppress(CcsError):  # the author is told of the refusal; what stays is collected
+            for each in contents:
+                each.withdraw(self._coordinator)
 
     def _is_short(self, batch: WriteBatch, session: ClientSession) -> bool:
         contents = batch.contents
@@ -257,7 +265,8 @@ class CommitResults:
         state = self._state.artifacts[artifact]
         # Seen means read or written in this flow, also after this write was submitted.
         seen = version - 1 in (base, read_set.versions.get(artifact))
-        created = state.created_at == answer.recorded_at  # or brought back: then it replaced nothing
+        # Created, or brought back: it replaced nothing. (Nobody knows, where it was brought back once more since.)
+        created = state.born >= version
         read_set.record(artifact, version)
         if content is not None:
             self._contents.keep(state, content.body, version)
