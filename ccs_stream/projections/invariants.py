@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Final, assert_never
 
 from ccs_stream.protocol import events as ev
-from ccs_stream.protocol.ids import ArtifactId, ParticipantNumber, SessionId
+from ccs_stream.protocol.ids import NOBODY, ArtifactId, ParticipantNumber, SessionId
 from ccs_stream.protocol.records import DecisionRecord
 from ccs_stream.protocol.states import GrantState
 
@@ -274,6 +274,12 @@ class Invariants:
     def _invalidated(self, event: ev.GrantsInvalidated) -> None:
         artifact = self._artifact(event.artifact)
         stale = self._stale.pop(event.artifact, None)
+        if stale is None and event.owner == NOBODY and event.version == artifact.version:
+            # The readers were too many for one record: some of them lost their copies before another was granted one.
+            left = artifact.sharers.difference(event.sharers)
+            if len(left) == len(artifact.sharers) - len(event.sharers) and event.sharers:
+                artifact.sharers = left
+                return
         if stale is None:
             self.find(FindingKind.INVALIDATION, f"{artifact.name}: copies invalidated without a write or delete of it")
             return

@@ -50,6 +50,7 @@ from ccs_stream.protocol.events import (
     WorkspaceOpened,
 )
 from ccs_stream.protocol.ids import NO_SESSION, Micros, ParticipantNumber, SequenceNumber
+from ccs_stream.protocol.limits import PARTICIPANTS_MAX
 from ccs_stream.protocol.process_identity import ProcessIdentity
 from ccs_stream.protocol.refusal import Refusal
 
@@ -225,6 +226,9 @@ def _decide_join(view: View, command: Join) -> list[Event]:
     if session is not None and command.agent in session.participants:
         return []
     identity = ProcessIdentity.of(command) or ProcessIdentity()
+    if session is not None and len(session.participants) >= PARTICIPANTS_MAX:
+        detail = f"{PARTICIPANTS_MAX} agents have joined in this session, the most that it may have: start a new one"
+        raise Refusal(RefusalReason.DECISION_TOO_LARGE, detail)
     number = ParticipantNumber(view.participants_ever + 1)
     return [
         ParticipantJoined(participant=number, agent=command.agent, session_id=command.session_id, **identity.members())

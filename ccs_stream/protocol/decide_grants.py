@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from ccs_stream.protocol import events as ev
 from ccs_stream.protocol.command_checks import ends_at
 from ccs_stream.protocol.commands import Acquire, Heartbeat, Read, Refresh, Release, Sweep
-from ccs_stream.protocol.decide_writes import end_expired, expire, reservation_expired
+from ccs_stream.protocol.decide_writes import crowded_out, end_expired, expire, reservation_expired
 from ccs_stream.protocol.directory import ParticipantState, SessionState, View
 from ccs_stream.protocol.ids import NOBODY, ArtifactId, Fence, Micros, ParticipantNumber, SessionId
 from ccs_stream.protocol.limits import TIME_US_MAX
@@ -22,6 +22,9 @@ from ccs_stream.protocol.states import GrantState
 
 TTL_REFRESH_FRACTION = 10
 """A life is extended at most once per this fraction of its TTL: a hot reader does not become a hot writer."""
+_SIZE_OF_AN_END = 300
+_SIZE_OF_A_HOLDER = 10
+"""Bytes that the end of one artifact may take in a decision, and naming one holder: no less than they do take."""
 
 
 def decide_read(view: View, command: Read, participant: ParticipantState, now: Micros) -> list[ev.Event]:
@@ -43,6 +46,8 @@ def decide_read(view: View, command: Read, participant: ParticipantState, now: M
     # Append an event for a new grant, and also when the reader had been reclaimed: the event clears that mark, so that
     # the reader may write again.
     if (not artifact.holds(reader) and state is not GrantState.INVALID) or lapsed or reader in artifact.reclaimed:
+        if state is GrantState.SHARED and version == artifact.version:
+            crowded_out(view, artifact, events)
         grant = ev.GrantIssued(artifact=artifact.artifact, participant=reader, version=version, to_state=state)
         events.append(grant)
     return events
@@ -149,12 +154,14 @@ def decide_sweep(view: View, command: Sweep, now: Micros) -> list[ev.Event]:
     left = command.limit
     seen: set[ArtifactId] = set()
     deleted: set[ArtifactId] = set()
+    size = 0
     for artifact_id in view.due(now):
-        if left <= 0:
-            return events
         artifact = view.artifacts.get(artifact_id)
         if artifact is None or artifact_id in seen:
             continue
+        size += _SIZE_OF_AN_END + _SIZE_OF_A_HOLDER * len(artifact.sharers)
+        if left <= 0 or (seen and size > view.settings.maximum_decision_bytes // 2):
+            return events
         seen.add(artifact_id)
         before = len(events)
         try:
@@ -166,6 +173,8 @@ def decide_sweep(view: View, command: Sweep, now: Micros) -> list[ev.Event]:
         except Exception:  # noqa: BLE001  # one artifact that cannot be ended must not keep all others
             del events[before:]
         left -= len(events) > before
+    room = view.settings.maximum_decision_bytes // 2 - size
+    left = min(left, max(room // _SIZE_OF_AN_END, 0 if events else 1))
     ended = _surplus_sessions(view, left)
     events.extend(ev.SessionEnded(session_id=each.session_id, reason=ev.SessionEndReason.EVICTED) for each in ended)
     left -= len(ended)

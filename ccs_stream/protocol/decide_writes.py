@@ -5,6 +5,8 @@ its fence; a participant whose reservation or grant was reclaimed writes nothing
 Does not: judge a last-writer-wins write over a newer version; it records the base, so that the loss shows.
 """
 
+from typing import Final
+
 from ccs_stream.protocol import events as ev
 from ccs_stream.protocol.command_checks import (
     PLAIN_MEDIA,
@@ -25,7 +27,14 @@ from ccs_stream.protocol.ids import (
 )
 from ccs_stream.protocol.reclaims import reclaim_sentence
 from ccs_stream.protocol.refusal import Refusal, reclaim_of
+from ccs_stream.protocol.settings import WorkspaceSettings
 from ccs_stream.protocol.states import GrantState
+
+HOLDERS_MAX: Final = 4_096
+"""Copies of one artifact at the same time, at most: naming all of them takes some 12 KB."""
+HOLDERS_LEAST: Final = 16
+_BYTES_FOR_A_HOLDER: Final = 64
+"""Of a decision's size: a number takes up to ten bytes, and the rest is for what else is in the decision."""
 
 
 def decide_commit(
@@ -150,6 +159,32 @@ def expire(artifact: ArtifactState, events: list[ev.Event]) -> None:
         )
     )
     _invalidate(artifact, version, NOBODY, events)
+
+
+def crowded_out(view: View, artifact: ArtifactState, events: list[ev.Event]) -> None:
+    """Before one more reader: where there are too many for a write to name, the first of them lose their copies.
+
+    So a write, a delete and an expiry always fit into a record, however many have read. Those who lose a copy fetch it
+    when they read again. An eighth goes at once, so that this costs little for each reader.
+    """
+    allowed = holders_allowed(view.settings)
+    if len(artifact.sharers) < allowed:
+        return
+    named = sorted(artifact.sharers)[: min(max(len(artifact.sharers) - allowed + 1, allowed // 8), allowed * 4)]
+    events.append(
+        ev.GrantsInvalidated(
+            artifact=artifact.artifact,
+            version=artifact.version,
+            owner=NOBODY,
+            owner_state=GrantState.INVALID,
+            sharers=named,
+        )
+    )
+
+
+def holders_allowed(settings: WorkspaceSettings) -> int:
+    """How many participants may hold copies of one artifact."""
+    return min(max(settings.maximum_decision_bytes // _BYTES_FOR_A_HOLDER, HOLDERS_LEAST), HOLDERS_MAX)
 
 
 def _replaced(view: View, artifact: ArtifactState | None, version: Version, events: list[ev.Event]) -> SequenceNumber:

@@ -51,6 +51,8 @@ LABELS_MAX: Final = 32
 """Labels of one process."""
 LABEL_BYTES_MAX: Final = 256
 """UTF-8 bytes of the name or the value of a label; with `LABELS_MAX`, an identity stays below 20 KB."""
+PARTICIPANTS_MAX: Final = 100_000
+"""Agents of one session: what its end takes back at once."""
 PID_MAX: Final = 2**31 - 1
 POSITION_CHARACTERS_MAX: Final = 16_384
 """Characters of a position as text."""
@@ -101,6 +103,7 @@ LIMITS: Final = (
     Limit("process number", 0, PID_MAX, "", "PID_MAX"),
     Limit("`labels`", 0, LABELS_MAX, "labels", "LABELS_MAX"),
     Limit("name or value of a label", 0, LABEL_BYTES_MAX, "bytes", "LABEL_BYTES_MAX", "UTF-8"),
+    Limit("agents of one session", 0, PARTICIPANTS_MAX, "agents", "PARTICIPANTS_MAX", "then it goes on in a new one"),
     Limit("position as text", 1, POSITION_CHARACTERS_MAX, "characters", "POSITION_CHARACTERS_MAX"),
     Limit("query of a search", 0, QUERY_BYTES_MAX, "bytes", "QUERY_BYTES_MAX", "UTF-8"),
     Limit("levels of a search's filter", 0, FILTER_DEPTH_MAX, "levels", "FILTER_DEPTH_MAX"),
