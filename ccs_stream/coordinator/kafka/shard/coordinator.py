@@ -179,7 +179,12 @@ class ShardCoordinator(ShardReplica):
                 return
             if queued.offset is not None:
                 self._waiting_bytes += _body_bytes(queued)
-            self._do(self.loop.command(queued))
+            try:
+                self._do(self.loop.command(queued))
+            except BaseException:
+                # An interrupt of the thread that handed it over. It is not known what was sent: as after any such append.
+                self._do(self.loop.append_unknown())
+                raise
 
     @property
     def full(self) -> bool:
