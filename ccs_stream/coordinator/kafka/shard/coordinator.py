@@ -182,7 +182,7 @@ class ShardCoordinator(ShardReplica):
             try:
                 self._do(self.loop.command(queued))
             except BaseException:
-                # An interrupt of the thread that handed it over. It is not known what was sent: as after any such append.
+                # An interrupt of the thread that handed it over. What was sent is not known, as after a failed append.
                 self._do(self.loop.append_unknown())
                 raise
 
