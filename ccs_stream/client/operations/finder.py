@@ -86,6 +86,15 @@ class Finder:
                     found.append((state, state.version))
         return found, self._state.last_complete_sequence
 
+    def scopes(self) -> list[Scope]:
+        """The scopes with something in them. As `find`, for `RunBlocking`; ends at the first artifact of each scope."""
+        artifacts, now = self._state.artifacts, self._coordinator.now()
+        return [
+            scope
+            for scope, keys in list(self._state.existing.items())
+            if any(artifacts[each].readable(now) for each in list(keys.values()))
+        ]
+
     def writers_by_scope(self) -> dict[Scope, set[str]]:
         """The scopes with something in them, and the agents that wrote it last. As `find`, for `RunBlocking`."""
         found: dict[Scope, set[str]] = {}
