@@ -28,7 +28,7 @@ from typing import Final, Protocol
 from ccs_stream.log.envelope import decode_tail, encode_tail
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.events import Event
-from ccs_stream.protocol.ids import Hash, LogId, SequenceNumber
+from ccs_stream.protocol.ids import Hash, LogId, Micros, SequenceNumber
 from ccs_stream.protocol.limits import POSITION_CHARACTERS_MAX, check_text, check_whole_number, shown
 from ccs_stream.protocol.records import Record
 
@@ -285,6 +285,14 @@ class LogStore(Protocol):
 
     def drop_content(self, locator: bytes) -> None:
         """Free a body that no decision names, or will name: its write was refused. A store may leave it."""
+
+    def collect_uploads(self, now: Micros, *, records_max: int | None = None) -> int:
+        """Free uploads that no decision names and whose grace time is over at `now`; returns how many.
+
+        Does nothing where that takes reading more than `records_max` records.
+
+        A store that cannot tell leaves them.
+        """
 
     def get_content(self, locator: bytes) -> bytes:
         """A body by its locator. Raises `ContentMissing`."""
