@@ -10,7 +10,7 @@ from typing import Final
 from langgraph.store.base import InvalidNamespaceError
 
 from ccs_stream.protocol.errors import UsageError
-from ccs_stream.protocol.limits import check_scope
+from ccs_stream.protocol.limits import check_scope, check_text, shown
 
 Namespace = tuple[str, ...]
 RESERVED_ROOT: Final = "langgraph"
@@ -38,3 +38,12 @@ def check_writable(namespace: Namespace) -> Namespace:
     if not namespace or namespace[0] == RESERVED_ROOT:
         raise InvalidNamespace(f"a namespace has a label, and does not begin with {RESERVED_ROOT!r}, got {namespace!r}")
     return namespace
+
+
+def item_key(key: object) -> str:
+    """The key of an item: LangGraph's stores take the text of whatever is given. Raises `UsageError`."""
+    try:
+        text = str(key)
+    except Exception as error:  # an object whose own `__str__` fails, or one that nests too deeply
+        raise UsageError(f"a key is text (a str), got {shown(key)}") from error
+    return check_text(text, "a key")

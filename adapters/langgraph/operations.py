@@ -15,7 +15,7 @@ from langgraph.store.base import GetOp, ListNamespacesOp, Op, PutOp, Result, Sea
 from ccs_stream.adapters.langgraph.filters import check_filter, listed, matches
 from ccs_stream.adapters.langgraph.identity import Addressing, CallContext
 from ccs_stream.adapters.langgraph.items import CoherentSearchItem, item
-from ccs_stream.adapters.langgraph.namespaces import Namespace, check_namespace
+from ccs_stream.adapters.langgraph.namespaces import Namespace, check_namespace, item_key
 from ccs_stream.adapters.langgraph.vectors import VectorIndex, best_score
 from ccs_stream.adapters.langgraph.writes import ItemWriter
 from ccs_stream.client.adapter_port import (
@@ -90,7 +90,7 @@ class Operations:
     def _get(self, op: GetOp, call: CallContext, tick: int) -> Steps[Any]:
         agent, scope = self._addressing.split(op.namespace)
         self._addressing.warn_if_wrong(op.namespace)
-        key = str(op.key)
+        key = item_key(op.key)
         artifact = self._addressing.address(scope, key)
         read = ReadCall(agent, call.read_set(agent), op.namespace, tick=tick)
         found = yield from self._port.read_steps(read, artifact, refresh_ttl=op.refresh_ttl)
@@ -99,7 +99,8 @@ class Operations:
     def get_all(self, addresses: Sequence[tuple[Namespace, str]], call: CallContext) -> Steps[list[Any]]:
         """Items at one position, None where there is nothing."""
         split = [
-            (check_namespace(namespace), str(key), *self._addressing.split(namespace)) for namespace, key in addresses
+            (check_namespace(namespace), item_key(key), *self._addressing.split(namespace))
+            for namespace, key in addresses
         ]
         yield from self._port.catch_up_steps()
         tick = self._port.begin_call()
@@ -213,6 +214,7 @@ def _check(op: Op) -> None:
     match op:
         case GetOp() | PutOp():
             check_namespace(op.namespace)
+            item_key(op.key)
         case SearchOp():
             check_namespace(op.namespace_prefix)
             check_filter(op.filter)

@@ -28,7 +28,7 @@ from langgraph.store.base import (
 
 from ccs_stream.adapters.langgraph.identity import Addressing, GraphContext, Identity
 from ccs_stream.adapters.langgraph.items import CoherentItem, item
-from ccs_stream.adapters.langgraph.namespaces import Namespace, check_namespace, check_writable
+from ccs_stream.adapters.langgraph.namespaces import Namespace, check_namespace, check_writable, item_key
 from ccs_stream.adapters.langgraph.operations import Operations, item_of
 from ccs_stream.adapters.langgraph.vectors import VectorIndex
 from ccs_stream.adapters.langgraph.writes import ItemWriter
@@ -151,7 +151,7 @@ class CoherentStore(BaseStore):
         except TypeError:  # a list: LangGraph's own check says so
             artifact = None
         if artifact is None:
-            return super().get(check_namespace(namespace), key, refresh_ttl=refresh_ttl)  # type: ignore[return-value]
+            return super().get(check_namespace(namespace), item_key(key), refresh_ttl=refresh_ttl)  # type: ignore[return-value]
         found = self._read(
             agent, artifact, read_set, namespace, self._refreshes_ttl if refresh_ttl is None else refresh_ttl
         )
@@ -173,7 +173,7 @@ class CoherentStore(BaseStore):
         except TypeError:
             artifact = None
         if artifact is None:
-            return _first(self.abatch([GetOp(check_namespace(namespace), str(key), refreshes)]))
+            return _first(self.abatch([GetOp(check_namespace(namespace), item_key(key), refreshes)]))
         found = self._port.read_async(agent, artifact, read_set, namespace, refreshes)
         return self._item_of(found, key, namespace)
 
@@ -197,7 +197,7 @@ class CoherentStore(BaseStore):
         simple = type(namespace) is tuple and type(key) is str and namespace and namespace[0] != "langgraph"
         if simple and self._writer.put_known(namespace, key, value, index, self._ttl_minutes(ttl)):
             return
-        super().put(check_writable(namespace), key, value, index, ttl=ttl)
+        super().put(check_writable(namespace), item_key(key), value, index, ttl=ttl)
 
     def aput(
         self,
@@ -209,12 +209,16 @@ class CoherentStore(BaseStore):
         ttl: float | NotProvided | None = NOT_PROVIDED,
     ) -> Coroutine[Any, Any, None]:
         """As `put`."""
-        op = PutOp(check_writable(namespace), str(key), value, index=index, ttl=self._ttl_minutes(ttl))
+        op = PutOp(check_writable(namespace), item_key(key), value, index=index, ttl=self._ttl_minutes(ttl))
         return _first(self.abatch([op]))
+
+    def delete(self, namespace: Namespace, key: str) -> None:
+        """As LangGraph's `delete`. With `writes="guarded"` raises `VersionConflict` when what was read has changed."""
+        super().delete(check_namespace(namespace), item_key(key))
 
     def adelete(self, namespace: Namespace, key: str) -> Coroutine[Any, Any, None]:
         """As `delete`."""
-        return _first(self.abatch([PutOp(check_namespace(namespace), str(key), None)]))
+        return _first(self.abatch([PutOp(check_namespace(namespace), item_key(key), None)]))
 
     def asearch(
         self,
@@ -348,21 +352,21 @@ class CoherentStore(BaseStore):
         agent, scope = self._addressing.split(check_writable(namespace))
         duration, read_set = seconds_to_us(limit_s, "limit_s"), self._context.call().read_set(agent)
         check_wait_s(wait_s, "wait_s")
-        return self._port.reserve(agent, scope, str(key), duration=duration, wait_s=wait_s, read_set=read_set)
+        return self._port.reserve(agent, scope, item_key(key), duration=duration, wait_s=wait_s, read_set=read_set)
 
     # Looking back.
 
     def history(self, namespace: Namespace, key: str, *, limit: int | None = None, values: bool = True) -> list[Change]:
         """The versions there were, newest first: who wrote them, over what, why, and their values."""
         _, scope = self._addressing.split(namespace)
-        return self._port.history(scope, str(key), limit=limit, values=values)
+        return self._port.history(scope, item_key(key), limit=limit, values=values)
 
     def ahistory(
         self, namespace: Namespace, key: str, *, limit: int | None = None, values: bool = True
     ) -> Coroutine[Any, Any, list[Change]]:
         """As `history`."""
         _, scope = self._addressing.split(namespace)
-        return self._port.history_async(scope, str(key), limit=limit, values=values)
+        return self._port.history_async(scope, item_key(key), limit=limit, values=values)
 
     def watch(
         self, namespace_prefix: Namespace = (), *, after: Position | str | None = None, values: bool = True

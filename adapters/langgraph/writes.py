@@ -10,7 +10,7 @@ from typing import Any, Final
 from langgraph.store.base import Op, PutOp
 
 from ccs_stream.adapters.langgraph.identity import Addressing, CallContext
-from ccs_stream.adapters.langgraph.namespaces import Namespace, check_writable
+from ccs_stream.adapters.langgraph.namespaces import Namespace, check_writable, item_key
 from ccs_stream.client.adapter_port import AdapterPort, Condition, Expected, Steps, WriteBatch
 from ccs_stream.client.lost_updates import LostUpdateWarnings
 from ccs_stream.client.results import Written
@@ -56,7 +56,7 @@ class ItemWriter:
             if isinstance(op, PutOp):
                 agent, scope = self._addressing.split(op.namespace)
                 self._addressing.warn_if_wrong(op.namespace)
-                last[agent, scope, str(op.key)] = op
+                last[agent, scope, item_key(op.key)] = op
         batches: dict[str, WriteBatch] = {}
         for (agent, scope, key), op in last.items():
             batch = batches.get(agent)
@@ -101,7 +101,7 @@ class ItemWriter:
             batch,
             namespace,
             scope,
-            str(key),
+            item_key(key),
             value,
             expected=None if expected is None else Version(check_whole_number(expected, "expected")),
             ttl_minutes=ttl_minutes,
@@ -132,7 +132,7 @@ class ItemWriter:
                 batch,
                 namespace,
                 scope,
-                str(key),
+                item_key(key),
                 value,
                 expected=self._expected,
                 ttl_minutes=ttl_minutes,

@@ -122,7 +122,7 @@ class Agent:
         found = yield from engine.reader.read_steps(call, artifact)
         if found is None:
             return None
-        return reading_of(found.state, found.body, found.position, stale=found.stale)
+        return reading_of(found.state, found.content, found.position, stale=found.stale)
 
     # Writing.
 

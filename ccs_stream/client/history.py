@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any, Final, Self
 
+from ccs_stream.client.cache.content_cache import CachedContent, cached_content
 from ccs_stream.client.results import Change, Reading, instant
 from ccs_stream.client.values import decode
 from ccs_stream.coordinator.port import Coordinator
@@ -350,7 +351,8 @@ class PastWorkspace:
         )
         if artifact is None or not artifact.readable(self.state.recorded_at):
             return None
-        return reading_of(artifact, self._body(artifact), self.position)
+        content = cached_content(artifact, self._body(artifact), artifact.version)
+        return reading_of(artifact, content, self.position)
 
     def artifacts(self, *, scope: Scope = ()) -> list[tuple[Scope, str]]:
         """Addresses of what existed then, under a scope prefix, sorted."""
@@ -375,18 +377,18 @@ class PastWorkspace:
         )
 
 
-def reading_of(artifact: ArtifactState, body: bytes, position: Position, *, stale: bool = False) -> Reading:
-    """A reading of the artifact's current version."""
+def reading_of(artifact: ArtifactState, content: CachedContent, position: Position, *, stale: bool = False) -> Reading:
+    """A reading of the artifact's current version, which is that of the content."""
     return Reading(
         scope=artifact.scope,
         key=artifact.key,
-        value=decode(artifact.content_type, body),
+        value=decode(artifact.content_type, content.body),
         version=artifact.version,
         agent=artifact.writer_agent,
         content_type=artifact.content_type,
         content_hash=artifact.content_hash.hex(),
-        created_at=instant(artifact.created_at),
-        updated_at=instant(artifact.updated_at),
+        created_at=content.created_at,
+        updated_at=content.updated_at,
         expires_at=None if artifact.expires_at is None else instant(artifact.expires_at),
         position=position,
         stale=stale,

@@ -304,6 +304,8 @@ class Workspace:
         agent: str | None,
     ) -> Steps[list[Reading | None]]:
         self._check_open()
+        if agent is not None:
+            check_text(agent, "an agent's name", least=1)
         engine = self.engine
         tick = engine.begin_call()
         read_set = ReadSet() if agent is None else engine.read_sets.current(agent)
@@ -314,7 +316,7 @@ class Workspace:
         reads = [(ReadCall(agent, read_set, freshness=requested, tick=tick), artifact) for artifact in ids]
         found = yield from engine.reader.read_all_steps(reads)
         return [
-            None if each is None else reading_of(each.state, each.body, each.position, stale=each.stale)
+            None if each is None else reading_of(each.state, each.content, each.position, stale=each.stale)
             for each in found
         ]
 

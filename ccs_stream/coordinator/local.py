@@ -35,6 +35,7 @@ from ccs_stream.clock import SYSTEM_CLOCK, Clock
 from ccs_stream.coordinator.answer import Answer
 from ccs_stream.coordinator.batch import PlannedDecision, plan
 from ccs_stream.coordinator.health import CoordinatorHealth
+from ccs_stream.coordinator.log_time import LogTime
 from ccs_stream.coordinator.pending_command import CommandCounter, OnCancelled, PendingCommand, wake_callers
 from ccs_stream.coordinator.snapshot_pace import SNAPSHOT_EVERY, decisions_between_snapshots
 from ccs_stream.coordinator.sweep import sweep_command, sweep_is_due
@@ -92,13 +93,19 @@ class LocalCoordinator:
         self.lock = threading.RLock()
         """Held while the state changes; take it to look at several things at one position."""
         self.clock = clock
-        self.now: Callable[[], Micros] = clock.now
         self.timeout_s = math.inf
         self.on_bodies: Callable[[list[Event], tuple[bytes, ...]], None] | None = None
         """Unused here: decisions of other processes are read without their bodies. (The Kafka coordinator calls it.)"""
         self._log_id = store.log_id
         self._reader = ShardReader(store, workspace)
         self.state: Directory = open_at_snapshot(store, workspace, self._reader)
+        self._time = LogTime(
+            clock,
+            f"the workspace {workspace!r} of {store.display_url}",
+            self.state,
+            expected=store.expected_time(),
+        )
+        self.now: Callable[[], Micros] = self._time.now
         self._unsaved = 0
         """Decisions folded since the last snapshot."""
         self._queue: deque[PendingCommand] = deque()
@@ -302,6 +309,7 @@ class LocalCoordinator:
             connected=not self._closed,
             closed=self._closed,
             last_error=None,
+            clock_ahead_s=self._time.ahead_s,
         )
 
     def close(self) -> None:
@@ -484,8 +492,10 @@ class LocalCoordinator:
             self._mark = BEHIND
             raise
         self._mark = mark
-        if moved and self._waiters:
-            self._notify()
+        if moved:
+            self._time.note()
+            if self._waiters:
+                self._notify()
 
     def _mend(self) -> None:
         """Rebuild state and reader, where an interrupt came between the two. The caller holds the lock."""

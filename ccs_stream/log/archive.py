@@ -120,6 +120,9 @@ class ArchiveLog:
     def display_url(self) -> str:
         return f"file:{self._path}"
 
+    def expected_time(self) -> Micros | None:
+        return None
+
     def workspaces(self) -> list[str]:
         self._check()
         return [self.anchor.workspace]

@@ -96,6 +96,9 @@ class MemoryLog:
     def display_url(self) -> str:
         return "memory:"
 
+    def expected_time(self) -> Micros | None:
+        return None
+
     def workspaces(self) -> list[str]:
         return sorted(self._shards)
 

@@ -227,6 +227,12 @@ class LogStore(Protocol):
     def default_freshness(self) -> str:
         """Freshness of a read that names none: `latest` where asking the log costs microseconds, else `own_writes`."""
 
+    def expected_time(self) -> Micros | None:
+        """The time as the first process that opened the log since the machine was started knew it, plus what passed.
+
+        None where the log does not keep that.
+        """
+
     def workspaces(self) -> list[str]:
         """Names of the workspaces in the log, sorted."""
 

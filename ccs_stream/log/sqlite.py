@@ -16,6 +16,7 @@ Sources: https://www.sqlite.org/wal.html, https://www.sqlite.org/pragma.html#pra
 """
 
 import contextlib
+import math
 import sqlite3
 import threading
 import time
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Final
 
 from ccs_stream.background import ForkGuard
+from ccs_stream.clock import since_boot
 from ccs_stream.log import sqlite_schema
 from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.log.envelope import encode_tail
@@ -311,6 +313,10 @@ class SqliteLog:
             if left <= 0:
                 return False
             time.sleep(min(left, _POLL_S))
+
+    def expected_time(self) -> Micros | None:
+        offset = None if self._writer is None else self._writer.clock_offset_us
+        return None if offset is None else Micros(math.floor(since_boot() * 1_000_000) + offset)
 
     def workspaces(self) -> list[str]:
         return sorted(name for (name,) in self._reader.query("SELECT name FROM shards"))

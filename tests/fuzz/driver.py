@@ -68,7 +68,12 @@ class Run:
         self._url = f"sqlite:///{folder}/log.db"
 
     def go(self) -> Report:
-        warnings.simplefilter("ignore")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._call_and_check()
+        return self.report
+
+    def _call_and_check(self) -> None:
         store = self._open()
         while self.report.calls < self._calls:
             if self._chance.random() < 0.02:
@@ -78,7 +83,6 @@ class Run:
             self._try(name, call, store)
         store.close()
         self._check_log()
-        return self.report
 
     def _open(self) -> CoherentStore:
         kind = self._chance.choice((CoherentStore, CCSStore))
@@ -92,6 +96,8 @@ class Run:
         except ALLOWED as error:
             outcome = type(error).__name__
             wrong_call = isinstance(error, UsageError) or not isinstance(error, CcsError)
+            if "read it as an agent of the workspace does" in str(error):
+                wrong_call = False  # what was read is no JSON: the log was right to count the read
             if wrong_call and store.workspace.position.offset != before:
                 self._fault(f"{name} raised {outcome} and appended something", error)
             if "internal_error" in str(getattr(error, "reason", "")):

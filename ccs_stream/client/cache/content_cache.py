@@ -35,7 +35,6 @@ class CachedContent:
         "created_us",
         "has_ttl",
         "json_body",
-        "json_body",
         "sequence",
         "updated_us",
         "version",
@@ -49,8 +48,6 @@ class CachedContent:
         self.body = self.json_body = body
         """As `json_body`, the body of a value that is known to be JSON."""
         self.content_type = artifact.content_type
-        self.json_body = body if artifact.content_type == JSON else b""
-        """The body of a value that is JSON; of any other, nothing, which no parser takes for JSON."""
         self.content_hash = artifact.content_hash
         """Hash of the artifact's content when this was cached: of this body, where the versions are equal."""
         self.sequence = artifact.sequence

@@ -4,6 +4,7 @@ Guarantees: a copy served is valid up to a log position that satisfies the fresh
 freshness concerns what they have appended already.
 """
 
+import contextlib
 import enum
 
 from ccs_stream.log.port import Position
@@ -25,11 +26,11 @@ class Freshness(enum.StrEnum):
     @classmethod
     def parse(cls, value: "str | Freshness") -> "Freshness":
         """The freshness of a name. Raises `UsageError`."""
-        try:
-            return cls(value)
-        except ValueError:
-            names = ", ".join(each.value for each in cls)
-            raise UsageError(f"unknown freshness {shown(value)}: use one of {names}, or at_least=POSITION") from None
+        if isinstance(value, str):
+            with contextlib.suppress(ValueError):
+                return cls(value)
+        names = ", ".join(each.value for each in cls)
+        raise UsageError(f"unknown freshness {shown(value)}: use one of {names}, or at_least=POSITION")
 
 
 def delivery_freshness(freshness: Freshness | str | None, at_least: Position | str | None) -> DeliveryFreshness | None:

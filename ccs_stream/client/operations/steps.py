@@ -165,7 +165,12 @@ def _settlement_of(submit: Submit, steps: Steps[T], undo: Callable[[T], object] 
 
 
 def _take(coordinator: Coordinator, step: Step, budget: TimeBudget) -> Any:
-    match step:
+    match step:  # the most frequent first
+        case AskIfBehind():
+            return coordinator.behind()
+        case LookAtState():
+            with coordinator.lock:
+                return step.look()
         case Submit():
             return coordinator.execute(step.command, step.numbers, step.work, timeout_s=budget.left_s())
         case RunBlocking():
@@ -175,11 +180,6 @@ def _take(coordinator: Coordinator, step: Step, budget: TimeBudget) -> Any:
             coordinator.catch_up()
             budget.caught_up(time.monotonic() - began)
             return None
-        case LookAtState():
-            with coordinator.lock:
-                return step.look()
-        case AskIfBehind():
-            return coordinator.behind()
         case WaitUntil():
             return coordinator.wait(step.done, step.timeout_s)
         case SyncOrAsync():

@@ -126,6 +126,9 @@ class KafkaLog:
         """The partition of a workspace."""
         return partition_of(workspace, self.partitions)
 
+    def expected_time(self) -> Micros | None:
+        return None
+
     def workspaces(self) -> list[str]:
         return sorted({name for name in self.scan() if name is not None})
 

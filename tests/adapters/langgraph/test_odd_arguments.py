@@ -2,11 +2,12 @@
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from langgraph.graph import StateGraph
 from langgraph.store.base import GetOp, ListNamespacesOp, MatchCondition, PutOp, SearchOp
 
 from ccs_stream import CcsError, Refused, UsageError
@@ -15,6 +16,14 @@ from tests.protocol.test_limits import ANYTHING
 
 Call = Callable[[CoherentStore, Any], object]
 NS = ("planner", "x")
+
+
+class State(TypedDict):
+    """The state of a graph."""
+
+    x: int
+
+
 LABELS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=5).filter(lambda label: "." not in label)
 ODD_LABELS = st.sampled_from(["", "a.b", ".", "\ud83d", "x" * 5_000])
 
@@ -134,3 +143,51 @@ def test_a_method_does_not_change_its_mind_later(first: str) -> None:
 def test_an_odd_ttl_configuration_is_refused(ttl: Any) -> None:
     with pytest.raises(UsageError):
         CoherentStore(ttl=ttl)
+
+
+def test_a_run_is_not_refused_for_its_names_and_is_on_record() -> None:
+    def node(_: State) -> State:
+        assert store.get(NS, "gone") is None
+        store.get(NS, "k")
+        store.put(NS, "k", {"v": 2})
+        return {"x": 1}
+
+    with CoherentStore(deliveries=True) as store:
+        builder: Any = StateGraph(State)
+        graph = builder.add_node("node", node).set_entry_point("node").compile(store=store)
+        for thread in ("t-\ud83d", "x" * 10_000, "plain"):
+            graph.invoke({"x": 0}, {"configurable": {"thread_id": thread, "ccs_generation": 2**80}})
+        assert store.flush()
+        recorded = list(store.workspace.deliveries())
+    assert {each.agent for each in recorded} == {"node"}
+    assert {each.conversation for each in recorded} == {"t-?", "x" * 4_096, "plain"}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda store, key: store.get(NS, key),
+        lambda store, key: store.put(NS, key, {"v": 2}),
+        lambda store, key: store.delete(NS, key),
+        lambda store, key: store.compare_and_set(NS, key, {"v": 2}, expected=None),
+        lambda store, key: store.put_all([(NS, "k", {"v": 2}), (NS, key, {"v": 2})]),
+        lambda store, key: store.get_all([(NS, "k"), (NS, key)]),
+        lambda store, key: store.history(NS, key),
+        lambda store, key: acquired(store, key=key),
+        lambda store, key: store.batch([GetOp(NS, "k"), GetOp(NS, key)]),
+        lambda store, key: store.batch([GetOp(NS, "k"), PutOp(NS, key, {"v": 2})]),
+    ],
+)
+@pytest.mark.parametrize("key", ["nested", "\ud83d", "x" * 5_000])
+def test_an_odd_key_is_refused_before_anything_is_appended(call: Call, key: Any) -> None:
+    if key == "nested":
+        key = []
+        for _ in range(100_000):
+            key = [key]
+    assert isinstance(checked(call, key), UsageError)
+
+
+def test_a_key_is_the_text_of_what_is_given_as_in_langgraph() -> None:
+    with CoherentStore() as store:
+        store.put(NS, 7, {"v": 2})  # type: ignore[arg-type]
+        assert store.get(NS, "7") is not None
