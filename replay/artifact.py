@@ -66,7 +66,7 @@ def _parts(name: str) -> tuple[str, ...]:
     if name.startswith("["):
         try:
             parts = json.loads(name)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"not a JSON list of strings: {name}") from error
         if isinstance(parts, list) and parts and all(isinstance(part, str) for part in parts):
             return tuple(parts)

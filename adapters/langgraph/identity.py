@@ -21,7 +21,14 @@ from ccs_stream.client.adapter_port import ModelContext, ReadSet, ReadSets
 from ccs_stream.client.caller_warning import warn_caller
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.ids import ArtifactId, Scope
-from ccs_stream.protocol.limits import CONVERSATION_BYTES_MAX, INT64_MAX, shown, storable
+from ccs_stream.protocol.limits import (
+    CONVERSATION_BYTES_MAX,
+    INT64_MAX,
+    NAME_BYTES_MAX,
+    check_text,
+    shown,
+    storable,
+)
 
 Identity = Literal["node", "namespace"] | Callable[[Namespace], tuple[str, Scope]]
 
@@ -57,7 +64,7 @@ class GraphContext:
         metadata: dict[str, Any] = config.get("metadata") or {}
         named = metadata.get("lc_agent_name")
         if named:
-            return str(named)
+            return _agent_name(str(named))
         path = metadata.get("langgraph_checkpoint_ns")
         return self._node_path(path) if path else self.process
 
@@ -91,7 +98,7 @@ class GraphContext:
     def _node_path(self, checkpoint_ns: str) -> str:
         path = self._nodes.get(checkpoint_ns)
         if path is None:
-            path = "/".join(part.partition(":")[0] for part in checkpoint_ns.split("|"))
+            path = _agent_name("/".join(part.partition(":")[0] for part in checkpoint_ns.split("|")))
             if len(self._nodes) >= _NODES_MAX:
                 self._nodes.clear()
             self._nodes[checkpoint_ns] = path
@@ -131,6 +138,11 @@ class CallContext:
         read_set = self._read_sets.named((self._name, agent))
         read_set.context = self._context
         return read_set
+
+
+def _agent_name(name: str) -> str:
+    """The name of a node as the log can hold it: a run is not refused for its names."""
+    return name if name.isascii() and len(name) <= NAME_BYTES_MAX else storable(name, NAME_BYTES_MAX)
 
 
 def _model_context(thread: object, generation: object) -> ModelContext | None:
@@ -203,6 +215,7 @@ class Addressing:
         agent, scope = self._identity(namespace)
         if type(agent) is not str or not agent or type(scope) is not tuple:
             raise UsageError(f"identity must return (agent, scope tuple), got {(agent, scope)!r} for {namespace!r}")
+        check_text(agent, "the agent that identity returned")
         return agent, scope
 
     def prefix(self, prefix: Namespace) -> tuple[str, Scope]:

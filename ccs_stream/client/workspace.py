@@ -304,6 +304,8 @@ class Workspace:
         agent: str | None,
     ) -> Steps[list[Reading | None]]:
         self._check_open()
+        if agent is not None:
+            check_text(agent, "an agent's name", least=1)
         engine = self.engine
         tick = engine.begin_call()
         read_set = ReadSet() if agent is None else engine.read_sets.current(agent)

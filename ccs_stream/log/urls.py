@@ -17,11 +17,11 @@ from ccs_stream.log.memory import MemoryLog
 from ccs_stream.log.port import LogStore
 from ccs_stream.log.sqlite import SqliteLog
 from ccs_stream.protocol.errors import UsageError, unknown_option
-from ccs_stream.protocol.limits import check_text, shown
+from ccs_stream.protocol.limits import shown
 
 MEMORY_NAME: Final = ":memory:"
 """The name by which SQLite itself knows a database in memory."""
-URL_BYTES_MAX: Final = 16_384
+URL_CHARACTERS_MAX: Final = 16_384
 SCHEMES: Final = ("memory", "sqlite", "file", "kafka")
 
 
@@ -91,12 +91,20 @@ def checked_url(url: object) -> str:
     """The text of a URL, or the URL of a path. Raises `UsageError` for what would name something else than it says."""
     if isinstance(url, Path):
         return f"sqlite:///{urllib.parse.quote(os.fsencode(url))}"
-    text = check_text(url, "the URL of a log", URL_BYTES_MAX)
-    if not text.isprintable():
-        raise UsageError(f"the URL {shown(text)} has a character that cannot be seen: write it as %XX")
-    if "#" in text and not text.startswith("kafka:"):
-        raise UsageError(f"{text!r} has a part behind #, which would be ignored: write %23 for # in the name of a file")
-    return text
+    if not isinstance(url, str):
+        raise UsageError(f"the URL of a log is text, or the path of an SQLite file, got {shown(url)}")
+    if len(url) > URL_CHARACTERS_MAX:
+        raise UsageError(f"{_without_secrets(url)!r} has {len(url)} characters, at most {URL_CHARACTERS_MAX} are taken")
+    if not url.isprintable():
+        raise UsageError(f"{_without_secrets(url)!r} has a character that cannot be seen: write it as %XX")
+    if "#" in url and not url.startswith("kafka:"):
+        raise UsageError(f"{_without_secrets(url)!r} has a part behind #, which would be ignored: write %23 for #")
+    return url
+
+
+def _without_secrets(url: str) -> str:
+    """The beginning of a URL, to show: without options, and without what may be a user and a password."""
+    return f"{url.partition(':')[0][:20]}:..." if "@" in url else url.partition("?")[0][:80]
 
 
 def _octal(text: str) -> int:

@@ -69,6 +69,7 @@ CALLS: dict[str, Call] = {
     "read_all(scope)": lambda w, v: w.read_all([(v, "k")]),
     "read_all(key)": lambda w, v: w.read_all([((), v)]),
     "read_all(freshness)": lambda w, v: w.read_all(["k"], freshness=v),
+    "read_all(agent)": lambda w, v: w.read_all(["k", "gone"], agent=v),
     "artifacts(scope)": lambda w, v: w.artifacts(scope=v),
     "watch(scope)": lambda w, v: w.watch(scope=v).poll(),
     "watch(after)": lambda w, v: w.watch(after=v).poll(),

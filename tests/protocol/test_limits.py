@@ -126,3 +126,11 @@ def test_every_limit_is_in_the_table_with_its_value() -> None:
 
 def test_the_page_is_that_of_the_constants() -> None:
     assert PAGE.read_text("utf-8") == page(), "run: python -m tests.protocol.limits_page"
+
+
+@pytest.mark.parametrize("micros", [0, -1, limits.TIME_US_MAX, INT64_MAX, -INT64_MAX, 10**30])
+def test_a_time_of_an_earlier_release_beyond_the_calendar_is_shown_as_the_nearest(micros: int) -> None:
+    shown = limits.instant_of(micros)
+    assert shown.tzinfo is not None
+    assert shown.isoformat()
+    assert (shown.year == 9999) == (micros > limits.TIME_US_MAX)

@@ -2,11 +2,12 @@
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from langgraph.graph import StateGraph
 from langgraph.store.base import GetOp, ListNamespacesOp, MatchCondition, PutOp, SearchOp
 
 from ccs_stream import CcsError, Refused, UsageError
@@ -15,6 +16,14 @@ from tests.protocol.test_limits import ANYTHING
 
 Call = Callable[[CoherentStore, Any], object]
 NS = ("planner", "x")
+
+
+class State(TypedDict):
+    """The state of a graph."""
+
+    x: int
+
+
 LABELS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=5).filter(lambda label: "." not in label)
 ODD_LABELS = st.sampled_from(["", "a.b", ".", "\ud83d", "x" * 5_000])
 
@@ -134,6 +143,24 @@ def test_a_method_does_not_change_its_mind_later(first: str) -> None:
 def test_an_odd_ttl_configuration_is_refused(ttl: Any) -> None:
     with pytest.raises(UsageError):
         CoherentStore(ttl=ttl)
+
+
+def test_a_run_is_not_refused_for_its_names_and_is_on_record() -> None:
+    def node(_: State) -> State:
+        assert store.get(NS, "gone") is None
+        store.get(NS, "k")
+        store.put(NS, "k", {"v": 2})
+        return {"x": 1}
+
+    with CoherentStore(deliveries=True) as store:
+        builder: Any = StateGraph(State)
+        graph = builder.add_node("node", node).set_entry_point("node").compile(store=store)
+        for thread in ("t-\ud83d", "x" * 10_000, "plain"):
+            graph.invoke({"x": 0}, {"configurable": {"thread_id": thread, "ccs_generation": 2**80}})
+        assert store.flush()
+        recorded = list(store.workspace.deliveries())
+    assert {each.agent for each in recorded} == {"node"}
+    assert {each.conversation for each in recorded} == {"t-?", "x" * 4_096, "plain"}
 
 
 @pytest.mark.parametrize(
