@@ -202,7 +202,8 @@ class Operations:
         """Namespaces with something in them, sorted."""
         finder, namespaces = self._port.finder, set[Namespace]()
         if self._addressing.names_agents:
-            named = {path[0] for each in op.match_conditions or () if each.match_type == "prefix" and (path := each.path)}
+            conditions = op.match_conditions or ()
+            named = {path[0] for each in conditions if each.match_type == "prefix" and (path := each.path)}
             for scope, writers in finder.writers_by_scope().items():
                 namespaces.update((writer, *scope) for writer in writers)
                 # Asked for one agent's view, every scope is in it: any agent may read any scope.
