@@ -79,7 +79,7 @@ Test = Callable[[Any], bool]
 
 def test_of(condition: Mapping[str, Any] | None) -> Test:
     """The test of a filter, made once for all values of a search: every key passes, nested ones included."""
-    return _members_test(condition) if condition else lambda value: True
+    return _members_test(condition) if condition else lambda _: True
 
 
 def _members_test(condition: Mapping[str, Any]) -> Test:

@@ -86,15 +86,6 @@ class Finder:
                     found.append((state, state.version))
         return found, self._state.last_complete_sequence
 
-    def scopes(self) -> list[Scope]:
-        """The scopes with something in them. As `find`, for `RunBlocking`; ends at the first artifact of each scope."""
-        artifacts, now = self._state.artifacts, self._coordinator.now()
-        return [
-            scope
-            for scope, keys in list(self._state.existing.items())
-            if any(artifacts[each].readable(now) for each in list(keys.values()))
-        ]
-
     def writers_by_scope(self) -> dict[Scope, set[str]]:
         """The scopes with something in them, and the agents that wrote it last. As `find`, for `RunBlocking`."""
         found: dict[Scope, set[str]] = {}
@@ -103,6 +94,21 @@ class Finder:
             writers = {state.writer_agent for each in list(keys.values()) if (state := artifacts[each]).readable(now)}
             if writers:
                 found[scope] = writers
+        return found
+
+    def scopes(self) -> list[Scope]:
+        """The scopes with something in them. Looks at no more artifacts than it must."""
+        artifacts, now = self._state.artifacts, self._coordinator.now()
+        found: list[Scope] = []
+        for scope, keys in list(self._state.existing.items()):
+            try:
+                first = next(iter(keys.values()), None)
+            except RuntimeError:  # written meanwhile
+                first = None
+            if (first is not None and artifacts[first].readable(now)) or any(
+                artifacts[each].readable(now) for each in list(keys.values())
+            ):
+                found.append(scope)
         return found
 
     def contents(self, states: Sequence[ArtifactState]) -> Iterator[tuple[int, CachedContent]]:
