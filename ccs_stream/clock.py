@@ -11,6 +11,7 @@ that it makes; what a coordinator was given is its `clock`. All of them use `SYS
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, Protocol
 
 from ccs_stream.protocol.ids import Micros
@@ -21,6 +22,23 @@ def wall_clock() -> Micros:
     return Micros(time.time_ns() // 1_000)
 
 
+def since_boot() -> float:
+    """Seconds since the machine was started, its sleep included, where the system counts that."""
+    return time.monotonic() if _BOOT_CLOCK is None else time.clock_gettime(_BOOT_CLOCK)
+
+
+_BOOT_CLOCK: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", None)
+"""On Linux the monotonic clock stands still while the machine sleeps, and this one does not."""
+
+
+def boot_id() -> str | None:
+    """The name of the machine's present run; None where the system does not tell."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return None
+
+
 class Clock(Protocol):
     """Tells the time and waits. Every method may be called from any thread."""
 
@@ -29,6 +47,9 @@ class Clock(Protocol):
 
     def monotonic(self) -> float:
         """Seconds since some moment; never goes back. For deadlines."""
+
+    def since_boot(self) -> float:
+        """Seconds since the machine was started, its sleep included, where the system counts that. Nobody sets it."""
 
     def sleep(self, duration_s: float) -> None:
         """Return after `duration_s`."""
@@ -47,6 +68,7 @@ class SystemClock:
 
     now = staticmethod(wall_clock)
     monotonic = staticmethod(time.monotonic)
+    since_boot = staticmethod(since_boot)
     sleep = staticmethod(time.sleep)
 
     @staticmethod

@@ -201,9 +201,11 @@ class Operations:
         """Namespaces with something in them, sorted."""
         named = {path[0] for each in op.match_conditions or () if each.match_type == "prefix" and (path := each.path)}
         namespaces: set[Namespace] = set()
-        for scope, writers in self._port.finder.writers_by_scope().items():
-            namespaces.update(self._addressing.listed(writer, scope) for writer in writers)
-            if self._addressing.names_agents:
+        if not self._addressing.names_agents:
+            namespaces.update(self._port.finder.scopes())
+        else:
+            for scope, writers in self._port.finder.writers_by_scope().items():
+                namespaces.update(self._addressing.listed(writer, scope) for writer in writers)
                 # Asked for one agent's view, every scope is in it: any agent may read any scope.
                 namespaces.update((agent, *scope) for agent in named if agent != "*")
         return listed(namespaces, op.match_conditions, op.max_depth)[op.offset : op.offset + op.limit]

@@ -34,3 +34,5 @@ class CoordinatorHealth:
     closed: bool
     last_error: str | None
     """Why following the log ended, or what the brokers said last while they do not answer."""
+    clock_ahead_s: float = 0.0
+    """By how much the clock of this process is ahead of the log's time and not followed; 0 where it is right."""

@@ -22,6 +22,7 @@ and is nobody else's answer.
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 import threading
@@ -34,6 +35,7 @@ from ccs_stream.clock import SYSTEM_CLOCK, Clock
 from ccs_stream.coordinator.answer import Answer
 from ccs_stream.coordinator.batch import PlannedDecision, plan
 from ccs_stream.coordinator.health import CoordinatorHealth
+from ccs_stream.coordinator.log_time import LogTime
 from ccs_stream.coordinator.pending_command import CommandCounter, OnCancelled, PendingCommand, wake_callers
 from ccs_stream.coordinator.snapshot_pace import SNAPSHOT_EVERY, decisions_between_snapshots
 from ccs_stream.coordinator.sweep import sweep_command, sweep_is_due
@@ -57,6 +59,8 @@ COMMANDS_PER_APPEND: Final = 128
 """Commands in one append: half the smallest useful dedupe window, so that a batch decided again is recognised."""
 SWEEP_INTERVAL_US: Final = 30_000_000
 """A batch is followed by a sweep at most this often, and only when something has run out."""
+COLLECTED_ON_CLOSE: Final = 10_000
+"""With more records to read than this, closing frees no uploads."""
 SNAPSHOT_ON_CLOSE: Final = 5_000
 """With fewer unsaved decisions than this, closing keeps no snapshot."""
 BEHIND: Final = -1
@@ -89,13 +93,19 @@ class LocalCoordinator:
         self.lock = threading.RLock()
         """Held while the state changes; take it to look at several things at one position."""
         self.clock = clock
-        self.now: Callable[[], Micros] = clock.now
         self.timeout_s = math.inf
         self.on_bodies: Callable[[list[Event], tuple[bytes, ...]], None] | None = None
         """Unused here: decisions of other processes are read without their bodies. (The Kafka coordinator calls it.)"""
         self._log_id = store.log_id
         self._reader = ShardReader(store, workspace)
         self.state: Directory = open_at_snapshot(store, workspace, self._reader)
+        self._time = LogTime(
+            clock,
+            f"the workspace {workspace!r} of {store.display_url}",
+            self.state,
+            expected=store.expected_time(),
+        )
+        self.now: Callable[[], Micros] = self._time.now
         self._unsaved = 0
         """Decisions folded since the last snapshot."""
         self._queue: deque[PendingCommand] = deque()
@@ -299,6 +309,7 @@ class LocalCoordinator:
             connected=not self._closed,
             closed=self._closed,
             last_error=None,
+            clock_ahead_s=self._time.ahead_s,
         )
 
     def close(self) -> None:
@@ -308,6 +319,9 @@ class LocalCoordinator:
             return
         for queue in (self._committer, self._reads, self._look_backs):
             queue.close(WORKER_CLOSE_S)  # answers the coroutines that wait; later ones are refused
+        if not self._closed:
+            with contextlib.suppress(CcsError):  # a courtesy to the file, as the snapshot is to the next opening
+                self.store.collect_uploads(self.now(), records_max=COLLECTED_ON_CLOSE)
         with self.lock:
             try:
                 if not self._closed:
@@ -478,8 +492,10 @@ class LocalCoordinator:
             self._mark = BEHIND
             raise
         self._mark = mark
-        if moved and self._waiters:
-            self._notify()
+        if moved:
+            self._time.note()
+            if self._waiters:
+                self._notify()
 
     def _mend(self) -> None:
         """Rebuild state and reader, where an interrupt came between the two. The caller holds the lock."""

@@ -47,7 +47,7 @@ from ccs_stream.protocol.errors import (
     NotALog,
 )
 from ccs_stream.protocol.events import Event
-from ccs_stream.protocol.ids import Hash, LogId
+from ccs_stream.protocol.ids import Hash, LogId, Micros
 from ccs_stream.protocol.records import LogOpened, LogTruncated
 
 
@@ -119,6 +119,9 @@ class ArchiveLog:
     @property
     def display_url(self) -> str:
         return f"file:{self._path}"
+
+    def expected_time(self) -> Micros | None:
+        return None
 
     def workspaces(self) -> list[str]:
         self._check()
@@ -198,6 +201,10 @@ class ArchiveLog:
     def drop_content(self, locator: bytes) -> None:
         del locator
         self._refuse("")
+
+    def collect_uploads(self, now: Micros, *, records_max: int | None = None) -> int:
+        del now, records_max
+        return 0
 
     def get_content(self, locator: bytes) -> bytes:
         self._check()

@@ -96,6 +96,9 @@ class MemoryLog:
     def display_url(self) -> str:
         return "memory:"
 
+    def expected_time(self) -> Micros | None:
+        return None
+
     def workspaces(self) -> list[str]:
         return sorted(self._shards)
 
@@ -191,6 +194,10 @@ class MemoryLog:
 
     def drop_content(self, locator: bytes) -> None:
         self._contents.pop(locator, None)
+
+    def collect_uploads(self, now: Micros, *, records_max: int | None = None) -> int:
+        del now, records_max
+        return 0
 
     def get_content(self, locator: bytes) -> bytes:
         body = self._contents.get(locator)

@@ -28,7 +28,7 @@ from typing import Final, Protocol
 from ccs_stream.log.envelope import decode_tail, encode_tail
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.events import Event
-from ccs_stream.protocol.ids import Hash, LogId, SequenceNumber
+from ccs_stream.protocol.ids import Hash, LogId, Micros, SequenceNumber
 from ccs_stream.protocol.limits import POSITION_CHARACTERS_MAX, check_text, check_whole_number, shown
 from ccs_stream.protocol.records import Record
 
@@ -227,6 +227,12 @@ class LogStore(Protocol):
     def default_freshness(self) -> str:
         """Freshness of a read that names none: `latest` where asking the log costs microseconds, else `own_writes`."""
 
+    def expected_time(self) -> Micros | None:
+        """The time as the first process that opened the log since the machine was started knew it, plus what passed.
+
+        None where the log does not keep that.
+        """
+
     def workspaces(self) -> list[str]:
         """Names of the workspaces in the log, sorted."""
 
@@ -285,6 +291,14 @@ class LogStore(Protocol):
 
     def drop_content(self, locator: bytes) -> None:
         """Free a body that no decision names, or will name: its write was refused. A store may leave it."""
+
+    def collect_uploads(self, now: Micros, *, records_max: int | None = None) -> int:
+        """Free uploads that no decision names and whose grace time is over at `now`; returns how many.
+
+        Does nothing where that takes reading more than `records_max` records.
+
+        A store that cannot tell leaves them.
+        """
 
     def get_content(self, locator: bytes) -> bytes:
         """A body by its locator. Raises `ContentMissing`."""

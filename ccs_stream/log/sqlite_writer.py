@@ -14,6 +14,7 @@ while a traceback keeps its frame alive.
 """
 
 import contextlib
+import math
 import os
 import random
 import sqlite3
@@ -25,6 +26,7 @@ from types import TracebackType
 from typing import Final, NoReturn
 
 from ccs_stream.background import ForkGuard
+from ccs_stream.clock import boot_id, since_boot, wall_clock
 from ccs_stream.log import sqlite_schema
 from ccs_stream.log.sqlite_file import LOOK_EVERY_S, FileIdentity, connect, is_busy, nothing_was_committed, translated
 from ccs_stream.protocol.errors import Closed, LogBusy, LogError, OutcomeUnknown, UsageError
@@ -89,6 +91,8 @@ class SqliteWriter:
         self._closed = False
         self.file: FileIdentity | None = None
         """The file that was opened: every turn begins by looking whether it is still there."""
+        self.clock_offset_us: int | None = None
+        """Wall time less the time since the machine was started, as the first process since then knew it."""
         self.connection: sqlite3.Connection | None = None
         """None after a disk failed so badly that the file must be opened anew."""
         self.cursor: sqlite3.Cursor | None = None
@@ -107,6 +111,27 @@ class SqliteWriter:
                 self._rollback()
                 raise
         sqlite_schema.check(connection, str(self._path))
+        self._learn_clock(connection)
+
+    def _learn_clock(self, connection: sqlite3.Connection) -> None:
+        """Read, or keep for others, by how much the wall clock is ahead of the time since the machine was started."""
+        boot = boot_id()
+        if boot is None:
+            return
+        name = f"clock since boot {boot}"
+        row = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        if row is None:
+            offset = wall_clock() - math.floor(since_boot() * 1_000_000)
+            self._begin_immediate(connection.cursor())
+            try:
+                connection.execute("DELETE FROM meta WHERE name LIKE 'clock since boot %' AND name != ?", (name,))
+                connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, offset))
+                row = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+                connection.execute("COMMIT")
+            except BaseException:
+                self._rollback()
+                raise
+        self.clock_offset_us = int(row[0])
 
     def in_turn(self) -> sqlite3.Cursor:
         """The cursor, for the thread whose turn it is. Raises `LogError` when an error ended the turn before."""

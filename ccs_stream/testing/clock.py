@@ -38,6 +38,10 @@ class ManualClock:
         """See `Clock`."""
         return _BEGINNING_S + self._elapsed_us / 1_000_000
 
+    def since_boot(self) -> float:
+        """See `Clock`."""
+        return self.monotonic()
+
     def sleep(self, duration_s: float) -> None:
         """See `Clock`."""
         self.wait(threading.Event(), duration_s)

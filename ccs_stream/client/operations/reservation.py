@@ -8,8 +8,8 @@ extend itself; take a longer limit, or acquire again.
 """
 
 import contextlib
-import time
-from typing import Self
+import functools
+from typing import Final, Self
 
 from ccs_stream.client.cache.read_set import ReadSet, ReadSets
 from ccs_stream.client.operations.session import UNNUMBERED, CommandSession
@@ -17,7 +17,12 @@ from ccs_stream.client.operations.steps import Steps, WaitUntil, run, run_async
 from ccs_stream.protocol.commands import Acquire, Release
 from ccs_stream.protocol.errors import CcsError, Reclaimed, Reserved, UsageError
 from ccs_stream.protocol.events import ReservationAcquired
-from ccs_stream.protocol.ids import ArtifactId, Fence, Micros, Scope
+from ccs_stream.protocol.ids import NOBODY, ArtifactId, Fence, Micros, Scope
+from ccs_stream.protocol.settings import SECOND_US
+
+FIRST_PAUSE_S: Final = 0.02
+LONGEST_PAUSE_S: Final = 1.0
+"""Between two attempts that were refused. The first one after a release comes at once; then the pauses double."""
 
 
 class Reservation:
@@ -100,7 +105,8 @@ class Reservation:
 
     def _acquire(self) -> Steps[Fence]:
         """Acquire it, waiting for another's release for at most `wait_s`. Raises `Reserved`."""
-        deadline = time.monotonic() + self._wait_s
+        clock, attempt = self._coordinator.clock, 0
+        deadline = clock.monotonic() + self._wait_s
         while True:
             answer = yield from self._session.submit(
                 self._agent,
@@ -118,13 +124,25 @@ class Reservation:
             if refusal is None:
                 return next(event.fence for event in answer.events if type(event) is ReservationAcquired)
             error = self._session.error_of(refusal, f"acquire of {self._key!r}")
-            left = deadline - time.monotonic()
+            answered_at = clock.monotonic()
+            left = deadline - answered_at
             if not isinstance(error, Reserved) or left <= 0:
                 raise error
-            yield WaitUntil(self._is_free, left)
+            # Each attempt that fails is on the log: after a release the first one comes at once, and then fewer.
+            pause_s = min(FIRST_PAUSE_S * (2.0**attempt - 1), LONGEST_PAUSE_S)
+            attempt += 1
+            ends_at = answered_at + max(pause_s, self._remaining_s(answer.recorded_at))
+            yield WaitUntil(functools.partial(self._may_be_free, answered_at + pause_s, ends_at), left)
 
-    def _is_free(self) -> bool:
-        return not self._coordinator.state.artifacts[self._artifact].reserved(self._coordinator.now())
+    def _remaining_s(self, at: Micros) -> float:
+        """How long the reservation that is in the way lasts from `at` on, by the time of the log."""
+        return (self._coordinator.state.artifacts[self._artifact].reserved_until - at) / SECOND_US
+
+    def _may_be_free(self, not_before: float, ends_at: float) -> bool:
+        """True if the reservation in the way was released, or its time has passed by a clock that nobody sets."""
+        now = self._coordinator.clock.monotonic()
+        released = self._coordinator.state.artifacts[self._artifact].reserved_by == NOBODY
+        return now >= ends_at or (released and now >= not_before)
 
     def _release(self) -> Steps[None]:
         """End it. Raises `Reclaimed` when it was lost before."""

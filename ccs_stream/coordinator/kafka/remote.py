@@ -30,6 +30,7 @@ from ccs_stream.coordinator.kafka.commands.in_flight import InFlightCommand, InF
 from ccs_stream.coordinator.kafka.follower.log_follower import FINISH_S
 from ccs_stream.coordinator.kafka.follower.shared_follower import SharedFollower
 from ccs_stream.coordinator.kafka.shard.ports import Contents
+from ccs_stream.coordinator.log_time import LogTime
 from ccs_stream.coordinator.pending_command import CommandCounter, OnCancelled
 from ccs_stream.coordinator.port import LEAST_SHARE_OF_TIMEOUT
 from ccs_stream.coordinator.sweep import sweep_command, sweep_is_due
@@ -78,7 +79,6 @@ class RemoteCoordinator:
         self.store = store
         self.workspace = workspace
         self.clock = clock
-        self.now: Callable[[], Micros] = clock.now
         self.timeout_s = store.settings.timeout_s
         self._guard = ForkGuard(f"the workspace {workspace!r} of {store.display_url}")
         self._closed = False
@@ -101,6 +101,8 @@ class RemoteCoordinator:
         except BaseException:
             self._shared.leave(self)
             raise
+        self._time = LogTime(clock, f"the workspace {workspace!r} of {store.display_url}", self.state, expected=None)
+        self.now: Callable[[], Micros] = self._time.now
         self.lock = self.shard.lock
         """Held while the state changes; it is that of the workspace's partition."""
         try:
@@ -420,6 +422,7 @@ class RemoteCoordinator:
             connected=error is None and not self.stale,
             closed=self._closed,
             last_error=self.broker_error() if error is None else str(error),
+            clock_ahead_s=self._time.ahead_s,
         )
 
     def close(self) -> None:

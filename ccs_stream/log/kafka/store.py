@@ -36,7 +36,7 @@ from ccs_stream.log.reader import ShardReader
 from ccs_stream.protocol.admit import Cursor, Verdict, admit, advance
 from ccs_stream.protocol.errors import Closed, CorruptRecord, LogDiverged, LogMissing, LogReadOnly, OutcomeUnknown
 from ccs_stream.protocol.events import Event
-from ccs_stream.protocol.ids import LogId
+from ccs_stream.protocol.ids import LogId, Micros
 from ccs_stream.protocol.records import DecisionRecord
 
 _POLL_S: Final = 0.005
@@ -125,6 +125,9 @@ class KafkaLog:
     def partition(self, workspace: str) -> int:
         """The partition of a workspace."""
         return partition_of(workspace, self.partitions)
+
+    def expected_time(self) -> Micros | None:
+        return None
 
     def workspaces(self) -> list[str]:
         return sorted({name for name in self.scan() if name is not None})
@@ -256,6 +259,10 @@ class KafkaLog:
 
     def drop_content(self, locator: bytes) -> None:
         del locator  # a topic forgets by its retention
+
+    def collect_uploads(self, now: Micros, *, records_max: int | None = None) -> int:
+        del now, records_max
+        return 0
 
     def get_content(self, locator: bytes) -> bytes:
         self._check()

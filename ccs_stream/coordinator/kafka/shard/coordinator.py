@@ -21,6 +21,7 @@ from ccs_stream.coordinator.batch import PlannedDecision, plan_shard
 from ccs_stream.coordinator.kafka.shard.leader_log import RESIGNATION, LeaderLog, WarmProducers, largest_batch
 from ccs_stream.coordinator.kafka.shard.ports import ShardHost
 from ccs_stream.coordinator.kafka.shard.replica import ShardReplica
+from ccs_stream.coordinator.log_time import LogTime
 from ccs_stream.coordinator.sweep import sweep_command, sweep_is_due
 from ccs_stream.log.kafka.errors import BrokerRefusal
 from ccs_stream.log.kafka.store import KafkaLog, message_of
@@ -78,6 +79,8 @@ class ShardCoordinator(ShardReplica):
         super().__init__(store, partition, workspace=workspace)
         self.loop = LeadershipLoop()
         self._clock = clock
+        # Of one shard there is no one last time: each decision is put behind its workspace's own.
+        self._time = LogTime(clock, f"{store.names.log} [{partition}]", Directory(), expected=None)
         self._host = host
         self._largest = largest_batch(store) if self.follows_all else 0
         self._log = LeaderLog(store.clients, store.names.log, partition, producers)
@@ -206,7 +209,7 @@ class ShardCoordinator(ShardReplica):
                 self._sweep()
 
     def _sweep(self) -> None:
-        at = self._clock.now()
+        at = self._time.now()
         for workspace, state in self.states.items():
             if sweep_is_due(state, at):
                 self._swept_at = self._clock.monotonic() - SWEEP_EVERY_S + SWEEP_AGAIN_S
@@ -252,7 +255,7 @@ class ShardCoordinator(ShardReplica):
         for queued in batch:
             if queued.offset is not None:
                 self._waiting_bytes = max(self._waiting_bytes - _body_bytes(queued), 0)
-        self._planned = plan_shard(self._state_of, self.reader.cursor, batch, self._clock.now())
+        self._planned = plan_shard(self._state_of, self.reader.cursor, batch, self._time.now())
         messages: list[tuple[object, bytes | None, bytes]] = []
         indexes = []
         for queued, planned in zip(batch, self._planned, strict=True):
