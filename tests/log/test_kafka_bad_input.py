@@ -292,7 +292,7 @@ def test_any_text_names_a_workspace(name: str, small_log: str) -> None:
 def test_a_name_that_is_no_text_names_no_workspace(small_log: str) -> None:
     with pytest.raises(UsageError, match="non-empty text"):
         ccs_stream.connect(small_log, workspace="")
-    with pytest.raises(UsageError, match="half of a surrogate pair"):
+    with pytest.raises(UsageError, match="lone surrogate"):
         ccs_stream.connect(small_log, workspace="\ud800")
 
 
