@@ -22,6 +22,7 @@ and is nobody else's answer.
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 import threading
@@ -58,6 +59,8 @@ COMMANDS_PER_APPEND: Final = 128
 """Commands in one append: half the smallest useful dedupe window, so that a batch decided again is recognised."""
 SWEEP_INTERVAL_US: Final = 30_000_000
 """A batch is followed by a sweep at most this often, and only when something has run out."""
+COLLECTED_ON_CLOSE: Final = 10_000
+"""With more records to read than this, closing frees no uploads."""
 SNAPSHOT_ON_CLOSE: Final = 5_000
 """With fewer unsaved decisions than this, closing keeps no snapshot."""
 BEHIND: Final = -1
@@ -316,6 +319,9 @@ class LocalCoordinator:
             return
         for queue in (self._committer, self._reads, self._look_backs):
             queue.close(WORKER_CLOSE_S)  # answers the coroutines that wait; later ones are refused
+        if not self._closed:
+            with contextlib.suppress(CcsError):  # a courtesy to the file, as the snapshot is to the next opening
+                self.store.collect_uploads(self.now(), records_max=COLLECTED_ON_CLOSE)
         with self.lock:
             try:
                 if not self._closed:

@@ -292,6 +292,14 @@ class LogStore(Protocol):
     def drop_content(self, locator: bytes) -> None:
         """Free a body that no decision names, or will name: its write was refused. A store may leave it."""
 
+    def collect_uploads(self, now: Micros, *, records_max: int | None = None) -> int:
+        """Free uploads that no decision names and whose grace time is over at `now`; returns how many.
+
+        Does nothing where that takes reading more than `records_max` records.
+
+        A store that cannot tell leaves them.
+        """
+
     def get_content(self, locator: bytes) -> bytes:
         """A body by its locator. Raises `ContentMissing`."""
 

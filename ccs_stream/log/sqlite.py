@@ -47,6 +47,7 @@ from ccs_stream.log.private_files import PRIVATE_MODE, create_private
 from ccs_stream.log.sqlite_file import FileIdentity, connect, connect_to_read, refuse_foreign, translated
 from ccs_stream.log.sqlite_reader import SqliteReader
 from ccs_stream.log.sqlite_side_tables import SqliteSideTables
+from ccs_stream.log.sqlite_uploads import UploadCollector
 from ccs_stream.log.sqlite_writer import SqliteTurn, SqliteWriter
 from ccs_stream.protocol.errors import (
     Closed,
@@ -145,6 +146,7 @@ class SqliteLog:
         self._opening = threading.Lock()
         self._lookups_opened: SqliteReader | None = None if self._writer is not None else self._reader
         self._side_tables = SqliteSideTables(lambda: self._lookups, self._for_writing, self.display_url)
+        self._uploads = UploadCollector(lambda: self._lookups, self._side_tables.in_turn, self._heads)
 
     @property
     def log_id(self) -> LogId:
@@ -330,6 +332,9 @@ class SqliteLog:
     def put_content(self, body: bytes) -> bytes:
         return self._side_tables.put_content(body)
 
+    def collect_uploads(self, now: Micros, *, records_max: int | None = None) -> int:
+        return 0 if self._writer is None else self._uploads.collect(now, records_max)
+
     def drop_content(self, locator: bytes) -> None:
         self._side_tables.drop_content(locator)
 
@@ -399,6 +404,10 @@ class SqliteLog:
             self._guard.check()
         if time.monotonic() >= self._file.next_look:
             self._file.check_all()
+
+    def _heads(self, shard: str, after: int, until: int) -> Iterator[bytes]:
+        """The heads of records behind `after`, to `until` or, below 0, to the end."""
+        return (each.head for each in self.read(shard, after, until=None if until < 0 else until, bodies=False))
 
     def _for_writing(self) -> SqliteWriter:
         if self._writer is None:

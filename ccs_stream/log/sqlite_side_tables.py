@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 
 from ccs_stream.log.port import SnapshotBlob
 from ccs_stream.log.sqlite_reader import PAGE_RECORDS, SqliteReader
+from ccs_stream.log.sqlite_uploads import INSERT
 from ccs_stream.log.sqlite_writer import SqliteWriter
 from ccs_stream.protocol.errors import ContentMissing
 from ccs_stream.protocol.ids import SequenceNumber
@@ -34,13 +35,13 @@ class SqliteSideTables:
 
     def put_content(self, body: bytes) -> bytes:
         """Keep a body; returns its locator."""
-        row = self._in_turn(lambda cursor: cursor.execute("INSERT INTO contents (body) VALUES (?)", (body,)).lastrowid)
+        row = self.in_turn(lambda cursor: cursor.execute(INSERT, (body,)).lastrowid)
         return str(row).encode()
 
     def drop_content(self, locator: bytes) -> None:
         """Free a body that no decision names."""
         if locator.isdigit() and int(locator) < 1 << 63:
-            self._in_turn(lambda cursor: cursor.execute("DELETE FROM contents WHERE id = ?", (int(locator),)))
+            self.in_turn(lambda cursor: cursor.execute("DELETE FROM contents WHERE id = ?", (int(locator),)))
 
     def get_content(self, locator: bytes) -> bytes:
         """A body. Raises `ContentMissing`."""
@@ -64,7 +65,7 @@ class SqliteSideTables:
                 (shard, shard, SNAPSHOTS_KEPT),
             )
 
-        self._in_turn(write)
+        self.in_turn(write)
 
     def snapshots(self, shard: int | None) -> Iterator[SnapshotBlob]:
         """Snapshots kept, newest first."""
@@ -85,7 +86,7 @@ class SqliteSideTables:
             )
             cursor.execute(_COUNT_DELIVERIES, (_DELIVERIES_END.format(shard), len(deliveries)))
 
-        self._in_turn(write)
+        self.in_turn(write)
 
     def deliveries_end(self, shard: int | None) -> int | None:
         """Count of all deliveries ever kept; None if there was none."""
@@ -100,7 +101,7 @@ class SqliteSideTables:
             yield from (data for _, data in rows)
             at = rows[-1][0]
 
-    def _in_turn(self, write: Callable[[sqlite3.Cursor], T]) -> T:
+    def in_turn(self, write: Callable[[sqlite3.Cursor], T]) -> T:
         """Call `write` in the turn that this thread has, or in one of its own, in which no shard is opened."""
         writer = self._writer()
         mine = writer.mine

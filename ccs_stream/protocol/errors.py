@@ -142,7 +142,7 @@ class SessionLost(Refused):
 
 
 class TooLarge(Refused):
-    """The body or the decision exceeds the workspace's maximum."""
+    """The body or the decision exceeds the workspace's maximum, or a value breaks a limit; the message says which."""
 
 
 # The log.

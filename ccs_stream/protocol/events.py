@@ -56,6 +56,7 @@ class RefusalReason(enum.StrEnum):
     TOO_MANY_CHANGES = "too_many_changes"
     DUPLICATE_ARTIFACT = "duplicate_artifact"
     DECISION_TOO_LARGE = "decision_too_large"
+    """The log cannot hold it: the decision has too many bytes, or a member breaks the table of limits."""
     RESERVATION_TOO_LONG = "reservation_too_long"
     SETTINGS_DIFFER = "settings_differ"
     NUMBER_REUSED = "number_reused"

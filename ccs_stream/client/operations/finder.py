@@ -96,6 +96,21 @@ class Finder:
                 found[scope] = writers
         return found
 
+    def scopes(self) -> list[Scope]:
+        """The scopes with something in them. Looks at no more artifacts than it must."""
+        artifacts, now = self._state.artifacts, self._coordinator.now()
+        found: list[Scope] = []
+        for scope, keys in list(self._state.existing.items()):
+            try:
+                first = next(iter(keys.values()), None)
+            except RuntimeError:  # written meanwhile
+                first = None
+            if (first is not None and artifacts[first].readable(now)) or any(
+                artifacts[each].readable(now) for each in list(keys.values())
+            ):
+                found.append(scope)
+        return found
+
     def contents(self, states: Sequence[ArtifactState]) -> Iterator[tuple[int, CachedContent]]:
         """The contents of artifacts as they stand in `states`, each with its place there, in any order.
 

@@ -4,7 +4,8 @@
 has expired, and a command that meets it ends it.
 
 Guarantees: a sweep goes on until nothing is left, in decisions of a bounded size; between two of them, whoever waits
-for the log has it. Does not: stop at what cannot be ended.
+for the log has it. Then uploads that no decision names are freed, where their grace time is over. Does not: stop at
+what cannot be ended.
 
 How: a periodic task `ccs-sweep`, which may block on the log.
 """
@@ -70,6 +71,7 @@ class Sweeper:
             if (task is not None and task.closed) or time.monotonic() > until:
                 break
             time.sleep(PAUSE_S)
+        self._coordinator.store.collect_uploads(self._coordinator.now())
         return ended
 
     def _round(self) -> None:
