@@ -4,7 +4,7 @@ Guarantees: the operators and wildcards of LangGraph's own stores, with one mean
 raises and names the nearest known one. A value that cannot be compared with the operand does not match.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from langgraph.store.base import MatchCondition
@@ -73,22 +73,52 @@ def _check_condition(key: str, value: Any, depth: int) -> None:
             _check_condition(key, each, depth + 1)
 
 
-def matches(value: Any, condition: Mapping[str, Any] | None) -> bool:
-    """True if a stored value passes a filter: every key of it, nested ones included."""
-    if not condition:
+Test = Callable[[Any], bool]
+"""Says whether a stored value passes."""
+
+
+def test_of(condition: Mapping[str, Any] | None) -> Test:
+    """The test of a filter, made once for all values of a search: every key passes, nested ones included."""
+    return _members_test(condition) if condition else lambda _: True
+
+
+def _members_test(condition: Mapping[str, Any]) -> Test:
+    tests = [(key, _test_of(part)) for key, part in condition.items()]
+
+    def passes(value: Any) -> bool:
+        if type(value) is not dict and not isinstance(value, Mapping):
+            return False
+        for key, test in tests:  # noqa: SIM110  # as a loop, it takes half the time
+            if not test(value.get(key)):
+                return False
         return True
-    return isinstance(value, Mapping) and all(_matches(value.get(key), part) for key, part in condition.items())
+
+    return passes
 
 
-def _matches(value: Any, condition: Any) -> bool:
+def _test_of(condition: Any) -> Test:
     if isinstance(condition, Mapping):
         if any(name.startswith("$") for name in condition):
-            return all(_OPERATORS[name](value, operand) for name, operand in condition.items())
-        return isinstance(value, Mapping) and all(_matches(value.get(key), part) for key, part in condition.items())
+            return _operators_test(condition)
+        return _members_test(condition)
     if isinstance(condition, list | tuple):
-        same_length = isinstance(value, list | tuple) and len(value) == len(condition)
-        return same_length and all(_matches(each, part) for each, part in zip(value, condition, strict=True))
-    return _equal(value, condition)
+        return _elements_test(condition)
+    return lambda value: _equal(value, condition)
+
+
+def _operators_test(condition: Mapping[str, Any]) -> Test:
+    tests = [(_OPERATORS[name], operand) for name, operand in condition.items()]
+    return lambda value: all(operator(value, operand) for operator, operand in tests)
+
+
+def _elements_test(condition: Sequence[Any]) -> Test:
+    tests = [_test_of(part) for part in condition]
+
+    def passes(value: Any) -> bool:
+        same_length = isinstance(value, list | tuple) and len(value) == len(tests)
+        return same_length and all(test(each) for each, test in zip(value, tests, strict=True))
+
+    return passes
 
 
 def listed(

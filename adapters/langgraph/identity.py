@@ -233,10 +233,6 @@ class Addressing:
             return (agent, *scope)
         return (*prefix, *scope[len(scope_prefix) :])
 
-    def listed(self, writer: str, scope: Scope) -> Namespace:
-        """The namespace under which a listing shows `scope`."""
-        return (writer, *scope) if self._identity == "namespace" else scope
-
     @property
     def names_agents(self) -> bool:
         """True if the first part of a namespace is an agent."""

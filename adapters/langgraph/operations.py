@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 from langgraph.store.base import GetOp, ListNamespacesOp, Op, PutOp, Result, SearchItem, SearchOp, validate_op_namespace
 
-from ccs_stream.adapters.langgraph.filters import check_filter, listed, matches
+from ccs_stream.adapters.langgraph.filters import check_filter, listed, test_of
 from ccs_stream.adapters.langgraph.identity import Addressing, CallContext
 from ccs_stream.adapters.langgraph.items import CoherentSearchItem, item
 from ccs_stream.adapters.langgraph.namespaces import Namespace, check_namespace, item_key
@@ -166,9 +166,10 @@ class Operations:
     ) -> list[SearchHit]:
         states = artifacts.states
         found: list[tuple[int, SearchHit]] = []
+        passes = test_of(op.filter)
         for place, content in self._port.finder.contents(states):
             state, value = states[place], orjson.loads(content.json_body)
-            if matches(value, op.filter):
+            if passes(value):
                 namespace = self._addressing.join(agent or state.writer_agent, prefix, scope_prefix, state.scope)
                 found.append((place, SearchHit(state, content, namespace, value)))
         found.sort(key=operator.itemgetter(0))
@@ -199,15 +200,16 @@ class Operations:
 
     def _list_namespaces(self, op: ListNamespacesOp) -> list[Namespace]:
         """Namespaces with something in them, sorted."""
-        named = {path[0] for each in op.match_conditions or () if each.match_type == "prefix" and (path := each.path)}
-        namespaces: set[Namespace] = set()
-        if not self._addressing.names_agents:
-            namespaces.update(self._port.finder.scopes())
-        else:
-            for scope, writers in self._port.finder.writers_by_scope().items():
-                namespaces.update(self._addressing.listed(writer, scope) for writer in writers)
+        finder, namespaces = self._port.finder, set[Namespace]()
+        if self._addressing.names_agents:
+            conditions = op.match_conditions or ()
+            named = {path[0] for each in conditions if each.match_type == "prefix" and (path := each.path)}
+            for scope, writers in finder.writers_by_scope().items():
+                namespaces.update((writer, *scope) for writer in writers)
                 # Asked for one agent's view, every scope is in it: any agent may read any scope.
                 namespaces.update((agent, *scope) for agent in named if agent != "*")
+        else:
+            namespaces.update(finder.scopes())
         return listed(namespaces, op.match_conditions, op.max_depth)[op.offset : op.offset + op.limit]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are public
     AlterConfigOpType,
     ConfigEntry,
@@ -23,6 +24,7 @@ from ccs_stream.log.codec import DEFAULT_CODEC
 from ccs_stream.log.kafka import topics
 from ccs_stream.log.kafka.appender import Appender
 from ccs_stream.log.kafka.clients import Clients
+from ccs_stream.log.kafka.errors import ConnectionHealth
 from ccs_stream.log.kafka.settings import FIXED, KafkaSettings
 from ccs_stream.log.kafka.store import KafkaLog
 from ccs_stream.log.port import LOG_FORMAT
@@ -39,6 +41,7 @@ from ccs_stream.protocol.errors import (
 from ccs_stream.protocol.ids import CommandNumber, LogId, Micros, SessionId
 from ccs_stream.protocol.records import LogOpened
 from ccs_stream.testing.broker import Broker
+from ccs_stream.testing.clock import ManualClock
 from tests.kafka import make_topics
 
 TIMEOUT_S = 2
@@ -287,9 +290,9 @@ def test_any_text_names_a_workspace(name: str, small_log: str) -> None:
 
 @pytest.mark.kafka
 def test_a_name_that_is_no_text_names_no_workspace(small_log: str) -> None:
-    with pytest.raises(UsageError, match="non-empty string"):
+    with pytest.raises(UsageError, match="non-empty text"):
         ccs_stream.connect(small_log, workspace="")
-    with pytest.raises(UsageError, match="half of a surrogate pair"):
+    with pytest.raises(UsageError, match="lone surrogate"):
         ccs_stream.connect(small_log, workspace="\ud800")
 
 
@@ -386,3 +389,31 @@ def test_a_topic_that_something_else_writes_to(url: str, kafka_prefix: str) -> N
     Appender(clients).append(f"{kafka_prefix}.log.v1", 0, [(None, b"hello")])
     with pytest.raises(LogDiverged, match="something else writes to this topic"):
         ccs_stream.connect(url, workspace="w")
+
+
+def test_an_address_where_nothing_listens_is_not_waited_for_until_the_time_out() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(LogUnavailable, match=f"{port}.*refused.*the address in the URL"):
+        ccs_stream.connect(f"kafka://127.0.0.1:{port}?timeout_s=3600", workspace="w")
+
+
+def test_a_broker_that_is_away_for_a_while_is_waited_for() -> None:
+    clock = ManualClock()
+    health, down = ConnectionHealth("ccs", clock.monotonic), KafkaError(KafkaError._ALL_BROKERS_DOWN)
+    for _ in range(6):
+        health.failed(down)
+        assert not health.is_permanent, "it may only start"
+        clock.advance(1.0)
+    clock.advance(2.0)
+    permanent = [health.is_permanent]  # the last attempt was not refused
+    health.failed(down)
+    permanent.append(health.is_permanent)
+
+    health.recovered()
+    for _ in range(10):
+        clock.advance(1.0)
+        health.failed(down)
+    permanent.append(health.is_permanent)  # it was there before: it comes back
+    assert permanent == [False, True, False]

@@ -10,6 +10,7 @@ import enum
 import re
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
@@ -90,6 +91,10 @@ _TOO_LARGE: Final = frozenset(
 _TLS: Final = frozenset({KafkaError._SSL})
 _OTHERS_ANSWER_S: Final = 1.0
 """One of several brokers may refuse for a reason of its own: wait so long for the others."""
+_NEVER_ANSWERED_S: Final = 6.0
+"""A broker that starts, or starts again, listens within so long; an address that is wrong is not waited for longer."""
+_STILL_AWAY_S: Final = 2.0
+"""Brokers that are all away are reported at each attempt to connect, once a second."""
 
 
 class BrokerRefusal(enum.StrEnum):
@@ -241,15 +246,21 @@ def _without_values(said: str) -> str:
 class ConnectionHealth:
     """Health of the connection to the brokers, fed by the error callbacks: why no broker answers, and since when."""
 
-    __slots__ = ("_lock", "_permanent_since", "last_error", "prefix")
+    __slots__ = ("_all_away", "_answered", "_lock", "_now", "_permanent_since", "last_error", "prefix")
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, now: Callable[[], float] = time.monotonic) -> None:
+        """Nothing is known yet. Tests hand in a `now`, in seconds, that they move by hand."""
+        self._now = now
         self.prefix = prefix
         """Prefix of this log's topics and groups, for messages."""
         self._lock = threading.Lock()
         self.last_error: KafkaError | None = None
         """The most telling error since the broker last answered."""
         self._permanent_since = 0.0
+        self._answered = False
+        """True once any broker has answered."""
+        self._all_away: tuple[float, float] | None = None
+        """When it was first and last reported that no broker can be reached; None while one can."""
 
     def failed(self, error: KafkaError) -> None:
         """The error callback of every client. A reason (a bad password) is kept over its consequence (all down)."""
@@ -258,17 +269,34 @@ class ConnectionHealth:
             if last is None or error.code() != KafkaError._ALL_BROKERS_DOWN:
                 self.last_error = error
             if not self._permanent_since and _waiting_does_not_help(error):
-                self._permanent_since = time.monotonic()
+                self._permanent_since = self._now()
+            if error.code() == KafkaError._ALL_BROKERS_DOWN:
+                now = self._now()
+                self._all_away = (now if self._all_away is None else self._all_away[0], now)
 
     def recovered(self) -> None:
         """The broker has answered."""
         self.last_error, self._permanent_since = None, 0.0
+        self._answered, self._all_away = True, None
 
     @property
     def is_permanent(self) -> bool:
-        """True if brokers have refused the client for so long that another one would have answered by now."""
-        since = self._permanent_since
-        return bool(since) and time.monotonic() - since > _OTHERS_ANSWER_S
+        """True if waiting is in vain.
+
+        Brokers have refused the client for so long that another one would have answered by now, or no broker has ever
+        been there.
+        """
+        since, now = self._permanent_since, self._now()
+        return (bool(since) and now - since > _OTHERS_ANSWER_S) or self._was_never_there(now)
+
+    def _was_never_there(self, now: float) -> bool:
+        away = self._all_away
+        return (
+            not self._answered
+            and away is not None
+            and now - away[0] > _NEVER_ANSWERED_S
+            and now - away[1] < _STILL_AWAY_S
+        )
 
 
 def _waiting_does_not_help(error: KafkaError) -> bool:
