@@ -1,6 +1,6 @@
 """Interrupts at every point of a call: what they may leave behind, counted.
 
-    python -m tests.coordinator.interrupts --count 10000 [--seed N]
+    python -m tests.coordinator.interrupts --count 10000 [--seed N] [--kafka kafka://HOST:PORT]
 
 A signal handler that raises (Ctrl-C, a time-out) is called wherever the interpreter looks for signals: when a function
 begins, and when a call returns. `interrupted` raises at one of these points, found by its number, so that every one of
@@ -14,6 +14,7 @@ import logging
 import random
 import sys
 import tempfile
+import uuid
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -72,14 +73,20 @@ def interrupted(call: Callable[[], object], at: int, error: type[BaseException] 
 class Tried:
     """One store, its second connection, and the calls that are interrupted."""
 
-    def __init__(self, kind: str, folder: Path) -> None:
+    def __init__(self, kind: str, folder: Path, kafka: str = "") -> None:
         self.kind = kind
         self._url = f"sqlite:///{folder}/log.db?synchronous=normal&busy_timeout_s=0.3"
+        self._name = "w"
         store: LogStore = MemoryLog()
         if kind == "sqlite":
             store = SqliteLog(folder / "log.db", synchronous="normal", busy_timeout_s=0.3)
+        if kind == "kafka":
+            self._url, self._name = kafka, uuid.uuid4().hex
+            self.workspace = ccs_stream.connect(kafka, workspace=self._name, deliveries=False)
+            store = self.workspace.coordinator.store
+        else:
+            self.workspace = Workspace(store, "w", config=parse_options({"deliveries": False}, of="Workspace"))
         self.log = store
-        self.workspace = Workspace(store, "w", config=parse_options({"deliveries": False}, of="Workspace"))
         self.author = self.workspace.agent("author")
         self.other = self.workspace.agent("other")
         self.author.write("plan", 0)
@@ -124,8 +131,12 @@ class Tried:
     def _look_from_outside(self) -> list[str]:
         if self.kind == "memory":
             return [] if self._hash() == state_hash(LocalCoordinator(self.log, "w").state) else ["state wrong"]
-        with ccs_stream.connect(self._url, workspace="w", deliveries=False) as second:
+        with ccs_stream.connect(self._url, workspace=self._name, deliveries=False) as second:
             second.agent("second").write("second", self.count)
+            if self.kind == "kafka":
+                for workspace in (self.workspace, second):
+                    workspace.agent("second").read("second", freshness="latest")
+                    workspace.coordinator.catch_up()
             return [] if self._hash() == second.state_hash() else ["state wrong"]
 
     def _hash(self) -> str:
@@ -154,14 +165,14 @@ def every_point(kind: str, call: str, folder: Path, *, step: int = 1) -> tuple[i
             return at - step, faults
 
 
-def run(count: int, seed: int) -> collections.Counter[str]:
-    """Interrupt random calls at random points, `count` times; the faults found."""
+def run(count: int, seed: int, kafka: str = "") -> collections.Counter[str]:
+    """Interrupt random calls at random points, `count` times; the faults found. With `kafka`, on that log only."""
     chance, found = random.Random(seed), collections.Counter[str]()
     done = 0
     while done < count:
         with tempfile.TemporaryDirectory() as folder:
-            kind = chance.choice(("memory", "sqlite"))
-            tried = Tried(kind, Path(folder))
+            kind = "kafka" if kafka else chance.choice(("memory", "sqlite"))
+            tried = Tried(kind, Path(folder), kafka)
             for _ in range(min(CALLS_A_STORE, count - done)):
                 name, call = chance.choice(list(tried.calls().items()))
                 at = int(chance.triangular(1, 600, 100))
@@ -173,7 +184,7 @@ def run(count: int, seed: int) -> collections.Counter[str]:
                         found[fault] += 1
                         print(f"{kind}: {name} interrupted at {at}: {fault}", file=sys.stderr)
                         tried.close()
-                        tried = Tried(kind, Path(tempfile.mkdtemp(dir=folder)))
+                        tried = Tried(kind, Path(tempfile.mkdtemp(dir=folder)), kafka)
                         break
             tried.close()
     return found
@@ -184,11 +195,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
+    parser.add_argument("--kafka", metavar="URL", default="", help="a broker whose topics are made")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     print(f"seed {asked.seed}")
-    found = run(asked.count, asked.seed)
+    found = run(asked.count, asked.seed, asked.kafka)
     for name in (*sorted(name for name in found if name not in FAULTS), *FAULTS):
         print(f"{name:<20}{found[name]:>8}")
     return 1 if any(found[name] for name in FAULTS) else 0

@@ -89,7 +89,7 @@ class InFlightCommands:
         """The same by session, lowest number first."""
         self._queued: collections.deque[InFlightCommand] = collections.deque()
         """Commands that wait for room in their session's window."""
-        self._resolved: list[InFlightCommand] = []
+        self._resolved: collections.deque[InFlightCommand] = collections.deque()
         """Commands whose callers are still to be woken."""
 
     @property
@@ -197,11 +197,18 @@ class InFlightCommands:
         if not self._resolved:
             return
         with lock:
-            resolved, self._resolved = self._resolved, []
+            resolved = list(self._resolved)
         for pending in resolved:
             if pending.signal is not None:
-                pending.signal.release()
+                try:  # noqa: SIM105  # an interrupt may come on the way into `suppress`
+                    pending.signal.release()
+                except RuntimeError:  # another thread was as fast
+                    pass
         wake_callers(resolved)
+        with lock:  # after they were woken, so that an interrupt leaves none asleep
+            for pending in resolved:
+                if self._resolved and self._resolved[0] is pending:
+                    self._resolved.popleft()
 
     def _send_queued(self) -> None:
         """Send the queued commands that have room in their session's window, in order."""
@@ -216,13 +223,14 @@ class InFlightCommands:
                 lowest, highest = next(iter(open_numbers)), next(reversed(open_numbers))
                 if highest + 1 - lowest >= self._route.session_window():
                     return
-            self._queued.popleft()
             if not command.number and pending.numbers is not None:
                 command.number = CommandNumber(pending.numbers.next())
             pending.key = (command.session_id, command.number)
             pending.sent_at = self._clock.monotonic()
             self._sent[pending.key] = pending
             self._sent_by_session.setdefault(command.session_id, {})[command.number] = pending
+            # Noted before it leaves the queue: an interrupt in between, in the thread of another command, loses none.
+            self._queued.popleft()
             self._route.send(command)
 
     def _forget(self, pending: InFlightCommand) -> None:

@@ -179,7 +179,12 @@ class ShardCoordinator(ShardReplica):
                 return
             if queued.offset is not None:
                 self._waiting_bytes += _body_bytes(queued)
-            self._do(self.loop.command(queued))
+            try:
+                self._do(self.loop.command(queued))
+            except BaseException:
+                # An interrupt of the thread that handed it over. What was sent is not known, as after a failed append.
+                self._do(self.loop.append_unknown())
+                raise
 
     @property
     def full(self) -> bool:
