@@ -220,6 +220,23 @@ class CoherentStore(BaseStore):
         """As `delete`."""
         return _first(self.abatch([PutOp(check_namespace(namespace), item_key(key), None)]))
 
+    def search(
+        self,
+        namespace_prefix: Namespace,
+        /,
+        *,
+        query: str | None = None,
+        filter: dict[str, Any] | None = None,  # noqa: A002  # LangGraph's name
+        limit: int = 10,
+        offset: int = 0,
+        refresh_ttl: bool | None = None,
+    ) -> list[SearchItem]:
+        """As LangGraph's `search`. Raises `UsageError` for what is no namespace prefix or no filter."""
+        refreshes = self._refreshes_ttl if refresh_ttl is None else refresh_ttl
+        op = SearchOp(check_namespace(namespace_prefix), filter, limit, offset, query, refreshes)
+        found: list[SearchItem] = self.batch([op])[0]  # type: ignore[assignment]
+        return found
+
     def asearch(
         self,
         namespace_prefix: Namespace,
@@ -351,7 +368,7 @@ class CoherentStore(BaseStore):
         """
         agent, scope = self._addressing.split(check_writable(namespace))
         duration, read_set = seconds_to_us(limit_s, "limit_s"), self._context.call().read_set(agent)
-        check_wait_s(wait_s, "wait_s")
+        wait_s = check_wait_s(wait_s, "wait_s")
         return self._port.reserve(agent, scope, item_key(key), duration=duration, wait_s=wait_s, read_set=read_set)
 
     # Looking back.

@@ -17,9 +17,10 @@ from ccs_stream.client.results import Written
 from ccs_stream.client.values import JSON, encode_json
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.ids import Micros, Scope, Version
-from ccs_stream.protocol.limits import check_index_paths, check_whole_number, seconds_to_us
+from ccs_stream.protocol.limits import check_index_paths, check_whole_number, seconds_to_us, shown
 
 _MINUTE_US: Final = 60_000_000
+_ITEM_PARTS: Final = 3
 
 
 class ItemWriter:
@@ -122,6 +123,10 @@ class ItemWriter:
         """Put or delete items in one decision; returns their versions. Raises `UsageError` for several agents."""
         if not items:
             return []
+        given: Sequence[Any] = items
+        for each in given:
+            if not isinstance(each, tuple | list) or len(each) != _ITEM_PARTS:
+                raise UsageError(f"an item of put_all is a namespace, a key and a value, got {shown(each)}")
         split = [self._addressing.split(check_writable(namespace)) for namespace, _, _ in items]
         if len({agent for agent, _ in split}) > 1:
             raise UsageError("put_all is one decision of one agent: these namespaces name several")

@@ -291,7 +291,7 @@ class Agent:
         Entering waits up to `wait_s` seconds and raises `Reserved` when another agent holds it for longer. Leaving
         raises `Reclaimed` when the limit passed inside the block; writes after the limit were refused.
         """
-        check_wait_s(wait_s, "wait_s")
+        wait_s = check_wait_s(wait_s, "wait_s")
         duration = seconds_to_us(limit_s, "limit_s")
         return self._engine.reserve(self.name, as_scope(scope), key, duration=duration, wait_s=wait_s)
 

@@ -51,6 +51,7 @@ from ccs_stream.protocol.errors import CcsError, Closed, UsageError
 from ccs_stream.protocol.ids import Scope
 from ccs_stream.protocol.limits import (
     CONVERSATION_BYTES_MAX,
+    SECOND_US,
     as_scope,
     check_scope,
     check_text,
@@ -424,8 +425,8 @@ class Workspace:
         The future that is returned is done when sweeping has stopped.
         """
         self._check_open()
-        seconds_to_us(interval_s, "the interval of sweeps")
-        return self._sweeper.start(interval_s)
+        interval_us = seconds_to_us(interval_s, "the interval of sweeps")
+        return self._sweeper.start(interval_us / SECOND_US)
 
     def stop_sweeping(self, timeout_s: float = SWEEP_STOP_S) -> bool:
         """Stop what `start_sweeping` began; wait for a sweep that is under way. True if nothing sweeps any more."""

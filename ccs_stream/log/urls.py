@@ -16,7 +16,7 @@ from ccs_stream.log.archive import ArchiveLog
 from ccs_stream.log.memory import MemoryLog
 from ccs_stream.log.port import LogStore
 from ccs_stream.log.sqlite import SqliteLog
-from ccs_stream.protocol.errors import UsageError, unknown_option
+from ccs_stream.protocol.errors import UsageError, unknown_name
 from ccs_stream.protocol.limits import shown
 
 MEMORY_NAME: Final = ":memory:"
@@ -84,7 +84,7 @@ def open_log(
                 f"{url!r} is no URL: write sqlite:///{url} for a log in that file, file:{url} for an archive"
             )
         case _:
-            raise unknown_option(parts.scheme, SCHEMES, what="scheme")
+            raise unknown_name(parts.scheme, SCHEMES, what="unknown scheme")
 
 
 def checked_url(url: object) -> str:
@@ -127,7 +127,7 @@ def _known(options: Mapping[str, str], kinds: Mapping[str, Callable[[str], Any]]
     chosen: dict[str, Any] = {}
     for name, text in options.items():
         if name not in kinds:
-            raise unknown_option(name, kinds, where=f" in {url!r}")
+            raise unknown_name(name, kinds, what="unknown option", where=f" in {url!r}")
         try:
             chosen[name] = kinds[name](text)
         except ValueError as error:

@@ -33,18 +33,17 @@ class UsageError(CcsError, ValueError):
     """The call is wrong: an unknown option, a bad URL, a value that cannot be stored."""
 
 
-def unknown_option(
-    name: str, known: Iterable[str], *, what: str = "option", where: str = "", advice: str = ""
-) -> UsageError:
-    """The error for an option, or another word of `what`, that is not known; for the caller to raise.
+def unknown_name(name: object, known: Iterable[str], *, what: str, where: str = "", advice: str = "") -> UsageError:
+    """The error for a name that is not among `known`, such as a mistyped option; for the caller to raise.
 
-    It names the nearest known word, or all of them where none is near. `where` follows the word, as in `" in URL"`, and
-    `advice` ends the message.
+    `what` begins the sentence, `where` follows the name, and `advice` ends it:
+    `unknown_name("freshnes", options, what="connect has no option")`. The message names the nearest known name, or all
+    names where none is near.
     """
-    known = tuple(known)
-    near = nearest(name, known)
-    hint = f"did you mean {near!r}?" if near is not None else f"known: {', '.join(known) or 'none'}"
-    return UsageError(f"unknown {what} {name!r}{where}; {hint}{advice}")
+    names = tuple(known)
+    near = nearest(str(name), names)
+    hint = f"did you mean {near!r}?" if near is not None else f"known: {', '.join(names) or 'none'}"
+    return UsageError(f"{what} {name!r}{where}; {hint}{advice}")
 
 
 def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
@@ -216,14 +215,3 @@ class RefusedByBroker(LogError):
 
 class ContentMissing(LogError):
     """A body is gone (redacted or collected), or its hash is not the one on the log."""
-
-
-def unknown_name(name: object, known: Iterable[str], *, what: str) -> UsageError:
-    """The error for a name that is not among `known`, such as a mistyped option; it names the nearest known one.
-
-    `what` begins the sentence: `unknown_name("freshnes", options, what="connect has no option")`.
-    """
-    names = tuple(known)
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
-    return UsageError(f"{what} {name!r}; {hint}")

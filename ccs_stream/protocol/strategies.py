@@ -12,7 +12,7 @@ import datetime as dt
 import enum
 from typing import Final, Literal, assert_never, get_args
 
-from ccs_stream.protocol.errors import UsageError, unknown_option
+from ccs_stream.protocol.errors import UsageError, unknown_name
 from ccs_stream.protocol.ids import Micros
 from ccs_stream.protocol.limits import INT64_MAX, check_duration_us, shown
 
@@ -189,7 +189,7 @@ def _strategy_name(name: object) -> StrategyName:
     wanted = name.strip().lower()
     wanted = _ALIASES.get(wanted, wanted)
     if wanted not in NAMES:
-        raise unknown_option(name, NAMES, what="strategy")
+        raise unknown_name(name, NAMES, what="unknown strategy")
     return wanted
 
 

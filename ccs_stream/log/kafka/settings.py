@@ -19,7 +19,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
 
-from ccs_stream.protocol.errors import UsageError, unknown_option
+from ccs_stream.protocol.errors import UsageError, unknown_name
 
 ENVIRONMENT_PREFIX: Final = "CCS_KAFKA_"
 CONFIG_VARIABLE: Final = "CCS_KAFKA_CONFIG"
@@ -153,7 +153,7 @@ def _options(query: str, known: list[str], shown: str) -> dict[str, str]:
             raise _credentials_in(shown)
         if name not in known:
             advice = ". Settings of librdkafka go into config=FILE"
-            raise unknown_option(name, known, where=f" in {shown!r}", advice=advice)
+            raise unknown_name(name, known, what="unknown option", where=f" in {shown!r}", advice=advice)
         if name in options:
             raise UsageError(f"option {name!r} is given twice in {shown!r}: say it once")
         options[name] = value
