@@ -203,12 +203,18 @@ class LocalFallback:
 
     def _position(self) -> Position:
         """The position of the folded state. Raises `LogBusy` where the thread that probes the log holds the lock."""
-        if not self._coordinator.lock.acquire(timeout=POSITION_TIMEOUT_S):
-            raise LogBusy("another thread waits for the log, so the position cannot be read now: try again")
-        try:
+        lock = self._coordinator.lock
+        if lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001  # as Condition does
             return self._coordinator.position
-        finally:
-            self._coordinator.lock.release()
+        try:
+            if lock.acquire(timeout=POSITION_TIMEOUT_S):
+                return self._coordinator.position
+        finally:  # an interrupt may come once the lock is taken
+            try:  # noqa: SIM105  # or on the way into `suppress`
+                lock.release()
+            except RuntimeError:  # another thread has it
+                pass
+        raise LogBusy("another thread waits for the log, so the position cannot be read now: try again")
 
     def _unavailable(self, what: str) -> LogUnavailable:
         error = self._mode.last_error
