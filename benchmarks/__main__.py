@@ -18,6 +18,7 @@ from benchmarks import (
     kafka_start,
     long_log,
     memory,
+    search,
     transitions,
     watched,
 )
@@ -32,6 +33,7 @@ SECTIONS: Final[dict[str, Section]] = {
     "durable": durable.rows,
     "long-log": long_log.rows,
     "memory": memory.rows,
+    "search": search.rows,
     "transitions": transitions.rows,
     "codec": codec.rows,
     "watched": watched.rows,
@@ -55,8 +57,8 @@ def main(sections: tuple[str, ...], quick: bool, json_: bool, folder: Path | Non
 
     \b
     SECTION is one of
-      in-process, fan-out, durable, long-log, memory, transitions, codec,
-      watched, kafka, kafka-rates, kafka-start
+      in-process, fan-out, durable, long-log, memory, search, transitions,
+      codec, watched, kafka, kafka-rates, kafka-start
     Without a SECTION all run, which takes some twenty minutes.
 
     \b

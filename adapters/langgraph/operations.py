@@ -6,7 +6,7 @@ read. Does not: call an embedding model itself; that is a step, so that it may b
 
 import functools
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -48,6 +48,28 @@ class SearchHit:
         self.texts: list[str] = []
         """The texts of the value that are embedded."""
         self.score: float | None = None
+
+
+class FilteredValues:
+    """The values of a search that pass its filter, each read from its content once."""
+
+    def __init__(self, condition: Mapping[str, Any] | None) -> None:
+        self._test = test_of(condition)
+        self._passed: dict[CachedContent, Any] = {}
+
+    def passes(self, content: CachedContent) -> bool:
+        """True if the value passes; it is then kept until it is taken."""
+        if content in self._passed:
+            return True
+        value = orjson.loads(content.json_body)
+        if not self._test(value):
+            return False
+        self._passed[content] = value
+        return True
+
+    def take(self, content: CachedContent) -> Any:
+        """The value of a content that passes; nobody else gets this object."""
+        return self._passed.pop(content)
 
 
 class Operations:
@@ -153,23 +175,29 @@ class Operations:
         """
         finder = self._port.finder
         end = op.offset + op.limit
-        artifacts = finder.find(scope_prefix, limit=end if page_only else None)
-        hits = self._hits(op, agent, prefix, scope_prefix, artifacts)
+        values = FilteredValues(op.filter)
+        wanted = values.passes if op.filter else None
+        artifacts = finder.find(scope_prefix, limit=end if page_only else None, wanted=wanted)
+        hits = self._hits(values, agent, prefix, scope_prefix, artifacts)
         if page_only and len(hits) < len(artifacts.states) == end:
             # The page is not full, because bodies are missing: what comes behind it moves up.
             artifacts = finder.find(scope_prefix)
-            hits = self._hits(op, agent, prefix, scope_prefix, artifacts)
+            hits = self._hits(values, agent, prefix, scope_prefix, artifacts)
         return hits[op.offset : end] if page_only else hits, artifacts.sequence
 
     def _hits(
-        self, op: SearchOp, agent: str | None, prefix: Namespace, scope_prefix: Namespace, artifacts: FoundArtifacts
+        self,
+        values: FilteredValues,
+        agent: str | None,
+        prefix: Namespace,
+        scope_prefix: Namespace,
+        artifacts: FoundArtifacts,
     ) -> list[SearchHit]:
         states = artifacts.states
         found: list[tuple[int, SearchHit]] = []
-        passes = test_of(op.filter)
         for place, content in self._port.finder.contents(states):
-            state, value = states[place], orjson.loads(content.json_body)
-            if passes(value):
+            if values.passes(content):
+                state, value = states[place], values.take(content)
                 namespace = self._addressing.join(agent or state.writer_agent, prefix, scope_prefix, state.scope)
                 found.append((place, SearchHit(state, content, namespace, value)))
         found.sort(key=operator.itemgetter(0))

@@ -7,7 +7,7 @@ come too fast for a look without it, and never while bodies are read. Does not: 
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from ccs_stream.client.cache.content_cache import CachedContent, ContentCache
@@ -40,13 +40,18 @@ class Finder:
         self._contents = contents
         self._recorder = recorder
 
-    def find(self, prefix: Scope, *, limit: int | None = None) -> FoundArtifacts:
+    def find(
+        self, prefix: Scope, *, limit: int | None = None, wanted: Callable[[CachedContent], bool] | None = None
+    ) -> FoundArtifacts:
         """The artifacts under a scope prefix whose values are JSON, at most `limit`.
+
+        Those whose contents are at hand and not `wanted` may be left out: a copy of a state takes longer than a look at a
+        content. `wanted` may be asked several times about one content.
 
         In an event loop, do this in a step `RunBlocking`: it grows with what is found.
         """
         for _ in range(_ATTEMPTS):
-            found = self._find_freely(prefix, limit)
+            found = self._find_freely(prefix, limit, wanted)
             if found is not None:
                 return found
         for _ in range(_ATTEMPTS):
@@ -60,14 +65,23 @@ class Finder:
             seen, at = self._look(prefix, limit)
             return FoundArtifacts([state.copy() for state, _ in seen], at)
 
-    def _find_freely(self, prefix: Scope, limit: int | None) -> FoundArtifacts | None:
+    def _find_freely(
+        self, prefix: Scope, limit: int | None, wanted: Callable[[CachedContent], bool] | None
+    ) -> FoundArtifacts | None:
         """As `find`, without the lock; None where the state has moved meanwhile."""
         state = self._state
         at = state.last_complete_sequence
         if state.sequence != at:
             return None
         seen, _ = self._look(prefix, limit)
-        found = [each.copy() for each, _ in seen]
+        if wanted is None:
+            found = [each.copy() for each, _ in seen]
+        else:
+            kept, found = self._contents.get, []
+            for each, version in seen:
+                content = kept(each.artifact)
+                if content is None or content.version != version or wanted(content):
+                    found.append(each.copy())
         # A fold counts each event before it changes anything: with the same number, nothing has changed since.
         return FoundArtifacts(found, at) if state.sequence == at else None
 
