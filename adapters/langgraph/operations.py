@@ -7,7 +7,7 @@ read. Does not: call an embedding model itself; that is a step, so that it may b
 import functools
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from langgraph.store.base import GetOp, ListNamespacesOp, Op, PutOp, Result, SearchItem, SearchOp, validate_op_namespace
@@ -33,6 +33,9 @@ from ccs_stream.client.results import instant
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.ids import SequenceNumber
 from ccs_stream.protocol.limits import INT64_MAX, QUERY_BYTES_MAX, as_scope, check_scope, check_text, check_whole_number
+
+_STATES_AT_ONCE: Final = 2_000
+"""Bodies that a search reads at once: many in one look at the log, and few beyond the page."""
 
 
 class SearchHit:
@@ -145,15 +148,15 @@ class Operations:
         agent, scope_prefix = self._addressing.prefix(prefix)
         if prefix:
             self._addressing.warn_if_wrong(prefix)
-        # Without filter and query nothing beyond the page is looked at; a negative bound counts from the end.
-        page_only = not op.filter and not ranked and op.offset >= 0 and op.limit >= 0
+        # Without a query nothing beyond the page is looked at; a negative bound counts from the end.
+        in_order = not ranked and op.offset >= 0 and op.limit >= 0
         found: tuple[list[SearchHit], SequenceNumber] = yield RunBlocking(
-            functools.partial(self._look_for, op, agent, prefix, scope_prefix, page_only=page_only), long=True
+            functools.partial(self._look_for, op, agent, prefix, scope_prefix, in_order=in_order), long=True
         )
         hits, sequence = found
         if ranked and op.query is not None and self._vectors is not None:
             hits = yield from self._rank(self._vectors, op.query, hits)
-        if not page_only:
+        if not in_order:
             hits = hits[op.offset : op.offset + op.limit]
         reader = agent or call.agent
         read_set = call.read_set(reader)
@@ -167,23 +170,24 @@ class Operations:
         return results
 
     def _look_for(
-        self, op: SearchOp, agent: str | None, prefix: Namespace, scope_prefix: Namespace, *, page_only: bool
+        self, op: SearchOp, agent: str | None, prefix: Namespace, scope_prefix: Namespace, *, in_order: bool
     ) -> tuple[list[SearchHit], SequenceNumber]:
         """Everything that matches, in the order in which it came into being, and the sequence at which that is so.
 
-        A value whose body is no longer in the log (redacted) is passed over. With `page_only`, the page of the search.
+        A value whose body is no longer in the log (redacted) is passed over. With `in_order`, only the search's page.
         """
         finder = self._port.finder
         end = op.offset + op.limit
         values = FilteredValues(op.filter)
         wanted = values.passes if op.filter else None
-        artifacts = finder.find(scope_prefix, limit=end if page_only else None, wanted=wanted)
-        hits = self._hits(values, agent, prefix, scope_prefix, artifacts)
-        if page_only and len(hits) < len(artifacts.states) == end:
+        enough = end if in_order else None
+        artifacts = finder.find(scope_prefix, limit=enough, wanted=wanted)
+        hits = self._hits(values, agent, prefix, scope_prefix, artifacts, enough)
+        if enough is not None and len(hits) < enough and not artifacts.complete:
             # The page is not full, because bodies are missing: what comes behind it moves up.
-            artifacts = finder.find(scope_prefix)
-            hits = self._hits(values, agent, prefix, scope_prefix, artifacts)
-        return hits[op.offset : end] if page_only else hits, artifacts.sequence
+            artifacts = finder.find(scope_prefix, wanted=wanted)
+            hits = self._hits(values, agent, prefix, scope_prefix, artifacts, enough)
+        return hits[op.offset : end] if in_order else hits, artifacts.sequence
 
     def _hits(
         self,
@@ -192,8 +196,25 @@ class Operations:
         prefix: Namespace,
         scope_prefix: Namespace,
         artifacts: FoundArtifacts,
+        enough: int | None,
     ) -> list[SearchHit]:
-        states = artifacts.states
+        """The hits among artifacts, in their order; at least the first `enough`, where that is given."""
+        hits: list[SearchHit] = []
+        for first in range(0, len(artifacts.states), _STATES_AT_ONCE):
+            states = artifacts.states[first : first + _STATES_AT_ONCE]
+            hits.extend(self._hits_among(values, agent, prefix, scope_prefix, states))
+            if enough is not None and len(hits) >= enough:
+                break
+        return hits
+
+    def _hits_among(
+        self,
+        values: FilteredValues,
+        agent: str | None,
+        prefix: Namespace,
+        scope_prefix: Namespace,
+        states: Sequence[ArtifactState],
+    ) -> list[SearchHit]:
         found: list[tuple[int, SearchHit]] = []
         for place, content in self._port.finder.contents(states):
             if values.passes(content):

@@ -7,6 +7,7 @@ come too fast for a look without it, and never while bodies are read. Does not: 
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
@@ -29,6 +30,8 @@ class FoundArtifacts:
 
     states: list[ArtifactState]
     sequence: SequenceNumber
+    complete: bool = True
+    """False if there may be more than the limit allowed."""
 
 
 class Finder:
@@ -41,12 +44,17 @@ class Finder:
         self._recorder = recorder
 
     def find(
-        self, prefix: Scope, *, limit: int | None = None, wanted: Callable[[CachedContent], bool] | None = None
+        self,
+        prefix: Scope,
+        *,
+        limit: int | None = None,
+        wanted: Callable[[CachedContent], bool] | None = None,
     ) -> FoundArtifacts:
         """The artifacts under a scope prefix whose values are JSON, at most `limit`.
 
-        Those whose contents are at hand and not `wanted` may be left out: a copy of a state takes longer than a look at a
-        content. `wanted` may be asked several times about one content.
+        With `wanted`, artifacts whose contents are at hand and not wanted may be left out: a copy of a state takes
+        longer than a look at a content. The limit then counts the wanted ones at hand. `wanted` may be asked several
+        times about one content.
 
         In an event loop, do this in a step `RunBlocking`: it grows with what is found.
         """
@@ -54,51 +62,56 @@ class Finder:
             found = self._find_freely(prefix, limit, wanted)
             if found is not None:
                 return found
+        if wanted is not None:
+            limit = None  # nobody has looked at the contents
         for _ in range(_ATTEMPTS):
             with self._coordinator.lock:  # for a look at what there is, and not for the copies
-                seen, at = self._look(prefix, limit)
+                seen, at = self._look(prefix, limit), self._state.last_complete_sequence
             copies = [(state.copy(), version) for state, version in seen]
             # A fold sets the version before what belongs to it: if it is the same, nothing of another one was copied.
             if all(state.version == version for state, version in copies):
-                return FoundArtifacts([state for state, _ in copies], at)
+                return FoundArtifacts([state for state, _ in copies], at, complete=len(copies) != limit)
         with self._coordinator.lock:
-            seen, at = self._look(prefix, limit)
-            return FoundArtifacts([state.copy() for state, _ in seen], at)
+            states = [state.copy() for state, _ in self._look(prefix, limit)]
+            return FoundArtifacts(states, self._state.last_complete_sequence, complete=len(states) != limit)
 
     def _find_freely(
         self, prefix: Scope, limit: int | None, wanted: Callable[[CachedContent], bool] | None
     ) -> FoundArtifacts | None:
         """As `find`, without the lock; None where the state has moved meanwhile."""
-        state = self._state
+        state, kept = self._state, self._contents.get
         at = state.last_complete_sequence
         if state.sequence != at:
             return None
-        seen, _ = self._look(prefix, limit)
-        if wanted is None:
-            found = [each.copy() for each, _ in seen]
-        else:
-            kept, found = self._contents.get, []
-            for each, version in seen:
+        found: list[ArtifactState] = []
+        counted = 0
+        for each, version in self._readable(prefix):
+            if counted == limit:
+                break
+            if wanted is None:
+                counted += 1
+            else:
                 content = kept(each.artifact)
-                if content is None or content.version != version or wanted(content):
-                    found.append(each.copy())
+                if content is not None and content.version == version:
+                    if not wanted(content):
+                        continue
+                    counted += 1
+            found.append(each.copy())
         # A fold counts each event before it changes anything: with the same number, nothing has changed since.
-        return FoundArtifacts(found, at) if state.sequence == at else None
+        return FoundArtifacts(found, at, complete=counted != limit) if state.sequence == at else None
 
-    def _look(self, prefix: Scope, limit: int | None) -> tuple[list[tuple[ArtifactState, Version]], SequenceNumber]:
-        """The artifacts to find, with their versions, and the sequence of that."""
+    def _look(self, prefix: Scope, limit: int | None) -> list[tuple[ArtifactState, Version]]:
+        return list(itertools.islice(self._readable(prefix), limit))
+
+    def _readable(self, prefix: Scope) -> Iterator[tuple[ArtifactState, Version]]:
+        """The artifacts under a prefix that readers find, with their versions."""
         width, now, artifacts = len(prefix), self._coordinator.now(), self._state.artifacts
-        found: list[tuple[ArtifactState, Version]] = []
         for scope, keys in list(self._state.existing.items()):
-            if scope[:width] != prefix:
-                continue
-            for artifact in list(keys.values()):
-                if limit is not None and len(found) >= limit:
-                    return found, self._state.last_complete_sequence
-                state = artifacts[artifact]
-                if state.content_type == JSON and state.readable(now):
-                    found.append((state, state.version))
-        return found, self._state.last_complete_sequence
+            if scope[:width] == prefix:
+                for artifact in list(keys.values()):
+                    state = artifacts[artifact]
+                    if state.content_type == JSON and state.readable(now):
+                        yield state, state.version
 
     def writers_by_scope(self) -> dict[Scope, set[str]]:
         """The scopes with something in them, and the agents that wrote it last. As `find`, for `RunBlocking`."""

@@ -1,0 +1,88 @@
+"""Searches with a filter: the items that pass, in order, wherever their contents are, and none twice."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ccs_stream.adapters.langgraph import CoherentStore
+
+NS = ("docs",)
+ITEMS = 4_500
+"""More than a search reads at once."""
+FILTERS: list[dict[str, Any]] = [
+    {"kind": 3},
+    {"kind": {"$gte": 5}},
+    {"serial": ITEMS - 1},
+    {"kind": 3, "serial": {"$lt": 100}},
+    {"kind": -1},
+]
+
+
+@pytest.fixture(scope="module", params=["all at hand", "few at hand", "none at hand"])
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoherentStore]:
+    url = f"sqlite:///{tmp_path_factory.mktemp('search') / 'log.db'}"
+    with CoherentStore(url) as filled:
+        filled.put_all([])
+        for start in range(0, ITEMS, 500):
+            filled.put_all(
+                [
+                    ((*NS, f"n{each % 7}"), f"k{each}", {"kind": each % 10, "serial": each})
+                    for each in range(start, start + 500)
+                ]
+            )
+        if request.param == "all at hand":
+            yield filled
+            return
+    options: dict[str, Any] = {"body_cache_bytes": 100_000} if request.param == "few at hand" else {}
+    with CoherentStore(url, **options) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("condition", FILTERS, ids=str)
+@pytest.mark.parametrize(("limit", "offset"), [(10, 0), (10, 5), (0, 0), (10_000, 0), (3, 400), (-1, 0), (10, -20)])
+def test_a_page_is_a_part_of_everything_that_passes(
+    store: CoherentStore, condition: dict[str, Any], limit: int, offset: int
+) -> None:
+    everything = store.search(NS, limit=ITEMS)
+    assert len({each.key for each in everything}) == ITEMS
+
+    def passes(value: dict[str, Any]) -> bool:
+        kind, serial = condition.get("kind", value["kind"]), condition.get("serial", value["serial"])
+        kinds = range(kind["$gte"], 10) if isinstance(kind, dict) else (kind,)
+        serials = range(serial["$lt"]) if isinstance(serial, dict) else (serial,)
+        return value["kind"] in kinds and value["serial"] in serials
+
+    expected = [each.key for each in everything if passes(each.value)]
+    found = store.search(NS, filter=condition, limit=limit, offset=offset)
+    assert [each.key for each in found] == expected[offset : offset + limit]
+
+
+def test_everybody_gets_values_of_their_own(store: CoherentStore) -> None:
+    store.search(NS, filter={"serial": 7})[0].value["serial"] = "spoilt"
+    assert store.search(NS, filter={"serial": 7})[0].value["serial"] == 7
+
+
+@pytest.mark.filterwarnings("ignore::ccs_stream.adapters.langgraph.LostUpdateWarning")
+def test_a_search_sees_one_moment_while_others_write(tmp_path: Path) -> None:
+    with CoherentStore(f"sqlite:///{tmp_path}/log.db") as store:
+        for each in range(200):
+            store.put(NS, f"k{each}", {"on": each == 0})
+        done = threading.Event()
+
+        def move() -> None:
+            at = 0
+            while not done.is_set():
+                store.put_all([(NS, f"k{at}", {"on": False}), (NS, f"k{(at + 7) % 200}", {"on": True})])
+                at = (at + 7) % 200
+
+        mover = threading.Thread(target=move)
+        mover.start()
+        try:
+            counts = {len(store.search(NS, filter={"on": True})) for _ in range(200)}
+        finally:
+            done.set()
+            mover.join()
+    assert counts == {1}
