@@ -328,9 +328,14 @@ def _start_beside(url: str, row: Row, case: str, data: bytes, *, used: bool) -> 
     with Said() as said:
         try:
             service.start()
-            state = service.follower.shards[0].states["w"]
-            expected = fold_from_zero(url, "w", {state.sequence})[state.sequence]
-            row.expect(expected == state_hash(state), f"a snapshot {case}: another state than the log's")
+            shard = service.follower.shards[0]
+            with shard.lock:  # the coordinator may append meanwhile
+                state = shard.states["w"]
+                sequence, held = state.sequence, state_hash(state)
+            row.expect(
+                fold_from_zero(url, "w", {sequence})[sequence] == held,
+                f"a snapshot {case}: another state than the log's",
+            )
         finally:
             service.close()
     row.expect((min(taken) > 0) == used, f"a snapshot {case}: the log was read from offset {min(taken)}")

@@ -168,7 +168,7 @@ class DeliveryRecorder:
                     outcome=DeliveryOutcome.CONTENT,
                     freshness=DeliveryFreshness.OWN_WRITES,
                     valid_at_sequence=written.answer.last_sequence,
-                    at=self._coordinator.now(),
+                    at=written.answer.recorded_at,
                     conversation=conversation,
                     generation=generation,
                     form=DeliveryForm.OWN_WRITE,
