@@ -120,13 +120,6 @@ def body_of(source: Source, artifact: ArtifactState, version: int) -> bytes:
     for each in _versions(source, artifact):
         event = each.event
         if event.version == version and type(event) is WriteCommitted:
-            return fetch_body(
-                source.store,
-                source.workspace,
-                sequence=each.sequence,
-                content_index=event.content_index,
-                locator=event.content_locator,
-                content_hash=event.content_hash,
-                what=f"{_name(artifact)} version {version}",
-            )
+            what = f"{_name(artifact)} version {version}"
+            return fetch_body(source.store, source.workspace, each.sequence, event, what)
     raise UsageError(f"{_name(artifact)} has no body at version {version}; its current version is {artifact.version}")

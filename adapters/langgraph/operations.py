@@ -115,7 +115,7 @@ class Operations:
     def _get(self, op: GetOp, call: CallContext, tick: int) -> Steps[Any]:
         agent, scope = self._addressing.split(op.namespace)
         self._addressing.warn_if_wrong(op.namespace)
-        key = item_key(op.key)
+        key = str(op.key)  # checked with its operation
         artifact = self._addressing.address(scope, key)
         read = ReadCall(agent, call.read_set(agent), op.namespace, tick=tick)
         found = yield from self._port.read_steps(read, artifact, refresh_ttl=op.refresh_ttl)

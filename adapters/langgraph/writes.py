@@ -57,7 +57,7 @@ class ItemWriter:
             if isinstance(op, PutOp):
                 agent, scope = self._addressing.split(op.namespace)
                 self._addressing.warn_if_wrong(op.namespace)
-                last[agent, scope, item_key(op.key)] = op
+                last[agent, scope, str(op.key)] = op  # checked with its operation
         batches: dict[str, WriteBatch] = {}
         for (agent, scope, key), op in last.items():
             batch = batches.get(agent)

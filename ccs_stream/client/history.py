@@ -16,7 +16,7 @@ from ccs_stream.client.cache.content_cache import CachedContent, cached_content
 from ccs_stream.client.results import Change, Reading, instant
 from ccs_stream.client.values import decode
 from ccs_stream.coordinator.port import Coordinator
-from ccs_stream.log.bodies import fetch_body
+from ccs_stream.log.bodies import fetch_body, fetch_current_body
 from ccs_stream.log.fold import fold_log
 from ccs_stream.log.history import version_at
 from ccs_stream.log.port import LogStore, Position
@@ -79,23 +79,12 @@ def _value(store: LogStore, shard: str, made: _VersionMade) -> tuple[Any, str | 
     if type(event) is not WriteCommitted:
         return None, None
     try:
-        return decode(event.content_type, _body(store, shard, made, event)), None
+        body = fetch_body(store, shard, made.sequence, event, f"version {event.version}")
+        return decode(event.content_type, body), None
     except ContentMissing as error:
         return None, str(error)
     except ValueError as error:
         return None, f"the body of version {event.version} is not {event.content_type}: {error}"
-
-
-def _body(store: LogStore, shard: str, made: _VersionMade, event: WriteCommitted) -> bytes:
-    return fetch_body(
-        store,
-        shard,
-        sequence=made.sequence,
-        content_index=event.content_index,
-        locator=event.content_locator,
-        content_hash=event.content_hash,
-        what=f"version {event.version}",
-    )
 
 
 def history(
@@ -168,7 +157,7 @@ class Watch:
         Raises `Closed`, and the `LogError`s of the log where not even the first of them can be told.
         """
         if self._coordinator.closed:
-            raise Closed(f"the workspace {self._coordinator.workspace!r} was closed: connect again")
+            raise Closed.of_workspace(self._coordinator.workspace)
         if limit is not None and (type(limit) is not int or limit < 1):
             raise UsageError(f"limit is a whole number, 1 or more, or None, got {limit!r}")
         told: list[Change] = []
@@ -351,8 +340,8 @@ class PastWorkspace:
         )
         if artifact is None or not artifact.readable(self.state.recorded_at):
             return None
-        content = cached_content(artifact, self._body(artifact), artifact.version)
-        return reading_of(artifact, content, self.position)
+        body = fetch_current_body(self._store, self._workspace, artifact)
+        return reading_of(artifact, cached_content(artifact, body, artifact.version), self.position)
 
     def artifacts(self, *, scope: Scope = ()) -> list[tuple[Scope, str]]:
         """Addresses of what existed then, under a scope prefix, sorted."""
@@ -364,17 +353,6 @@ class PastWorkspace:
     def state_hash(self) -> str:
         """Hash of the whole state then."""
         return state_hash(self.state)
-
-    def _body(self, artifact: ArtifactState) -> bytes:
-        return fetch_body(
-            self._store,
-            self._workspace,
-            sequence=artifact.sequence,
-            content_index=artifact.content_index,
-            locator=artifact.content_locator,
-            content_hash=artifact.content_hash,
-            what=f"{artifact.key!r} version {artifact.version}",
-        )
 
 
 def reading_of(artifact: ArtifactState, content: CachedContent, position: Position, *, stale: bool = False) -> Reading:

@@ -541,7 +541,7 @@ class Workspace:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise Closed(f"the workspace {self.name!r} was closed: connect again")
+            raise Closed.of_workspace(self.name)
 
 
 def _leave(coordinator: Coordinator, session: CommandSession, mode: DegradedMode | None, timeout_s: float) -> None:

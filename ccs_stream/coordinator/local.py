@@ -380,7 +380,7 @@ class LocalCoordinator:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise Closed(f"the workspace {self.workspace!r} was closed: connect again")
+            raise Closed.of_workspace(self.workspace)
 
     def _commit(self, batch: list[PendingCommand]) -> None:
         if len(batch) > 1 or batch[0].command is None:
@@ -476,8 +476,7 @@ class LocalCoordinator:
         mark = self.store.change_mark(self.workspace)
         if mark == self._mark:
             return
-        if self._mark == TORN:
-            self._rebuild()
+        self._mend()
         moved, reader, state = False, self._reader, self.state
         try:
             for stored in self.store.read(self.workspace, reader.offset, bodies=False):
@@ -580,7 +579,7 @@ class LocalCoordinator:
     def _refuse_dropped(self, pending: PendingCommand) -> None:
         """The background queue was closed, or is full."""
         if self._committer.closed:
-            error: CcsError = Closed(f"the workspace {self.workspace!r} was closed: connect again")
+            error: CcsError = Closed.of_workspace(self.workspace)
         else:
             error = LogBusy(f"{self.store.display_url}: too many calls wait for their decisions: await some of them")
         _fail([pending], error)

@@ -12,6 +12,7 @@ from ccs_stream.log.port import NOT_KEPT, LogStore
 from ccs_stream.log.replaced_bodies import REPLACED_BYTES_MAX
 from ccs_stream.protocol.directory import ArtifactState
 from ccs_stream.protocol.errors import ContentMissing
+from ccs_stream.protocol.events import WriteCommitted
 from ccs_stream.protocol.ids import Hash, SequenceNumber
 
 
@@ -27,17 +28,28 @@ def verified(body: bytes, content_hash: Hash, what: str) -> bytes:
     return body
 
 
-def fetch_body(  # the arguments are what an event says about a body
+def fetch_body(store: LogStore, shard: str, sequence: SequenceNumber, event: WriteCommitted, what: str) -> bytes:
+    """The body that `event`, at `sequence`, has written. Raises `ContentMissing`, which calls it `what`."""
+    return _fetch(store, shard, sequence, event.content_index, event.content_locator, event.content_hash, what)
+
+
+def fetch_current_body(store: LogStore, shard: str, artifact: ArtifactState) -> bytes:
+    """The body of an artifact's current version. Raises `ContentMissing`."""
+    what = f"{artifact.key!r} version {artifact.version}"
+    locator, content_hash = artifact.content_locator, artifact.content_hash
+    return _fetch(store, shard, artifact.sequence, artifact.content_index, locator, content_hash, what)
+
+
+def _fetch(  # what an event says about a body
     store: LogStore,
     shard: str,
-    *,
     sequence: SequenceNumber,
     content_index: int | None,
     locator: bytes | None,
     content_hash: Hash,
     what: str,
 ) -> bytes:
-    """The body of the write at `sequence`, from its decision or the content store. Raises `ContentMissing`."""
+    """The body of the write at `sequence`, from its decision or the content store."""
     if locator is not None:
         return verified(store.get_content(locator), content_hash, what)
     stored = store.find(shard, sequence)

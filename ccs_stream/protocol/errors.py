@@ -55,6 +55,11 @@ def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | No
 class Closed(CcsError):
     """The workspace or log was closed: connect again."""
 
+    @classmethod
+    def of_workspace(cls, name: str) -> "Closed":
+        """The error of a call on the workspace `name`, which was closed; for the caller to raise."""
+        return cls(f"the workspace {name!r} was closed: connect again")
+
 
 class ForkedProcess(CcsError):
     """The object was made in a parent process; file handles and locks do not survive a fork. Connect in the child."""

@@ -16,7 +16,7 @@ from ccs_stream.log.reader import ShardReader
 from ccs_stream.protocol.commands import Evict
 from ccs_stream.protocol.errors import LogUnavailable
 from ccs_stream.protocol.events import ArtifactDeleted, WriteCommitted
-from ccs_stream.protocol.ids import CommandNumber, SessionId, Version
+from ccs_stream.protocol.ids import CommandNumber, SequenceNumber, SessionId, Version
 from ccs_stream.protocol.records import DecisionRecord
 
 
@@ -80,15 +80,7 @@ def history(store: LogStore) -> list[Made]:
         for number, event in enumerate(entry.events):
             body = None
             if isinstance(event, WriteCommitted):
-                body = fetch_body(
-                    store,
-                    "w",
-                    sequence=record.first_sequence + number,  # type: ignore[arg-type]
-                    content_index=event.content_index,
-                    locator=event.content_locator,
-                    content_hash=event.content_hash,
-                    what="a change",
-                )
+                body = fetch_body(store, "w", SequenceNumber(record.first_sequence + number), event, "a change")
             if isinstance(event, WriteCommitted | ArtifactDeleted):
                 made.append(Made(record, event, body))
     return made

@@ -215,15 +215,8 @@ def _marks(url: str, workspace: str) -> dict[str, list[int]]:
     store = open_log(url, create=False, read_only=True)
     try:
         for logged, event in evidence.writes(KILLED):
-            body = fetch_body(
-                store,
-                workspace,
-                sequence=SequenceNumber(logged.sequence),
-                content_index=event.content_index,
-                locator=event.content_locator,
-                content_hash=event.content_hash,
-                what=f"sequence {logged.sequence}",
-            )
+            sequence = SequenceNumber(logged.sequence)
+            body = fetch_body(store, workspace, sequence, event, f"sequence {sequence}")
             places.setdefault(json.loads(body)["mark"], []).append(logged.decision)
     finally:
         store.close()

@@ -11,7 +11,7 @@ from typing import Final
 
 from ccs_stream.client.results import instant
 from ccs_stream.client.values import JSON
-from ccs_stream.log.bodies import fetch_bodies, fetch_body
+from ccs_stream.log.bodies import fetch_bodies, fetch_current_body
 from ccs_stream.log.port import LogStore
 from ccs_stream.protocol.directory import ArtifactState
 from ccs_stream.protocol.errors import UsageError
@@ -114,7 +114,7 @@ class ContentCache:
 
     def keep(self, artifact: ArtifactState, body: bytes, version: Version) -> CachedContent:
         """Keep the body of `version`, which must be the artifact's own when `artifact` may have moved on."""
-        entry = (CachedContent if artifact.content_type == JSON else NoJsonContent)(artifact, body, version)
+        entry = cached_content(artifact, body, version)
         if artifact.version != version:
             return entry
         with self._lock:
@@ -137,15 +137,7 @@ class ContentCache:
 
     def fetch(self, artifact: ArtifactState) -> bytes:
         """The body of the artifact's current version, from the log. Raises `ContentMissing`."""
-        return fetch_body(
-            self._store,
-            self._shard,
-            sequence=artifact.sequence,
-            content_index=artifact.content_index,
-            locator=artifact.content_locator,
-            content_hash=artifact.content_hash,
-            what=f"{artifact.key!r} version {artifact.version}",
-        )
+        return fetch_current_body(self._store, self._shard, artifact)
 
     def fetch_and_keep(self, artifact: ArtifactState) -> CachedContent:
         """The content of the artifact's current version, from the log; kept from now on. Raises `ContentMissing`."""

@@ -435,7 +435,7 @@ class RemoteCoordinator:
         if self.follower.error is None:
             self._commands.wait_until_answered(FINISH_S)
         self._leave()
-        self._end(Closed(f"the workspace {self.workspace!r} was closed: connect again"))
+        self._end(Closed.of_workspace(self.workspace))
         self._jobs.close(0.0)
         self._look_backs.close(0.0)
 
@@ -456,6 +456,6 @@ class RemoteCoordinator:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise Closed(f"the workspace {self.workspace!r} was closed: connect again")
+            raise Closed.of_workspace(self.workspace)
         if self.follower.error is not None:
             raise self.follower.error
