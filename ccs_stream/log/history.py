@@ -77,11 +77,6 @@ def decision_at(store: LogStore, shard: str, sequence: int) -> LoggedDecision:
     return decision
 
 
-def event_at(store: LogStore, shard: str, sequence: int) -> Event:
-    """The event that carries `sequence`. Raises `LogDiverged`."""
-    return decision_at(store, shard, sequence).event(sequence)
-
-
 def version_at(store: LogStore, shard: str, sequence: int) -> LoggedVersion:
     """The version that the event at `sequence` made. Raises `LogDiverged` where that event made none."""
     decision = decision_at(store, shard, sequence)

@@ -171,11 +171,6 @@ def check_duration_us(micros: object, what: str) -> Micros:
     return Micros(check_whole_number(micros, what, least=1, most=DURATION_US_MAX))
 
 
-def check_time_us(micros: object, what: str) -> Micros:
-    """An instant before the year 9999. Raises `UsageError`."""
-    return Micros(check_whole_number(micros, what, least=-TIME_US_MAX, most=TIME_US_MAX))
-
-
 def seconds_to_us(seconds: object, what: str, *, unit: str = "seconds", unit_us: int = SECOND_US) -> Micros:
     """A duration, given in seconds or another `unit`, in microseconds. Raises `UsageError` unless it is positive."""
     micros = _scaled(seconds, what, unit, unit_us)

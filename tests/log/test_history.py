@@ -2,7 +2,7 @@
 
 import pytest
 
-from ccs_stream.log.history import decision_at, event_at, find_decision, version_at
+from ccs_stream.log.history import decision_at, find_decision, version_at
 from ccs_stream.log.memory import MemoryLog
 from ccs_stream.protocol.errors import LogDiverged
 from ccs_stream.protocol.events import GrantIssued, WorkspaceOpened, WriteCommitted
@@ -25,7 +25,7 @@ def store() -> MemoryLog:
 
 
 def test_each_sequence_has_its_own_event(store: MemoryLog) -> None:
-    assert [type(event_at(store, "w", sequence)) for sequence in (1, 2, 3)] == [
+    assert [type(decision_at(store, "w", sequence).event(sequence)) for sequence in (1, 2, 3)] == [
         WorkspaceOpened,
         WriteCommitted,
         GrantIssued,
@@ -47,4 +47,4 @@ def test_a_version_is_a_write_or_a_deletion(store: MemoryLog) -> None:
 def test_a_sequence_that_the_log_does_not_hold_is_absent_or_an_error(store: MemoryLog) -> None:
     assert find_decision(store, "w", 5) is None
     with pytest.raises(LogDiverged, match="sequence 5"):
-        event_at(store, "w", 5)
+        decision_at(store, "w", 5)

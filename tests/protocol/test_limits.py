@@ -61,7 +61,6 @@ CHECKS: list[Callable[[Any], object]] = [
     lambda value: check_whole_number(value, "it"),
     lambda value: limits.check_flag(value, "it"),
     lambda value: check_duration_us(value, "it"),
-    lambda value: limits.check_time_us(value, "it"),
     lambda value: seconds_to_us(value, "it"),
     lambda value: check_wait_s(value, "it"),
     check_scope,

@@ -147,11 +147,6 @@ def moved(error: KafkaError) -> bool:
     return error.code() in _MOVED
 
 
-def end_of_partition(error: KafkaError) -> bool:
-    """True if the error only marks the end of a partition."""
-    return bool(error.code() == KafkaError._PARTITION_EOF)
-
-
 def translated(error: KafkaError | KafkaException, doing: str, health: "ConnectionHealth | None" = None) -> CcsError:
     """Our error for one of librdkafka's, met while `doing` something."""
     if isinstance(error, KafkaException):
