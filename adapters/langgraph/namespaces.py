@@ -1,13 +1,13 @@
 """The rules of namespaces, one set for every method of the store.
 
-Guarantees: a namespace that one method takes, all take. The rules are LangGraph's: labels are non-empty texts without a
-full stop; nothing is written to the empty namespace, or under the root label `langgraph`. Besides, a namespace is a
-tuple, and fits the limits of the log. Does not: say what a label means.
+Guarantees: a namespace that one method takes, all take. The rules are LangGraph's, asked of LangGraph itself: labels
+are non-empty texts without a full stop or NUL; nothing is written to the empty namespace, or under the root label
+`langgraph`. Besides, a namespace is a tuple, and fits the limits of the log. Does not: say what a label means.
 """
 
 from typing import Final
 
-from langgraph.store.base import InvalidNamespaceError
+from langgraph.store.base import GetOp, InvalidNamespaceError, validate_op_namespace
 
 from ccs_stream.protocol.errors import UsageError
 from ccs_stream.protocol.limits import check_scope, check_text, shown
@@ -26,9 +26,12 @@ def check_namespace(namespace: Namespace) -> Namespace:
         check_scope(namespace, "a namespace")
     except UsageError as error:
         raise InvalidNamespace(str(error)) from error
-    for label in namespace:
-        if not label or "." in label:
-            raise InvalidNamespace(f"a label of a namespace is a non-empty text without a full stop, got {namespace!r}")
+    try:
+        validate_op_namespace(GetOp(namespace, ""))
+    except InvalidNamespaceError as error:
+        raise InvalidNamespace(
+            f"a label of a namespace is a non-empty text without a full stop or NUL, got {namespace!r}"
+        ) from error
     return namespace
 
 

@@ -10,6 +10,7 @@ second connection, and compared with a fold of the log.
 
 import argparse
 import collections
+import gc
 import logging
 import random
 import sys
@@ -57,6 +58,7 @@ def interrupted(call: Callable[[], object], at: int, error: type[BaseException] 
                 sys.setprofile(None)
                 raise error
 
+    gc.disable()  # in what a collection calls, too: finalizers, and callbacks of the test runner
     try:
         sys.setprofile(look)
         try:
@@ -67,6 +69,8 @@ def interrupted(call: Callable[[], object], at: int, error: type[BaseException] 
         return None
     except CcsError:
         pass
+    finally:
+        gc.enable()
     return points
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, TypedDict
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from langgraph.graph import StateGraph
 from langgraph.store.base import GetOp, ListNamespacesOp, MatchCondition, PutOp, SearchOp
@@ -25,7 +25,7 @@ class State(TypedDict):
 
 
 LABELS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=5).filter(lambda label: "." not in label)
-ODD_LABELS = st.sampled_from(["", "a.b", ".", "\ud83d", "x" * 5_000])
+ODD_LABELS = st.sampled_from(["", "a.b", ".", "\x00", "a\x00b", "\ud83d", "x" * 5_000])
 
 
 def acquired(store: CoherentStore, namespace: Any = NS, key: Any = "k", **options: Any) -> None:
@@ -115,6 +115,7 @@ def test_an_odd_argument_is_refused_before_anything_is_appended(name: str, value
         st.just(("a",) * 65),
     )
 )
+@example(namespace=("a", "\x00"))
 def test_every_method_follows_one_rule_of_namespaces(kind: type[CoherentStore], namespace: Any) -> None:
     outcomes = {name: checked(call, namespace, kind) for name, call in ON_NAMESPACES.items()}
     refused = {name: isinstance(raised, ValueError | TypeError) for name, raised in outcomes.items()}
