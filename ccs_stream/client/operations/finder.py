@@ -92,7 +92,8 @@ class Finder:
                 counted += 1
             else:
                 content = kept(each.artifact)
-                if content is not None and content.version == version:
+                # Of a state that is moving, the version may be one of bytes and the type already that of the next one.
+                if content is not None and content.version == version and content.content_type == JSON:
                     if not wanted(content):
                         continue
                     counted += 1

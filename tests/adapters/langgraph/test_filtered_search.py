@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ccs_stream.adapters.langgraph import CoherentStore
+from ccs_stream.client.values import JSON
 
 NS = ("docs",)
 ITEMS = 4_500
@@ -86,3 +87,14 @@ def test_a_search_sees_one_moment_while_others_write() -> None:
         finally:
             sys.setswitchinterval(interval)
     assert counts == {1}
+
+
+def test_a_state_that_moves_from_bytes_to_json_is_not_read_as_json() -> None:
+    with CoherentStore() as store:
+        store.workspace.agent("a").write("k", b"\x00", scope=NS)
+        engine = store.workspace.engine
+        engine.state.artifacts[engine.address(NS, "k")].content_type = JSON  # as in the middle of a fold
+
+        found = engine.finder.find(NS, wanted=lambda content: bool(content.json_body))
+
+        assert [each.key for each in found.states] == ["k"]
