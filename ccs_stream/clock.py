@@ -6,6 +6,8 @@ with a manual clock (`ccs_stream.testing.clock`) needs no real sleeping. The sys
 
 A client passes a clock through by handing it to `open_coordinator(..., clock=...)` and to the queues and periodic tasks
 that it makes; what a coordinator was given is its `clock`. All of them use `SYSTEM_CLOCK` unless given another.
+
+A `Deadline` is the end of a wait that several steps share, such as the closing of several queues.
 """
 
 import threading
@@ -84,3 +86,17 @@ class SystemClock:
 
 SYSTEM_CLOCK: Final[Clock] = SystemClock()
 """The clock of everything that is not given another."""
+
+
+class Deadline:
+    """The end of a wait that is shared by several steps. `Deadline(5.0)` is five seconds from now."""
+
+    __slots__ = ("_ends_at",)
+
+    def __init__(self, timeout_s: float) -> None:
+        self._ends_at = time.monotonic() + timeout_s
+
+    @property
+    def left_s(self) -> float:
+        """Seconds that are left, 0 when it has passed."""
+        return max(0.0, self._ends_at - time.monotonic())

@@ -12,7 +12,6 @@ import atexit
 import collections
 import logging
 import threading
-import time
 import weakref
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
@@ -20,7 +19,7 @@ from typing import Any, Final, Generic, TypeVar
 from ccs_stream.background.forks import FORK_AWARE
 from ccs_stream.background.wake import WakeEvent
 from ccs_stream.background.worker import Failures, OnFailure, WorkerHealth
-from ccs_stream.clock import SYSTEM_CLOCK, Clock
+from ccs_stream.clock import SYSTEM_CLOCK, Clock, Deadline
 
 LOG = logging.getLogger(__name__)
 
@@ -363,11 +362,11 @@ def _busy_queues() -> list[BackgroundQueue[Any]]:
 
 def _flush_all() -> None:
     """At the interpreter's exit: handle what waits, where one queue may feed another."""
-    deadline = time.monotonic() + EXIT_FLUSH_S
-    while time.monotonic() < deadline and (busy := _busy_queues()):
+    deadline = Deadline(EXIT_FLUSH_S)
+    while deadline.left_s and (busy := _busy_queues()):
         for queue in busy:
             if queue.health().alive:
-                queue.flush(max(deadline - time.monotonic(), 0.0))
+                queue.flush(deadline.left_s)
             else:
                 queue.close(0.0)  # handles what waits in this thread
 

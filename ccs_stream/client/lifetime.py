@@ -14,14 +14,15 @@ anything.
 
 import atexit
 import logging
+import math
 import threading
-import time
 import warnings
 import weakref
 from collections.abc import Callable
 from typing import Final
 
 from ccs_stream.background import run_in_background, when_forked
+from ccs_stream.clock import Deadline
 
 LOG = logging.getLogger(__name__)
 
@@ -72,11 +73,11 @@ class ClosingChain:
             last, self._last = self._last, None
         if last is not None and (not dropped or self._closes_last_when_dropped):
             links.insert(0, last)
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        deadline = Deadline(math.inf if timeout_s is None else timeout_s)
         first: BaseException | None = None
         for link in reversed(links):
             try:
-                link(float("inf") if deadline is None else max(0.0, deadline - time.monotonic()))
+                link(deadline.left_s)
             except BaseException as error:  # noqa: BLE001  # an interrupt, too, must not keep the other links open
                 if first is None:
                     first = error
@@ -100,10 +101,10 @@ class ClosingChain:
 
 def _close_all() -> None:
     """At the end of the program."""
-    deadline = time.monotonic() + EXIT_TIMEOUT_S
+    deadline = Deadline(EXIT_TIMEOUT_S)
     for chain in tuple(_OPEN):
         try:
-            chain.close(max(0.0, deadline - time.monotonic()))
+            chain.close(deadline.left_s)
         except Exception:
             LOG.exception("an open workspace could not be closed at the end of the program")
 

@@ -18,14 +18,13 @@ for the log as long as the log lets it wait.
 import logging
 import sqlite3
 import threading
-import time
 from collections.abc import Callable
 from typing import Final
 
 from ccs_stream.background import UNTIL_WOKEN, BackgroundQueue, ForkGuard, PeriodicTask, WorkerHealth
 from ccs_stream.client.caller_warning import warn_caller
 from ccs_stream.client.degraded.outbox_drainer import DrainResult, OutboxDrainer
-from ccs_stream.clock import SYSTEM_CLOCK, Clock
+from ccs_stream.clock import SYSTEM_CLOCK, Clock, Deadline
 from ccs_stream.protocol.errors import (
     Closed,
     ForkedProcess,
@@ -161,11 +160,11 @@ class DegradedMode:
         """Stop probing, and tell listeners what is left; whether that was done in time. The outbox stays open."""
         if self._guard.forked:
             return True
-        deadline = time.monotonic() + timeout_s
+        deadline = Deadline(timeout_s)
         ended = self._prober.close(timeout_s)
         with self._lock:
             listeners = tuple(self._listeners)
-        closed = [each.close(max(0.0, deadline - time.monotonic())) for each in listeners]
+        closed = [each.close(deadline.left_s) for each in listeners]
         return ended and all(closed)
 
     def _writes(self) -> str:

@@ -11,11 +11,11 @@ How: a periodic task waits for new decisions and reads them from the log. It may
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from ccs_stream.background import UNTIL_WOKEN, ForkGuard, PeriodicTask, WorkerHealth
+from ccs_stream.clock import Deadline
 from ccs_stream.coordinator.port import Coordinator
 from ccs_stream.log.reader import LogEntry
 from ccs_stream.protocol.admit import Verdict
@@ -96,12 +96,12 @@ class DecisionFollower:
         """Hand over what this process knows of the log now, for at most so long, and end; whether all was."""
         if self.forked:
             return True
-        deadline = time.monotonic() + timeout_s
+        deadline = Deadline(timeout_s)
         self._closing.set()
         if not self._ended:
             self._task.wake()
         taken = self.flush(timeout_s)
-        self._task.close(max(0.0, deadline - time.monotonic()))
+        self._task.close(deadline.left_s)
         return taken
 
     def _round(self) -> float | None:

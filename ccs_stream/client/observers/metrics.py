@@ -15,7 +15,6 @@ import functools
 import math
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, assert_never
 
@@ -26,7 +25,7 @@ from ccs_stream.client.caller_warning import warn_caller
 from ccs_stream.client.observers.telemetry import Exporter, FindTrace, Telemetry, exporter_of
 from ccs_stream.client.observers.token_counter import CountTokens, TokenCounter, check_counter
 from ccs_stream.client.operations.changes import WriteBatch
-from ccs_stream.clock import SYSTEM_CLOCK
+from ccs_stream.clock import SYSTEM_CLOCK, Deadline
 from ccs_stream.coordinator.answer import Answer
 from ccs_stream.projections.metric_events import SCHEMA_VERSION, ObservedOperation, StoreMetricEvent
 from ccs_stream.projections.savings import MovementCause, Savings, TokenAccount, TokenMovement, signals
@@ -251,15 +250,15 @@ class OperationMetrics:
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything is counted and told; False when that takes longer."""
         queues = (self._counting, self._listener, self._telemetry)
-        deadline = time.monotonic() + timeout_s
-        return all(each.flush(max(0.0, deadline - time.monotonic())) for each in queues if each is not None)
+        deadline = Deadline(timeout_s)
+        return all(each.flush(deadline.left_s) for each in queues if each is not None)
 
     def close(self, timeout_s: float = math.inf) -> None:
         """Count and hand over what is left; each listener has a bounded time, and all together have `timeout_s`."""
-        deadline = time.monotonic() + timeout_s
+        deadline = Deadline(timeout_s)
         for each in (self._counting, self._listener, self._telemetry):
             if each is not None:
-                each.close(min(CLOSE_TIMEOUT_S, max(0.0, deadline - time.monotonic())))
+                each.close(min(CLOSE_TIMEOUT_S, deadline.left_s))
 
     def _capture(self) -> _Captured | None:
         return None if self._telemetry is None else _Captured(self._telemetry.capture(), SYSTEM_CLOCK.now())

@@ -8,7 +8,6 @@ a bounded time for what is left. Does not: survive a fork; a child opens its own
 
 import functools
 import math
-import time
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +21,7 @@ from ccs_stream.client.observers.pusher import Pusher
 from ccs_stream.client.observers.state_log import StateLog
 from ccs_stream.client.observers.telemetry import trace_on_log
 from ccs_stream.client.operations.engine import Engine
+from ccs_stream.clock import Deadline
 
 CLOSE_TIMEOUT_S: Final = 5.0
 """How long closing waits for each observer."""
@@ -82,15 +82,15 @@ class WorkspaceObservers:
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything is pushed, recorded and counted; False when that takes longer."""
-        deadline = time.monotonic() + timeout_s
+        deadline = Deadline(timeout_s)
         observers = (self.pusher, self.deliveries, self.audit, self.state_log, self.metrics)  # a push is delivered
-        return all(each.flush(max(0.0, deadline - time.monotonic())) for each in observers if each is not None)
+        return all(each.flush(deadline.left_s) for each in observers if each is not None)
 
     def close(self, timeout_s: float = math.inf) -> None:
         """Hand over what is left, and end; each observer has a bounded time, and all together have `timeout_s`."""
-        deadline = time.monotonic() + timeout_s
+        deadline = Deadline(timeout_s)
         if self.metrics is not None:
             self.metrics.close(timeout_s)  # first: a listener may read the workspace
         for each in (self.pusher, self.state_log, self.audit, self.deliveries):
             if each is not None:
-                each.close(min(CLOSE_TIMEOUT_S, max(0.0, deadline - time.monotonic())))
+                each.close(min(CLOSE_TIMEOUT_S, deadline.left_s))

@@ -9,13 +9,13 @@ tell what happened before it was opened or after it was closed; that can always 
 How: a `DecisionFollower` derives the lines. A file is appended to in its thread; a function is called from a queue.
 """
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from ccs_stream.background import BackgroundQueue, WorkerHealth
 from ccs_stream.client.observers.decision_follower import DecisionFollower
 from ccs_stream.client.observers.json_lines import LINES_MAX, JsonLines, Line, LineFunction, parse_sink
+from ccs_stream.clock import Deadline
 from ccs_stream.coordinator.port import Coordinator
 from ccs_stream.projections.state_log import state_log_entry
 from ccs_stream.projections.transitions import Transitions
@@ -71,10 +71,10 @@ class StateLog:
         """
         if self._follower.forked:
             return True
-        deadline = time.monotonic() + timeout_s
+        deadline = Deadline(timeout_s)
         if not self._follower.flush(timeout_s):
             return False
-        return self._queue is None or self._queue.flush(max(0.0, deadline - time.monotonic()))
+        return self._queue is None or self._queue.flush(deadline.left_s)
 
     def close(self, timeout_s: float) -> bool:
         """Take what this process knows of the log now, for at most so long, and end; whether the sink has taken it all.
@@ -83,10 +83,10 @@ class StateLog:
         """
         if self._follower.forked:
             return True
-        deadline = time.monotonic() + timeout_s
+        deadline = Deadline(timeout_s)
         taken = self._follower.close(timeout_s)
         if self._queue is not None:
-            taken = self._queue.close(max(0.0, deadline - time.monotonic())) and taken
+            taken = self._queue.close(deadline.left_s) and taken
         return taken
 
     def _derive(self, decision: DecisionRecord, events: Sequence[Event]) -> None:
